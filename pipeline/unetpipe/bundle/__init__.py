@@ -1,0 +1,1 @@
+"""The model format: a MONAI bundle that runs without this package."""

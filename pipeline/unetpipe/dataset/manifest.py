@@ -1,0 +1,60 @@
+"""Which cases exist, which channels and labels they have: `manifest.json`.
+
+Reading the different layouts that datasets come in happens in `dataset/layouts.py`; this is what they all become.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+MANIFEST_SCHEMA = 1
+
+
+class Model(BaseModel):
+    """Base of the dataset's files: frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LabelClass(Model):
+    """One class: its name and the value it has in label files."""
+
+    name: str
+    value: int
+
+
+class Case(Model):
+    """One scan.
+
+    Attributes:
+        id: Unique in the dataset, and safe as a file name.
+        images: One file per channel, or one file holding all channels, or one DICOM series folder.
+        label: None where there is none.
+        patient: Groups cases that must not be split between training and validation; None when not known.
+    """
+
+    id: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+    patient: str | None = None
+
+
+class Manifest(Model):
+    """A dataset.
+
+    Attributes:
+        channels: Modality of each channel, such as ``MRI`` or ``CT``.
+        labels: Classes in network order; index 0 is the background.
+        ignore_value: Label value that takes no part in training, if any.
+        spatial_dims: 2 or 3.
+        cases: Sorted by id.
+    """
+
+    schema_version: Literal[1] = MANIFEST_SCHEMA
+    name: str
+    channels: tuple[str, ...]
+    labels: tuple[LabelClass, ...]
+    ignore_value: int | None = None
+    spatial_dims: Literal[2, 3]
+    cases: tuple[Case, ...]

@@ -1,0 +1,61 @@
+"""What can go wrong, in words a person can act on.
+
+Library code raises these where the fact is known; only the command line prints them and exits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class UnetpipeError(Exception):
+    """Base of all errors that are the input's fault rather than the program's."""
+
+
+class GeometryError(UnetpipeError):
+    """A volume's shape, spacing, affine or orientation cannot be used."""
+
+
+class ImageFileError(UnetpipeError):
+    """A file cannot be read as the image or label it should be, or cannot be written."""
+
+
+class PlanError(UnetpipeError):
+    """A plan or fingerprint is missing, malformed or contradicts its dataset."""
+
+
+class BundleError(UnetpipeError):
+    """A model bundle is missing, damaged, not trusted or does not suit the input."""
+
+
+class TrainingError(UnetpipeError):
+    """Training cannot start or go on."""
+
+
+class ClusterError(UnetpipeError):
+    """A job cannot be submitted, or a submitted one failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One thing wrong with one case.
+
+    Attributes:
+        case: Case id, or "dataset" when no single case is to blame.
+        kind: Short stable identifier such as ``shape_mismatch``, for scripts.
+        message: What was expected and what was found.
+    """
+
+    case: str
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.case}: {self.message}"
+
+
+class DatasetError(UnetpipeError):
+    """One or more cases cannot be used. Lists every fault, not the first only."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))

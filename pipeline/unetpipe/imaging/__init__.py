@@ -1,0 +1,1 @@
+"""One volume: read, orient, crop, resample, normalise, and the way back."""

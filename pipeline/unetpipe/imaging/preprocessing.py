@@ -1,0 +1,60 @@
+"""What is done to an image before a network sees it: the part of a plan that a bundle carries too."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from unetpipe.imaging.geometry import Grid, Shape, Spacing
+
+Interpolation = Literal["cubic", "linear", "nearest"]
+
+
+class ChannelNormalization(BaseModel):
+    """How one channel's intensities are normalised.
+
+    Attributes:
+        scheme: ``zscore`` over the cropped image, ``zscore_nonzero`` over its voxels that are not 0 (zeros stay 0),
+            ``ct`` clips to [lower, upper] and uses the dataset's foreground mean and std.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scheme: Literal["zscore", "zscore_nonzero", "ct"]
+    mean: float | None = None
+    std: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+
+
+class Preprocessing(BaseModel):
+    """RAS+ image -> crop to nonzero -> normalise -> resample.
+
+    Attributes:
+        spacing_mm: Target voxel size along I, J[, K].
+        interpolation: Of images, along each axis; ``nearest`` for an axis much coarser than the others. Logits on the
+            way back and labels go linearly where images go cubically.
+        normalization: One per channel.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spacing_mm: Spacing
+    interpolation: tuple[Interpolation, ...]
+    normalization: tuple[ChannelNormalization, ...]
+
+
+class Placement(BaseModel):
+    """How a preprocessed array lies in the file it came from: all that the way back needs.
+
+    Attributes:
+        source: Grid of the file, in its own axis order.
+        start, stop: The crop's box in the RAS+ oriented image (stop exclusive).
+        shape: Of the network's array.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Grid
+    start: Shape
+    stop: Shape
+    shape: Shape

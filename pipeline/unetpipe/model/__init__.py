@@ -1,0 +1,1 @@
+"""Tensors: network, loss, augmentation, loading, checkpoints, prediction."""
