@@ -1,0 +1,269 @@
+"""The configs of a bundle: what MONAI needs to run the model with nothing of ours installed.
+
+Every ``_target_`` is MONAI's. Expressions (``$...``) use torch and monai only.
+"""
+
+from typing import Any
+
+from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
+from unetpipe.imaging.preprocessing import ChannelNormalization
+
+Config = dict[str, Any]
+
+_ORDER = {"cubic": 3, "linear": 1, "nearest": 0}
+
+# Same extent, new shape: edges stay where they are, as in imaging/resample.py. `axes` are the ones that change; scipy's
+# spline orders, so that `mode` may be 3, 1 or 0. A lambda because MONAI's Spacing keeps the spacing instead of the extent.
+_RESIZE = (
+    "$lambda x, shape, mode: monai.transforms.SpatialResample("
+    "mode=mode, padding_mode='nearest', align_corners=False, dtype=torch.float64)("
+    "x, spatial_size=[int(n) for n in shape], dst_affine=x.affine @ @edges(x.shape[1:], shape))"
+)
+_EDGES = (
+    "$lambda old, new: torch.tensor("
+    "[[o / n if i == j else 0.0 for j in range(len(old))] + [0.0] * (3 - len(old)) + [0.5 * o / n - 0.5]"
+    " for i, (o, n) in enumerate(zip(old, new))]"
+    " + [[0.0] * i + [1.0] + [0.0] * (3 - i) for i in range(len(old), 4)], dtype=torch.float64)"
+)
+
+
+def metadata(spec: ModelSpec, *, version: str, versions: dict[str, str], changelog: str) -> Config:
+    """`configs/metadata.json`, by MONAI's schema, with our `ModelSpec` under its own key.
+
+    Args:
+        spec: The model.
+        version: Of the bundle.
+        versions: Of monai, torch, numpy and others that it was made with.
+        changelog: What is new in this version.
+    """
+    classes = {str(index): label.name for index, label in enumerate(spec.labels)}
+    patch = list(spec.patch_size)
+    return {
+        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
+        "version": version,
+        "changelog": {version: changelog},
+        "monai_version": versions["monai"],
+        "pytorch_version": versions["torch"],
+        "numpy_version": versions["numpy"],
+        "required_packages_version": {k: v for k, v in versions.items() if k not in {"monai", "torch", "numpy"}},
+        "name": f"Segmentation of {', '.join(label.name for label in spec.labels[1:])}",
+        "task": "segmentation",
+        "description": f"{spec.spatial_dims}-D segmentation of {len(spec.labels) - 1} classes",
+        "authors": "trained with unetpipe",
+        "copyright": "see LICENSE",
+        "data_type": "nifti",
+        "intended_use": "Research only: not validated for clinical use.",
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    "type": "image",
+                    "format": "magnitude",
+                    "modality": ", ".join(spec.channels),
+                    "num_channels": len(spec.channels),
+                    "spatial_shape": patch,
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": True,
+                    "channel_def": {str(index): name for index, name in enumerate(spec.channels)},
+                }
+            },
+            "outputs": {
+                "pred": {
+                    "type": "image",
+                    "format": "segmentation",
+                    "num_channels": len(spec.labels),
+                    "spatial_shape": patch,
+                    "dtype": "float32",
+                    "value_range": [],
+                    "is_patch_data": True,
+                    "channel_def": classes,
+                }
+            },
+        },
+        SPEC_KEY: spec.model_dump(mode="json"),
+    }
+
+
+def inference(spec: ModelSpec, network_def: Config) -> Config:
+    """`configs/inference.json` for ``python -m monai.bundle run``: files in ``dataset_dir`` to labels in ``output_dir``."""
+    values = [label.value for label in spec.labels]
+    return {
+        "imports": ["$import glob", "$import monai", "$import torch"],
+        "bundle_root": ".",
+        "dataset_dir": "$@bundle_root + '/images'",
+        "output_dir": "$@bundle_root + '/eval'",
+        "output_ext": ".nii.gz",
+        "pattern": "*",
+        "channels": len(spec.channels),
+        "files": "$sorted(glob.glob(@dataset_dir + '/' + @pattern))",
+        # one file per case, or with several channels CASE_0000, CASE_0001, ... beside each other
+        "data": (
+            "$[{'image': f} for f in @files] if @channels == 1 or not any('_0000.' in f for f in @files) else "
+            "[{'image': [f.replace('_0000.', '_%04d.' % c) for c in range(@channels)]} for f in @files if '_0000.' in f]"
+        ),
+        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "network_def": network_def,
+        "network": "$@network_def.to(@device)",
+        "edges": _EDGES,
+        "resize": _RESIZE,
+        "preprocessing": {
+            "_target_": "monai.transforms.Compose",
+            "transforms": [
+                {
+                    "_target_": "monai.transforms.LoadImaged",
+                    "keys": "image",
+                    "image_only": True,
+                    "ensure_channel_first": True,
+                },
+                *([_orientation()] if spec.spatial_dims == 3 else []),
+                {
+                    "_target_": "monai.transforms.CropForegroundd",
+                    "keys": "image",
+                    "source_key": "image",
+                    "select_fn": "$lambda x: x != 0",
+                    "allow_smaller": True,
+                },
+                {"_target_": "monai.transforms.CopyItemsd", "keys": "image", "names": "input"},
+                *_normalization(spec.preprocessing.normalization),
+                {"_target_": "monai.transforms.Lambdad", "keys": "input", "func": _resample_expression(spec)},
+            ],
+        },
+        "dataset": {"_target_": "monai.data.Dataset", "data": "@data", "transform": "@preprocessing"},
+        "dataloader": {"_target_": "monai.data.DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
+        "inferer": {
+            "_target_": "monai.inferers.SlidingWindowInferer",
+            "roi_size": list(spec.patch_size),
+            "sw_batch_size": 4,
+            "overlap": 0.5,
+            "mode": "gaussian",
+            "sigma_scale": 0.125,
+        },
+        "postprocessing": {
+            "_target_": "monai.transforms.Compose",
+            "transforms": [
+                _restore_expression(spec),
+                _decision(network_def),
+                {
+                    "_target_": "monai.transforms.Invertd",
+                    "keys": "pred",
+                    "orig_keys": "image",
+                    "transform": "@preprocessing",
+                    "nearest_interp": True,
+                    "to_tensor": True,
+                },
+                *(
+                    {
+                        "_target_": "monai.transforms.KeepLargestConnectedComponentd",
+                        "keys": "pred",
+                        "applied_labels": index,
+                        "is_onehot": False,
+                    }
+                    for index, label in enumerate(spec.labels)
+                    if label.name in spec.postprocessing
+                ),
+                *([] if values == list(range(len(values))) else [_label_values(values)]),
+                {
+                    "_target_": "monai.transforms.SaveImaged",
+                    "keys": "pred",
+                    "output_dir": "@output_dir",
+                    "output_ext": "@output_ext",
+                    "output_postfix": "",
+                    "output_dtype": "$torch.uint8" if max(values) < 256 else "$torch.int16",
+                    "resample": False,
+                    "separate_folder": False,
+                },
+            ],
+        },
+        "evaluator": {
+            "_target_": "monai.engines.SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network",
+            "inferer": "@inferer",
+            "prepare_batch": "$lambda batch, device=None, non_blocking=False, **_: (batch['input'].to(device), None)",
+            "postprocessing": "@postprocessing",
+            "val_handlers": [
+                {
+                    "_target_": "monai.handlers.CheckpointLoader",
+                    "load_path": "$@bundle_root + '/models/model.pt'",
+                    "load_dict": {"model": "@network"},
+                    "map_location": "@device",
+                }
+            ],
+        },
+        "run": ["$@evaluator.run()"],
+    }
+
+
+def _orientation() -> Config:
+    return {"_target_": "monai.transforms.Orientationd", "keys": "image", "axcodes": "RAS"}
+
+
+def _normalization(channels: tuple[ChannelNormalization, ...]) -> list[Config]:
+    schemes = {channel.scheme for channel in channels}
+    if schemes <= {"zscore"} or schemes <= {"zscore_nonzero"}:
+        return [
+            {
+                "_target_": "monai.transforms.NormalizeIntensityd",
+                "keys": "input",
+                "channel_wise": True,
+                "nonzero": schemes == {"zscore_nonzero"},
+            }
+        ]
+    per_channel = ", ".join(_channel_expression(index, channel) for index, channel in enumerate(channels))
+    func = f"$lambda x: monai.data.MetaTensor(torch.cat([{per_channel}]), meta=x.meta)"
+    return [{"_target_": "monai.transforms.Lambdad", "keys": "input", "func": func}]
+
+
+def _channel_expression(index: int, channel: ChannelNormalization) -> str:
+    data = f"x[{index}:{index + 1}].as_tensor()"
+    if channel.scheme == "ct":
+        return f"(({data}).clamp({channel.lower}, {channel.upper}) - {channel.mean}) / {channel.std}"
+    return f"monai.transforms.NormalizeIntensity(nonzero={channel.scheme == 'zscore_nonzero'})({data})"
+
+
+def _steps(spec: ModelSpec, *, labels: bool) -> list[tuple[list[int], int]]:
+    """Axes that share an interpolation, with its spline order; labels and logits go linearly where images go cubically."""
+    orders = [min(_ORDER[kind], 1) if labels else _ORDER[kind] for kind in spec.preprocessing.interpolation]
+    return [([axis for axis, o in enumerate(orders) if o == order], order) for order in sorted(set(orders))]
+
+
+def _resample_expression(spec: ModelSpec) -> str:
+    """From cropped image to network grid: one resize per interpolation, each over the axes that use it."""
+    spacing = ", ".join(repr(float(s)) for s in spec.preprocessing.spacing_mm)
+    shape = (
+        f"[max(1, round(float(n * s / t))) for n, s, t in zip(x.shape[1:], x.pixdim.tolist(), ({spacing},))]"
+    )
+    return f"$lambda x: (lambda shape: {_nested(_steps(spec, labels=False), 'x', 'shape')})({shape})"
+
+
+def _nested(steps: list[tuple[list[int], int]], image: str, shape: str) -> str:
+    expression = image
+    done: list[int] = []
+    for axes, order in steps:
+        done += axes
+        chosen = f"[{shape}[a] if a in {sorted(done)} else {image}.shape[1 + a] for a in range(len({shape}))]"
+        expression = f"@resize({expression}, {chosen}, {order})"
+    return expression
+
+
+def _restore_expression(spec: ModelSpec) -> str:
+    """From logits on the network grid to logits on the cropped image's grid."""
+    nested = _nested(_steps(spec, labels=True), "d['pred']", "d['image'].shape[1:]")
+    return f"$lambda d: {{**d, 'pred': {nested}}}"
+
+
+def _decision(network_def: Config) -> Config:
+    """From logits to class indices."""
+    if network_def["out_channels"] == 1:
+        return {"_target_": "monai.transforms.AsDiscreted", "keys": "pred", "threshold": 0.0}
+    return {"_target_": "monai.transforms.AsDiscreted", "keys": "pred", "argmax": True}
+
+
+def _label_values(values: list[int]) -> Config:
+    return {
+        "_target_": "monai.transforms.MapLabelValued",
+        "keys": "pred",
+        "orig_labels": list(range(len(values))),
+        "target_labels": values,
+    }

@@ -1,0 +1,34 @@
+"""What `infer` must know of a model: kept in a bundle's `configs/metadata.json` under the key ``unetpipe``."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from unetpipe.dataset.manifest import LabelClass
+from unetpipe.imaging.geometry import Shape
+from unetpipe.imaging.preprocessing import Preprocessing
+
+SPEC_KEY = "unetpipe"
+
+
+class ModelSpec(BaseModel):
+    """All of a trained model but its weights and its network.
+
+    Attributes:
+        spatial_dims: 2 or 3.
+        channels: Modality of each input channel.
+        labels: Classes in the order of the network's logits, each with its value in label files.
+        preprocessing: From RAS+ image to network input.
+        patch_size: Sliding window.
+        postprocessing: Names of the classes of which only the largest component is kept.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    spatial_dims: Literal[2, 3]
+    channels: tuple[str, ...]
+    labels: tuple[LabelClass, ...]
+    preprocessing: Preprocessing
+    patch_size: Shape
+    postprocessing: tuple[str, ...] = ()

@@ -1,0 +1,84 @@
+"""Write a trained model as a MONAI bundle. There is no second model format."""
+
+import importlib.metadata
+import shutil
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unetpipe.bundle.configs import inference, metadata
+from unetpipe.bundle.spec import ModelSpec
+from unetpipe.files import atomic_path, write_json, write_text
+
+_VERSIONED = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
+
+
+def write_bundle(
+    folder: Path, spec: ModelSpec, network_def: dict[str, Any], weights: dict[str, Tensor], *, results: str = ""
+) -> None:
+    """Write or renew a bundle folder; each file atomically, the weights last.
+
+    Args:
+        folder: Made if absent. Files in it that are not the bundle's are left alone.
+        spec: What the model is.
+        network_def: Its MONAI config.
+        weights: State dict of the network that `network_def` describes.
+        results: Markdown for the model card: what was measured on validation data.
+    """
+    versions = {name: importlib.metadata.version(name).split("+")[0] for name in _VERSIONED}
+    write_json(
+        folder / "configs" / "metadata.json",
+        metadata(spec, version="0.1.0", versions=versions, changelog="first version"),
+    )
+    write_json(folder / "configs" / "inference.json", inference(spec, network_def))
+    resources = package_files("unetpipe.bundle") / "resources"
+    for name, target in (("logging.conf", "configs/logging.conf"), ("LICENSE.txt", "LICENSE")):
+        write_text(folder / target, (resources / name).read_text(encoding="utf-8"))
+    write_text(folder / "docs" / "README.md", model_card(spec, network_def, results))
+    write_weights(folder, weights)
+
+
+def write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
+    """Replace a bundle's weights."""
+    with atomic_path(folder / "models" / "model.pt") as temporary:
+        torch.save({name: tensor.detach().cpu() for name, tensor in weights.items()}, temporary)
+
+
+def copy_bundle(source: Path, target: Path) -> None:
+    """Copy only what belongs to the bundle: configs, models, docs and the licence."""
+    for name in ("configs", "models", "docs"):
+        shutil.copytree(source / name, target / name, dirs_exist_ok=True)
+    shutil.copy2(source / "LICENSE", target / "LICENSE")
+
+
+def model_card(spec: ModelSpec, network_def: dict[str, Any], results: str) -> str:
+    """`docs/README.md`: what the model does, how to run it, what it was measured at."""
+    classes = "\n".join(f"| {label.value} | {label.name} |" for label in spec.labels)
+    spacing = " × ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
+    patch = " × ".join(str(n) for n in spec.patch_size)
+    return f"""# Segmentation model
+
+A {spec.spatial_dims}-D {str(network_def["_target_"]).rsplit(".", 1)[-1]} for {", ".join(spec.channels)}, trained with unetpipe.
+For research: not validated for clinical use.
+
+| value | class |
+|---|---|
+{classes}
+
+Images are oriented to RAS+, cropped to what is not 0, normalised and resampled to {spacing} mm; the network sees
+windows of {patch} voxels.
+
+## Use
+
+With unetpipe:
+
+    unetpipe infer THIS_FOLDER scan.nii.gz --out labels
+
+With MONAI alone (a folder of images in, labels out):
+
+    python -m monai.bundle run --config_file configs/inference.json --bundle_root . \\
+        --dataset_dir IMAGES --output_dir LABELS
+{results and chr(10) + results}"""
