@@ -84,12 +84,35 @@ class InferConfig(Config):
 class EvaluateConfig(Config):
     """`unetpipe evaluate`."""
 
-    predictions: Path
-    reference: Path
+    predictions: Annotated[tuple[Path, ...], Field(min_length=1)]
+    """Folders of label files, or single files. Two or more are compared with each other, the first one as the baseline."""
+    reference: Path | None = None
+    """Folder of label files, or a single file; files belong together by name without suffix. None: the work folder's."""
     out: Path
+    work: Path | None = None
+    """A work folder: its manifest names the classes, the patients and the images, and the references unless given."""
+    cross_validation: bool = False
+    """`predictions` are work folders; the held-out predictions of all folds of `run_name` are gathered from each."""
+    run_name: str = "default"
+    """Folder under WORK/runs, for `cross_validation`."""
     tolerance_mm: Annotated[float, Field(gt=0)] = 1.0
-    """NSD tolerance for every class."""
+    """NSD tolerance of every class that `tolerances_mm` does not name."""
+    tolerances_mm: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """NSD tolerance by class name or label value."""
+    resample: bool = False
+    """Take predictions on another grid to the reference's, by nearest voxel, instead of refusing them."""
+    lesions: bool = False
+    """Also count connected components found, missed and false."""
+    fail_under: dict[str, float] = {}
+    """The result has not passed if the mean of such a metric is worse in any class, e.g. ``{"dice": 0.85}``."""
+    report: bool = True
+    """Write report.html."""
+    images: Path | None = None
+    """Folder of the scans, by the references' names, to show under the report's overlays."""
+    seed: int = 0
+    """Of the bootstrap."""
     workers: Annotated[int, Field(ge=1)] | None = None
+    """Threads; None takes one per core."""
 
 
 class SlurmConfig(Config):

@@ -1,0 +1,80 @@
+"""How far each element of one surface lies from another surface: exact, and fast where the two are close.
+
+Segmentations that are worth comparing mostly agree, so the elements of one surface mostly have an element of the other in
+the same cell or next to it. Those are found by looking into the surrounding cells in the order of their distance; only
+what is left after three voxels asks a k-d tree.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby, product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from unetpipe.imaging.geometry import Spacing
+
+REACH = 2
+"""Cells looked into on each side along each axis. Surfaces must keep that far from the ends of their array."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The elements of one mask's surface, as `surfels.neighbour_codes` finds them.
+
+    Attributes:
+        cells: True where the surface passes, a contiguous array; its outermost `REACH` cells on every side are False.
+        index: Flat indices of the True cells, ascending.
+        areas: Of each element in mm² (mm in 2-D), in the order of `index`.
+    """
+
+    cells: NDArray[np.bool_]
+    index: NDArray[np.intp]
+    areas: NDArray[np.float64]
+
+
+def distances_mm(start: Surface, target: Surface, spacing_mm: Spacing) -> NDArray[np.float64]:
+    """Measure the distance from each element of `start` to the closest element of `target`.
+
+    Args:
+        start: Surface whose elements ask.
+        target: Surface on the same grid; not empty.
+        spacing_mm: Of the grid's voxels along each axis.
+
+    Returns:
+        In mm, shape (elements of `start`,), in the order of ``start.index``.
+    """
+    cells = target.cells.reshape(-1)
+    found = np.empty(start.index.size)
+    left = np.arange(start.index.size)
+    place = start.index
+    for distance, offsets in _rings(spacing_mm):
+        if not left.size:
+            return found
+        steps = np.ravel_multi_index(np.transpose(offsets) + REACH, target.cells.shape) - np.ravel_multi_index(
+            (REACH,) * target.cells.ndim, target.cells.shape
+        )
+        hit = cells[place + steps[0]]
+        for step in steps[1:]:
+            hit |= cells[place + step]
+        found[left[hit]] = distance
+        left, place = left[~hit], place[~hit]
+    if left.size:
+        tree = cKDTree(_positions_mm(target.index, target.cells.shape, spacing_mm), leafsize=32, balanced_tree=False)
+        found[left] = tree.query(_positions_mm(place, target.cells.shape, spacing_mm))[0]
+    return found
+
+
+@lru_cache(maxsize=256)
+def _rings(spacing_mm: Spacing) -> list[tuple[float, NDArray[np.intp]]]:
+    """Offsets within `REACH` cells grouped by their distance in mm, ascending, up to where a cell outside may be nearer."""
+    certain = (REACH + 1) * min(spacing_mm)
+    steps = product(range(-REACH, REACH + 1), repeat=len(spacing_mm))
+    measured = sorted((float(np.linalg.norm(np.multiply(step, spacing_mm))), step) for step in steps)
+    rings = groupby((item for item in measured if item[0] < certain), key=lambda item: item[0])
+    return [(distance, np.array([step for _, step in ring])) for distance, ring in rings]
+
+
+def _positions_mm(index: NDArray[np.intp], shape: tuple[int, ...], spacing_mm: Spacing) -> NDArray[np.float64]:
+    return np.stack(np.unravel_index(index, shape), axis=1) * np.asarray(spacing_mm)
