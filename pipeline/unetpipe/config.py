@@ -14,16 +14,18 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Config(BaseModel):
-    """Base of all configs: frozen, and strict about names."""
+    """Base of all configs: frozen, and strict about names. A field's docstring is its help on the command line."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class PreprocessConfig(Config):
     """`unetpipe preprocess`."""
 
     dataset: Path
+    """A Medical Segmentation Decathlon or nnU-Net folder, a folder of images and labels, or a CSV or JSON list."""
     out: Path
+    """The work folder to make."""
     check_only: bool = False
     """Check every case and stop; nothing is written."""
     fix_affine: bool = False
@@ -35,7 +37,9 @@ class PreprocessConfig(Config):
     max_memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Cases in flight are held back so that their estimated peak stays under this; None does not."""
     folds: Annotated[int, Field(ge=2)] = 5
+    """Parts of the cross-validation."""
     seed: int = 12345
+    """Of the split into folds and of the sampling."""
     preview: bool = True
     """Write preview.html."""
 
@@ -44,8 +48,11 @@ class TrainConfig(Config):
     """`unetpipe train`."""
 
     work: Path
+    """What `unetpipe preprocess` made."""
     fold: int = 0
+    """Which part of the cases is held out for validation."""
     network: Network = "dynunet"
+    """`dynunet` follows the plan, `unet` is the classic U-Net."""
     configuration: str | None = None
     """Which configuration of the plan; None takes the plan's default."""
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -55,9 +62,13 @@ class TrainConfig(Config):
     max_minutes: Annotated[float, Field(gt=0)] | None = None
     """Wall-clock budget for everything: set-up, training, validation, saving."""
     device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
     precision: Precision = "auto"
+    """`auto` takes the fastest that the device has in hardware."""
     seed: int = 0
+    """Of weights, sampling and augmentation."""
     resume: bool = False
+    """Go on from the run's last checkpoint."""
     run_name: str = "default"
     """Folder under WORK/runs."""
 
@@ -68,9 +79,13 @@ class InferConfig(Config):
     models: tuple[Path, ...]
     """Bundle folders or zips; several are averaged."""
     inputs: tuple[Path, ...]
+    """Scans: files, folders of files, DICOM series folders."""
     out: Path
+    """Folder for the labels."""
     device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
     precision: Precision = "auto"
+    """`auto` takes the fastest that the device has in hardware."""
     step: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Distance between windows as a fraction of the patch."""
     batch: Annotated[int, Field(ge=1)] | None = None
@@ -78,7 +93,9 @@ class InferConfig(Config):
     tta: bool = False
     """Average over mirrored copies along every axis."""
     skip_existing: bool = False
+    """Leave out scans whose labels are there already."""
     save_probabilities: bool = False
+    """Also write each class's probability."""
 
 
 class EvaluateConfig(Config):
@@ -89,6 +106,7 @@ class EvaluateConfig(Config):
     reference: Path | None = None
     """Folder of label files, or a single file; files belong together by name without suffix. None: the work folder's."""
     out: Path
+    """Folder for the metrics and the report."""
     work: Path | None = None
     """A work folder: its manifest names the classes, the patients and the images, and the references unless given."""
     cross_validation: bool = False
@@ -115,14 +133,50 @@ class EvaluateConfig(Config):
     """Threads; None takes one per core."""
 
 
+class BundleConfig(Config):
+    """`unetpipe bundle`."""
+
+    model: Path
+    """Bundle folder, such as WORK/runs/default/fold_0."""
+    torchscript: bool = False
+    """Also write models/model.ts, which runs without Python."""
+    zip: Path | None = None
+    """Pack the bundle, and nothing else that lies in the folder, into this file; the same bundle gives the same bytes."""
+
+
 class SlurmConfig(Config):
     """`unetpipe submit`."""
 
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The unetpipe command with its options, as it would be typed here."""
+    folds: str | None = None
+    """Submit `train` once per fold: `all`, or numbers such as 0,1,4."""
     cluster: Literal["auto", "slurm", "local"] = "auto"
+    """`local` is a background process; `auto` takes Slurm where it answers."""
     partition: str | None = None
+    """Slurm's partition; its default unless given."""
     gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs per job; with 0 a job sees none."""
     cpus: Annotated[int, Field(ge=1)] = 2
+    """Cores per job."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Memory per job; the partition's default unless given."""
     minutes: Annotated[int, Field(ge=1)] = 1440
+    """Wall-clock limit of a job; a training that meets it is requeued and resumes."""
+    sbatch: dict[str, str] = {}
+    """Further options of sbatch by their long names, such as account=lab or qos=high."""
     logs: Path = Path("slurm")
+    """Folder for the jobs' output."""
     wait: bool = False
+    """Wait for the jobs; the exit code is that of the first that failed, and its last lines are shown."""
+
+
+class DemoConfig(Config):
+    """`unetpipe demo`."""
+
+    out: Path = Path("demo")
+    """Folder to make; one that an earlier demo made is replaced."""
+    minutes: Annotated[float, Field(gt=0)] = 2.0
+    """Training time."""
+    seed: int = 0
+    """Of the dataset and the training."""
