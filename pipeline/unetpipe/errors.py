@@ -5,6 +5,7 @@ Library code raises these where the fact is known; only the command line prints 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 
 class UnetpipeError(Exception):
@@ -43,11 +44,13 @@ class Fault:
         case: Case id, or "dataset" when no single case is to blame.
         kind: Short stable identifier such as ``shape_mismatch``, for scripts.
         message: What was expected and what was found.
+        severity: An error stops the work; a warning is only told.
     """
 
     case: str
     kind: str
     message: str
+    severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
         return f"{self.case}: {self.message}"

@@ -6,15 +6,11 @@ Reading the different layouts that datasets come in happens in `dataset/layouts.
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from unetpipe.dataset.documents import Model, read_document, write_document
+
+__all__ = ["MANIFEST_SCHEMA", "Case", "LabelClass", "Manifest", "Model", "read_manifest", "write_manifest"]
 
 MANIFEST_SCHEMA = 1
-
-
-class Model(BaseModel):
-    """Base of the dataset's files: frozen, and strict about names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LabelClass(Model):
@@ -58,3 +54,22 @@ class Manifest(Model):
     ignore_value: int | None = None
     spatial_dims: Literal[2, 3]
     cases: tuple[Case, ...]
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Value in label files of each class, in network order."""
+        return tuple(label.value for label in self.labels)
+
+
+def read_manifest(work: Path) -> Manifest:
+    """Read WORK/manifest.json.
+
+    Raises:
+        PlanError: If it is missing or malformed.
+    """
+    return read_document(work / "manifest.json", Manifest)
+
+
+def write_manifest(work: Path, manifest: Manifest) -> None:
+    """Write WORK/manifest.json."""
+    write_document(work / "manifest.json", manifest)

@@ -1,0 +1,47 @@
+"""Typed documents on disk: read with errors that name the file and the key, written atomically."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from unetpipe.errors import PlanError
+from unetpipe.files import write_text
+
+
+class Model(BaseModel):
+    """Base of the dataset's files: frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Document = TypeVar("Document", bound=Model)
+
+
+def read_document(path: Path, kind: type[Document]) -> Document:
+    """Read one JSON file of the work folder.
+
+    Raises:
+        PlanError: If it is missing or does not fit; the message names the file and each offending key.
+    """
+    if not path.is_file():
+        raise PlanError(f"{path.name} is missing in {path.parent}: run `unetpipe preprocess DATASET --out WORK` first")
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise PlanError(explain(path.name, error)) from error
+
+
+def write_document(path: Path, document: Model) -> None:
+    """Write a document as indented JSON, atomically."""
+    write_text(path, document.model_dump_json(indent=1) + "\n")
+
+
+def explain(name: str, error: ValidationError) -> str:
+    """One line per offending key: ``plan.yaml: configurations.3d_fullres.batch_size: Input should be ..., got 'x'``."""
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"]) or "(document)"
+        given = "" if fault["type"] == "missing" else f", got {fault['input']!r:.60}"
+        lines.append(f"{name}: {key}: {fault['msg']}{given}")
+    return "\n".join(lines)

@@ -1,0 +1,182 @@
+"""What one look at a case tells: enough for the fingerprint and for comparing cases, small enough to keep."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.dataset.documents import Model
+from unetpipe.imaging.geometry import Shape, Spacing
+
+QUANTILES = 501
+"""Of a channel's foreground: every 0.2 %, and so the extremes."""
+QUANTILE_SAMPLE = 100_000
+"""Foreground voxels that quantiles are taken from, evenly spread over the foreground."""
+BLOCKS = 8
+"""Per axis, of the signature."""
+_CHUNK = 1 << 22
+"""Voxels looked at in one go: fits the caches, and bounds the memory that passes over a volume need."""
+
+
+class Foreground(Model):
+    """Intensities where the label is not background: exact moments, and quantiles from the least to the greatest."""
+
+    mean: float
+    std: float
+    quantiles: tuple[float, ...]
+
+
+class ChannelFacts(Model):
+    """Intensities of one channel; `foreground` is None where the label is empty."""
+
+    minimum: float
+    maximum: float
+    foreground: Foreground | None
+
+
+class CaseFacts(Model):
+    """One case, in RAS+ axis order.
+
+    Attributes:
+        content: Hash of the files' bytes.
+        shape, spacing_mm: Of the image.
+        cropped_shape: Of the box around voxels that are not 0 in some channel.
+        label_counts: Voxels of each label value that occurs.
+        image_hash: Of the image's values alone, whatever format they are stored in.
+        signature: Means over 8 blocks along each axis, first channel, scaled to 0-255.
+        affine_adopted: The label lay elsewhere than the image and takes the image's place.
+    """
+
+    id: str
+    content: str
+    shape: Shape
+    spacing_mm: Spacing
+    cropped_shape: Shape
+    label_counts: Mapping[int, int]
+    channels: tuple[ChannelFacts, ...]
+    image_hash: str
+    signature: tuple[int, ...]
+    affine_adopted: bool = False
+
+
+def content_hash(paths: Sequence[Path]) -> str:
+    """Hash the bytes of files and folders (of a folder its files, by name)."""
+    digest = hashlib.sha256()
+    for path in paths:
+        members = sorted(member for member in path.iterdir() if member.is_file()) if path.is_dir() else [path]
+        for member in members:
+            with member.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def label_counts(label: NDArray[Any]) -> dict[int, int] | None:
+    """Voxels of each value in a label map of any shape; None if some value is no integer."""
+    counts: dict[int, int] = {}
+    for chunk in _chunks(label):
+        if not np.issubdtype(chunk.dtype, np.integer):
+            whole = np.rint(chunk)
+            if not np.array_equal(whole, chunk) or np.abs(whole).max() >= 2**31:
+                return None
+            chunk = whole.astype(np.int32)
+        low, high = int(chunk.min()), int(chunk.max())
+        if low >= 0 and high < 4096:
+            found = np.bincount(chunk)
+            values = np.flatnonzero(found)
+            found = found[values]
+        else:
+            values, found = np.unique(chunk, return_counts=True)
+        for value, count in zip(values.tolist(), found.tolist(), strict=True):
+            counts[value] = counts.get(value, 0) + count
+    return dict(sorted(counts.items()))
+
+
+def channel_facts(image: NDArray[Any], label: NDArray[Any], outside: Sequence[int]) -> ChannelFacts:
+    """Describe one channel.
+
+    Args:
+        image, label: Same shape and same memory layout.
+        outside: Label values that are not foreground.
+    """
+    flat, flat_label = _flat(image), _flat(label)
+    minimum, maximum = np.inf, -np.inf
+    total = squares = 0.0
+    kept: list[NDArray[Any]] = []
+    foreground = flat_label.size - sum(int(np.count_nonzero(flat_label == value)) for value in outside)
+    stride = max(1, -(-foreground // QUANTILE_SAMPLE))
+    seen, low, high = 0, np.inf, -np.inf
+    for start in range(0, flat.size, _CHUNK):
+        values, inside = flat[start : start + _CHUNK], flat_label[start : start + _CHUNK]
+        minimum, maximum = min(minimum, float(values.min())), max(maximum, float(values.max()))
+        chosen = values[~np.isin(inside, outside)].astype(np.float64)
+        if chosen.size:
+            total += float(chosen.sum())
+            squares += float(chosen @ chosen)
+            low, high = min(low, float(chosen.min())), max(high, float(chosen.max()))
+            kept.append(chosen[-seen % stride :: stride])
+            seen += chosen.size
+    if not seen:
+        return ChannelFacts(minimum=minimum, maximum=maximum, foreground=None)
+    mean = total / seen
+    quantiles = np.quantile(np.concatenate(kept), np.linspace(0, 1, QUANTILES))
+    quantiles[0], quantiles[-1] = low, high
+    rounded = tuple(float(f"{value:.6g}") for value in quantiles)
+    std = float(np.sqrt(max(squares / seen - mean**2, 0.0)))
+    return ChannelFacts(minimum=minimum, maximum=maximum, foreground=Foreground(mean=mean, std=std, quantiles=rounded))
+
+
+def nonzero_box(channels: Sequence[NDArray[Any]]) -> tuple[Shape, Shape]:
+    """Bounding box (start, stop) of voxels that are not 0 in some channel; the whole where there is none.
+
+    Args:
+        channels: Arrays of one shape (*spatial).
+    """
+    shape = channels[0].shape
+    start, stop = [], []
+    occupied = [np.zeros(n, dtype=bool) for n in shape]
+    for channel in channels:
+        mask = channel != 0
+        for axis in range(mask.ndim):
+            occupied[axis] |= mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis))
+    for axis, found in enumerate(occupied):
+        where = np.flatnonzero(found)
+        start.append(int(where[0]) if where.size else 0)
+        stop.append(int(where[-1]) + 1 if where.size else shape[axis])
+    return tuple(start), tuple(stop)
+
+
+def image_hash(channels: Sequence[NDArray[Any]]) -> str:
+    """Hash the values of arrays (*spatial) as float32, so that the stored type makes no difference."""
+    digest = hashlib.sha256()
+    for channel in channels:
+        digest.update(repr(channel.shape).encode())
+        for chunk in _chunks(channel):
+            digest.update(np.ascontiguousarray(chunk, dtype=np.float32).data)
+    return digest.hexdigest()
+
+
+def signature(channel: NDArray[Any]) -> tuple[int, ...]:
+    """Means of an array (*spatial) over 8 blocks along each axis, scaled to 0-255, in C order."""
+    blocks = channel
+    for axis in range(channel.ndim - 1, -1, -1):
+        edges = np.linspace(0, channel.shape[axis], min(BLOCKS, channel.shape[axis]), endpoint=False).astype(int)
+        sizes = np.diff(np.append(edges, channel.shape[axis]))
+        blocks = np.add.reduceat(blocks, edges, axis=axis, dtype=np.float32)
+        blocks = blocks / sizes.reshape([-1 if other == axis else 1 for other in range(channel.ndim)])
+    low, high = float(blocks.min()), float(blocks.max())
+    scaled = np.rint((blocks - low) * (255.0 / max(high - low, 1e-30)))
+    return tuple(int(value) for value in scaled.ravel())
+
+
+def _flat(array: NDArray[Any]) -> NDArray[Any]:
+    """One axis in memory order: no copy for C and Fortran layouts."""
+    return array.ravel(order="K")
+
+
+def _chunks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    flat = _flat(array)
+    for start in range(0, flat.size, _CHUNK):
+        yield flat[start : start + _CHUNK]

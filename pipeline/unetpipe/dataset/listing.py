@@ -1,0 +1,95 @@
+"""What a reader of one layout finds: cases, and faults in how the folder is put together."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unetpipe.dataset.manifest import Case, LabelClass
+from unetpipe.errors import DatasetError, Fault
+from unetpipe.imaging.files import is_image, strip_suffix
+
+CHANNEL_SUFFIX = re.compile(r"^(?P<id>.+)_(?P<channel>\d{4})$")
+"""nnU-Net's way to say that a file holds one channel: ``case_0001``."""
+
+
+@dataclass
+class Listing:
+    """A dataset as its layout declares it.
+
+    Attributes:
+        channels: None where the layout does not name them.
+        labels: None where the layout does not name them: they are what label files hold.
+    """
+
+    name: str
+    channels: tuple[str, ...] | None = None
+    labels: tuple[LabelClass, ...] | None = None
+    ignore_value: int | None = None
+    cases: list[Case] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def fault(self, kind: str, message: str, *, case: str = "dataset", warning: bool = False) -> None:
+        """Note something wrong and go on."""
+        severity = "warning" if warning else "error"
+        self.faults.append(Fault(case=case, kind=kind, message=message, severity=severity))
+
+
+def refuse(kind: str, message: str) -> DatasetError:
+    """The error for a dataset that cannot even be listed."""
+    return DatasetError([Fault(case="dataset", kind=kind, message=message)])
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file of the dataset.
+
+    Raises:
+        DatasetError: If it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise refuse("bad_json", f"{path.name} cannot be read as JSON: {error}") from error
+
+
+def images_in(folder: Path) -> dict[str, list[Path]]:
+    """Images of a folder by name without suffix; hidden files, macOS's ``._`` files among them, are no images."""
+    found: dict[str, list[Path]] = {}
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if not path.name.startswith(".") and is_image(path):
+                found.setdefault(strip_suffix(path.name), []).append(path)
+    return found
+
+
+def classes_by_name(names: Mapping[str, Any], listing: Listing) -> None:
+    """Take nnU-Net's ``{name: value}``: non-consecutive values and one called ``ignore`` are fine, regions are not."""
+    classes = []
+    for name, value in names.items():
+        if isinstance(value, list | tuple):
+            message = f"label {name!r} is a region of several values, {value}: overlapping regions are not supported"
+            listing.fault("regions", message)
+        elif not _is_integer(value):
+            listing.fault("bad_labels", f"label {name!r} should have an integer value, got {value!r}")
+        elif name == "ignore":
+            listing.ignore_value = int(value)
+        else:
+            classes.append(LabelClass(name=name, value=int(value)))
+    set_classes(classes, listing)
+
+
+def set_classes(classes: list[LabelClass], listing: Listing) -> None:
+    """Order classes by value, background first, and see that values are distinct."""
+    values = [label.value for label in classes]
+    for value in sorted({value for value in values if values.count(value) > 1}):
+        names = ", ".join(repr(label.name) for label in classes if label.value == value)
+        listing.fault("bad_labels", f"value {value} stands for several labels: {names}")
+    if 0 not in values:
+        classes = [LabelClass(name="background", value=0), *classes]
+    listing.labels = tuple(sorted(classes, key=lambda label: (label.value != 0, label.value)))
+
+
+def _is_integer(value: Any) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, str) and value.isdigit())
