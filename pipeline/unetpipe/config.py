@@ -113,6 +113,10 @@ class EvaluateConfig(Config):
     """`predictions` are work folders; the held-out predictions of all folds of `run_name` are gathered from each."""
     run_name: str = "default"
     """Folder under WORK/runs, for `cross_validation`."""
+    fold: Annotated[int, Field(ge=0)] | None = None
+    """Only the cases that this fold of the work folder holds out."""
+    classes: dict[str, int] = {}
+    """Label value of each class to report, by name. Empty: the work folder's, or every value that occurs."""
     tolerance_mm: Annotated[float, Field(gt=0)] = 1.0
     """NSD tolerance of every class that `tolerances_mm` does not name."""
     tolerances_mm: dict[str, Annotated[float, Field(gt=0)]] = {}

@@ -1,8 +1,8 @@
 """How far each element of one surface lies from another surface: exact, and fast where the two are close.
 
-Segmentations that are worth comparing mostly agree, so the elements of one surface mostly have an element of the other in
-the same cell or next to it. Those are found by looking into the surrounding cells in the order of their distance; only
-what is left after three voxels asks a k-d tree.
+Segmentations that are worth comparing mostly agree, so the elements of one surface mostly have an element of the
+other in the same cell or next to it. Those are found by looking into the surrounding cells in the order of their
+distance; only what is left asks a k-d tree.
 """
 
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ def distances_mm(start: Surface, target: Surface, spacing_mm: Spacing) -> NDArra
 
 @lru_cache(maxsize=256)
 def _rings(spacing_mm: Spacing) -> list[tuple[float, NDArray[np.intp]]]:
-    """Offsets within `REACH` cells grouped by their distance in mm, ascending, up to where a cell outside may be nearer."""
+    """Offsets within `REACH` cells by distance in mm, ascending, as far as no cell outside can be nearer."""
     certain = (REACH + 1) * min(spacing_mm)
     steps = product(range(-REACH, REACH + 1), repeat=len(spacing_mm))
     measured = sorted((float(np.linalg.norm(np.multiply(step, spacing_mm))), step) for step in steps)

@@ -1,7 +1,7 @@
 """Surface distances between two masks: HD, HD95, ASSD, MASD and NSD.
 
-Elements of both surfaces are weighted by their area. With d the distances from the elements of one surface to the other:
-HD is the largest d of either direction, HD95 the larger of the two directions' 95th percentiles, ASSD the mean of
+Elements of both surfaces are weighted by their area. With d the distances from the elements of one surface to the
+other: HD is the largest d of either direction, HD95 the larger of the two directions' 95th percentiles, ASSD the mean of
 all d of both directions together, MASD the mean of the two directions' means, and NSD the share of both surfaces'
 area whose d is within a tolerance.
 

@@ -1,7 +1,7 @@
 """The surface of a mask, in elements of known area.
 
-Between 2x2x2 neighbouring voxel centres lies a cell. Eight bits say which of its corners are inside the mask; where some
-are and some are not, the surface passes through the cell, and the code determines its area by marching cubes (its
+Between 2x2x2 neighbouring voxel centres lies a cell. Eight bits say which of its corners are inside the mask; where
+some are and some are not, the surface passes through the cell, and the code determines its area by marching cubes (its
 length by marching squares in 2-D). The element's place is the cell's centre.
 
 Source:

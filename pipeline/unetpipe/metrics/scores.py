@@ -1,0 +1,212 @@
+"""All metrics of all classes of one case, and what is said about empty masks.
+
+| reference | prediction | outcome        | Dice, IoU, NSD | sensitivity | precision | distances | volume error |
+|-----------|------------|----------------|----------------|-------------|-----------|-----------|--------------|
+| voxels    | voxels     | matched        | as defined     | as defined  | as defined| as defined| ml and %     |
+| empty     | empty      | true_negative  | NaN            | NaN         | NaN       | NaN       | 0 ml         |
+| empty     | voxels     | false_positive | 0              | NaN         | 0         | NaN       | ml           |
+| voxels    | empty      | missed         | 0              | 0           | NaN       | NaN       | ml and -100 %|
+| voxels    | no file    | no_prediction  | 0              | 0           | NaN       | NaN       | ml and -100 %|
+| empty     | no file    | no_prediction  | NaN            | NaN         | NaN       | NaN       | 0 ml         |
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+
+from unetpipe.imaging.geometry import Grid
+from unetpipe.metrics.lesions import Lesions, match_lesions
+from unetpipe.metrics.overlap import Overlap, joint_histogram, overlaps
+from unetpipe.metrics.surface import SurfaceScores, surface_scores
+
+Outcome = Literal["matched", "true_negative", "false_positive", "missed", "no_prediction"]
+Box = tuple[slice, ...]
+
+HIGHER_IS_BETTER: Mapping[str, bool] = {
+    "dice": True,
+    "iou": True,
+    "sensitivity": True,
+    "precision": True,
+    "nsd": True,
+    "hd_mm": False,
+    "hd95_mm": False,
+    "assd_mm": False,
+    "masd_mm": False,
+    "volume_error_ml": False,
+    "volume_error_percent": False,
+    "lesion_f1": True,
+    "lesions_missed": False,
+    "lesions_false": False,
+}
+"""Every metric of a `ClassScore`, in the order they are reported. Of volume errors the size counts, not the sign."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """One class of one case: attributes named as in `HIGHER_IS_BETTER`, and what they were measured on.
+
+    Attributes:
+        case: Case id.
+        value: Label value of the class.
+        outcome: Which row of the table above holds.
+        overlap: Voxel counts.
+        surface: Distances.
+        lesions: None unless asked for, or the class does not occur.
+        tolerance_mm: What NSD used.
+        voxel_ml: Volume of a voxel.
+    """
+
+    case: str
+    value: int
+    outcome: Outcome
+    overlap: Overlap
+    surface: SurfaceScores
+    lesions: Lesions | None
+    tolerance_mm: float
+    voxel_ml: float
+
+    @property
+    def reference_ml(self) -> float:
+        return self.overlap.reference * self.voxel_ml
+
+    @property
+    def prediction_ml(self) -> float:
+        return self.overlap.prediction * self.voxel_ml
+
+    def metrics(self) -> dict[str, float]:
+        """Every metric by name; lesion metrics only where they were asked for."""
+        overlap, surface = self.overlap, self.surface
+        error = overlap.prediction - overlap.reference
+        values = {
+            "dice": overlap.dice,
+            "iou": overlap.iou,
+            "sensitivity": overlap.sensitivity,
+            "precision": overlap.precision,
+            "nsd": surface.nsd,
+            "hd_mm": surface.hd_mm,
+            "hd95_mm": surface.hd95_mm,
+            "assd_mm": surface.assd_mm,
+            "masd_mm": surface.masd_mm,
+            "volume_error_ml": error * self.voxel_ml,
+            "volume_error_percent": 100 * error / overlap.reference if overlap.reference else float("nan"),
+        }
+        if self.lesions is not None:
+            values["lesion_f1"] = self.lesions.f1
+            values["lesions_missed"] = float(self.lesions.missed)
+            values["lesions_false"] = float(self.lesions.false)
+        return values
+
+
+def score_case(
+    case: str,
+    reference: NDArray[np.integer],
+    prediction: NDArray[np.integer] | None,
+    grid: Grid,
+    tolerances_mm: Mapping[int, float],
+    *,
+    lesions: bool = False,
+    workers: int = 1,
+) -> list[ClassScore]:
+    """Measure every class of one case.
+
+    Args:
+        case: Case id.
+        reference: Label values, shape of `grid`.
+        prediction: Label values, shape of `grid`; None if there is none.
+        grid: Gives the spacing.
+        tolerances_mm: NSD tolerance of each class to measure, by label value.
+        lesions: Match connected components too.
+        workers: Threads over classes.
+
+    Returns:
+        One score per class, in the order of `tolerances_mm`. Values that are not in it count as background.
+    """
+    values = list(tolerances_mm)
+    ours = _class_indices(reference, values)
+    theirs = np.zeros_like(ours) if prediction is None else _class_indices(prediction, values)
+    counts = overlaps(joint_histogram(ours, theirs, len(values) + 1))[1:]
+    boxes = _common_boxes(ours, theirs, len(values))
+
+    def score(position: int) -> ClassScore:
+        value, overlap, box = values[position], counts[position], boxes[position]
+        surface, matched = SurfaceScores(), Lesions(found=0, missed=0, false=0)
+        if box is not None:
+            index = position + 1
+            pair = ours[box] == index, theirs[box] == index
+            surface = surface_scores(*pair, grid.spacing_mm, tolerances_mm[value])
+            matched = match_lesions(*pair) if lesions else matched
+        return ClassScore(
+            case=case,
+            value=value,
+            outcome="no_prediction" if prediction is None else _outcome(overlap),
+            overlap=overlap,
+            surface=surface,
+            lesions=matched if lesions else None,
+            tolerance_mm=tolerances_mm[value],
+            voxel_ml=grid.voxel_ml,
+        )
+
+    if workers == 1:
+        return [score(position) for position in range(len(values))]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(score, range(len(values))))
+
+
+def absent_score(case: str, value: int, tolerance_mm: float, *, predicted: bool) -> ClassScore:
+    """Score of a class that neither reference nor prediction holds; `predicted` says whether there was a prediction."""
+    return ClassScore(
+        case=case,
+        value=value,
+        outcome="true_negative" if predicted else "no_prediction",
+        overlap=Overlap(both=0, reference=0, prediction=0),
+        surface=SurfaceScores(),
+        lesions=None,
+        tolerance_mm=tolerance_mm,
+        voxel_ml=0.0,
+    )
+
+
+def _outcome(overlap: Overlap) -> Outcome:
+    match overlap.reference > 0, overlap.prediction > 0:
+        case True, True:
+            return "matched"
+        case True, False:
+            return "missed"
+        case False, True:
+            return "false_positive"
+        case _:
+            return "true_negative"
+
+
+def _class_indices(labels: NDArray[np.integer], values: Sequence[int]) -> NDArray[np.integer]:
+    """Replace label values by 1 + their position in `values`, in the smallest type that holds them; others by 0."""
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    dtype = np.min_scalar_type(len(values))
+    if high - low > 1 << 20:  # a sparse set of huge values: no table of that length
+        known, place = np.unique(np.asarray(values), return_index=True)
+        at = np.searchsorted(known, labels).clip(max=known.size - 1)
+        return np.where(known[at] == labels, place[at] + 1, 0).astype(dtype)
+    table = np.zeros(high - low + 1, dtype)
+    for position, value in enumerate(values):
+        if low <= value <= high:
+            table[value - low] = position + 1
+    return table[labels - low] if low else table[labels]
+
+
+def _common_boxes(
+    ours: NDArray[np.integer], theirs: NDArray[np.integer], classes: int
+) -> list[tuple[slice, ...] | None]:
+    """Bounding box of each class in either array; None where neither holds it."""
+
+    def joined(first: Box | None, second: Box | None) -> Box | None:
+        if first is None or second is None:
+            return first or second
+        return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True))
+
+    both = (find_objects(labels, max_label=classes) for labels in (ours, theirs))
+    return [joined(first, second) for first, second in zip(*both, strict=True)]
