@@ -27,7 +27,7 @@ def list_bids(folder: Path) -> Listing:
     listing = Listing(name=str(name or folder.resolve().name))
     images = _by_session(path for path in folder.glob("sub-*/**/anat/*") if not path.name.startswith("."))
     derivatives = folder / "derivatives"
-    labels = {}
+    labels: dict[str, list[Path]] = {}
     for kind in ("dseg", "mask"):
         files = _by_session(path for path in derivatives.glob("*/sub-*/**/anat/*") if not path.name.startswith("."))
         for session, by_suffix in files.items():
@@ -47,15 +47,15 @@ def list_bids(folder: Path) -> Listing:
     for session in sorted(images):
         chosen = [images[session][suffix] for suffix in common]
         found = labels.get(session, [])
-        for files in (*chosen, found):
-            if len(files) > 1:
-                names = ", ".join(path.name for path in files)
+        for candidates in (*chosen, found):
+            if len(candidates) > 1:
+                names = ", ".join(path.name for path in candidates)
                 listing.fault("ambiguous", f"several files fit one place: {names}", case=session)
         if not found:
             listing.fault("missing_label", "no *_dseg or *_mask in derivatives/", case=session)
         elif all(len(files) == 1 for files in (*chosen, found)):
-            files = tuple(files[0] for files in chosen)
-            listing.cases.append(Case(id=session, images=files, label=found[0], patient=session.split("_")[0]))
+            channels = tuple(files[0] for files in chosen)
+            listing.cases.append(Case(id=session, images=channels, label=found[0], patient=session.split("_")[0]))
     _read_classes(folder, listing)
     return listing
 

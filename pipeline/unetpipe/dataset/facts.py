@@ -98,7 +98,8 @@ def channel_facts(image: NDArray[Any], label: NDArray[Any], outside: Sequence[in
     """Describe one channel.
 
     Args:
-        image, label: Same shape and same memory layout.
+        image: Any shape.
+        label: Same shape and same memory layout.
         outside: Label values that are not foreground.
     """
     flat, flat_label = _flat(image), _flat(label)

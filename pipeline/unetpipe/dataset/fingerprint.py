@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from unetpipe.dataset.documents import Model, read_document, write_document
 from unetpipe.dataset.facts import CaseFacts
 from unetpipe.imaging.geometry import Shape, Spacing
 
-FINGERPRINT_SCHEMA = 1
+FINGERPRINT_SCHEMA: Final = 1
 
 
 class CaseFingerprint(Model):

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from unetpipe.dataset.documents import Model, read_document, write_document
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.errors import DatasetError, Fault
 
-FOLDS_SCHEMA = 1
+FOLDS_SCHEMA: Final = 1
 
 
 class Fold(Model):

@@ -93,7 +93,7 @@ def _sound_cases(listing: Listing) -> list[Case]:
     """Cases without structural faults; notes those of the others."""
     counts = Counter(case.id for case in listing.cases)
     safe_names = Counter(_UNSAFE.sub("_", name) for name in counts)
-    sound = {}
+    sound: dict[str, Case | None] = {}
     for case in listing.cases:
         name = _UNSAFE.sub("_", case.id)
         if counts[case.id] > 1 or safe_names[name] > 1:
@@ -120,9 +120,9 @@ def _look_at_headers(cases: list[Case]) -> tuple[tuple[str, ...], Literal[2, 3]]
         except UnetpipeError:
             continue
         count = sum(channels for channels, _ in read)
-        names = ("red", "green", "blue") if count == 3 and len(read) == 1 and read[0][1].ndim == 2 else None
-        if names is None:
-            names = ("image",) if count == 1 else tuple(f"channel_{number}" for number in range(count))
+        names: tuple[str, ...] = ("image",) if count == 1 else tuple(f"channel_{number}" for number in range(count))
+        if count == 3 and len(read) == 1 and read[0][1].ndim == 2:
+            names = ("red", "green", "blue")
         return names, 2 if read[0][1].ndim == 2 else 3
     return ("image",), 3
 

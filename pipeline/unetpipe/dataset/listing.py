@@ -33,8 +33,7 @@ class Listing:
 
     def fault(self, kind: str, message: str, *, case: str = "dataset", warning: bool = False) -> None:
         """Note something wrong and go on."""
-        severity = "warning" if warning else "error"
-        self.faults.append(Fault(case=case, kind=kind, message=message, severity=severity))
+        self.faults.append(Fault(case=case, kind=kind, message=message, severity="warning" if warning else "error"))
 
 
 def refuse(kind: str, message: str) -> DatasetError:

@@ -4,13 +4,13 @@ Reading the different layouts that datasets come in happens in `dataset/layouts.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from unetpipe.dataset.documents import Model, read_document, write_document
 
 __all__ = ["MANIFEST_SCHEMA", "Case", "LabelClass", "Manifest", "Model", "read_manifest", "write_manifest"]
 
-MANIFEST_SCHEMA = 1
+MANIFEST_SCHEMA: Final = 1
 
 
 class LabelClass(Model):
@@ -41,7 +41,7 @@ class Manifest(Model):
 
     Attributes:
         channels: Modality of each channel, such as ``MRI`` or ``CT``.
-        labels: Classes in network order; index 0 is the background.
+        labels: Classes in network order; index 0 is the background. Empty while not yet known.
         ignore_value: Label value that takes no part in training, if any.
         spatial_dims: 2 or 3.
         cases: Sorted by id.

@@ -1,12 +1,12 @@
 """What to do about a dataset: `plan.yaml`, commented and meant to be edited."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from unetpipe.dataset.manifest import Model
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Preprocessing
 
-PLAN_SCHEMA = 1
+PLAN_SCHEMA: Final = 1
 
 
 class Configuration(Model):

@@ -1,0 +1,95 @@
+"""nnU-Net's rules for the shape of a U-Net: where it pools, how large its kernels are, how much memory it needs.
+
+Axes come in nnU-Net's order (the coarsest first), because it breaks ties by it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unetpipe.imaging.geometry import Shape, Spacing
+
+MIN_EDGE = 4
+"""Voxels along an axis that pooling never goes below."""
+BASE_FEATURES = 32
+MAX_FEATURES = {2: 512, 3: 320}
+CONVS_PER_STAGE = 2
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A U-Net for one patch size.
+
+    Attributes:
+        patch_size: Divisible by `divisor`.
+        strides: Per stage and axis; the first stage's are 1.
+        kernel_sizes: Per stage and axis.
+        features: Channels per stage.
+        divisor: 2 to the number of poolings, per axis.
+    """
+
+    patch_size: Shape
+    strides: tuple[Shape, ...]
+    kernel_sizes: tuple[Shape, ...]
+    features: tuple[int, ...]
+    divisor: Shape
+
+
+def make_topology(spacing_mm: Spacing, patch_size: Sequence[float]) -> Topology:
+    """Pool the finest axes first until all are about equally coarse, then all together while the patch lasts.
+
+    Args:
+        spacing_mm: Voxel size.
+        patch_size: Wished for; half voxels (from a median) are allowed. It is padded to what pooling divides.
+
+    Source:
+        Isensee et al. 2021, Nat. Methods 18:203, supplement; nnU-Net's ``get_pool_and_conv_props``.
+    """
+    axes = range(len(spacing_mm))
+    spacing, size = list(spacing_mm), [float(n) for n in patch_size]
+    poolings, kernel = [0 for _ in axes], [1 for _ in axes]
+    strides, kernels = [tuple(1 for _ in axes)], []
+    while True:
+        large_enough = [axis for axis in axes if size[axis] >= 2 * MIN_EDGE]
+        if not large_enough:
+            break
+        finest = min(spacing[axis] for axis in large_enough)
+        pooled = [axis for axis in large_enough if spacing[axis] / finest < 2]
+        if len(pooled) == 1 and size[pooled[0]] < 3 * MIN_EDGE:
+            break
+        kernel = [3 if spacing[axis] / min(spacing) < 2 else kernel[axis] for axis in axes]
+        for axis in pooled:
+            poolings[axis] += 1
+            spacing[axis] *= 2
+            size[axis] = np.ceil(size[axis] / 2)
+        strides.append(tuple(2 if axis in pooled else 1 for axis in axes))
+        kernels.append(tuple(kernel))
+    kernels.append(tuple(3 for _ in axes))
+    divisor = tuple(2**count for count in poolings)
+    return Topology(
+        patch_size=tuple(int(-(-n // by) * by) for n, by in zip(patch_size, divisor, strict=True)),
+        strides=tuple(strides),
+        kernel_sizes=tuple(kernels),
+        features=tuple(min(MAX_FEATURES[len(axes)], BASE_FEATURES * 2**stage) for stage in range(len(strides))),
+        divisor=divisor,
+    )
+
+
+def feature_map_size(topology: Topology, classes: int) -> int:
+    """Values in all feature maps of one sample, forward: the measure of memory that nnU-Net's references refer to.
+
+    Source:
+        ``PlainConvUNet.compute_conv_feature_map_size`` of dynamic-network-architectures.
+    """
+    size, voxels = topology.patch_size, []
+    for stride in topology.strides:
+        size = tuple(n // by for n, by in zip(size, stride, strict=True))
+        voxels.append(int(np.prod(size, dtype=np.int64)))
+    maps = zip(topology.features, voxels, strict=True)
+    encoder = sum(CONVS_PER_STAGE * features * count for features, count in maps)
+    # each decoder stage: its convolutions and the transposed convolution before them
+    decoder_maps = zip(topology.features[:-1], voxels[:-1], strict=True)
+    decoder = sum((CONVS_PER_STAGE + 1) * features * count for features, count in decoder_maps)
+    head = classes * voxels[0] if len(voxels) > 1 else 0
+    return encoder + decoder + head
