@@ -1,0 +1,235 @@
+"""From finished logits on the network's grid to labels on the scan's, a few planes and one class at a time.
+
+A class is resampled only inside the box where it can win: linear interpolation stays between its neighbours, so a class
+whose largest neighbour is below another class's smallest one cannot be the largest anywhere between them. On a scan
+with a hundred organs that leaves little more than a hundred small boxes; where every class is possible everywhere it costs
+one more look at the logits.
+
+Shape legend: L classes; spatial axes are turned so that the slab's axis comes first, (P, A[, B]).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unetpipe.errors import UnetpipeError
+from unetpipe.imaging.geometry import Shape
+from unetpipe.imaging.preprocessing import Interpolation
+from unetpipe.model.sliding import Planes
+
+_BLOCK = 4  # voxels per side of the blocks whose extremes decide where a class can win
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Linear (or nearest) resampling along one axis, edges aligned: output n = (1 - t) * input[low] + t * input[low + 1].
+
+    Attributes:
+        size: Input voxels.
+        low: Per output voxel, ascending.
+        fraction: t in [0, 1), same length; 0 at `low` = `size` - 1.
+    """
+
+    size: int
+    low: Tensor
+    fraction: Tensor
+
+    @classmethod
+    def between(cls, size: int, out: int, interpolation: Interpolation) -> "Taps":
+        centres = (torch.arange(out, dtype=torch.float64) + 0.5) * size / out
+        if interpolation == "nearest":
+            low = centres.floor().long().clamp(0, size - 1)
+            return cls(size, low, torch.zeros(out, dtype=torch.float64))
+        positions = (centres - 0.5).clamp(0, size - 1)
+        low = positions.floor().long()
+        return cls(size, low, positions - low)
+
+    @property
+    def is_identity(self) -> bool:
+        return len(self.low) == self.size
+
+    @property
+    def last(self) -> Tensor:
+        """Highest input voxel that each output voxel needs."""
+        return self.low + (self.fraction > 0)
+
+    def outputs(self, first: int, stop: int) -> tuple[int, int]:
+        """Range of outputs whose `low` lies in [first, stop)."""
+        bounds = torch.searchsorted(self.low, torch.tensor([first, stop]))
+        return int(bounds[0]), int(bounds[1])
+
+    def inputs(self, first: int, stop: int) -> tuple[int, int]:
+        """Range of inputs that outputs [first, stop) need."""
+        return int(self.low[first]), int(self.last[first:stop].max()) + 1
+
+    def matrix(self, outputs: tuple[int, int], inputs: tuple[int, int], device: torch.device) -> Tensor:
+        """Dense float32 matrix (outputs, inputs)."""
+        low = (self.low[slice(*outputs)] - inputs[0]).unsqueeze(1)
+        fraction = self.fraction[slice(*outputs)].unsqueeze(1)
+        matrix = torch.zeros((len(low), inputs[1] - inputs[0]), dtype=torch.float64)
+        matrix.scatter_(1, low, 1 - fraction)
+        high = (low + 1).clamp_max(matrix.shape[1] - 1)
+        return matrix.scatter_add_(1, high, fraction).to(device, torch.float32)
+
+
+class SlabResampler:
+    """Resamples planes as they come; keeps one input plane back, for what lies between it and the next.
+
+    Args:
+        shape: Of the network's grid.
+        out: Of the scan's (cropped, RAS+) grid.
+        interpolation: Of images along each axis; logits go linearly where images go cubically.
+        axis: Along which planes come.
+    """
+
+    def __init__(self, shape: Shape, out: Shape, interpolation: Sequence[Interpolation], axis: int) -> None:
+        order = [axis, *(a for a in range(len(shape)) if a != axis)]
+        self._axis = axis
+        self._taps = [Taps.between(shape[a], out[a], interpolation[a]) for a in order]
+        self.out = tuple(out[a] for a in order)
+        self._kept: Tensor | None = None
+        self._next = 0
+
+    def push(self, planes: Planes) -> Iterator["Chunk"]:
+        """Yield what can be computed now, a few planes at a time."""
+        logits = planes.logits.movedim(1 + self._axis, 1)
+        held = 0 if self._kept is None else 1
+        stop = planes.first + logits.shape[1]
+        along = self._taps[0]
+        ready = int(torch.searchsorted(along.last, stop))
+        while self._next < ready:
+            low = int(along.low[self._next])
+            end = min(along.outputs(low, low + _BLOCK)[1], ready)
+            if end == self._next:
+                break
+            inputs = along.inputs(self._next, end)
+            yield Chunk(self._taps, (self._next, end), _Source(self._kept, logits, planes.first - held, inputs))
+            self._next = end
+        self._kept = logits[:, -1:].clone()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Input planes of a chunk, of which the first may have been kept from the slab before."""
+
+    kept: Tensor | None
+    logits: Tensor
+    first: int
+    planes: tuple[int, int]
+
+    def of(self, label: int) -> Tensor:
+        """One class, (P, A[, B])."""
+        a, b = self.planes[0] - self.first, self.planes[1] - self.first
+        if self.kept is None:
+            return self.logits[label, a:b]
+        if a > 0:
+            return self.logits[label, a - 1 : b - 1]
+        return torch.cat([self.kept[label], self.logits[label, : b - 1]])
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A few output planes, still to be computed.
+
+    Attributes:
+        taps: Per axis, the slab's first.
+        planes: Range along the slab's axis in the output.
+    """
+
+    taps: list[Taps]
+    planes: tuple[int, int]
+    source: _Source
+
+    @property
+    def classes(self) -> int:
+        return len(self.source.logits)
+
+    @property
+    def shape(self) -> Shape:
+        """Of the output: (P, A[, B])."""
+        return (self.planes[1] - self.planes[0], *(len(taps.low) for taps in self.taps[1:]))
+
+    def values(self, label: int, box: Sequence[tuple[int, int]] | None = None) -> Tensor:
+        """Resampled logits of one class, whole or inside a box of the output across the planes."""
+        taps = self.taps[1:]
+        ranges = box or [(0, len(t.low)) for t in taps]
+        inputs = [t.inputs(*r) for t, r in zip(taps, ranges, strict=True)]
+        data = self.source.of(label)[(slice(None), *(slice(*r) for r in inputs))]
+        if not self.taps[0].is_identity:
+            along = self.taps[0].matrix(self.planes, self.source.planes, data.device)
+            data = torch.tensordot(along, data, dims=1)
+        for dim, (t, wanted, given) in enumerate(zip(taps, ranges, inputs, strict=True), start=1):
+            if t.is_identity:
+                continue
+            matrix = t.matrix(wanted, given, data.device)
+            data = data @ matrix.T if dim == data.ndim - 1 else matrix @ data
+        return data
+
+    def all_values(self) -> Tensor:
+        """Resampled logits of all classes, (L, P, A[, B])."""
+        return torch.stack([self.values(label) for label in range(self.classes)])
+
+    def boxes(self) -> list[list[tuple[int, int]] | None]:
+        """Per class the box across the output planes outside of which it cannot win; None where it cannot win at all."""
+        largest, smallest = zip(*(_block_extremes(self.source.of(label)) for label in range(self.classes)), strict=True)
+        threshold = torch.stack(smallest).amax(dim=0)
+        return [self._box(extreme >= threshold) for extreme in largest]
+
+    def _box(self, possible: Tensor) -> list[tuple[int, int]] | None:
+        if not possible.any():
+            return None
+        box = []
+        for axis, taps in enumerate(self.taps[1:]):
+            others = [a for a in range(possible.ndim) if a != axis]
+            hits = (possible.any(dim=others[0]) if others else possible).nonzero().squeeze(1)
+            first, stop = int(hits[0]) * _BLOCK, (int(hits[-1]) + 1) * _BLOCK
+            box.append(taps.outputs(first, stop))
+        return None if any(a == b for a, b in box) else box
+
+
+def _block_extremes(data: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest and smallest value over all planes of each block across (A[, B]) and the voxel behind it, per axis."""
+    extremes = []
+    for reduce, pairwise in ((torch.amax, torch.maximum), (torch.amin, torch.minimum)):
+        x = reduce(data, dim=0)
+        for dim in range(x.ndim):
+            count = math.ceil(x.shape[dim] / _BLOCK)
+            whole = torch.cat([x, x.narrow(dim, -1, 1).repeat_interleave(count * _BLOCK - x.shape[dim], dim)], dim)
+            blocks = whole.unflatten(dim, (count, _BLOCK))
+            x = reduce(blocks, dim=dim + 1)
+            behind = blocks.select(dim + 1, 0).narrow(dim, min(1, count - 1), count - 1)
+            x.narrow(dim, 0, count - 1).copy_(pairwise(x.narrow(dim, 0, count - 1), behind))
+        extremes.append(x)
+    return extremes[0], extremes[1]
+
+
+def largest_class(chunk: Chunk) -> Tensor:
+    """Class of the largest logit, shape (P, A[, B]), uint8 or int16; ties go to the lower class.
+
+    Raises:
+        UnetpipeError: If a logit is not a number.
+    """
+    device = chunk.source.logits.device
+    best = torch.full(chunk.shape, -math.inf, device=device)
+    labels = torch.zeros(chunk.shape, dtype=label_dtype(chunk.classes), device=device)
+    prune = not all(taps.is_identity for taps in chunk.taps)
+    boxes = chunk.boxes() if prune else [[(0, n) for n in chunk.shape[1:]]] * chunk.classes
+    for label, box in enumerate(boxes):
+        if box is None:
+            continue
+        within = (slice(None), *(slice(*r) for r in box))
+        values = chunk.values(label, box)
+        here = best[within]
+        labels[within].masked_fill_(values > here, label)
+        torch.maximum(here, values, out=here)
+    if not torch.isfinite(best).all():
+        raise UnetpipeError("the network's output is not a number somewhere: try --precision fp32")
+    return labels
+
+
+def label_dtype(classes: int) -> torch.dtype:
+    """The smallest type for class indices."""
+    return torch.uint8 if classes <= 256 else torch.int16

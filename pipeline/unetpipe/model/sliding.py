@@ -1,0 +1,196 @@
+"""Sliding windows over a volume whose logits never exist as a whole: finished planes leave as windows pass by.
+
+Shape legend: B batch, C channels, L classes; spatial axes are (I, J, K) or (I, J). A *slab* is the stretch of planes
+along one axis that windows still touch; it is as thick as the patch.
+
+Windows lie where MONAI's `sliding_window_inference` puts them, with the same Gaussian weights, so that a bundle gives the
+same labels here and there.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unetpipe.imaging.geometry import Shape
+
+Forward = Callable[[Tensor], Tensor]
+"""(B, C, *patch) to logits (B, L, *patch)."""
+
+_SIGMA_SCALE = 0.125  # sigma = patch / 8, as nnU-Net and MONAI have it
+_SMALLEST_WEIGHT = 1e-3  # MONAI's floor
+_CLASSES_AT_ONCE = 16  # bounds the float32 copy of half-precision logits
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where the windows over one volume lie.
+
+    Attributes:
+        shape: The volume's.
+        patch: A window's.
+        starts: Along each axis, in the volume padded to at least one patch; ascending.
+    """
+
+    shape: Shape
+    patch: Shape
+    starts: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def over(cls, shape: Shape, patch: Shape, step: float) -> "Windows":
+        """Lay windows at most `step` patches apart, the last one flush with the end."""
+        return cls(shape, patch, tuple(_starts(max(n, p), p, step) for n, p in zip(shape, patch, strict=True)))
+
+    @property
+    def count(self) -> int:
+        return math.prod(map(len, self.starts))
+
+    @property
+    def padded(self) -> Shape:
+        """The volume's shape, grown to the patch where it is smaller."""
+        return tuple(max(n, p) for n, p in zip(self.shape, self.patch, strict=True))
+
+    @property
+    def before(self) -> Shape:
+        """Zeros added in front along each axis (the odd one goes behind)."""
+        return tuple((big - n) // 2 for big, n in zip(self.padded, self.shape, strict=True))
+
+    def in_layers(self, axis: int) -> Iterator[tuple[int, ...]]:
+        """Corners of all windows, those that start lowest along `axis` first."""
+        others = [range_ for a, range_ in enumerate(self.starts) if a != axis]
+        for first in self.starts[axis]:
+            for rest in itertools.product(*others):
+                yield (*rest[:axis], first, *rest[axis:])
+
+    def thinnest_axis(self) -> int:
+        """The axis along which a slab holds the fewest voxels."""
+        cells = [math.prod(self.padded) // n * p for n, p in zip(self.padded, self.patch, strict=True)]
+        return cells.index(min(cells))
+
+
+def _starts(size: int, patch: int, step: float) -> tuple[int, ...]:
+    if size == patch:
+        return (0,)
+    interval = max(1, int(patch * (1 - (1 - step))))  # MONAI's arithmetic: overlap = 1 - step
+    return tuple(min(n * interval, size - patch) for n in range(math.ceil((size - patch) / interval) + 1))
+
+
+def window_weights(patch: Shape) -> Tensor:
+    """Gaussian that peaks in the window's centre, shape (*patch), never below 0.001.
+
+    Source:
+        `monai.data.utils.compute_importance_map`, mode "gaussian".
+    """
+    weights = torch.ones(())
+    for size in patch:
+        x = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+        weights = weights.unsqueeze(-1) * torch.exp(x**2 / (-2 * (_SIGMA_SCALE * size) ** 2))
+    return weights.clamp_min(max(float(weights.min()), _SMALLEST_WEIGHT))
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Finished logits of consecutive planes.
+
+    Attributes:
+        axis: Spatial axis along which planes follow each other.
+        first: Index of the first plane in the volume.
+        logits: (L, *spatial) in float32, with as many entries along `axis` as there are planes. Valid until the next
+            ones are asked for.
+    """
+
+    axis: int
+    first: int
+    logits: Tensor
+
+
+def finished_planes(
+    image: Tensor, windows: Windows, forward: Forward, *, batch: int, accumulator: torch.device | None = None
+) -> Iterator[Planes]:
+    """Run a network over a volume and yield mean logits, plane by plane from the first to the last.
+
+    Args:
+        image: (C, *spatial), on the network's device.
+        windows: Over `image`.
+        forward: The network.
+        batch: Windows per call of `forward`.
+        accumulator: Where logits are summed; None is where `forward` leaves them.
+
+    Yields:
+        Planes that no later window touches. Together they cover the volume once.
+    """
+    axis = windows.thinnest_axis()
+    padded = _pad(image, windows)
+    slab: _Slab | None = None
+    corners_left = windows.in_layers(axis)
+    while corners := tuple(itertools.islice(corners_left, batch)):
+        logits = forward(torch.stack([padded[_box(corner, windows.patch)] for corner in corners]))
+        if slab is None:
+            slab = _Slab(windows, axis, logits.shape[1], accumulator or logits.device)
+        for corner, one in zip(corners, logits, strict=True):
+            yield from slab.advance(corner[axis])
+            slab.add(corner, one)
+        del logits
+    if slab is not None:
+        yield from slab.advance(windows.padded[axis])
+
+
+def _box(corner: tuple[int, ...], patch: Shape) -> tuple[slice, ...]:
+    return (slice(None), *(slice(start, start + size) for start, size in zip(corner, patch, strict=True)))
+
+
+def _pad(image: Tensor, windows: Windows) -> Tensor:
+    sides = [(b, p - n - b) for n, p, b in zip(windows.shape, windows.padded, windows.before, strict=True)]
+    if not any(itertools.chain(*sides)):
+        return image
+    return functional.pad(image, [n for side in reversed(sides) for n in side])
+
+
+class _Slab:
+    """Weighted sums of logits over the planes that windows still touch."""
+
+    def __init__(self, windows: Windows, axis: int, classes: int, device: torch.device) -> None:
+        self._windows = windows
+        self._axis = axis
+        shape = list(windows.padded)
+        shape[axis] = windows.patch[axis]
+        self._sum = torch.zeros((classes, *shape), device=device)
+        self._weight = torch.zeros((1, *shape), device=device)
+        self._gaussian = window_weights(windows.patch).to(device)
+        self._first = 0
+
+    def add(self, corner: tuple[int, ...], logits: Tensor) -> None:
+        """Add one window's logits (L, *patch). Its corner lies at the slab's first plane along the axis."""
+        within = _box((*corner[: self._axis], 0, *corner[self._axis + 1 :]), self._windows.patch)
+        self._weight[within] += self._gaussian
+        total = self._sum[within]
+        for start in range(0, len(logits), _CLASSES_AT_ONCE):
+            some = logits[start : start + _CLASSES_AT_ONCE].to(total.device, torch.float32)
+            total[start : start + _CLASSES_AT_ONCE].addcmul_(some, self._gaussian)
+
+    def advance(self, start: int) -> Iterator[Planes]:
+        """Yield the planes before `start` and make room for as many behind."""
+        count = start - self._first
+        if count == 0:
+            return
+        done = self._sum.narrow(self._axis + 1, 0, count).div_(self._weight.narrow(self._axis + 1, 0, count))
+        lows = list(self._windows.before)
+        highs = [low + n for low, n in zip(lows, self._windows.shape, strict=True)]
+        low, high = lows[self._axis], highs[self._axis]
+        lows[self._axis] = max(low - self._first, 0)
+        highs[self._axis] = min(high - self._first, count)
+        if highs[self._axis] > lows[self._axis]:
+            inside = (slice(None), *(slice(a, b) for a, b in zip(lows, highs, strict=True)))
+            yield Planes(self._axis, max(self._first - low, 0), done[inside])
+        self._first = start
+        thickness = self._windows.patch[self._axis]
+        for channel in itertools.chain(self._sum, self._weight):  # one at a time: the copy stays small
+            if count < thickness:
+                channel.narrow(self._axis, 0, thickness - count).copy_(
+                    channel.narrow(self._axis, count, thickness - count).clone()
+                )
+            channel.narrow(self._axis, max(thickness - count, 0), min(count, thickness)).zero_()
