@@ -1,0 +1,55 @@
+# Two commands from a fresh clone do everything: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# what `make demo` writes, and further options of `unetpipe demo`
+DEMO ?= demo
+DEMO_OPTIONS ?=
+# further options of pytest, such as PYTEST='-k cli' or PYTEST='-m "not slow"'
+PYTEST ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types tests format docs clean
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+demo: $(VENV)/.installed ## Make a small dataset, train on it, segment, evaluate: under 4 minutes on two cores
+	$(BIN)/unetpipe demo --out $(DEMO) $(DEMO_OPTIONS)
+
+test: lint types tests ## Everything CI checks: style, types, layers, tests with coverage
+
+lint: $(VENV)/.installed-dev ## Style and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(VENV)/.installed-dev ## mypy --strict
+	$(BIN)/mypy
+
+tests: $(VENV)/.installed-dev ## pytest with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
+
+format: $(VENV)/.installed-dev ## Put the code in order
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/.installed-dev ## Check that the docs name every command, option, file and link there is
+	$(BIN)/python -m pytest --quiet tests/test_docs.py
+
+clean: ## Remove the environment and what tools left behind
+	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV): some minutes, once"
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable '.[dev]'
+	@touch $@

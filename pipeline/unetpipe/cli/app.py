@@ -1,0 +1,201 @@
+"""The commands. Each imports what it needs when it runs: `unetpipe --help` loads neither torch nor MONAI."""
+
+from collections.abc import Callable, Sequence
+from inspect import cleandoc
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel
+
+from unetpipe import __version__
+from unetpipe.cli.info import InfoConfig
+from unetpipe.cli.options import C, ConfigError, with_options
+from unetpipe.cli.parse import check_command
+from unetpipe.cli.run import Stage, run
+from unetpipe.config import (
+    BundleConfig,
+    DemoConfig,
+    EvaluateConfig,
+    InferConfig,
+    PreprocessConfig,
+    SlurmConfig,
+    TrainConfig,
+)
+from unetpipe.progress import Progress
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: readable at any width, in a log, and 0.15 s faster
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+_CONFIGS: dict[str, type[BaseModel]] = {}
+_SUBMITTABLE = ("preprocess", "train", "infer", "evaluate", "bundle")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"unetpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def unetpipe(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback, and libraries' warnings.")] = False,
+) -> None:
+    """From a folder of medical scans to a segmentation model that runs anywhere.
+
+    \b
+    unetpipe demo                                       see it work, in minutes
+    unetpipe preprocess DATASET --out work              check, plan, prepare
+    unetpipe train work --fold 0                        make a model
+    unetpipe infer work/runs/default/fold_0 scan.nii.gz --out labels
+    unetpipe evaluate labels references --out report
+    """
+
+
+def command(config: type[C], *arguments: str) -> Callable[[Stage[C]], Stage[C]]:
+    """Make a function of a config a command: one option per field, `arguments` positional, its docstring the help."""
+
+    def decorate(stage: Stage[C]) -> Stage[C]:
+        @with_options(config, arguments)
+        def execute(ctx: typer.Context, **_: object) -> None:
+            run(ctx, config, stage)
+
+        name = stage.__name__  # type: ignore[attr-defined] # a function has one
+        _CONFIGS[name] = config
+        settings = {"allow_interspersed_args": False} if config is SlurmConfig else {}
+        app.command(name, help=cleandoc(stage.__doc__ or ""), context_settings=settings)(execute)
+        return stage
+
+    return decorate
+
+
+@command(PreprocessConfig, "dataset")
+def preprocess(config: PreprocessConfig, progress: Progress) -> BaseModel:
+    """Check, plan for and prepare a dataset.
+
+    \b
+    Example:
+      unetpipe preprocess Task04_Hippocampus --out work
+    """
+    from unetpipe.stages.preprocess import preprocess as stage
+
+    return stage(config, progress)
+
+
+@command(TrainConfig, "work")
+def train(config: TrainConfig, progress: Progress) -> BaseModel:
+    """Train one fold into a MONAI bundle in WORK/runs.
+
+    \b
+    Example:
+      unetpipe train work --fold 0 --max-minutes 60
+    """
+    from unetpipe.stages.train import train as stage
+
+    return stage(config, progress)
+
+
+@command(InferConfig, "models", "inputs")
+def infer(config: InferConfig, progress: Progress) -> BaseModel:
+    """Segment scans, each on its own grid.
+
+    \b
+    Examples:
+      unetpipe infer work/runs/default/fold_0 scan.nii.gz dicom_series/ --out labels
+      unetpipe infer fold_0 --model fold_1 --model fold_2 scans/ --out labels --tta
+    """
+    from unetpipe.stages.infer import infer as stage
+
+    return stage(config, progress)
+
+
+@command(EvaluateConfig, "predictions", "reference")
+def evaluate(config: EvaluateConfig, progress: Progress) -> BaseModel:
+    """Compare label maps with references.
+
+    Dice, HD95, NSD and volumes per case and class, a summary with confidence intervals, and a report.
+
+    \b
+    Examples:
+      unetpipe evaluate labels references --out report
+      unetpipe evaluate ours references --prediction theirs --out comparison
+    """
+    from unetpipe.stages.evaluate import evaluate as stage
+
+    return stage(config, progress)
+
+
+@command(BundleConfig, "model")
+def bundle(config: BundleConfig, progress: Progress) -> BaseModel:
+    """Check, export and pack a model bundle.
+
+    \b
+    Example:
+      unetpipe bundle work/runs/default/fold_0 --torchscript --zip hippocampus.zip
+    """
+    from unetpipe.stages.bundle import bundle as stage
+
+    return stage(config, progress)
+
+
+@command(SlurmConfig, "command")
+def submit(config: SlurmConfig, progress: Progress) -> BaseModel:
+    """Run a command on Slurm, or in the background.
+
+    Where there is no Slurm the command runs as a background process of this machine.
+
+    Options of submit come before the command, options of the command after it.
+
+    \b
+    Examples:
+      unetpipe submit --gpus 1 --folds all train work
+      unetpipe submit --wait infer work/runs/default/fold_0 scans --out labels
+    """
+    from unetpipe.cluster import one_per_fold
+    from unetpipe.cluster import submit as stage
+
+    checked = check_command(app, {name: _CONFIGS[name] for name in _SUBMITTABLE}, config.command)
+    commands: Sequence[tuple[str, ...]] = [config.command]
+    if config.folds is not None:
+        if not isinstance(checked, TrainConfig):
+            raise ConfigError("--folds goes with the command train")
+        from unetpipe.dataset.folds import read_folds
+
+        commands = one_per_fold(config.command, config.folds, len(read_folds(checked.work).folds))
+    return stage(config, commands, progress)
+
+
+@command(DemoConfig)
+def demo(config: DemoConfig, progress: Progress) -> BaseModel:
+    """See the whole pipeline work in minutes.
+
+    Makes a small dataset, then preprocesses, trains, infers and evaluates on it.
+
+    \b
+    Example:
+      unetpipe demo --out demo
+    """
+    from unetpipe.demo import run_demo
+
+    return run_demo(config.out, seed=config.seed, minutes=config.minutes, progress=progress)
+
+
+@command(InfoConfig, "path")
+def info(config: InfoConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - quick enough
+    """Describe this installation, a dataset or a model.
+
+    \b
+    Examples:
+      unetpipe info
+      unetpipe info work/runs/default/fold_0
+    """
+    from unetpipe.cli.info import describe
+
+    return describe(config.path)

@@ -1,0 +1,130 @@
+"""What a person sees while a command works, and at its end.
+
+Progress goes to stderr: bars on a terminal, elsewhere only the lines of news. The result goes to stdout.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from unetpipe.progress import Advance
+
+_LISTED = 5  # of many paths or names, so many are shown
+
+
+class ConsoleProgress:
+    """Bars on a terminal; the lines of `say` everywhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars: Progress | None = None
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Advance]:
+        """Show a bar until left. A task within another shows below it and goes when it is done."""
+        outermost = self._bars is None
+        bars = self._bars if self._bars is not None else self._new_bars()
+        self._bars = bars
+        bar = bars.add_task(name, total=total, note="")
+
+        def advance(steps: int = 1, *, note: str = "") -> None:
+            bars.advance(bar, steps)
+            if note:
+                bars.update(bar, note=note)
+
+        try:
+            if outermost:
+                bars.start()
+            yield advance
+        finally:
+            if outermost:
+                self._bars = None
+                bars.stop()
+            else:
+                bars.remove_task(bar)
+
+    def say(self, line: str) -> None:
+        """Print one line, above the bars."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _new_bars(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+
+
+def progress_on_stderr() -> ConsoleProgress:
+    """Progress for a command."""
+    return ConsoleProgress(Console(stderr=True))
+
+
+def show(result: BaseModel, console: Console | None = None) -> None:
+    """Print a stage's result for a person: single values as a list, models and mappings as tables."""
+    console = console or Console(highlight=False)
+    values = [(name, getattr(result, name)) for name in type(result).model_fields]
+    plain = Table.grid(padding=(0, 2))
+    for name, value in values:
+        if not _is_table(value) and value not in (None, "", ()):
+            plain.add_row(name.replace("_", " "), _text(value))
+    tables = [(name, value) for name, value in values if _is_table(value)]
+    if plain.row_count:
+        console.print(plain, soft_wrap=not console.is_terminal)
+    for name, value in tables:
+        console.print(_table(name.replace("_", " "), value), soft_wrap=not console.is_terminal)
+
+
+def _is_table(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value)
+    return isinstance(value, Sequence) and bool(value) and isinstance(value[0], BaseModel)
+
+
+def _table(title: str, value: Any) -> Table:
+    if isinstance(value, Mapping) and not all(isinstance(row, BaseModel) for row in value.values()):
+        table = Table(title=title, title_justify="left", show_header=False)
+        for key, item in value.items():
+            table.add_row(str(key), _text(item))
+        return table
+    rows = list(value.values()) if isinstance(value, Mapping) else list(value)
+    table = Table(title=title, title_justify="left")
+    if isinstance(value, Mapping):
+        table.add_column("")
+    for name in type(rows[0]).model_fields:
+        table.add_column(name.replace("_", " "), justify="right" if _is_number(getattr(rows[0], name)) else "left")
+    for key, row in value.items() if isinstance(value, Mapping) else enumerate(rows):
+        cells = [_text(getattr(row, name)) for name in type(rows[0]).model_fields]
+        table.add_row(*([str(key)] if isinstance(value, Mapping) else []), *cells)
+    return table
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Path | str):
+        return str(value)
+    if isinstance(value, Sequence):
+        listed = ", ".join(_text(item) for item in value[:_LISTED])
+        return listed if len(value) <= _LISTED else f"{listed}, … ({len(value)})"
+    return str(value)

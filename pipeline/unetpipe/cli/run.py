@@ -1,0 +1,105 @@
+"""One command from its options to its exit code."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+
+import typer
+from pydantic import BaseModel
+
+from unetpipe.cli.options import C, ConfigError, config_from
+from unetpipe.errors import DatasetError, UnetpipeError
+from unetpipe.progress import Progress
+
+Stage = Callable[[C, Progress], BaseModel]
+
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+
+def run(context: typer.Context, config_type: type[C], stage: Stage[C]) -> None:
+    """Build the config, run the stage, print its result.
+
+    Raises:
+        typer.Exit: With 1 if the input is at fault, 2 for wrong usage, 130 if interrupted.
+    """
+    debug = bool(context.find_root().params.get("debug"))
+    as_json = bool(context.params["as_json"])
+    with errors_in_words(context, debug=debug, as_json=as_json):
+        config = config_from(config_type, context)
+        from unetpipe.cli.console import progress_on_stderr, show
+
+        if not debug:
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+        # whatever a library prints must not end up between the result's lines
+        with contextlib.redirect_stdout(sys.stderr):
+            result = stage(config, progress_on_stderr())
+        if as_json:
+            typer.echo(result.model_dump_json(indent=2))
+        else:
+            show(result)
+        code = exit_code(result)
+    if code:
+        raise typer.Exit(code)
+
+
+def exit_code(result: BaseModel) -> int:
+    """A stage that ran to its end may have failed all the same: a gate not passed, a scan not segmented, a job."""
+    code = getattr(result, "exit_code", None)
+    if isinstance(code, int):
+        return code
+    not_passed = getattr(result, "passed", True) is False
+    return FAILED if not_passed or bool(getattr(result, "failed", False)) else 0
+
+
+@contextlib.contextmanager
+def errors_in_words(context: typer.Context, *, debug: bool, as_json: bool) -> Iterator[None]:
+    """Turn what a person can mend into lines on stderr and an exit code.
+
+    Args:
+        context: Of the command.
+        debug: Let errors through, with their traceback.
+        as_json: Also print the faults of a dataset on stdout, as JSON.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            _complain(line)
+        typer.echo(f"See: {context.command_path} --help", err=True)
+        raise typer.Exit(WRONG_USAGE) from None
+    except KeyboardInterrupt:
+        typer.secho("interrupted", fg="red", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except UnetpipeError as error:
+        if debug:
+            raise
+        if isinstance(error, DatasetError):
+            _complain_of_faults(error)
+            if as_json:
+                typer.echo(json.dumps({"faults": [dataclasses.asdict(fault) for fault in error.faults]}, indent=2))
+        else:
+            _complain(str(error))
+        raise typer.Exit(FAILED) from None
+    except OSError as error:
+        if debug:
+            raise
+        _complain(str(error))
+        raise typer.Exit(FAILED) from None
+
+
+def _complain(message: str) -> None:
+    typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    typer.echo(message, err=True)
+
+
+def _complain_of_faults(error: DatasetError) -> None:
+    faults = error.faults
+    _complain(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the dataset")
+    case = max(len(fault.case) for fault in faults)
+    kind = max(len(fault.kind) for fault in faults)
+    for fault in faults:
+        typer.echo(f"  {fault.case:<{case}}  {fault.kind:<{kind}}  {fault.message}", err=True)

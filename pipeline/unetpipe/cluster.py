@@ -1,0 +1,249 @@
+"""Our own commands as jobs: on Slurm, or as background processes, through submitit.
+
+A job is a command line. It runs in the job's own process, so that the signals a cluster sends before it takes a node
+away reach submitit, which requeues the job with `--resume`; a job that is requeued from outside resumes as well.
+"""
+
+import os
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import submitit
+
+from unetpipe.config import Config, SlurmConfig
+from unetpipe.errors import ClusterError
+from unetpipe.progress import Progress, SilentProgress
+
+Command = tuple[str, ...]
+
+_RESUMABLE = "train"
+_POLL_S = 1.0
+_PICKLE_LAG_S = 15.0  # network file systems show a finished job's result late
+_LAST_LINES = 20
+_EXIT_CODE = re.compile(r"ended with exit code (\d+)")
+
+
+class SubmittedJob(Config):
+    """One job.
+
+    Attributes:
+        id: Slurm's job id, or the process id of a local job.
+        commands: What it runs, one after the other.
+        log: What it prints.
+        exit_code: None while it is not known.
+    """
+
+    id: str
+    commands: tuple[str, ...]
+    log: Path
+    exit_code: int | None = None
+
+
+class SubmitResult(Config):
+    """What was submitted, and how it ended if that was waited for."""
+
+    cluster: Literal["slurm", "local"]
+    jobs: tuple[SubmittedJob, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Of the first job that failed; 0 if none did, or none was waited for."""
+        return next((job.exit_code for job in self.jobs if job.exit_code), 0)
+
+
+@dataclass(frozen=True)
+class CommandJob:
+    """What submitit pickles and calls on a node."""
+
+    commands: tuple[Command, ...]
+
+    def __call__(self) -> None:
+        """Run the commands one after the other, as `python -m unetpipe` would.
+
+        Raises:
+            ClusterError: If one ends with another exit code than 0, so that the cluster sees the job fail.
+        """
+        commands = self.commands
+        if int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0:
+            commands = _resuming(commands)
+        for command in commands:
+            code = _run(command)
+            if code != 0:
+                raise ClusterError(f"`unetpipe {shlex.join(command)}` ended with exit code {code}")
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """What submitit resubmits when the node is taken away or the time is up; it looks for this very name."""
+        return submitit.helpers.DelayedSubmission(CommandJob(_resuming(self.commands)))
+
+
+def submit(
+    config: SlurmConfig, commands: Sequence[Command] | None = None, progress: Progress | None = None
+) -> SubmitResult:
+    """Submit commands and, if asked to, wait for them.
+
+    Args:
+        config: Where, with what resources.
+        commands: One job each on Slurm, where they form an array; one after the other in a single local job. None
+            takes the config's own command.
+        progress: Told of jobs that end, and of the last lines of those that fail.
+
+    Raises:
+        ClusterError: If Slurm was asked for and does not answer, or refuses the job.
+    """
+    progress = progress or SilentProgress()
+    commands = tuple(commands or (config.command,))
+    cluster = _choose(config.cluster)
+    groups = [(command,) for command in commands] if cluster == "slurm" else [commands]
+    executor = _executor(config, cluster)
+    try:
+        with executor.batch():
+            jobs = [executor.submit(CommandJob(group)) for group in groups]
+    except (submitit.core.utils.FailedSubmissionError, subprocess.CalledProcessError) as error:
+        raise ClusterError(f"Slurm refused the job: {' '.join(str(error).split())}") from error
+    submitted = [
+        SubmittedJob(id=job.job_id, commands=tuple(map(shlex.join, group)), log=job.paths.stdout)
+        for job, group in zip(jobs, groups, strict=True)
+    ]
+    if config.wait:
+        submitted = _wait(jobs, submitted, cluster, progress)
+    return SubmitResult(cluster=cluster, jobs=tuple(submitted))
+
+
+def one_per_fold(command: Command, folds: str, count: int) -> tuple[Command, ...]:
+    """A training command for each fold.
+
+    Args:
+        command: `train` with its options but `--fold`.
+        folds: ``all``, or numbers such as ``0,2``.
+        count: Folds that there are.
+
+    Raises:
+        ClusterError: If a fold is not a number, or not there.
+    """
+    if command[0] != _RESUMABLE or "--fold" in command:
+        raise ClusterError(f"--folds goes with a train command without --fold, got: {shlex.join(command)}")
+    try:
+        numbers = list(range(count)) if folds == "all" else [int(number) for number in folds.split(",")]
+    except ValueError:
+        raise ClusterError(f"--folds takes `all` or numbers such as 0,2, got {folds!r}") from None
+    absent = sorted(set(numbers) - set(range(count)))
+    if absent:
+        raise ClusterError(f"there is no fold {', '.join(map(str, absent))}: the work folder has 0 to {count - 1}")
+    return tuple((*command, "--fold", str(number)) for number in numbers)
+
+
+def _choose(wanted: str) -> Literal["slurm", "local"]:
+    if wanted == "local":
+        return "local"
+    if shutil.which("sinfo") and shutil.which("sbatch"):
+        answer = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, timeout=60, check=False)
+        if answer.returncode == 0:
+            return "slurm"
+        reason = " ".join(answer.stderr.split()) or "sinfo fails"
+    else:
+        reason = "sinfo and sbatch are not on the PATH"
+    if wanted == "slurm":
+        raise ClusterError(f"Slurm does not answer: {reason}")
+    return "local"
+
+
+def _executor(config: SlurmConfig, cluster: str) -> submitit.AutoExecutor:
+    executor = submitit.AutoExecutor(folder=config.logs.absolute(), cluster=cluster)
+    executor.update_parameters(
+        name=f"unetpipe-{config.command[0]}",
+        timeout_min=config.minutes,
+        gpus_per_node=config.gpus,
+        cpus_per_task=config.cpus,
+        stderr_to_stdout=True,
+        **({"mem_gb": config.memory_gb} if config.memory_gb else {}),
+    )
+    if cluster == "slurm":
+        executor.update_parameters(
+            slurm_setup=[f"export PATH={shlex.quote(os.environ.get('PATH', ''))}"],
+            slurm_additional_parameters={**config.sbatch, "requeue": True},
+            **({"slurm_partition": config.partition} if config.partition else {}),
+        )
+    return executor
+
+
+def _resuming(commands: tuple[Command, ...]) -> tuple[Command, ...]:
+    return tuple(
+        (*command, "--resume") if command[0] == _RESUMABLE and "--resume" not in command else command
+        for command in commands
+    )
+
+
+def _run(command: Command) -> int:
+    """Run `python -m unetpipe` in this process and give its exit code."""
+    before = sys.argv
+    sys.argv = ["unetpipe", *command]
+    try:
+        runpy.run_module("unetpipe", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, int) and end.code < 0:  # submitit's own exit after it has requeued the job
+            raise
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.argv = before
+    return 0
+
+
+def _wait(
+    jobs: Sequence[submitit.Job[Any]], submitted: Sequence[SubmittedJob], cluster: str, progress: Progress
+) -> list[SubmittedJob]:
+    progress.say(f"waiting for {', '.join(job.id for job in submitted)}")
+    codes: dict[str, int] = {}
+    with progress.task("jobs", len(jobs)) as advance:
+        while len(codes) < len(jobs):
+            for job, description in zip(jobs, submitted, strict=True):
+                if description.id in codes or not _has_ended(job, cluster):
+                    continue
+                codes[description.id] = code = _exit_code(job)
+                if code != 0:
+                    progress.say(f"job {description.id} failed with exit code {code}; the end of {description.log}:")
+                    progress.say(_last_lines(description.log))
+                advance(note=description.id)
+            time.sleep(_POLL_S)
+    return [job.model_copy(update={"exit_code": codes[job.id]}) for job in submitted]
+
+
+def _has_ended(job: submitit.Job[Any], cluster: str) -> bool:
+    """Whether a job is over. Asks squeue, which needs no accounting database as submitit's sacct does."""
+    if job.paths.result_pickle.exists():
+        return True
+    if cluster == "local":
+        return bool(job.done())
+    answer = subprocess.run(["squeue", "--noheader", "--jobs", job.job_id], capture_output=True, text=True, check=False)
+    if answer.returncode == 0:
+        return not answer.stdout.strip()
+    return "Invalid job id" in answer.stderr  # long gone; other errors are the controller's, who may come back
+
+
+def _exit_code(job: submitit.Job[Any]) -> int:
+    deadline = time.monotonic() + _PICKLE_LAG_S
+    while not job.paths.result_pickle.exists():
+        if time.monotonic() > deadline:
+            return 1  # killed, cancelled or out of memory
+        time.sleep(_POLL_S)
+    outcome, trace = submitit.core.utils.pickle_load(job.paths.result_pickle)
+    if outcome == "success":
+        return 0
+    found = _EXIT_CODE.search(trace)
+    return int(found.group(1)) if found else 1
+
+
+def _last_lines(log: Path) -> str:
+    if not log.is_file():
+        return f"(it wrote no {log.name})"
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        return "".join(deque(lines, _LAST_LINES)).rstrip()
