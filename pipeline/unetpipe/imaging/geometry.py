@@ -4,16 +4,21 @@ The one place that says it: arrays are (C, I, J, K) — (C, I, J) in 2-D — and
 An affine maps voxel indices (i, j, k, 1) to (right, anterior, superior, 1). LPS exists only inside readers and writers.
 """
 
-from functools import cached_property
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from unetpipe.errors import GeometryError
 
 Shape = tuple[int, ...]
 Spacing = tuple[float, ...]
 Matrix = tuple[tuple[float, float, float, float], ...]
+Voxels = TypeVar("Voxels", bound=Any)
+"""A numpy array or a torch tensor; this module imports no torch."""
 
 
 class Grid(BaseModel):
@@ -22,6 +27,9 @@ class Grid(BaseModel):
     Attributes:
         shape: Voxels along each spatial axis, (I, J, K) or (I, J).
         affine: Rows of the 4x4 matrix from voxel index to RAS+ mm. In 2-D the third index is always 0.
+
+    Raises:
+        GeometryError: If an axis has no voxels, or the affine is not finite, has a spacing of 0 or parallel axes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,12 +37,30 @@ class Grid(BaseModel):
     shape: Shape
     affine: Matrix
 
-    @classmethod
-    def of(cls, shape: Shape, affine: NDArray[np.float64]) -> Self:
-        """Build from an array affine of shape (4, 4)."""
-        return cls(shape=tuple(int(n) for n in shape), affine=tuple(tuple(map(float, row)) for row in affine))
+    @model_validator(mode="after")
+    def _is_usable(self) -> Self:
+        if self.ndim not in (2, 3) or min(self.shape) < 1:
+            raise GeometryError(f"expected 2 or 3 axes of at least one voxel, got shape {self.shape}")
+        matrix = self.matrix
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+            raise GeometryError(f"expected a finite 4x4 affine, got {matrix.tolist()}")
+        if not np.allclose(matrix[3], (0, 0, 0, 1)):
+            raise GeometryError(f"the affine's last row must be 0 0 0 1, got {matrix[3].tolist()}")
+        if min(self.spacing_mm) <= 0:
+            raise GeometryError(f"voxel spacing must be positive, got {self.spacing_mm} mm")
+        directions = matrix[:3, : self.ndim] / self.spacing_mm
+        if np.linalg.svd(directions, compute_uv=False)[-1] < 1e-4:
+            raise GeometryError(f"the affine is singular: two axes run the same way in {matrix[:3].tolist()}")
+        return self
 
-    @cached_property
+    @classmethod
+    def of(cls, shape: Sequence[int], affine: NDArray[np.float64]) -> Self:
+        """Build from an array affine of shape (4, 4)."""
+        return cls(
+            shape=tuple(int(n) for n in shape), affine=cast(Matrix, tuple(tuple(map(float, row)) for row in affine))
+        )
+
+    @property
     def matrix(self) -> NDArray[np.float64]:
         """The affine as an array of shape (4, 4)."""
         return np.array(self.affine)
@@ -53,3 +79,95 @@ class Grid(BaseModel):
     def voxel_ml(self) -> float:
         """Volume of a voxel in millilitres (in 2-D, of a 1 mm thick slice)."""
         return float(np.prod(self.spacing_mm)) / 1000.0
+
+    def canonical(self) -> "Grid":
+        """The same voxels with axes permuted and flipped to run closest to R, A, S."""
+        orientation = orientation_to_ras(self)
+        index = np.eye(4)
+        index[:, : self.ndim] = 0
+        for axis, (source, flip) in enumerate(zip(orientation.axes, orientation.flips, strict=True)):
+            index[source, axis] = -1 if flip else 1
+            if flip:
+                index[source, 3] = self.shape[source] - 1
+        return Grid.of([self.shape[source] for source in orientation.axes], self.matrix @ index)
+
+    def cropped(self, start: Shape, stop: Shape) -> "Grid":
+        """The voxels in [start, stop)."""
+        index = np.eye(4)
+        index[: self.ndim, 3] = start
+        return Grid.of([b - a for a, b in zip(start, stop, strict=True)], self.matrix @ index)
+
+    def resized(self, shape: Shape) -> "Grid":
+        """The same extent in `shape` voxels: outer edges stay, spacing scales by old/new size."""
+        index = np.eye(4)
+        for axis, (old, new) in enumerate(zip(self.shape, shape, strict=True)):
+            index[axis, axis] = old / new
+            index[axis, 3] = (old / new - 1) / 2
+        return Grid.of(shape, self.matrix @ index)
+
+    def difference_mm(self, other: "Grid") -> float:
+        """How far apart the two affines put the same voxel at most, in mm; infinite where shapes differ."""
+        if self.shape != other.shape:
+            return float("inf")
+        ends = [(0, n - 1) for n in self.shape] + [(0,)] * (3 - self.ndim) + [(1,)]
+        corners = np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 4)
+        return float(np.linalg.norm(corners @ (self.matrix - other.matrix).T, axis=1).max())
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """The permutation and flips between a file's axes and RAS+ order.
+
+    Attributes:
+        axes: RAS+ axis a is the file's axis ``axes[a]``.
+        flips: Whether RAS+ axis a runs against it.
+    """
+
+    axes: Shape
+    flips: tuple[bool, ...]
+
+    def to_ras(self, array: Voxels) -> Voxels:
+        """Bring the last axes of an array in file order to RAS+ order; leading (channel) axes stay."""
+        lead = array.ndim - len(self.axes)
+        return _flip(_permute(array, [*range(lead), *(lead + a for a in self.axes)]), self._flipped(lead))
+
+    def from_ras(self, array: Voxels) -> Voxels:
+        """Undo `to_ras`."""
+        lead = array.ndim - len(self.axes)
+        inverse = sorted(range(len(self.axes)), key=self.axes.__getitem__)
+        return _permute(_flip(array, self._flipped(lead)), [*range(lead), *(lead + a for a in inverse)])
+
+    def _flipped(self, lead: int) -> list[int]:
+        return [lead + axis for axis, flip in enumerate(self.flips) if flip]
+
+
+def orientation_to_ras(grid: Grid) -> Orientation:
+    """Which permutation and flips bring a grid's axes closest to RAS+.
+
+    The rotation nearest to the affine's directions is taken, and its axes are assigned from the clearest to the least
+    clear one. A 2-D image keeps its two axes, in the order of the world axes they are closest to.
+
+    Source:
+        nibabel's ``io_orientation``, whose result this equals.
+    """
+    directions = grid.matrix[:3, : grid.ndim] / grid.spacing_mm
+    left, _, right = np.linalg.svd(directions, full_matrices=False)
+    rotation = left @ right
+    world = [0] * grid.ndim
+    signs = [1.0] * grid.ndim
+    for axis in np.argsort(np.min(-(rotation**2), axis=0), kind="stable"):
+        nearest = int(np.argmax(np.abs(rotation[:, axis])))
+        world[axis], signs[axis] = nearest, float(rotation[nearest, axis])
+        rotation[nearest] = 0
+    axes = sorted(range(grid.ndim), key=world.__getitem__)
+    return Orientation(axes=tuple(axes), flips=tuple(signs[axis] < 0 for axis in axes))
+
+
+def _permute(array: Voxels, order: list[int]) -> Voxels:
+    return cast(Voxels, array.transpose(order) if isinstance(array, np.ndarray) else array.permute(order))
+
+
+def _flip(array: Voxels, axes: list[int]) -> Voxels:
+    if not axes:
+        return array
+    return cast(Voxels, np.flip(array, tuple(axes)) if isinstance(array, np.ndarray) else array.flip(axes))

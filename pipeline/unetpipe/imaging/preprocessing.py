@@ -1,8 +1,8 @@
 """What is done to an image before a network sees it: the part of a plan that a bundle carries too."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from unetpipe.imaging.geometry import Grid, Shape, Spacing
 
@@ -24,6 +24,12 @@ class ChannelNormalization(BaseModel):
     std: float | None = None
     lower: float | None = None
     upper: float | None = None
+
+    @model_validator(mode="after")
+    def _ct_has_its_figures(self) -> Self:
+        if self.scheme == "ct" and None in (self.mean, self.std, self.lower, self.upper):
+            raise ValueError("the ct scheme needs mean, std, lower and upper")
+        return self
 
 
 class Preprocessing(BaseModel):

@@ -1,0 +1,145 @@
+"""Reading and writing one volume, whatever its format.
+
+Formats differ in modules of their own, imported when a file of theirs comes, so that scoring NIfTI labels needs neither
+SimpleITK nor pydicom, and nothing here needs torch.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.volume import Volume
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Volume",
+    "is_image",
+    "read_grid",
+    "read_volume",
+    "strip_suffix",
+    "write_image",
+    "write_labels",
+]
+
+_NIFTI = (".nii.gz", ".nii")
+_ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
+_RASTER = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+IMAGE_SUFFIXES = (*_NIFTI, *_ITK, *_RASTER)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a file, or a folder that holds one DICOM series.
+
+    Raises:
+        ImageFileError: If it is missing, empty, truncated, damaged or of no known format.
+        GeometryError: If its affine cannot be used, or slices of a series are missing or uneven.
+    """
+    try:
+        volume: Volume = _format(path).read(path)
+    except GeometryError as error:
+        raise GeometryError(f"{_label(path)}: {error}") from error
+    return volume
+
+
+def read_grid(path: Path) -> tuple[int, Grid]:
+    """Number of channels and grid of a file or a DICOM folder, from its headers only.
+
+    Raises:
+        ImageFileError, GeometryError: As `read_volume`, as far as the headers tell.
+    """
+    try:
+        channels, grid = _format(path).read_grid(path)
+    except GeometryError as error:
+        raise GeometryError(f"{_label(path)}: {error}") from error
+    return channels, grid
+
+
+def write_labels(path: Path, labels: NDArray[Any], grid: Grid, names: Mapping[int, str]) -> None:
+    """Write a label map in the smallest integer type that holds it, in the format that the suffix names.
+
+    Args:
+        path: Replaced in one step once everything is on disk; folders are made.
+        labels: (I, J[, K]) in the axis order of `grid`.
+        grid: Of the file.
+        names: Class of each value, kept in the header where the format has a place for it.
+
+    Raises:
+        GeometryError: If the shapes differ.
+        ImageFileError: If the format cannot hold labels.
+    """
+    if labels.shape != grid.shape:
+        raise GeometryError(f"{path.name}: labels of shape {labels.shape} do not fit a grid of shape {grid.shape}")
+    lowest, highest = int(labels.min()), int(labels.max())
+    kinds = (np.uint8, np.uint16, np.int16, np.int32)
+    kind = next((k for k in kinds if np.iinfo(k).min <= lowest and highest <= np.iinfo(k).max), np.int64)
+    _format(path, write=True).write(path, labels[None].astype(kind), grid, names)
+
+
+def write_image(path: Path, array: NDArray[Any], grid: Grid) -> None:
+    """Write an image of shape (C, I, J[, K]) in the format that the suffix names; half precision becomes float32.
+
+    Raises:
+        GeometryError: If the shapes differ.
+        ImageFileError: If the format cannot hold it.
+    """
+    if array.shape[1:] != grid.shape:
+        raise GeometryError(f"{path.name}: an image of shape {array.shape} does not fit a grid of shape {grid.shape}")
+    kinds: dict[np.dtype[Any], type[Any]] = {np.dtype(np.float16): np.float32, np.dtype(np.bool_): np.uint8}
+    _format(path, write=True).write(path, array.astype(kinds.get(array.dtype, array.dtype)), grid)
+
+
+def strip_suffix(name: str) -> str:
+    """A file name without its image suffix: ``a.b.nii.gz`` gives ``a.b``; other names stay whole."""
+    suffix = _suffix(name)
+    return name[: -len(suffix)] if suffix else name
+
+
+def is_image(path: Path) -> bool:
+    """Whether this can be an image: a file with a known suffix, or a folder with DICOM files in it."""
+    if path.is_dir():
+        return any(_is_dicom(file) for file in sorted(path.iterdir()) if file.is_file())
+    return bool(_suffix(path.name)) and path.is_file()
+
+
+def _suffix(name: str) -> str:
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), "")
+
+
+def _is_dicom(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def _label(path: Path) -> str:
+    return "DICOM series" if path.is_dir() else path.name
+
+
+def _format(path: Path, *, write: bool = False) -> Any:
+    if not write:
+        if path.is_dir():
+            from unetpipe.imaging import dicom
+
+            return dicom
+        if not path.is_file():
+            raise ImageFileError(f"{path.name}: no such file")
+        if path.stat().st_size == 0:
+            raise ImageFileError(f"{path.name}: empty file")
+    suffix = _suffix(path.name)
+    if suffix in _NIFTI:
+        from unetpipe.imaging import nifti
+
+        return nifti
+    if suffix in _ITK:
+        from unetpipe.imaging import itk
+
+        return itk
+    if suffix in _RASTER:
+        from unetpipe.imaging import raster
+
+        return raster
+    raise ImageFileError(f"{path.name}: unknown format; expected one of {' '.join(IMAGE_SUFFIXES)} or a DICOM folder")

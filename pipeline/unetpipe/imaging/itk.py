@@ -1,0 +1,83 @@
+"""MetaImage (.mha, .mhd) and NRRD: the only module that knows SimpleITK, and with it LPS."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 - as its documentation has it
+from numpy.typing import NDArray
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.atomic import replacing
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.volume import Volume
+
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read(path: Path) -> Volume:
+    """Read a whole file; vector pixels, or the last axis of a 4-D image, are the channels."""
+    reader = _reader(path)
+    channels, grid = _channels_and_grid(reader)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise ImageFileError(f"{path.name}: damaged, truncated, or its data file is missing") from error
+    # SimpleITK's arrays run (K, J, I[, C]); its vector pixels come last, its fourth axis first.
+    array = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = np.moveaxis(array, -1, 0)
+    return Volume(array.reshape(channels, *reversed(grid.shape)).transpose(0, *range(grid.ndim, 0, -1)), grid)
+
+
+def read_grid(path: Path) -> tuple[int, Grid]:
+    """Number of channels and grid, from the header."""
+    return _channels_and_grid(_reader(path))
+
+
+def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] | None = None) -> None:
+    """Write (C, *spatial) in file axis order, compressed; several channels become vector pixels."""
+    if path.suffix.lower() in (".mhd", ".nhdr"):
+        raise ImageFileError(f"{path.name}: header and voxels in two files are not written; choose .mha or .nrrd")
+    vector = len(array) > 1
+    voxels = array.transpose(*range(grid.ndim, 0, -1), 0) if vector else array[0].T
+    image = sitk.GetImageFromArray(np.ascontiguousarray(voxels), isVector=vector)
+    lps = (_LPS @ grid.matrix)[: grid.ndim]
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(lps[:, 3].tolist())
+    try:
+        image.SetDirection((lps[:, : grid.ndim] / grid.spacing_mm).ravel().tolist())
+    except RuntimeError as error:
+        raise GeometryError(f"{path.name}: a plane out of the axial one has no 2-D direction in this format") from error
+    if names:
+        image.SetMetaData("labels", json.dumps({str(value): name for value, name in names.items()}))
+    with replacing(path) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+        except RuntimeError as error:
+            raise ImageFileError(f"{path.name}: cannot be written as {path.suffix}") from error
+
+
+def _reader(path: Path) -> Any:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ImageFileError(f"{path.name}: not a readable {path.suffix.lower()} header") from error
+    return reader
+
+
+def _channels_and_grid(reader: Any) -> tuple[int, Grid]:
+    size = reader.GetSize()
+    components = reader.GetNumberOfComponents()
+    if len(size) not in (2, 3, 4) or (len(size) == 4 and components > 1):
+        raise GeometryError(f"expected 2 or 3 axes and channels, got size {size} of {components} components")
+    ndim = min(len(size), 3)
+    direction = np.array(reader.GetDirection()).reshape(len(size), len(size))
+    lps = np.eye(4)
+    lps[:ndim, :ndim] = direction[:ndim, :ndim] * np.array(reader.GetSpacing())[:ndim]
+    lps[:ndim, 3] = reader.GetOrigin()[:ndim]
+    return (size[3] if len(size) == 4 else components), Grid.of(size[:ndim], _LPS @ lps)

@@ -1,0 +1,220 @@
+"""From a RAS+ volume to what a network sees, and from labels back to the file's grid.
+
+`preprocess_image` is the same work as MONAI's ``CropForegroundd``, ``NormalizeIntensityd`` (``ScaleIntensityRanged``
+for CT) and our `Resampled` in a row, and also returns the `Placement` that the way back needs.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.geometry import Grid, Shape, Spacing, orientation_to_ras
+from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Placement, Preprocessing
+from unetpipe.imaging.resample import resample, resample_label, resampled_shape
+
+_SMALLEST_STD = 1e-8  # divides a constant channel
+
+IGNORED = -1
+"""Class index of voxels that take no part in training."""
+
+
+def preprocess_image(image: MetaTensor, source: Grid, spec: Preprocessing) -> tuple[MetaTensor, Placement]:
+    """Crop to the nonzero box, normalise, resample.
+
+    Args:
+        image: float32 (C, I, J[, K]) in RAS+ order; left as it is.
+        source: Grid of its file.
+        spec: What to do.
+
+    Returns:
+        float32 (C, *network) whose affine fits it, and where it lies in the file.
+
+    Raises:
+        GeometryError: If channels or axes are not as many as in `spec`.
+    """
+    grid = source.canonical()
+    values = image.as_subclass(Tensor)
+    if tuple(values.shape[1:]) != grid.shape or len(spec.spacing_mm) != grid.ndim:
+        expected = f"{len(spec.spacing_mm)} axes and shape {grid.shape}"
+        raise GeometryError(f"expected {expected}, got an image of shape {tuple(values.shape[1:])}")
+    if len(values) != len(spec.normalization):
+        raise GeometryError(f"expected {len(spec.normalization)} channels, got {len(values)}")
+    start, stop = nonzero_box(values)
+    cropped = grid.cropped(start, stop)
+    placement = Placement(
+        source=source,
+        start=start,
+        stop=stop,
+        shape=resampled_shape(cropped.shape, cropped.spacing_mm, spec.spacing_mm),
+    )
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    result = torch.empty((len(values), *placement.shape), device=values.device)
+    for channel, normalization in enumerate(spec.normalization):
+        normalized = normalize(values[channel][box], normalization)
+        result[channel] = resample(normalized[None], placement.shape, spec.interpolation)[0]
+    affine = torch.from_numpy(cropped.resized(placement.shape).matrix)
+    return MetaTensor(result, affine=affine, meta={"space": "RAS"}), placement
+
+
+def preprocess_label(
+    label: MetaTensor,
+    placement: Placement,
+    values: Sequence[int],
+    ignore_value: int | None,
+    interpolation: Sequence[Interpolation],
+) -> Tensor:
+    """Crop and resample a label map as its image was, and number its classes.
+
+    Args:
+        label: Integers (1, I, J[, K]) in RAS+ order.
+        placement: Of its image.
+        values: Label value of each class, background first.
+        ignore_value: Label value to leave out of training.
+        interpolation: Of the image, per axis.
+
+    Returns:
+        int16 (1, *network): positions in `values`; `IGNORED` where to ignore.
+
+    Raises:
+        GeometryError: If the label's shape is not the image's.
+        ImageFileError: If it holds a value that is neither in `values` nor ignored.
+    """
+    shape = placement.source.canonical().shape
+    if tuple(label.shape[1:]) != shape:
+        raise GeometryError(f"label shape {tuple(label.shape[1:])} differs from image shape {shape}")
+    box = (slice(None), *(slice(a, b) for a, b in zip(placement.start, placement.stop, strict=True)))
+    known = [*values] if ignore_value is None else [*values, ignore_value]
+    # Ignored voxels come last, so that they win no tie.
+    indices = _index_of(label.as_subclass(Tensor)[box], known)
+    resampled = resample_label(indices, placement.shape, interpolation)
+    return resampled if ignore_value is None else resampled.masked_fill_(resampled == len(values), IGNORED)
+
+
+def restore_labels(labels: Tensor, placement: Placement) -> NDArray[Any]:
+    """Put labels back into the file's axis order and full extent; 0 outside the crop.
+
+    Args:
+        labels: (I, J[, K]) in RAS+ order, of the crop's shape ``stop - start``.
+        placement: Of the image that they were made from.
+
+    Returns:
+        Same type, of shape ``placement.source.shape``.
+
+    Raises:
+        GeometryError: If the shape is not the crop's.
+    """
+    expected = tuple(b - a for a, b in zip(placement.start, placement.stop, strict=True))
+    if tuple(labels.shape) != expected:
+        raise GeometryError(f"expected labels of the crop's shape {expected}, got {tuple(labels.shape)}")
+    values = labels.as_subclass(Tensor).cpu().numpy()
+    orientation = orientation_to_ras(placement.source)
+    restored = np.zeros(placement.source.shape, values.dtype)
+    # A view in RAS+ order onto the result: filling it fills the file's order.
+    view = orientation.to_ras(restored)
+    view[tuple(slice(a, b) for a, b in zip(placement.start, placement.stop, strict=True))] = values
+    return restored
+
+
+def nonzero_box(values: Tensor) -> tuple[Shape, Shape]:
+    """Start and stop of the box around the voxels of (C, *spatial) that differ from 0 in any channel.
+
+    The whole image where all of it is 0.
+    """
+    occupied = values[0] != 0
+    for channel in values[1:]:
+        occupied |= channel != 0
+    start, stop = [], []
+    for axis in range(occupied.ndim):
+        others = [other for other in range(occupied.ndim) if other != axis]
+        indices = occupied.amax(dim=others).nonzero()
+        if not len(indices):
+            return (0,) * occupied.ndim, tuple(occupied.shape)
+        start.append(int(indices[0]))
+        stop.append(int(indices[-1]) + 1)
+    return tuple(start), tuple(stop)
+
+
+def normalize(values: Tensor, normalization: ChannelNormalization) -> Tensor:
+    """Normalise one channel; equal to MONAI's ``NormalizeIntensity`` and ``ScaleIntensityRange``.
+
+    Args:
+        values: float32, any shape.
+        normalization: What to do.
+
+    Returns:
+        A new float32 tensor; a constant channel becomes 0.
+    """
+    if normalization.scheme == "ct":
+        assert normalization.mean is not None  # its validator saw to it
+        assert normalization.std is not None
+        clipped = values.clamp(normalization.lower, normalization.upper)
+        return clipped.sub_(normalization.mean).div_(max(normalization.std, _SMALLEST_STD))
+    if normalization.scheme == "zscore":
+        std, mean = torch.std_mean(values, correction=0)
+        return (values - mean).div_(std.clamp(min=_SMALLEST_STD))
+    inside = values != 0
+    if not inside.any():
+        return values.clone()
+    std, mean = torch.std_mean(values[inside], correction=0)
+    return (values - mean).div_(std.clamp(min=_SMALLEST_STD)).masked_fill_(~inside, 0)
+
+
+class Resampled(MapTransform):  # type: ignore[misc]  # monai carries no types
+    """Resample `MetaTensor`s of a dictionary to a voxel size; their affines follow.
+
+    Composes with MONAI's own dictionary transforms, after ``Orientationd``.
+
+    Args:
+        keys: Of images, float32 (C, I, J[, K]) afterwards.
+        spacing_mm: Target voxel size along each axis.
+        interpolation: Along each axis.
+        label_keys: Those of `keys` that hold label maps.
+        allow_missing_keys: As MONAI has it.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spacing_mm: Spacing,
+        interpolation: Sequence[Interpolation],
+        label_keys: Sequence[str] = (),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spacing_mm = tuple(spacing_mm)
+        self.interpolation = tuple(interpolation)
+        self.label_keys = frozenset(label_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Resample every key."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            volume = result[key]
+            grid = Grid.of(volume.shape[1:], np.asarray(volume.affine, dtype=np.float64))
+            shape = resampled_shape(grid.shape, grid.spacing_mm, self.spacing_mm)
+            function = resample_label if key in self.label_keys else resample
+            affine = torch.from_numpy(grid.resized(shape).matrix)
+            result[key] = MetaTensor(function(volume, shape, self.interpolation), affine=affine, meta=volume.meta)
+        return result
+
+
+def _index_of(labels: Tensor, known: Sequence[int]) -> Tensor:
+    """Replace each value by its position in `known`; int16."""
+    lowest, highest = min(int(labels.min()), *known), max(int(labels.max()), *known)
+    if highest - lowest >= 1 << 20:
+        raise ImageFileError(f"label values reach from {int(labels.min())} to {int(labels.max())}, expected {known}")
+    table = np.full(highest - lowest + 1, len(known), np.int16)
+    table[np.array(known) - lowest] = np.arange(len(known))
+    indices = table[labels.cpu().numpy().astype(np.int32) - lowest]
+    if (unknown := indices == len(known)).any():
+        found = sorted({int(value) for value in np.unique(labels.cpu().numpy()[unknown])})
+        raise ImageFileError(f"label holds {found}, expected only {list(known)}")
+    return torch.from_numpy(indices).to(labels.device)
