@@ -54,7 +54,7 @@ def joint_histogram(reference: NDArray[np.integer], prediction: NDArray[np.integ
 
     Args:
         reference: Class indices in [0, classes), any shape.
-        prediction: Likewise, of the same shape and memory layout.
+        prediction: Likewise, of the same shape.
         classes: How many classes there are, background included.
 
     Returns:
@@ -62,7 +62,7 @@ def joint_histogram(reference: NDArray[np.integer], prediction: NDArray[np.integ
     """
     if reference.shape != prediction.shape:
         raise ValueError(f"shapes differ: reference {reference.shape}, prediction {prediction.shape}")
-    ours, theirs = reference.ravel(order="K"), prediction.ravel(order="K")
+    ours, theirs = reference.ravel(), prediction.ravel()
     counts = np.zeros(classes * classes, np.int64)
     for start in range(0, ours.size, _CHUNK_VOXELS):
         chunk = slice(start, start + _CHUNK_VOXELS)

@@ -127,6 +127,10 @@ def score_case(
         One score per class, in the order of `tolerances_mm`. Values that are not in it count as background.
     """
     values = list(tolerances_mm)
+    spacing_mm = grid.spacing_mm
+    if reference.flags.f_contiguous:  # as NIfTI files are: walk through memory in its own order
+        reference, spacing_mm = reference.T, spacing_mm[::-1]
+        prediction = None if prediction is None else prediction.T
     ours = _class_indices(reference, values)
     theirs = np.zeros_like(ours) if prediction is None else _class_indices(prediction, values)
     counts = overlaps(joint_histogram(ours, theirs, len(values) + 1))[1:]
@@ -138,7 +142,7 @@ def score_case(
         if box is not None:
             index = position + 1
             pair = ours[box] == index, theirs[box] == index
-            surface = surface_scores(*pair, grid.spacing_mm, tolerances_mm[value])
+            surface = surface_scores(*pair, spacing_mm, tolerances_mm[value])
             matched = match_lesions(*pair) if lesions else matched
         return ClassScore(
             case=case,
@@ -190,12 +194,12 @@ def _class_indices(labels: NDArray[np.integer], values: Sequence[int]) -> NDArra
     if high - low > 1 << 20:  # a sparse set of huge values: no table of that length
         known, place = np.unique(np.asarray(values), return_index=True)
         at = np.searchsorted(known, labels).clip(max=known.size - 1)
-        return np.where(known[at] == labels, place[at] + 1, 0).astype(dtype)
+        return np.where(known[at] == labels, place[at] + 1, 0).astype(dtype, order="C")
     table = np.zeros(high - low + 1, dtype)
     for position, value in enumerate(values):
         if low <= value <= high:
             table[value - low] = position + 1
-    return table[labels - low] if low else table[labels]
+    return np.ascontiguousarray(table[labels - low] if low else table[labels])
 
 
 def _common_boxes(

@@ -1,8 +1,8 @@
 """Surface distances between two masks: HD, HD95, ASSD, MASD and NSD.
 
 Elements of both surfaces are weighted by their area. With d the distances from the elements of one surface to the
-other: HD is the largest d of either direction, HD95 the larger of the two directions' 95th percentiles, ASSD the mean of
-all d of both directions together, MASD the mean of the two directions' means, and NSD the share of both surfaces'
+other: HD is the largest d of either direction, HD95 the larger of the two directions' 95th percentiles, ASSD the mean
+of all d of both directions together, MASD the mean of the two directions' means, and NSD the share of both surfaces'
 area whose d is within a tolerance.
 
 Source:
@@ -19,6 +19,8 @@ from unetpipe.metrics.nearest import REACH, Surface, distances_mm
 from unetpipe.metrics.surfels import element_areas, neighbour_codes
 
 _NAN = float("nan")
+_ROUNDING = 1e-6
+"""Relative. A tolerance of 3 mm includes five voxels of 0.6 mm, whatever floating point makes of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ class _Direction:
         return float(self.distances_mm[order[min(rank, order.size - 1)]])
 
     def area_within(self, tolerance_mm: float) -> float:
-        return float(self.areas[self.distances_mm <= tolerance_mm].sum())
+        return float(self.areas[self.distances_mm <= tolerance_mm * (1 + _ROUNDING)].sum())
 
 
 def _surface(mask: NDArray[np.bool_], areas: NDArray[np.float64]) -> Surface:
