@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,3 +13,53 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real datasets are not beside this checkout (../shared/data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _untrained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    from unetpipe.bundle.spec import ModelSpec
+    from unetpipe.bundle.write import write_bundle
+    from unetpipe.dataset.manifest import LabelClass
+    from unetpipe.dataset.plan import Configuration
+    from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
+    from unetpipe.model.network import build_network, network_definition
+
+    configuration = Configuration(
+        spacing_mm=(1.0, 1.0, 1.0),
+        interpolation=("cubic", "cubic", "cubic"),
+        median_shape=(24, 24, 24),
+        patch_size=(16, 16, 16),
+        batch_size=2,
+        strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)),
+        kernel_sizes=((3, 3, 3), (3, 3, 3), (3, 3, 3)),
+        features=(4, 8, 16),
+    )
+    labels = (
+        LabelClass(name="background", value=0),
+        LabelClass(name="liver", value=1),
+        LabelClass(name="spleen", value=3),
+    )
+    spec = ModelSpec(
+        spatial_dims=3,
+        channels=("CT",),
+        labels=labels,
+        preprocessing=Preprocessing(
+            spacing_mm=configuration.spacing_mm,
+            interpolation=configuration.interpolation,
+            normalization=(ChannelNormalization(scheme="zscore"),),
+        ),
+        patch_size=configuration.patch_size,
+    )
+    definition = network_definition("dynunet", configuration, in_channels=1, classes=len(labels))
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("untrained") / "bundle"
+    write_bundle(folder, spec, definition, build_network(definition).state_dict())
+    return folder
+
+
+@pytest.fixture
+def bundle_folder(_untrained_bundle: Path, tmp_path: Path) -> Path:
+    """A small DynUNet with random weights to read, spoil and write into: 1 channel, 3 classes, patch 16³."""
+    return Path(shutil.copytree(_untrained_bundle, tmp_path / "bundle"))

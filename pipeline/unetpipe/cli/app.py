@@ -67,7 +67,7 @@ def command(config: type[C], *arguments: str) -> Callable[[Stage[C]], Stage[C]]:
         def execute(ctx: typer.Context, **_: object) -> None:
             run(ctx, config, stage)
 
-        name = stage.__name__  # type: ignore[attr-defined] # a function has one
+        name = stage.__name__
         _CONFIGS[name] = config
         settings = {"allow_interspersed_args": False} if config is SlurmConfig else {}
         app.command(name, help=cleandoc(stage.__doc__ or ""), context_settings=settings)(execute)
