@@ -32,6 +32,8 @@ class PreprocessConfig(Config):
     """Adopt the image's affine where a label's differs."""
     memory_gb: Annotated[float, Field(gt=0)] = 8.0
     """GPU memory the plan aims at, as nnU-Net's presets count it."""
+    configuration: str | None = None
+    """Which configuration of the plan to preprocess; None takes the plan's default."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Threads; None takes one per core."""
     max_memory_gb: Annotated[float, Field(gt=0)] | None = None
@@ -78,8 +80,10 @@ class InferConfig(Config):
 
     models: tuple[Path, ...]
     """Bundle folders or zips; several are averaged."""
-    inputs: tuple[Path, ...]
-    """Scans: files, folders of files, DICOM series folders."""
+    inputs: tuple[Path, ...] = ()
+    """Scans: files, folders of files, DICOM series folders, wildcards."""
+    input_list: Path | None = None
+    """Text file with more inputs, one per line, relative to its folder."""
     out: Path
     """Folder for the labels."""
     device: str = "auto"
@@ -92,10 +96,16 @@ class InferConfig(Config):
     """Windows per forward pass; None chooses."""
     tta: bool = False
     """Average over mirrored copies along every axis."""
+    postprocess: bool = True
+    """Keep only the largest component of the classes for which the model's validation found that better."""
+    shard: str | None = None
+    """Only the I-th of N parts of the scans, as I/N: for job arrays."""
     skip_existing: bool = False
     """Leave out scans whose labels are there already."""
     save_probabilities: bool = False
-    """Also write each class's probability."""
+    """Also write CASE.npz with each class's probability, float16."""
+    save_uncertainty: bool = False
+    """Also write CASE_uncertainty with the entropy of the mean probabilities, from 0 to 1."""
 
 
 class EvaluateConfig(Config):

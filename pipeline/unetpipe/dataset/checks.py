@@ -5,7 +5,7 @@ Threads read, since decompression and numpy release the GIL. Nothing is written,
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -311,6 +311,3 @@ def _judge(facts: CaseFacts, look: _Look) -> None:
 def with_labels(manifest: Manifest, facts: Sequence[CaseFacts]) -> Manifest:
     """The manifest with its classes: as declared, or as discovered where none are."""
     return manifest if manifest.labels else manifest.model_copy(update={"labels": discover_labels(facts)})
-
-
-__all__ = ["TOLERANCE_MM", "CheckReport", "check_cases", "discover_labels", "replace", "with_labels"]

@@ -1,8 +1,16 @@
 """What to do about a dataset: `plan.yaml`, commented and meant to be edited."""
 
-from typing import Final, Literal
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, Self
 
-from unetpipe.dataset.manifest import Model
+import yaml
+from pydantic import ValidationError, field_validator, model_validator
+
+from unetpipe.dataset.documents import Model, explain
+from unetpipe.errors import PlanError
+from unetpipe.files import write_text
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Preprocessing
 
@@ -37,18 +45,170 @@ class Configuration(Model):
     def spatial_dims(self) -> int:
         return len(self.patch_size)
 
+    @field_validator("spacing_mm", "median_shape", "patch_size", "features")
+    @classmethod
+    def _positive(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not values or min(values) <= 0:
+            raise ValueError(f"expected positive numbers, got {list(values)}")
+        return values
+
+    @field_validator("batch_size", "convs_per_stage")
+    @classmethod
+    def _at_least_one(cls, value: int) -> int:
+        if value < 1:
+            raise ValueError(f"expected at least 1, got {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        axes, stages = len(self.patch_size), len(self.features)
+        for name in ("spacing_mm", "interpolation", "median_shape"):
+            if len(getattr(self, name)) != axes:
+                raise ValueError(f"{name} has {len(getattr(self, name))} axes, patch_size has {axes}")
+        for name in ("strides", "kernel_sizes"):
+            rows = getattr(self, name)
+            if len(rows) != stages:
+                raise ValueError(f"{name} has {len(rows)} stages, features has {stages}")
+            if any(len(row) != axes or min(row) < 1 for row in rows):
+                raise ValueError(f"{name} should have {axes} positive numbers per stage, got {rows}")
+        for axis, size in enumerate(self.patch_size):
+            divisor = 1
+            for stride in self.strides:
+                divisor *= stride[axis]
+            if size % divisor:
+                raise ValueError(f"patch_size[{axis}] is {size}, but the strides need a multiple of {divisor}")
+        return self
+
 
 class Plan(Model):
-    """All configurations, and which one is used unless told otherwise (``3d_fullres``; ``2d`` for 2-D data)."""
+    """All configurations, and which one is used unless told otherwise (``3d_fullres``; ``2d`` for 2-D data).
+
+    Attributes:
+        made_from: Hash of what the planner went by; empty for a plan written by hand.
+        checksum: Of the plan as the planner made it: tells whether a person has edited it.
+    """
 
     schema_version: Literal[1] = PLAN_SCHEMA
     default: str
     normalization: tuple[ChannelNormalization, ...]
     configurations: dict[str, Configuration]
+    made_from: str = ""
+    checksum: str = ""
+
+    @model_validator(mode="after")
+    def _has_default(self) -> Self:
+        if self.default not in self.configurations:
+            raise ValueError(f"default is {self.default!r}, but configurations are {list(self.configurations)}")
+        return self
 
     def preprocessing(self, configuration: str) -> Preprocessing:
-        """What images of this configuration go through."""
+        """What images of this configuration go through.
+
+        Raises:
+            PlanError: If the plan has no such configuration.
+        """
+        if configuration not in self.configurations:
+            raise PlanError(f"the plan has no configuration {configuration!r}, only {', '.join(self.configurations)}")
         chosen = self.configurations[configuration]
         return Preprocessing(
             spacing_mm=chosen.spacing_mm, interpolation=chosen.interpolation, normalization=self.normalization
         )
+
+    def signed(self, made_from: str) -> "Plan":
+        """This plan with the marks by which a later run sees whether it is stale or edited."""
+        plain = self.model_copy(update={"made_from": made_from, "checksum": ""})
+        return plain.model_copy(update={"checksum": plain._digest()})
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether it differs from what the planner wrote."""
+        return self.model_copy(update={"checksum": ""})._digest() != self.checksum
+
+    def _digest(self) -> str:
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+def read_plan(work: Path) -> Plan:
+    """Read WORK/plan.yaml.
+
+    Raises:
+        PlanError: If it is missing or malformed; the message names each offending key.
+    """
+    path = work / "plan.yaml"
+    if not path.is_file():
+        raise PlanError(f"plan.yaml is missing in {work}: run `unetpipe preprocess DATASET --out WORK` first")
+    try:
+        return Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise PlanError(f"plan.yaml is no valid YAML: {error}") from error
+    except ValidationError as error:
+        raise PlanError(explain("plan.yaml", error)) from error
+
+
+def write_plan(work: Path, plan: Plan) -> None:
+    """Write WORK/plan.yaml with comments."""
+    write_text(work / "plan.yaml", plan_text(plan))
+
+
+_HEAD = """\
+# The plan: how images are resampled and normalised, and what the network looks like.
+# `unetpipe preprocess` made it from fingerprint.json by nnU-Net's rules. It is meant to be edited: an edit is kept, and
+# the next `unetpipe preprocess` re-does only what it touches. Delete this file to plan afresh.
+"""
+_COMMENTS = {
+    "spacing_mm": "Voxel size that images are resampled to, in mm along right, anterior, superior.",
+    "interpolation": "Of images along each axis: cubic, linear or nearest. Labels go linearly where images are cubic.",
+    "median_shape": "Of the images at this voxel size; for information.",
+    "patch_size": "Voxels that the network sees at once. Divisible by the product of the strides along each axis.",
+    "batch_size": "Patches per training step.",
+    "strides": "Of the network's stages from the finest on: 2 halves an axis.",
+    "kernel_sizes": "Of the convolutions of each stage.",
+    "features": "Channels of each stage.",
+    "convs_per_stage": "Convolutions in a row.",
+}
+_CONFIGURATIONS = {
+    "3d_fullres": "Full resolution.",
+    "3d_lowres": "Coarser, for a patch that sees at least a quarter of the volume.",
+    "2d": "Slice by slice.",
+}
+
+
+def plan_text(plan: Plan) -> str:
+    """The plan as YAML, with a comment on everything that a person may want to change."""
+    lines = [
+        _HEAD,
+        f"schema_version: {plan.schema_version}",
+        "# By these two, a plan that is stale and one that was edited are told from others. Leave them as they are.",
+        f"made_from: {_flow(plan.made_from)}",
+        f"checksum: {_flow(plan.checksum)}",
+        "",
+        "# The configuration that preprocess and train use unless told otherwise.",
+        f"default: {_flow(plan.default)}",
+        "",
+        "# Per channel. zscore: minus mean, over standard deviation of the image. zscore_nonzero: the same over its",
+        "# voxels that are not 0. ct: clipped to lower and upper, then by the dataset's foreground mean and std.",
+        "normalization:",
+    ]
+    lines += [f"  - {_flow(channel.model_dump(exclude_none=True))}" for channel in plan.normalization]
+    lines += ["", "configurations:"]
+    for name, configuration in plan.configurations.items():
+        if name in _CONFIGURATIONS:
+            lines.append(f"  # {_CONFIGURATIONS[name]}")
+        lines.append(f"  {_flow(name)}:")
+        for key, value in configuration.model_dump().items():
+            lines += [f"    # {_COMMENTS[key]}", f"    {key}: {_flow(value)}"]
+        lines.append("")
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _flow(value: Any) -> str:
+    """A value on one line, as YAML reads it back."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if isinstance(value, str):
+        return f'"{value}"' if not value.replace("_", "").isalpha() else value
+    if isinstance(value, float) and "e" in repr(value) and "." not in repr(value):
+        return repr(value).replace("e", ".0e")  # YAML 1.1 takes 1e-05 for text
+    return repr(value)

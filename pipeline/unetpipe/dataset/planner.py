@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from unetpipe.dataset.fingerprint import Fingerprint
 from unetpipe.dataset.manifest import Manifest
-from unetpipe.dataset.plan import Configuration, Plan
+from unetpipe.dataset.plan import Configuration, Plan, read_plan, write_plan
 from unetpipe.dataset.topology import CONVS_PER_STAGE, Topology, feature_map_size, make_topology
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation
+
+__all__ = ["make_plan", "read_plan", "target_spacing", "write_plan"]
 
 Floats = NDArray[np.float64]
 

@@ -1,0 +1,215 @@
+"""Preprocessed cases on disk: `WORK/cases/<configuration>/<id>.b2nd` and `<id>.json`.
+
+One blosc2 array per case, float16 (C + 1, \\*spatial): the image's channels, then the class index (-1 where ignored).
+Blocks of 32 voxels per axis are what a read decompresses at least, so that a patch costs little more than itself. The
+JSON is written last: where it is, the array is whole. The only module that knows blosc2.
+"""
+
+import hashlib
+import json
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.dataset.documents import Model, read_document
+from unetpipe.errors import PlanError
+from unetpipe.files import atomic_path, write_text
+from unetpipe.imaging.geometry import Shape, Spacing
+from unetpipe.imaging.preprocessing import Placement
+
+STORE_SCHEMA = 1
+"""Part of every case's key: raise it when the same input comes to be preprocessed to something else."""
+MAX_LOCATIONS = 1000
+_BLOCK = 32
+
+
+class CaseRecord(Model):
+    """What is known about a stored case.
+
+    Attributes:
+        key: Hash of everything that the array depends on.
+        placement: Where the array lies in the file it came from.
+        spacing_mm: Of the array, exactly.
+        class_voxels: Voxels of each class in the array, in network order; ignored ones count for none.
+        locations: For each foreground class index that occurs, up to 1000 of its voxels, evenly drawn.
+    """
+
+    id: str
+    key: str
+    placement: Placement
+    spacing_mm: Spacing
+    class_voxels: tuple[int, ...]
+    locations: dict[str, list[list[int]]]
+
+
+class CaseStore:
+    """The stored cases of one configuration. Reads are safe from many threads.
+
+    Args:
+        work: The work folder.
+        configuration: Such as ``3d_fullres``.
+
+    Raises:
+        PlanError: If that configuration has not been preprocessed.
+    """
+
+    def __init__(self, work: Path, configuration: str) -> None:
+        self.folder = cases_folder(work, configuration)
+        if not self.folder.is_dir():
+            parent = self.folder.parent
+            found = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+            raise PlanError(
+                f"configuration {configuration!r} is not preprocessed in {work}; found {', '.join(found) or 'none'}"
+            )
+        self._record = lru_cache(maxsize=None)(self._read_record)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Stored cases, sorted."""
+        return tuple(sorted(path.stem for path in self.folder.glob("*.json") if not path.name.startswith(".")))
+
+    def record(self, case: str) -> CaseRecord:
+        """What is known about a case; read once.
+
+        Raises:
+            PlanError: If it is not stored.
+        """
+        return self._record(case)
+
+    def read(self, case: str, start: Shape, stop: Shape) -> NDArray[np.float16]:
+        """Read a box.
+
+        Args:
+            case: Case id.
+            start: First voxel along each spatial axis.
+            stop: Voxel after the last; both within the array.
+
+        Returns:
+            float16 (C + 1, \\*(stop - start)).
+        """
+        box = (slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True)))
+        return np.asarray(self._open(case)[box])
+
+    def load(self, case: str) -> NDArray[np.float16]:
+        """Read a whole case, (C + 1, \\*spatial)."""
+        return np.asarray(self._open(case)[:])
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Of all arrays, uncompressed."""
+        return sum(int(np.prod(self._open(case).shape, dtype=np.int64)) * 2 for case in self.ids)
+
+    def _open(self, case: str) -> "blosc2.NDArray":
+        # one handle per read: it takes 0.2 ms, and a shared handle is not safe from threads
+        path = self.folder / f"{case}.b2nd"
+        if not path.is_file():
+            raise PlanError(f"case {case} is not stored in {self.folder}")
+        return blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
+
+    def _read_record(self, case: str) -> CaseRecord:
+        return read_document(self.folder / f"{case}.json", CaseRecord)
+
+
+def cases_folder(work: Path, configuration: str) -> Path:
+    """Where a configuration's cases lie."""
+    return work / "cases" / configuration
+
+
+def stored_key(work: Path, configuration: str, case: str) -> str | None:
+    """Key of a stored case; None where it is not, not wholly, or not readably stored."""
+    folder = cases_folder(work, configuration)
+    try:
+        key = json.loads((folder / f"{case}.json").read_bytes())["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(key) if (folder / f"{case}.b2nd").is_file() else None
+
+
+def write_case(
+    work: Path,
+    configuration: str,
+    array: NDArray[np.float16],
+    *,
+    case: str,
+    key: str,
+    placement: Placement,
+    spacing_mm: Spacing,
+    classes: int,
+    patch_size: Shape,
+) -> None:
+    """Store a case, in place of an earlier one. The same array always gives the same bytes.
+
+    Args:
+        work: The work folder.
+        configuration: Such as ``3d_fullres``.
+        array: (C + 1, \\*spatial), the class index last.
+        case: Case id.
+        key: Hash of everything that the array depends on.
+        placement: Where the array lies in its file.
+        spacing_mm: Of the array.
+        classes: How many there are, background included.
+        patch_size: What training will read at once: chunks are no larger.
+    """
+    folder = cases_folder(work, configuration)
+    description = folder / f"{case}.json"
+    # a kill between the two writes must not leave an old description beside a new array
+    description.unlink(missing_ok=True)
+    chunk = tuple(min(n, patch) for n, patch in zip(array.shape[1:], patch_size, strict=True))
+    with atomic_path(folder / f"{case}.b2nd") as temporary:
+        blosc2.asarray(
+            array,
+            chunks=(1, *chunk),
+            blocks=(1, *(min(n, _BLOCK) for n in chunk)),
+            cparams=blosc2.CParams(
+                codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.SHUFFLE], filters_meta=[0], nthreads=1
+            ),
+            dparams=blosc2.DParams(nthreads=1),
+            urlpath=str(temporary),
+            mode="w",
+        )
+    counts, locations = locate_classes(array[-1], classes, seed=case)
+    record = CaseRecord(
+        id=case, key=key, placement=placement, spacing_mm=spacing_mm, class_voxels=counts, locations=locations
+    )
+    write_text(description, record.model_dump_json() + "\n")
+
+
+def remove_others(work: Path, configuration: str, keep: set[str]) -> None:
+    """Remove what does not belong to the cases to keep: cases no longer in the dataset, leftovers of a kill."""
+    folder = cases_folder(work, configuration)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith(".tmp-") or (path.suffix in {".b2nd", ".json"} and path.stem not in keep):
+            path.unlink()
+
+
+def locate_classes(
+    index: NDArray[np.float16], classes: int, seed: str
+) -> tuple[tuple[int, ...], dict[str, list[list[int]]]]:
+    """Count every class and draw voxels of each foreground class.
+
+    Args:
+        index: Class index of each voxel, any shape; -1 is no class.
+        classes: How many there are.
+        seed: The draw is the same for the same text.
+
+    Returns:
+        Voxels per class, and for each foreground class that occurs up to 1000 coordinates in C order.
+    """
+    flat = index.ravel()
+    inside = np.flatnonzero(flat > 0)
+    found = flat[inside].astype(np.uint16)
+    order = np.argsort(found, kind="stable")
+    sizes = np.bincount(found, minlength=classes)
+    ends = np.cumsum(sizes)
+    sizes[0] = int(np.count_nonzero(flat == 0))
+    generator = np.random.default_rng(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big"))
+    locations = {}
+    for value in range(1, classes):
+        if sizes[value]:
+            drawn = generator.choice(int(sizes[value]), min(int(sizes[value]), MAX_LOCATIONS), replace=False)
+            voxels = inside[order[ends[value] - sizes[value] + np.sort(drawn)]]
+            locations[str(value)] = np.stack(np.unravel_index(voxels, index.shape), axis=-1).tolist()
+    return tuple(int(size) for size in sizes[:classes]), locations

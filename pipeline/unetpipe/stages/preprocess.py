@@ -1,0 +1,317 @@
+"""A dataset in, a work folder out: listed, checked, measured, planned for, split into folds, preprocessed.
+
+Nothing is written before every case has passed its checks. After that every file is written whole or not at all, so a
+run that is killed goes on where it was, to the same bytes. What a run finds done, by content and not by time stamps, it
+leaves as it is.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from unetpipe.config import Config, PreprocessConfig
+from unetpipe.dataset.budget import MemoryBudget
+from unetpipe.dataset.checks import CheckReport, check_cases, with_labels
+from unetpipe.dataset.documents import Model, read_document, write_document
+from unetpipe.dataset.facts import CaseFacts
+from unetpipe.dataset.fingerprint import Fingerprint, make_fingerprint
+from unetpipe.dataset.folds import Folds, make_folds, read_folds
+from unetpipe.dataset.layouts import inspect_dataset
+from unetpipe.dataset.manifest import Case, Manifest
+from unetpipe.dataset.plan import Plan, plan_text, read_plan
+from unetpipe.dataset.planner import make_plan
+from unetpipe.dataset.store import remove_others, stored_key, write_case
+from unetpipe.errors import DatasetError, Fault, PlanError, UnetpipeError
+from unetpipe.files import write_text
+from unetpipe.imaging.files import read_grid
+from unetpipe.progress import Progress, SilentProgress
+
+PLANNER_SCHEMA = 1
+"""Raise it when the same fingerprint comes to be planned for differently."""
+
+
+class WarningLine(Config):
+    """Something that does not stop the work but should be looked at."""
+
+    case: str
+    kind: str
+    message: str
+
+
+class PreprocessResult(Config):
+    """What `preprocess` did.
+
+    Attributes:
+        work: The work folder; None after a mere check.
+        cases: In the dataset.
+        written: Cases preprocessed in this run.
+        reused: Cases found done.
+        configuration: Of the plan, that was preprocessed.
+        patch_size, batch_size, spacing_mm: Of that configuration.
+        labels: Names of the classes.
+        seconds: For everything.
+        warnings: Faults that do not stop the work.
+    """
+
+    work: Path | None = None
+    cases: int
+    written: int = 0
+    reused: int = 0
+    configuration: str | None = None
+    spacing_mm: tuple[float, ...] = ()
+    patch_size: tuple[int, ...] = ()
+    batch_size: int | None = None
+    labels: tuple[str, ...]
+    seconds: float
+    preview: Path | None = None
+    warnings: tuple[WarningLine, ...] = ()
+
+
+class KnownFacts(Model):
+    """`checks.json`: what the last check found out about each case, so that unchanged files are not read again."""
+
+    schema_version: int
+    facts: tuple[CaseFacts, ...]
+
+
+FACTS_SCHEMA = 1
+"""Raise it when the same file comes to be described by other facts."""
+
+
+def preprocess(
+    config: PreprocessConfig,
+    progress: Progress = SilentProgress(),  # noqa: B008 - it has no state
+) -> PreprocessResult:
+    """Check a dataset and, unless `check_only`, make or bring up to date its work folder.
+
+    Raises:
+        DatasetError: If any case has a fault; lists all faults of all cases. Nothing has been written then.
+        PlanError: If an edited plan cannot be read or does not fit the dataset.
+    """
+    started = time.perf_counter()
+    workers = config.workers or len(os.sched_getaffinity(0))
+    budget = MemoryBudget(None if config.max_memory_gb is None else int(config.max_memory_gb * 1e9))
+    manifest, report = _check(config, workers, budget, progress)
+    manifest = with_labels(manifest, report.facts)
+    warnings = tuple(WarningLine(case=f.case, kind=f.kind, message=f.message) for f in report.faults)
+    labels = tuple(label.name for label in manifest.labels)
+    if config.check_only:
+        seconds = time.perf_counter() - started
+        return PreprocessResult(cases=len(manifest.cases), labels=labels, seconds=seconds, warnings=warnings)
+
+    fingerprint = make_fingerprint(report.facts)
+    plan = _choose_plan(config, manifest, fingerprint, progress)
+    name = config.configuration or plan.default
+    plan.preprocessing(name)  # refuses an unknown name before anything is written
+    folds = _choose_folds(config, manifest)
+    _write_decisions(config.out, manifest, report.facts, fingerprint, plan, folds)
+    written = _write_cases(config, manifest, report.facts, plan, name, workers, budget, progress)
+    chosen = plan.configurations[name]
+    return PreprocessResult(
+        work=config.out,
+        cases=len(manifest.cases),
+        written=written,
+        reused=len(manifest.cases) - written,
+        configuration=name,
+        spacing_mm=chosen.spacing_mm,
+        patch_size=chosen.patch_size,
+        batch_size=chosen.batch_size,
+        labels=labels,
+        seconds=time.perf_counter() - started,
+        warnings=warnings,
+    )
+
+
+def _check(
+    config: PreprocessConfig, workers: int, budget: MemoryBudget, progress: Progress
+) -> tuple[Manifest, CheckReport]:
+    """Every fault of the folder and of its cases, in one go."""
+    manifest, structural = inspect_dataset(config.dataset)
+
+    def hold(case: Case) -> object:
+        return budget.hold(_estimate_check(case))
+
+    report = check_cases(
+        manifest,
+        workers=workers,
+        fix_affine=config.fix_affine,
+        progress=progress,
+        known=_known_facts(config.out),
+        hold=hold,
+    )
+    faults = (*structural, *report.faults)
+    if any(fault.severity == "error" for fault in faults):
+        raise DatasetError(sorted(faults, key=_severest_first))
+    return manifest, CheckReport(faults=faults, facts=report.facts)
+
+
+def _severest_first(fault: Fault) -> tuple[bool, bool, str, str]:
+    return fault.severity != "error", fault.case != "dataset", fault.case, fault.kind
+
+
+def _estimate_check(case: Case) -> int:
+    """Bytes that a look at a case takes; unreadable files take none."""
+    try:
+        read = [read_grid(image) for image in case.images]
+    except (UnetpipeError, OSError):
+        return 0
+    voxels = sum(channels * _voxels(grid.shape) for channels, grid in read)
+    return 4 * voxels + 3 * _voxels(read[0][1].shape)
+
+
+def _voxels(shape: Sequence[int]) -> int:
+    total = 1
+    for n in shape:
+        total *= n
+    return total
+
+
+def _known_facts(work: Path) -> dict[str, CaseFacts]:
+    """Facts of an earlier check; none if there was none or it was another version's."""
+    try:
+        known = read_document(work / "checks.json", KnownFacts)
+    except PlanError:
+        return {}
+    return {one.id: one for one in known.facts} if known.schema_version == FACTS_SCHEMA else {}
+
+
+def _choose_plan(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint, progress: Progress) -> Plan:
+    """The plan on disk if it is still good or a person's; otherwise a new one.
+
+    Raises:
+        PlanError: If the plan on disk is malformed or contradicts the dataset.
+    """
+    basis = _basis(config, manifest, fingerprint)
+    if (config.out / "plan.yaml").exists():
+        plan = read_plan(config.out)
+        if plan.is_edited:
+            _fits(plan, manifest)
+            progress.say("plan.yaml was edited: it is used as it stands")
+            if plan.made_from and plan.made_from != basis:
+                progress.say(
+                    "the dataset or the options have changed since plan.yaml was made; delete it to plan afresh"
+                )
+            return plan
+        if plan.made_from == basis:
+            return plan
+        progress.say("the dataset or the options have changed: planning afresh")
+    return make_plan(fingerprint, manifest, config.memory_gb).signed(basis)
+
+
+def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint) -> str:
+    """Hash of everything that planning goes by."""
+    parts = (PLANNER_SCHEMA, fingerprint.model_dump_json(), manifest.labels, manifest.ignore_value, manifest.channels)
+    return hashlib.sha256(repr((*parts, config.memory_gb)).encode()).hexdigest()[:16]
+
+
+def _fits(plan: Plan, manifest: Manifest) -> None:
+    if len(plan.normalization) != len(manifest.channels):
+        raise PlanError(
+            f"plan.yaml: normalization has {len(plan.normalization)} channels, the dataset {len(manifest.channels)}"
+        )
+    for name, configuration in plan.configurations.items():
+        if configuration.spatial_dims != manifest.spatial_dims:
+            raise PlanError(
+                f"plan.yaml: configurations.{name} has {configuration.spatial_dims} axes, "
+                f"the dataset {manifest.spatial_dims}"
+            )
+
+
+def _choose_folds(config: PreprocessConfig, manifest: Manifest) -> Folds:
+    """The folds on disk if they split these very cases as asked, so that a person may change them; else new ones."""
+    made = make_folds(manifest, config.folds, config.seed)
+    if (config.out / "folds.json").exists():
+        found = read_folds(config.out)
+        ids = {case.id for case in manifest.cases}
+        if (
+            (found.seed, len(found.folds), found.by_patient) == (made.seed, len(made.folds), made.by_patient)
+            and all(set(fold.validation) | set(fold.train) <= ids for fold in found.folds)
+            and {case for fold in found.folds for case in fold.validation} == ids
+        ):
+            return found
+    return made
+
+
+def _write_decisions(
+    work: Path,
+    manifest: Manifest,
+    facts: Sequence[CaseFacts],
+    fingerprint: Fingerprint,
+    plan: Plan,
+    folds: Folds,
+) -> None:
+    """Write the documents, leaving alone those that already say the same."""
+    work.mkdir(parents=True, exist_ok=True)
+    for leftover in work.glob(".tmp-*"):
+        leftover.unlink()
+    documents: dict[str, Model] = {
+        "checks.json": KnownFacts(schema_version=FACTS_SCHEMA, facts=tuple(facts)),
+        "manifest.json": manifest,
+        "fingerprint.json": fingerprint,
+        "folds.json": folds,
+    }
+    for name, document in documents.items():
+        path = work / name
+        if not path.exists() or path.read_text(encoding="utf-8") != document.model_dump_json(indent=1) + "\n":
+            write_document(path, document)
+    path = work / "plan.yaml"
+    if not path.exists() or read_plan(work) != plan:
+        write_text(path, plan_text(plan))
+
+
+def _write_cases(
+    config: PreprocessConfig,
+    manifest: Manifest,
+    facts: Sequence[CaseFacts],
+    plan: Plan,
+    name: str,
+    workers: int,
+    budget: MemoryBudget,
+    progress: Progress,
+) -> int:
+    """Preprocess what is not there yet; how many that were."""
+    from unetpipe.dataset.prepare import case_key, estimate_bytes, prepare_case
+
+    spec, chosen = plan.preprocessing(name), plan.configurations[name]
+    known = {one.id: one for one in facts}
+    keys = {case.id: case_key(known[case.id], manifest, spec, chosen.patch_size) for case in manifest.cases}
+    remove_others(config.out, name, keep=set(keys))
+    todo = [case for case in manifest.cases if stored_key(config.out, name, case.id) != keys[case.id]]
+
+    def work_on(case: Case) -> None:
+        try:
+            _, grid = read_grid(case.images[0])
+            with budget.hold(estimate_bytes(grid, len(manifest.channels), spec)):
+                array, placement, spacing_mm = prepare_case(case, known[case.id], manifest, spec)
+                write_case(
+                    config.out,
+                    name,
+                    array,
+                    case=case.id,
+                    key=keys[case.id],
+                    placement=placement,
+                    spacing_mm=spacing_mm,
+                    classes=len(manifest.labels),
+                    patch_size=chosen.patch_size,
+                )
+        except UnetpipeError as error:
+            raise DatasetError([Fault(case=case.id, kind="preprocessing", message=str(error))]) from error
+        except Exception as error:
+            error.add_note(f"while preprocessing case {case.id}")
+            raise
+
+    if not todo:
+        return 0
+    with progress.task("preprocessing", len(todo)) as advance, ThreadPoolExecutor(workers) as threads:
+        futures = {threads.submit(work_on, case): case for case in todo}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                advance(note=futures[future].id)
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    return len(todo)
