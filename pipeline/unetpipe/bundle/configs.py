@@ -12,8 +12,8 @@ Config = dict[str, Any]
 
 _ORDER = {"cubic": 3, "linear": 1, "nearest": 0}
 
-# Same extent, new shape: edges stay where they are, as in imaging/resample.py. `axes` are the ones that change; scipy's
-# spline orders, so that `mode` may be 3, 1 or 0. A lambda because MONAI's Spacing keeps the spacing instead of the extent.
+# Same extent, new shape: edges stay where they are, as in imaging/resample.py. `mode` is scipy's spline order.
+# A lambda, because MONAI's Spacing keeps the spacing instead of the extent.
 _RESIZE = (
     "$lambda x, shape, mode: monai.transforms.SpatialResample("
     "mode=mode, padding_mode='nearest', align_corners=False, dtype=torch.float64)("
@@ -85,7 +85,7 @@ def metadata(spec: ModelSpec, *, version: str, versions: dict[str, str], changel
 
 
 def inference(spec: ModelSpec, network_def: Config) -> Config:
-    """`configs/inference.json` for ``python -m monai.bundle run``: files in ``dataset_dir`` to labels in ``output_dir``."""
+    """`configs/inference.json` for ``python -m monai.bundle run``: from ``dataset_dir`` to ``output_dir``."""
     values = [label.value for label in spec.labels]
     return {
         "imports": ["$import glob", "$import monai", "$import torch"],
@@ -98,8 +98,8 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
         "files": "$sorted(glob.glob(@dataset_dir + '/' + @pattern))",
         # one file per case, or with several channels CASE_0000, CASE_0001, ... beside each other
         "data": (
-            "$[{'image': f} for f in @files] if @channels == 1 or not any('_0000.' in f for f in @files) else "
-            "[{'image': [f.replace('_0000.', '_%04d.' % c) for c in range(@channels)]} for f in @files if '_0000.' in f]"
+            "$[{'image': f} for f in @files] if @channels == 1 or not any('_0000.' in f for f in @files) else ["
+            "{'image': [f.replace('_0000.', '_%04d.' % c) for c in range(@channels)]} for f in @files if '_0000.' in f]"
         ),
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": network_def,
@@ -223,7 +223,7 @@ def _channel_expression(index: int, channel: ChannelNormalization) -> str:
 
 
 def _steps(spec: ModelSpec, *, labels: bool) -> list[tuple[list[int], int]]:
-    """Axes that share an interpolation, with its spline order; labels and logits go linearly where images go cubically."""
+    """Axes that share an interpolation, and its spline order; logits go linearly where images go cubically."""
     orders = [min(_ORDER[kind], 1) if labels else _ORDER[kind] for kind in spec.preprocessing.interpolation]
     return [([axis for axis, o in enumerate(orders) if o == order], order) for order in sorted(set(orders))]
 
@@ -231,9 +231,7 @@ def _steps(spec: ModelSpec, *, labels: bool) -> list[tuple[list[int], int]]:
 def _resample_expression(spec: ModelSpec) -> str:
     """From cropped image to network grid: one resize per interpolation, each over the axes that use it."""
     spacing = ", ".join(repr(float(s)) for s in spec.preprocessing.spacing_mm)
-    shape = (
-        f"[max(1, round(float(n * s / t))) for n, s, t in zip(x.shape[1:], x.pixdim.tolist(), ({spacing},))]"
-    )
+    shape = f"[max(1, round(float(n * s / t))) for n, s, t in zip(x.shape[1:], x.pixdim.tolist(), ({spacing},))]"
     return f"$lambda x: (lambda shape: {_nested(_steps(spec, labels=False), 'x', 'shape')})({shape})"
 
 

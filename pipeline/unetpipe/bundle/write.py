@@ -56,12 +56,13 @@ def copy_bundle(source: Path, target: Path) -> None:
 
 def model_card(spec: ModelSpec, network_def: dict[str, Any], results: str) -> str:
     """`docs/README.md`: what the model does, how to run it, what it was measured at."""
+    network = str(network_def["_target_"]).rsplit(".", 1)[-1]
     classes = "\n".join(f"| {label.value} | {label.name} |" for label in spec.labels)
-    spacing = " × ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
-    patch = " × ".join(str(n) for n in spec.patch_size)
+    spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
+    patch = " x ".join(str(n) for n in spec.patch_size)
     return f"""# Segmentation model
 
-A {spec.spatial_dims}-D {str(network_def["_target_"]).rsplit(".", 1)[-1]} for {", ".join(spec.channels)}, trained with unetpipe.
+A {spec.spatial_dims}-D {network} for {", ".join(spec.channels)}, trained with unetpipe.
 For research: not validated for clinical use.
 
 | value | class |

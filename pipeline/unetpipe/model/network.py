@@ -7,6 +7,7 @@ import importlib
 from typing import Any
 
 import torch
+from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
 from unetpipe.config import Network
@@ -20,7 +21,11 @@ _CLASSIC_POOLINGS = 4  # BasicUNet has five levels, always
 
 
 def network_definition(
-    network: Network, configuration: Configuration, in_channels: int, classes: int, features: tuple[int, ...] | None = None
+    network: Network,
+    configuration: Configuration,
+    in_channels: int,
+    classes: int,
+    features: tuple[int, ...] | None = None,
 ) -> Definition:
     """Describe a network for a plan's configuration, as JSON that MONAI's ConfigParser instantiates.
 
@@ -37,7 +42,7 @@ def network_definition(
         PlanError: If the patch is too small for the network.
 
     Source:
-        Isensee et al. 2021, Nat. Methods 18:203 (dynunet); Ronneberger et al. 2015, MICCAI, and Çiçek et al. 2016 (unet).
+        dynunet: Isensee et al. 2021, Nat. Methods 18:203. unet: Ronneberger et al. 2015 and Çiçek et al. 2016, MICCAI.
     """
     features = features or configuration.features
     dims = configuration.spatial_dims
@@ -121,7 +126,7 @@ class DeepSupervision(nn.Module):
         heads: Finest level first. The lowest decoder level has none: nnU-Net gives it weight 0.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: DynUNet) -> None:
         super().__init__()
         self.network = network
         convolution = nn.Conv3d if network.spatial_dims == 3 else nn.Conv2d

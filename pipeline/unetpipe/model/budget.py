@@ -1,0 +1,43 @@
+"""How long to train: a number of iterations, a number of seconds, or both, whichever ends first."""
+
+import math
+from dataclasses import dataclass
+
+from unetpipe.model.fit import Fit
+from unetpipe.model.optim import Recipe, choose_recipe
+
+PUBLISHED_EPOCHS = 1000
+_EPOCHS_IN_A_BUDGET = 20  # at least: so that there is a curve to look at and a checkpoint to resume from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Attributes:
+    epochs: The end, if there is no limit in seconds or if it comes first.
+    iterations: Per epoch.
+    seconds: For everything up to the last optimiser step; None is no limit.
+    recipe: Optimiser and schedule for a run of this length.
+    """
+
+    epochs: int
+    iterations: int
+    seconds: float | None
+    recipe: Recipe
+
+    @classmethod
+    def plan(cls, *, epochs: int | None, iterations: int, fit: Fit | None) -> "Budget":
+        """Decide from what was asked for and, for a limit in time, from what was measured."""
+        if fit is None:
+            total = epochs or PUBLISHED_EPOCHS
+            return cls(epochs=total, iterations=iterations, seconds=None, recipe=choose_recipe(total * iterations))
+        affordable = max(1, int(fit.seconds / fit.step_seconds))
+        if epochs is None:
+            iterations = max(1, min(iterations, affordable // _EPOCHS_IN_A_BUDGET))
+            epochs = 10 * math.ceil(affordable / iterations)  # the clock decides, not this
+        recipe = choose_recipe(min(affordable, epochs * iterations))
+        return cls(epochs=epochs, iterations=iterations, seconds=fit.seconds, recipe=recipe)
+
+    def progress(self, iteration: int, seconds: float) -> float:
+        """Fraction that is over after `iteration` steps and `seconds`; 1 or more means stop."""
+        done = iteration / (self.epochs * self.iterations)
+        return done if self.seconds is None else max(done, seconds / self.seconds)

@@ -1,0 +1,50 @@
+"""Where tensors live and how precisely they are multiplied."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from unetpipe.config import Precision
+from unetpipe.errors import UnetpipeError
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` into a device that exists here.
+
+    Raises:
+        UnetpipeError: If it does not.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UnetpipeError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from error
+    found = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available()), "cpu": 1}
+    if (device.index or 0) >= found.get(device.type, 0):
+        raise UnetpipeError(
+            f"device {name} is not on this machine ({found.get(device.type, 0)} {device.type} devices found)"
+        )
+    return device
+
+
+def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
+    """Return the type of matrix products: what was asked for, or for ``auto`` the fastest that trains well.
+
+    bfloat16 where the hardware multiplies it (CUDA since Ampere; CPUs with avx512_bf16 or AMX), else float16 on CUDA
+    and float32 elsewhere.
+    """
+    if precision != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():  # elsewhere oneDNN emulates it, slowly
+        return torch.bfloat16
+    return torch.float32
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Autocast to `dtype`, or do nothing for float32."""
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

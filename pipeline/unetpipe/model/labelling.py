@@ -1,0 +1,115 @@
+"""What is made of finished logits: labels, and on request how sure the networks are.
+
+Shape legend: L classes; the scan's grid is the cropped RAS+ one, (I, J[, K]).
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unetpipe.errors import UnetpipeError
+from unetpipe.imaging.geometry import Shape
+from unetpipe.imaging.preprocessing import Preprocessing
+from unetpipe.model.export import Chunk, SlabResampler, label_dtype, largest_class
+from unetpipe.model.sliding import Planes
+
+Run = tuple[Iterable[Planes], Shape, Preprocessing]
+"""Finished planes of one group of models, the shape they come from, and how it was made from the scan."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to compute beside labels."""
+
+    entropy: bool = False
+    probabilities: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """On the cropped RAS+ grid.
+
+    Attributes:
+        labels: Class indices, uint8 or int16.
+        entropy: Of the mean probabilities over the largest that L classes can have, float32.
+        probabilities: float16 (L, *spatial).
+    """
+
+    labels: Tensor
+    entropy: Tensor | None
+    probabilities: Tensor | None
+
+
+def label_scan(runs: Sequence[Run], out: Shape, wanted: Wanted) -> Answer:
+    """Bring logits to the scan's grid, average over `runs`, and take the largest.
+
+    With one run and labels alone, no more than a slab of logits exists at any time. Runs that differ in spacing or patch
+    meet on the scan's grid, where all classes of the whole scan are then held.
+
+    Args:
+        runs: At least one.
+        out: Shape of the cropped scan.
+        wanted: What else to return.
+
+    Raises:
+        UnetpipeError: If a logit is not a number.
+    """
+    pieces = _chunks(runs[0], out) if len(runs) == 1 else _mean_of(runs, out)
+    answer: Answer | None = None
+    for axis, first, piece in pieces:
+        if answer is None:
+            answer = _empty(out, piece.classes if isinstance(piece, Chunk) else len(piece), wanted)
+        count = piece.shape[0] if isinstance(piece, Chunk) else piece.shape[1]
+        _fill(answer, axis, first, count, piece)
+    assert answer is not None
+    return answer
+
+
+def _empty(out: Shape, classes: int, wanted: Wanted) -> Answer:
+    return Answer(
+        torch.zeros(out, dtype=label_dtype(classes)),
+        torch.zeros(out) if wanted.entropy else None,
+        torch.zeros((classes, *out), dtype=torch.float16) if wanted.probabilities else None,
+    )
+
+
+def _chunks(run: Run, out: Shape) -> Iterator[tuple[int, int, Chunk]]:
+    planes, shape, preprocessing = run
+    resampler: SlabResampler | None = None
+    for one in planes:
+        resampler = resampler or SlabResampler(shape, out, preprocessing.interpolation, one.axis)
+        for chunk in resampler.push(one):
+            yield one.axis, chunk.planes[0], chunk
+
+
+def _mean_of(runs: Sequence[Run], out: Shape) -> Iterator[tuple[int, int, Tensor]]:
+    total: Tensor | None = None
+    for run in runs:
+        for axis, first, chunk in _chunks(run, out):
+            if total is None:
+                total = torch.zeros((chunk.classes, *out))
+            total.narrow(axis + 1, first, chunk.shape[0]).add_(chunk.all_values().movedim(1, axis + 1).cpu())
+    assert total is not None
+    for first in range(out[0]):
+        yield 0, first, total[:, first : first + 1].div_(len(runs))
+
+
+def _fill(answer: Answer, axis: int, first: int, count: int, piece: Chunk | Tensor) -> None:
+    """Write one piece's labels, and whatever else is wanted, where they belong. Pieces have their axis first."""
+    labels = answer.labels.narrow(axis, first, count)
+    if isinstance(piece, Chunk) and answer.entropy is None and answer.probabilities is None:
+        labels.copy_(largest_class(piece).movedim(0, axis))
+        return
+    logits = piece.all_values() if isinstance(piece, Chunk) else piece
+    probabilities = logits.softmax(dim=0)
+    if not torch.isfinite(probabilities).all():
+        raise UnetpipeError("the network's output is not a number somewhere: try --precision fp32")
+    labels.copy_(logits.argmax(dim=0).movedim(0, axis))
+    if answer.entropy is not None:
+        entropy = torch.special.entr(probabilities).sum(dim=0) / math.log(max(len(logits), 2))
+        answer.entropy.narrow(axis, first, count).copy_(entropy.movedim(0, axis))
+    if answer.probabilities is not None:
+        answer.probabilities.narrow(axis + 1, first, count).copy_(probabilities.movedim(1, axis + 1))

@@ -1,0 +1,140 @@
+"""Batches of patches, read by threads.
+
+Which patches make batch number `n` depends on the seed and on `n` alone, so a resumed run sees what an undisturbed one
+would have seen, however many threads there are. blosc2 releases the GIL: no worker process to die, to hang or to copy
+memory. An error in a thread surfaces at the batch it belongs to.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetpipe.dataset.store import CaseStore
+from unetpipe.errors import TrainingError
+from unetpipe.imaging.geometry import Shape
+
+FOREGROUND_SHARE = 1 / 3  # of a batch: nnU-Net's oversampling
+_AHEAD = 4  # batches
+
+Reader = Callable[[Shape, Shape], NDArray[np.float16]]  # (start, stop) -> (C + 1, *stop - start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Attributes:
+    number: Counts from 0 over the whole training.
+    image: (B, C, *source) float32.
+    label: (B, *source) int16 class indices.
+    """
+
+    number: int
+    image: Tensor
+    label: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchLoader:
+    """Attributes:
+    store: Preprocessed cases.
+    ids: Those to draw from, with equal chance.
+    patch: What the network sees: decides where patches may lie.
+    source: What is read around a patch's centre, for augmentation to cut from.
+    batch_size: Patches per batch.
+    seed: Of all draws.
+    cache: Keep every case in memory once it was read.
+    threads: That read.
+    """
+
+    store: CaseStore
+    ids: Sequence[str]
+    patch: Shape
+    source: Shape
+    batch_size: int
+    seed: int
+    cache: bool
+    threads: int = 2
+
+    def batches(self, first: int = 0) -> Generator[Batch, None, None]:
+        """Yield batches from number `first` on, without end.
+
+        Raises:
+            TrainingError: If a case cannot be read; names it.
+        """
+        cached: dict[str, NDArray[np.float16]] = {}
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="patches") as pool:
+            ahead: deque[Future[Batch]] = deque(
+                pool.submit(self._batch, number, cached) for number in range(first, first + _AHEAD)
+            )
+            number = first + _AHEAD
+            try:
+                while True:
+                    batch = ahead.popleft().result()
+                    ahead.append(pool.submit(self._batch, number, cached))
+                    number += 1
+                    yield batch
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _batch(self, number: int, cached: dict[str, NDArray[np.float16]]) -> Batch:
+        rng = np.random.default_rng([self.seed, number])
+        forced = self.batch_size - round(self.batch_size * (1 - FOREGROUND_SHARE))
+        patches = [self._patch(rng, index >= self.batch_size - forced, cached) for index in range(self.batch_size)]
+        data = torch.from_numpy(np.stack(patches))
+        return Batch(number=number, image=data[:, :-1].float(), label=data[:, -1].to(torch.int16))
+
+    def _patch(
+        self, rng: np.random.Generator, foreground: bool, cached: dict[str, NDArray[np.float16]]
+    ) -> NDArray[np.float16]:
+        case = self.ids[int(rng.integers(len(self.ids)))]
+        try:
+            record = self.store.record(case)
+            shape = record.placement.shape
+            centre = _centre(rng, shape, self.patch, record.locations if foreground else {})
+            start = tuple(c - s // 2 for c, s in zip(centre, self.source, strict=True))
+            if not self.cache:
+                return _padded(lambda low, high: self.store.read(case, low, high), shape, start, self.source)
+            if case not in cached:
+                cached[case] = self.store.load(case)
+            whole = cached[case]
+            return _padded(lambda low, high: whole[_box(low, high)], shape, start, self.source)
+        except Exception as error:
+            raise TrainingError(f"{case}: preprocessed case cannot be read: {error}") from error
+
+
+def _centre(rng: np.random.Generator, shape: Shape, patch: Shape, locations: dict[str, list[list[int]]]) -> Shape:
+    """Draw where a patch's centre lies: on a voxel of a class drawn uniformly, or anywhere.
+
+    The patch stays inside the volume where it fits; where it does not, the volume stays inside the patch.
+    """
+    classes = sorted(name for name, voxels in locations.items() if voxels)
+    if classes:
+        voxels = locations[classes[int(rng.integers(len(classes)))]]
+        wanted = [v - p // 2 for v, p in zip(voxels[int(rng.integers(len(voxels)))], patch, strict=True)]
+    else:
+        wanted = [int(rng.integers(min(0, n - p), max(0, n - p) + 1)) for n, p in zip(shape, patch, strict=True)]
+    return tuple(
+        min(max(w, min(0, n - p)), max(0, n - p)) + p // 2 for w, n, p in zip(wanted, shape, patch, strict=True)
+    )
+
+
+def _padded(read: Reader, shape: Shape, start: Shape, size: Shape) -> NDArray[np.float16]:
+    """Read a box that may stick out of the volume: zeros, which is background, outside."""
+    low = tuple(min(max(s, 0), n) for s, n in zip(start, shape, strict=True))
+    high = tuple(min(max(s + d, 0), n) for s, d, n in zip(start, size, shape, strict=True))
+    inside = read(low, high)
+    if inside.shape[1:] == size:
+        return inside
+    out = np.zeros((inside.shape[0], *size), dtype=np.float16)
+    window = tuple(slice(lo - s, hi - s) for s, lo, hi in zip(start, low, high, strict=True))
+    out[(slice(None), *window)] = inside
+    return out
+
+
+def _box(start: Shape, stop: Shape) -> tuple[slice, ...]:
+    return (slice(None), *map(slice, start, stop))

@@ -1,0 +1,67 @@
+"""How good a network is on preprocessed cases that it was not trained on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unetpipe.imaging.geometry import Shape
+from unetpipe.model.device import autocast
+
+_WINDOWS = 4  # per forward pass
+
+
+def predict_logits(network: nn.Module, image: Tensor, patch: Shape, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Slide a Gaussian-weighted window over an image, half a patch at a time.
+
+    Args:
+        network: (B, C, *patch) to (B, L, *patch).
+        image: (C, *spatial), preprocessed.
+        patch: Window.
+        device: Of the network.
+        dtype: Autocast to this.
+
+    Returns:
+        (L, *spatial) float32 on the device.
+    """
+    network.eval()
+    with torch.inference_mode(), autocast(device, dtype):
+        logits = sliding_window_inference(
+            image[None].to(device, torch.float32),
+            patch,
+            _WINDOWS,
+            lambda windows: network(windows).float(),
+            overlap=0.5,
+            mode="gaussian",
+            sigma_scale=0.125,
+        )
+    assert isinstance(logits, Tensor)
+    return logits[0]
+
+
+def overlap_counts(prediction: NDArray[np.integer], reference: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
+    """Count voxels per foreground class: rows are intersection, prediction, reference; shape (3, classes - 1).
+
+    Voxels whose reference is negative do not count.
+    """
+    valid = reference >= 0
+    prediction, reference = prediction[valid], reference[valid]
+    hits = prediction[prediction == reference]
+    counts = [np.bincount(values, minlength=classes)[1:classes] for values in (hits, prediction, reference)]
+    return np.stack(counts).astype(np.int64)
+
+
+def mean_dice(counts: Sequence[NDArray[np.int64]]) -> list[float | None]:
+    """Mean over cases of each class's Dice; a case where prediction and reference are both empty does not count.
+
+    Returns:
+        One value per foreground class; None where no case has the class.
+    """
+    stacked = np.stack(counts).astype(float)
+    total = stacked[:, 1] + stacked[:, 2]
+    with np.errstate(invalid="ignore"):
+        dice = np.where(total > 0, 2 * stacked[:, 0] / np.maximum(total, 1), np.nan)
+    return [None if np.isnan(column).all() else float(np.nanmean(column)) for column in dice.T]

@@ -1,0 +1,92 @@
+"""Pictures of a training run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from unetpipe.files import atomic_path
+
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")  # Okabe and Ito
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], classes: Sequence[str], path: Path) -> None:
+    """Draw loss, Dice per class and learning rate over epochs as a PNG.
+
+    Args:
+        history: One mapping per epoch with ``epoch``, ``loss``, ``dice`` (a list per foreground class) and
+            ``learning_rate``.
+        classes: Names of the foreground classes.
+        path: Where to; replaced atomically.
+    """
+    epochs = [row["epoch"] + 1 for row in history]
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    loss, dice, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
+    loss.plot(epochs, [row["loss"] for row in history], color="#0072b2")
+    loss.set_ylabel("training loss")
+    shown = classes if len(classes) <= len(_COLOURS) else []
+    for index, name in enumerate(shown):
+        values = [np.nan if row["dice"][index] is None else row["dice"][index] for row in history]
+        dice.plot(epochs, values, label=name, color=_COLOURS[index])
+    means = [np.nanmean([np.nan if d is None else d for d in row["dice"]] or [np.nan]) for row in history]
+    dice.plot(epochs, means, label="mean", color="#555555", linestyle="--")
+    dice.set_ylim(0, 1)
+    dice.set_ylabel("validation Dice")
+    dice.legend(loc="lower right", fontsize="small")
+    rate.plot(epochs, [row["learning_rate"] for row in history], color="#555555")
+    rate.set_ylabel("learning rate")
+    rate.set_xlabel("epoch")
+    for axes in (loss, dice, rate):
+        axes.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+
+
+def draw_overlay(
+    image: NDArray[np.floating], prediction: NDArray[np.integer], reference: NDArray[np.integer], path: Path
+) -> None:
+    """Draw the slice with most foreground along each axis, cropped to the label's box: no face reaches a picture.
+
+    Reference outlines are solid, predicted ones dashed.
+
+    Args:
+        image: (*spatial), one channel.
+        prediction: (*spatial) class indices.
+        reference: (*spatial) class indices.
+        path: PNG to write.
+    """
+    box = _box(reference > 0)
+    image, prediction, reference = image[box], prediction[box], reference[box]
+    planes = range(3) if image.ndim == 3 else [None]
+    figure = Figure(figsize=(4 * len(planes), 4.2), layout="constrained")
+    low, high = np.percentile(image, (1, 99))
+    for axes, plane in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):
+        parts: tuple[NDArray[Any], ...] = (image, prediction, reference)
+        if plane is not None:
+            others = tuple(axis for axis in range(3) if axis != plane)
+            index = int(np.argmax((reference > 0).sum(axis=others)))
+            parts = tuple(part.take(index, axis=plane) for part in parts)
+        shown, predicted, true = (part.T.astype(float) for part in parts)
+        axes.imshow(shown, cmap="gray", origin="lower" if plane is not None else "upper", vmin=low, vmax=high)
+        for values, style in ((true, "solid"), (predicted, "dashed")):
+            for value in np.unique(values[values > 0]):
+                colour = _COLOURS[(int(value) - 1) % len(_COLOURS)]
+                if min(values.shape) > 1:
+                    axes.contour(values == value, levels=[0.5], colors=[colour], linestyles=style, linewidths=1.2)
+        axes.set_axis_off()
+    figure.suptitle("reference solid, prediction dashed", fontsize="small")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
+
+
+def _box(mask: NDArray[np.bool_], margin: int = 4) -> tuple[slice, ...]:
+    if not mask.any():
+        return tuple(slice(None) for _ in mask.shape)
+    box = []
+    for axis in range(mask.ndim):
+        hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        box.append(slice(max(0, int(hits[0]) - margin), int(hits[-1]) + 1 + margin))
+    return tuple(box)

@@ -1,0 +1,69 @@
+"""Schedules and budgets."""
+
+import time
+
+import pytest
+
+from unetpipe.errors import TrainingError
+from unetpipe.model.budget import Budget
+from unetpipe.model.fit import ENOUGH_ITERATIONS, fit_to_time
+from unetpipe.model.optim import choose_recipe, learning_rate
+
+
+def test_polynomial_decay_is_as_published() -> None:
+    """lr = 0.01 (1 - t)^0.9."""
+    assert learning_rate("sgd", 0) == pytest.approx(0.01)
+    assert learning_rate("sgd", 0.5) == pytest.approx(0.01 * 0.5**0.9)
+    assert learning_rate("sgd", 1) == 0
+
+
+def test_one_cycle_rises_and_falls() -> None:
+    """Up to the peak at a tenth, down to almost nothing at the end, without a jump."""
+    rates = [learning_rate("adamw", n / 1000) for n in range(1001)]
+    assert rates.index(max(rates)) == 100
+    assert rates[-1] < 0.01 * max(rates)
+    assert max(abs(a - b) for a, b in zip(rates, rates[1:], strict=False)) < 0.03 * max(rates)
+
+
+def test_published_length_gets_the_published_recipe() -> None:
+    """1000 epochs of 250 steps: SGD; a few thousand steps: one cycle of AdamW."""
+    assert Budget.plan(epochs=None, iterations=250, fit=None) == Budget(
+        epochs=1000, iterations=250, seconds=None, recipe="sgd"
+    )
+    assert choose_recipe(5000) == "adamw"
+
+
+def test_budget_in_minutes_ends_by_the_clock() -> None:
+    """Progress is time over budget, whatever the number of steps turns out to be."""
+    fit = fit_to_time((32, 64), lambda _: (0.01, 10.0), limit_seconds=110, started=time.monotonic())
+    budget = Budget.plan(epochs=None, iterations=250, fit=fit)
+    assert fit.features == (32, 64)
+    assert budget.progress(0, 50) == pytest.approx(0.5, abs=0.01)
+    assert budget.progress(100 * budget.iterations, 99) < 1 <= budget.progress(0, 100)
+
+
+def test_epochs_and_minutes_end_with_what_comes_first() -> None:
+    """Both limits hold."""
+    fit = fit_to_time((32,), lambda _: (0.01, 0.0), limit_seconds=100, started=time.monotonic())
+    budget = Budget.plan(epochs=2, iterations=10, fit=fit)
+    assert budget.progress(20, 1) == 1
+    assert budget.progress(1, 100) == pytest.approx(1)
+
+
+def test_slow_devices_get_narrower_networks() -> None:
+    """Steps whose time falls with the square of the width: halved until there is time for enough of them."""
+    fit = fit_to_time(
+        (64, 128),
+        lambda features: ((features[0] / 32) ** 2, 0.0),
+        limit_seconds=ENOUGH_ITERATIONS * 1.1,
+        started=time.monotonic(),
+    )
+    assert fit.features == (32, 64)
+
+
+def test_width_has_a_floor_and_no_time_is_an_error() -> None:
+    """Never below 16; and a budget too short for one step says so."""
+    fit = fit_to_time((32, 64), lambda _: (50.0, 0.0), limit_seconds=60, started=time.monotonic())
+    assert fit.features == (16, 32)
+    with pytest.raises(TrainingError, match="not enough"):
+        fit_to_time((32, 64), lambda _: (50.0, 20.0), limit_seconds=60, started=time.monotonic())
