@@ -33,7 +33,7 @@ def test_two_voxels_two_millimetres_apart() -> None:
 
 
 def test_parallel_sheets() -> None:
-    """Two sheets, two voxels thick, 7 voxels of 0.5 mm apart: their sides that face are 2.5 mm apart, the others 3.5."""
+    """Sheets of two voxels, 7 voxels of 0.5 mm apart: sides that face each other are 2.5 mm apart, the others 3.5."""
     first, second = np.zeros((60, 60, 20), bool), np.zeros((60, 60, 20), bool)
     first[..., 5:7], second[..., 12:14] = True, True
     scores = surface_scores(first, second, (1.0, 1.0, 0.5), 3.49)
