@@ -10,6 +10,7 @@ from pathlib import Path
 from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import Manifest, read_manifest
+from unetpipe.dataset.predictions import ModelUsed, read_predictions
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.files import is_image, strip_suffix
 
@@ -23,12 +24,14 @@ class Model:
     Attributes:
         name: Of its folder.
         files: By case id.
+        made_by: Bundles that made them, where the folder says so.
         missing: Ids of references without a prediction.
         extra: Ids of predictions without a reference, which are not evaluated.
     """
 
     name: str
     files: Files
+    made_by: tuple[ModelUsed, ...]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
 
@@ -74,8 +77,15 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         files = _validations(path, config.run_name) if config.cross_validation else _label_files(path)
         if path.is_file() and len(references) == 1:
             files = dict(zip(references, files.values(), strict=True))
-        missing = tuple(case for case in references if case not in files)
-        models.append(Model(name=name, files=files, missing=missing, extra=tuple(sorted(set(files) - set(references)))))
+        models.append(
+            Model(
+                name=name,
+                files=files,
+                made_by=_made_by(path),
+                missing=tuple(case for case in references if case not in files),
+                extra=tuple(sorted(set(files) - set(references))),
+            )
+        )
     return Inputs(
         dataset=manifest.name if manifest else None,
         references=references,
@@ -85,6 +95,12 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
         images=_images(config, manifest),
     )
+
+
+def _made_by(path: Path) -> tuple[ModelUsed, ...]:
+    """The bundles named by the predictions.json that `infer` leaves beside its labels."""
+    predictions = read_predictions(path / "predictions.json")
+    return predictions.models if predictions else ()
 
 
 def _references(config: EvaluateConfig, manifest: Manifest | None) -> Files:
