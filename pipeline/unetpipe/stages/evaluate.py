@@ -15,17 +15,21 @@ from unetpipe.report.tables import write_metrics, write_summary
 
 
 class ClassRow(Config):
-    """Means of one class over the cases; the model leads the name if there are several."""
+    """Means of one class over the cases, rounded; the model leads the name if there are several.
+
+    Attributes:
+        missed: Of how many cases that hold the class.
+        false: Cases where only the prediction holds it.
+    """
 
     name: str
-    cases: int
-    missed: int
-    false_positives: int
+    missed: str
+    false: int
     dice: float | None
     dice_95: str
     nsd: float | None
     hd95_mm: float | None
-    volume_error_percent: float | None
+    volume_pct: float | None
 
 
 class ComparisonRow(Config):
@@ -134,14 +138,13 @@ def _class_rows(evaluation: Evaluation) -> tuple[ClassRow, ...]:
     return tuple(
         ClassRow(
             name=_full_name(model.name, item.name, evaluation),
-            cases=item.present,
-            missed=item.missed,
-            false_positives=item.false_positives,
+            missed=f"{item.missed} of {item.present}",
+            false=item.false_positives,
             dice=_mean(item.figures["dice"]),
             dice_95=_interval(item.figures["dice"].low, item.figures["dice"].high),
             nsd=_mean(item.figures["nsd"]),
             hd95_mm=_mean(item.figures["hd95_mm"]),
-            volume_error_percent=_mean(item.figures["volume_error_percent"]),
+            volume_pct=_mean(item.figures["volume_error_percent"]),
         )
         for model in evaluation.models
         for item in model.classes
@@ -168,8 +171,8 @@ def _full_name(model: str, name: str, evaluation: Evaluation) -> str:
 
 
 def _mean(figure: Figure) -> float | None:
-    return figure.mean if figure.n else None
+    return round(figure.mean, 3) if figure.n else None
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{low:.3f} to {high:.3f}" if low <= high else "-"
+    return f"{low:.3f}..{high:.3f}" if low <= high else "-"
