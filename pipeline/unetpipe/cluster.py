@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +107,7 @@ def submit(
     try:
         with executor.batch():
             jobs = [executor.submit(CommandJob(group)) for group in groups]
-    except (submitit.core.utils.FailedSubmissionError, subprocess.CalledProcessError) as error:
+    except (submitit.core.utils.FailedSubmissionError, submitit.core.utils.FailedJobError) as error:
         raise ClusterError(f"Slurm refused the job: {' '.join(str(error).split())}") from error
     submitted = [
         SubmittedJob(id=job.job_id, commands=tuple(map(shlex.join, group)), log=job.paths.stdout)
@@ -243,7 +242,9 @@ def _exit_code(job: submitit.Job[Any]) -> int:
 
 
 def _last_lines(log: Path) -> str:
+    """What the command itself said last, without submitit's traceback about its exit code."""
     if not log.is_file():
         return f"(it wrote no {log.name})"
-    with log.open(encoding="utf-8", errors="replace") as lines:
-        return "".join(deque(lines, _LAST_LINES)).rstrip()
+    own, _, trace = log.read_text(encoding="utf-8", errors="replace").partition("submitit ERROR")
+    text = own if _EXIT_CODE.search(trace) else own + trace
+    return "\n".join(text.splitlines()[-_LAST_LINES:])
