@@ -2,8 +2,8 @@
 
 A class is resampled only inside the box where it can win: linear interpolation stays between its neighbours, so a class
 whose largest neighbour is below another class's smallest one cannot be the largest anywhere between them. On a scan
-with a hundred organs that leaves little more than a hundred small boxes; where every class is possible everywhere it costs
-one more look at the logits.
+with a hundred organs that leaves little more than a hundred small boxes; where every class is possible everywhere it
+costs one more look at the logits.
 
 Shape legend: L classes; spatial axes are turned so that the slab's axis comes first, (P, A[, B]).
 """
@@ -25,7 +25,7 @@ _BLOCK = 4  # voxels per side of the blocks whose extremes decide where a class 
 
 @dataclass(frozen=True)
 class Taps:
-    """Linear (or nearest) resampling along one axis, edges aligned: output n = (1 - t) * input[low] + t * input[low + 1].
+    """Linear or nearest resampling along one axis, edges aligned: an output is (1 - t) input[low] + t input[low + 1].
 
     Attributes:
         size: Input voxels.
@@ -173,7 +173,7 @@ class Chunk:
         return torch.stack([self.values(label) for label in range(self.classes)])
 
     def boxes(self) -> list[list[tuple[int, int]] | None]:
-        """Per class the box across the output planes outside of which it cannot win; None where it cannot win at all."""
+        """Per class the box across the output planes outside of which it cannot win; None if it cannot win at all."""
         largest, smallest = zip(*(_block_extremes(self.source.of(label)) for label in range(self.classes)), strict=True)
         threshold = torch.stack(smallest).amax(dim=0)
         return [self._box(extreme >= threshold) for extreme in largest]
@@ -198,7 +198,7 @@ def _block_extremes(data: Tensor) -> tuple[Tensor, Tensor]:
         for dim in range(x.ndim):
             count = math.ceil(x.shape[dim] / _BLOCK)
             whole = torch.cat([x, x.narrow(dim, -1, 1).repeat_interleave(count * _BLOCK - x.shape[dim], dim)], dim)
-            blocks = whole.unflatten(dim, (count, _BLOCK))
+            blocks = whole.reshape(*x.shape[:dim], count, _BLOCK, *x.shape[dim + 1 :])
             x = reduce(blocks, dim=dim + 1)
             behind = blocks.select(dim + 1, 0).narrow(dim, min(1, count - 1), count - 1)
             x.narrow(dim, 0, count - 1).copy_(pairwise(x.narrow(dim, 0, count - 1), behind))

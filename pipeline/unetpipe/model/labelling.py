@@ -12,12 +12,24 @@ from torch import Tensor
 
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.geometry import Shape
-from unetpipe.imaging.preprocessing import Preprocessing
+from unetpipe.imaging.preprocessing import Interpolation
 from unetpipe.model.export import Chunk, SlabResampler, label_dtype, largest_class
 from unetpipe.model.sliding import Planes
 
-Run = tuple[Iterable[Planes], Shape, Preprocessing]
-"""Finished planes of one group of models, the shape they come from, and how it was made from the scan."""
+
+@dataclass(frozen=True)
+class Run:
+    """What one group of models says about a scan.
+
+    Attributes:
+        planes: Finished logits, in order.
+        shape: Of the network's grid.
+        interpolation: Of the image between the scan's grid and the network's, per axis.
+    """
+
+    planes: Iterable[Planes]
+    shape: Shape
+    interpolation: Sequence[Interpolation]
 
 
 @dataclass(frozen=True)
@@ -46,8 +58,8 @@ class Answer:
 def label_scan(runs: Sequence[Run], out: Shape, wanted: Wanted) -> Answer:
     """Bring logits to the scan's grid, average over `runs`, and take the largest.
 
-    With one run and labels alone, no more than a slab of logits exists at any time. Runs that differ in spacing or patch
-    meet on the scan's grid, where all classes of the whole scan are then held.
+    With one run and labels alone, no more than a slab of logits exists at any time. Runs that differ in spacing or
+    patch meet on the scan's grid, where all classes of the whole scan are then held.
 
     Args:
         runs: At least one.
@@ -77,10 +89,9 @@ def _empty(out: Shape, classes: int, wanted: Wanted) -> Answer:
 
 
 def _chunks(run: Run, out: Shape) -> Iterator[tuple[int, int, Chunk]]:
-    planes, shape, preprocessing = run
     resampler: SlabResampler | None = None
-    for one in planes:
-        resampler = resampler or SlabResampler(shape, out, preprocessing.interpolation, one.axis)
+    for one in run.planes:
+        resampler = resampler or SlabResampler(run.shape, out, run.interpolation, one.axis)
         for chunk in resampler.push(one):
             yield one.axis, chunk.planes[0], chunk
 

@@ -3,8 +3,8 @@
 Shape legend: B batch, C channels, L classes; spatial axes are (I, J, K) or (I, J). A *slab* is the stretch of planes
 along one axis that windows still touch; it is as thick as the patch.
 
-Windows lie where MONAI's `sliding_window_inference` puts them, with the same Gaussian weights, so that a bundle gives the
-same labels here and there.
+Windows lie where MONAI's `sliding_window_inference` puts them, with the same Gaussian weights, so that a bundle gives
+the same labels here and there.
 """
 
 import itertools
@@ -109,7 +109,7 @@ class Planes:
 
 
 def finished_planes(
-    image: Tensor, windows: Windows, forward: Forward, *, batch: int, accumulator: torch.device | None = None
+    image: Tensor, windows: Windows, forward: Forward, *, batch: int, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[Planes]:
     """Run a network over a volume and yield mean logits, plane by plane from the first to the last.
 
@@ -118,7 +118,7 @@ def finished_planes(
         windows: Over `image`.
         forward: The network.
         batch: Windows per call of `forward`.
-        accumulator: Where logits are summed; None is where `forward` leaves them.
+        say: Told if logits are summed on the CPU because their device's memory does not hold a slab.
 
     Yields:
         Planes that no later window touches. Together they cover the volume once.
@@ -130,13 +130,21 @@ def finished_planes(
     while corners := tuple(itertools.islice(corners_left, batch)):
         logits = forward(torch.stack([padded[_box(corner, windows.patch)] for corner in corners]))
         if slab is None:
-            slab = _Slab(windows, axis, logits.shape[1], accumulator or logits.device)
+            slab = _new_slab(windows, axis, logits, say)
         for corner, one in zip(corners, logits, strict=True):
             yield from slab.advance(corner[axis])
             slab.add(corner, one)
         del logits
     if slab is not None:
         yield from slab.advance(windows.padded[axis])
+
+
+def _new_slab(windows: Windows, axis: int, logits: Tensor, say: Callable[[str], None]) -> "_Slab":
+    try:
+        return _Slab(windows, axis, logits.shape[1], logits.device)
+    except torch.OutOfMemoryError:
+        say("out of memory: summing logits on the CPU")
+        return _Slab(windows, axis, logits.shape[1], torch.device("cpu"))
 
 
 def _box(corner: tuple[int, ...], patch: Shape) -> tuple[slice, ...]:

@@ -1,0 +1,238 @@
+"""Arrays in, labels out: the models of one or several bundles, loaded once."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetpipe.bundle.read import Bundle, find_bundles, read_bundle
+from unetpipe.bundle.spec import ModelSpec
+from unetpipe.config import Precision
+from unetpipe.errors import BundleError, GeometryError
+from unetpipe.imaging.geometry import Grid, orientation_to_ras
+from unetpipe.imaging.preprocessing import Placement
+from unetpipe.imaging.transforms import preprocess_image, restore_labels
+from unetpipe.model.components import keep_largest
+from unetpipe.model.device import compute_dtype, resolve_device
+from unetpipe.model.labelling import Answer, Run, Wanted, label_scan
+from unetpipe.model.predict import Ensemble, Say, SlabInferer
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan ready for the networks.
+
+    Attributes:
+        inputs: One network input (C, *network) per group of models that share preprocessing and patch.
+        placements: How each lies in the scan.
+    """
+
+    inputs: tuple[Tensor, ...]
+    placements: tuple[Placement, ...]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What was found in a scan, in its own axis order.
+
+    Attributes:
+        labels: The dataset's label values, (*spatial).
+        entropy: Of the mean probabilities, in [0, 1] (1: every class as likely as any other), float32 (*spatial).
+        probabilities: float16 (L, *spatial).
+    """
+
+    labels: NDArray[Any]
+    entropy: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float16] | None = None
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Models that see the same windows."""
+
+    spec: ModelSpec
+    ensemble: Ensemble
+    inferer: SlabInferer
+
+
+class Predictor:
+    """Segments scans that are in memory.
+
+    Thread-safe: calls from several threads share the networks, and take turns on the device.
+
+    Args:
+        models: A bundle folder or zip, a run's folder with ``fold_*``, or several of them: their logits are averaged.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        precision: ``auto`` takes the fastest that the device has in hardware.
+        step: Distance between windows as a fraction of the patch.
+        batch: Windows per forward pass; None chooses.
+        tta: Average over mirrored copies along every axis.
+        postprocess: Keep only the largest component of the classes that the bundle names.
+        say: Told what a person should know, such as that memory ran out.
+
+    Raises:
+        BundleError: If a bundle cannot be used, or several do not have the same channels and labels.
+
+    Example:
+        >>> predictor = Predictor("work/runs/default/fold_0")  # doctest: +SKIP
+        >>> labels = predictor.predict(image, affine)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        models: Path | str | Sequence[Path | str],
+        *,
+        device: str = "auto",
+        precision: Precision = "auto",
+        step: float = 0.5,
+        batch: int | None = None,
+        tta: bool = False,
+        postprocess: bool = True,
+        say: Say = lambda _: None,
+    ) -> None:
+        given = [models] if isinstance(models, Path | str) else models
+        self.bundles = tuple(read_bundle(path) for one in given for path in find_bundles(Path(one)))
+        if not self.bundles:
+            raise BundleError("no model given")
+        self.spec = self.bundles[0].spec
+        for bundle in self.bundles[1:]:
+            _refuse_other_task(self.bundles[0], bundle)
+        self.device = resolve_device(device)
+        self.dtype = compute_dtype(self.device, precision)
+        self._postprocess = postprocess
+        self._turn = threading.Lock()
+        batch = batch or default_batch(self.device)
+        groups: dict[Any, list[Bundle]] = {}
+        for bundle in self.bundles:
+            groups.setdefault((bundle.spec.preprocessing, bundle.spec.patch_size), []).append(bundle)
+        self._groups = tuple(
+            _Group(
+                spec=members[0].spec,
+                ensemble=Ensemble(
+                    [bundle.network().to(self.device) for bundle in members],
+                    device=self.device,
+                    dtype=self.dtype,
+                    mirror=tta,
+                    say=say,
+                ),
+                inferer=SlabInferer(members[0].spec.patch_size, step=step, batch=batch, say=say),
+            )
+            for members in groups.values()
+        )
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Class of each label value."""
+        return {label.value: label.name for label in self.spec.labels}
+
+    @property
+    def device_name(self) -> str:
+        """What computes, in words: the GPU's name, or the device's type."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
+    def predict(self, array: NDArray[Any] | Tensor, affine: NDArray[Any]) -> NDArray[Any]:
+        """Segment one scan.
+
+        Args:
+            array: Intensities as stored, in any orientation: (C, I, J, K), or (I, J, K) of one channel; (C, I, J)
+                or (I, J) in 2-D.
+            affine: From voxel to RAS+ mm, 4x4.
+
+        Returns:
+            Label values on the same grid, (I, J, K) or (I, J).
+
+        Raises:
+            GeometryError: If shape, channels or affine do not suit the model.
+        """
+        values = torch.as_tensor(np.asarray(array)) if not isinstance(array, Tensor) else array.as_subclass(Tensor)
+        dims = self.spec.spatial_dims
+        if values.ndim == dims:
+            values = values[None]
+        if values.ndim != dims + 1:
+            raise GeometryError(f"expected an array of {dims} or {dims + 1} axes, got shape {tuple(values.shape)}")
+        grid = Grid.of(tuple(values.shape[1:]), np.asarray(affine, dtype=np.float64))
+        image = orientation_to_ras(grid).to_ras(values.cpu().numpy())
+        ordered = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+        prepared = self.prepare(MetaTensor(ordered, affine=torch.from_numpy(grid.canonical().matrix)), grid)
+        return self.segment(prepared).labels
+
+    def prepare(self, image: MetaTensor, grid: Grid) -> Prepared:
+        """Preprocess a scan for every group of models, once where they agree.
+
+        Args:
+            image: As `load_image` gives it, float32 (C, *spatial) in RAS+ order.
+            grid: Of its file.
+
+        Raises:
+            GeometryError: If it has other channels or axes than the models want.
+        """
+        channels, axes = len(self.spec.channels), self.spec.spatial_dims
+        if grid.ndim != axes:
+            raise GeometryError(f"the model is for {axes}-D images, got {grid.ndim}-D")
+        if len(image) != channels:
+            wanted = f"{channels} channel{'s' if channels > 1 else ''} ({', '.join(self.spec.channels)})"
+            raise GeometryError(f"the model takes {wanted}, got {len(image)}")
+        done: dict[Any, tuple[Tensor, Placement]] = {}
+        for preprocessing in (group.spec.preprocessing for group in self._groups):
+            if preprocessing not in done:
+                values, placement = preprocess_image(image, grid, preprocessing)
+                done[preprocessing] = (values.as_subclass(Tensor), placement)
+        pairs = [done[group.spec.preprocessing] for group in self._groups]
+        return Prepared(tuple(values for values, _ in pairs), tuple(placement for _, placement in pairs))
+
+    def segment(self, prepared: Prepared, *, entropy: bool = False, probabilities: bool = False) -> Segmentation:
+        """Run the networks and bring their answer back to the scan's grid."""
+        with self._turn, torch.inference_mode():
+            runs = [
+                Run(
+                    planes=group.inferer.planes(values.to(self.device), group.ensemble),
+                    shape=tuple(values.shape[1:]),
+                    interpolation=group.spec.preprocessing.interpolation,
+                )
+                for group, values in zip(self._groups, prepared.inputs, strict=True)
+            ]
+            placement = prepared.placements[0]
+            out = tuple(b - a for a, b in zip(placement.start, placement.stop, strict=True))
+            answer = label_scan(runs, out, Wanted(entropy=entropy, probabilities=probabilities))
+        return self._restored(answer, placement)
+
+    def _restored(self, answer: Answer, placement: Placement) -> Segmentation:
+        indices = restore_labels(answer.labels, placement)
+        if self._postprocess:
+            for index, label in enumerate(self.spec.labels):
+                if label.name in self.spec.postprocessing:
+                    keep_largest(indices, index)
+        values = [label.value for label in self.spec.labels]
+        labels = indices if values == list(range(len(values))) else np.array(values, dtype=_smallest(values))[indices]
+        entropy = None if answer.entropy is None else restore_labels(answer.entropy, placement)
+        return Segmentation(labels, entropy, _restored_probabilities(answer.probabilities, placement))
+
+
+def default_batch(device: torch.device) -> int:
+    """Windows per forward pass."""
+    return 1 if device.type == "cpu" else 4
+
+
+def _restored_probabilities(probabilities: Tensor | None, placement: Placement) -> NDArray[np.float16] | None:
+    if probabilities is None:
+        return None
+    background = 1 - restore_labels(1 - probabilities[0], placement)  # certain outside the crop
+    others = [restore_labels(one, placement) for one in probabilities[1:]]
+    return np.stack([background, *others])
+
+
+def _smallest(values: Sequence[int]) -> Any:
+    return np.result_type(np.min_scalar_type(min(values)), np.min_scalar_type(max(values)))
+
+
+def _refuse_other_task(first: Bundle, other: Bundle) -> None:
+    for field in ("spatial_dims", "channels", "labels"):
+        if getattr(first.spec, field) != getattr(other.spec, field):
+            raise BundleError(f"{first.name} and {other.name} cannot be averaged: their {field} differ")

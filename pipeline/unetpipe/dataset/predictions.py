@@ -1,0 +1,142 @@
+"""What became of each scan: `predictions.json`, beside the labels that `infer` writes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from unetpipe.dataset.documents import Model, write_document
+from unetpipe.imaging.geometry import Grid, Spacing
+from unetpipe.imaging.preprocessing import ChannelNormalization
+
+PREDICTIONS_SCHEMA: Final = 1
+_FAR_SPACING = 3.0  # times finer or coarser than the network's
+_LITTLE_IN_RANGE = 0.01  # of the voxels
+_SAMPLES = 100_000  # voxels that a look at the intensities takes
+
+
+class ModelUsed(Model):
+    """A bundle, by what identifies it anywhere."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+class Seconds(Model):
+    """Wall time at each station."""
+
+    load: float
+    predict: float
+    write: float
+
+
+class Prediction(Model):
+    """One scan.
+
+    Attributes:
+        status: ``existing`` was left as it was by ``--skip-existing``.
+        output: File name of the labels.
+        volumes_ml: Of each class but the background.
+        peak_memory_mb: Of the whole process, up to the end of this scan.
+        warnings: What a person should look at.
+        error: Why there are no labels.
+    """
+
+    id: str
+    status: Literal["written", "existing", "failed"]
+    output: str | None = None
+    seconds: Seconds | None = None
+    peak_memory_mb: float | None = None
+    volumes_ml: Mapping[str, float] = {}
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+
+class Predictions(Model):
+    """A run of `infer`, or of one of its shards.
+
+    Attributes:
+        versions: Of unetpipe, torch and monai.
+        settings: What the labels depend on beside the models.
+        cases: Sorted by id.
+    """
+
+    schema_version: Literal[1] = PREDICTIONS_SCHEMA
+    models: tuple[ModelUsed, ...]
+    versions: Mapping[str, str]
+    device: str
+    settings: Mapping[str, str | float | int | bool]
+    cases: tuple[Prediction, ...]
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write predictions.json, atomically."""
+    write_document(path, predictions)
+
+
+def read_predictions(path: Path) -> Predictions | None:
+    """Read what an earlier run wrote; None where there is nothing that can be read."""
+    try:
+        return Predictions.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def volumes_ml(labels: NDArray[Any], grid: Grid, names: Mapping[int, str], background: int) -> dict[str, float]:
+    """Volume of each class but the background.
+
+    Args:
+        labels: Label values, (*spatial).
+        grid: Of the labels.
+        names: Class of each value.
+        background: Its value.
+    """
+    lowest, highest = min(names), max(names)
+    counts = np.zeros(highest - lowest + 1, dtype=np.int64)
+    for plane in labels:  # bincount copies to 8 bytes per voxel: plane by plane that is nothing
+        counts += np.bincount(plane.ravel().astype(np.int64) - lowest, minlength=len(counts))
+    return {name: float(counts[v - lowest] * grid.voxel_ml) for v, name in names.items() if v != background}
+
+
+def label_warnings(labels: NDArray[Any], names: Mapping[int, str], background: int) -> list[str]:
+    """What looks odd in labels: nothing found, or something cut off by the edge of the scan."""
+    faces: set[int] = set()
+    for axis, size in enumerate(labels.shape):
+        if size > 1:
+            faces.update(*(np.unique(labels.take(index, axis)).tolist() for index in (0, size - 1)))
+    if not (labels != background).any():
+        return ["empty: no class was found"]
+    cut = [names[value] for value in sorted(faces - {background})]
+    return [f"touches the border of the scan, so its volume may be cut off: {', '.join(cut)}"] if cut else []
+
+
+def input_warnings(
+    image: NDArray[np.float32], spacing_mm: Spacing, target_mm: Spacing, channels: tuple[ChannelNormalization, ...]
+) -> list[str]:
+    """What looks far from the data that the model was trained on.
+
+    Args:
+        image: (C, *spatial) in RAS+ order, not normalised.
+        spacing_mm: Its voxel size.
+        target_mm: That of the network.
+        channels: How the model normalises intensities.
+    """
+    warnings = []
+    ratios = [max(s / t, t / s) for s, t in zip(spacing_mm, target_mm, strict=True)]
+    if max(ratios) > _FAR_SPACING:
+        sizes = [" x ".join(f"{s:.3g}" for s in spacing) for spacing in (spacing_mm, target_mm)]
+        warnings.append(f"voxels of {sizes[0]} mm are far from the {sizes[1]} mm that the model was trained at")
+    for values, channel in zip(image, channels, strict=True):
+        sample = values.reshape(-1)[:: max(1, values.size // _SAMPLES)]
+        if sample.min() == sample.max():
+            warnings.append("a channel has the same intensity everywhere")
+        elif channel.scheme == "ct" and channel.lower is not None and channel.upper is not None:
+            inside = float(((sample > channel.lower) & (sample < channel.upper)).mean())
+            if inside < _LITTLE_IN_RANGE:
+                limits = f"{channel.lower:g} to {channel.upper:g}"
+                warnings.append(f"hardly any intensity lies in the model's range of {limits}: is this CT in HU?")
+    return warnings

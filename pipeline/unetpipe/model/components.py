@@ -1,0 +1,29 @@
+"""Connected components of label maps."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+
+def keep_largest(labels: NDArray[Any], value: int, background: int = 0) -> None:
+    """Turn every component of one class but the largest into background, in place.
+
+    Voxels that share a face, an edge or a corner belong together, as in MONAI's ``KeepLargestConnectedComponent``.
+
+    Args:
+        labels: Integers of any shape.
+        value: The class.
+        background: What removed voxels become.
+    """
+    mask = labels == value
+    boxes = ndimage.find_objects(mask.astype(np.uint8))
+    if not boxes:
+        return
+    box = boxes[0]
+    components, count = ndimage.label(mask[box], structure=np.ones((3,) * labels.ndim))
+    if count > 1:
+        sizes = np.bincount(components.ravel())
+        sizes[0] = 0
+        labels[box][(components != 0) & (components != sizes.argmax())] = background

@@ -1,0 +1,117 @@
+"""Networks over a volume: what turns windows into logits, and the MONAI inferer that walks them over a scan."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from unetpipe.imaging.geometry import Shape
+from unetpipe.model.device import autocast
+from unetpipe.model.sliding import Forward, Planes, Windows, finished_planes
+
+Say = Callable[[str], None]
+
+
+class Ensemble:
+    """Mean logits of several networks, and of mirrored copies of the input on request.
+
+    Takes half as many windows at a time when the device's memory runs out, and stays with that.
+
+    Args:
+        networks: At least one, in evaluation mode and on `device`.
+        device: Where to compute.
+        dtype: Of matrix products; logits of several members are summed in float32.
+        mirror: Average over every combination of mirrored axes: 8 passes in 3-D, 4 in 2-D.
+        say: Told when memory ran out.
+    """
+
+    def __init__(
+        self, networks: Sequence[nn.Module], *, device: torch.device, dtype: torch.dtype, mirror: bool, say: Say
+    ) -> None:
+        self._networks = networks
+        self._device = device
+        self._dtype = dtype
+        self._mirror = mirror
+        self._say = say
+        self._most: int | None = None
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Map (B, C, *patch) to logits (B, L, *patch)."""
+        count = min(self._most or len(windows), len(windows))
+        while True:
+            try:
+                parts = [self._members(windows[n : n + count]) for n in range(0, len(windows), count)]
+                return parts[0] if len(parts) == 1 else torch.cat(parts)
+            except RuntimeError as error:  # torch.OutOfMemoryError is one, and CPUs raise a plain one
+                if count == 1 or not is_out_of_memory(error):
+                    raise
+            count = self._most = count // 2
+            self._say(f"out of memory: going on with {count} windows at a time")
+
+    def _members(self, windows: Tensor) -> Tensor:
+        flips = _flips(windows.ndim - 2) if self._mirror else [()]
+        members = len(self._networks) * len(flips)
+        windows = windows.to(self._device)
+        if members == 1:
+            return self._run(self._networks[0], windows)
+        total: Tensor | None = None
+        for dims in flips:
+            mirrored = windows.flip(dims) if dims else windows
+            for network in self._networks:
+                logits = self._run(network, mirrored).float()
+                logits = logits.flip(dims) if dims else logits
+                total = logits if total is None else total.add_(logits)
+        assert total is not None
+        return total.div_(members)
+
+    def _run(self, network: nn.Module, windows: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            logits: Tensor = network(windows)
+        return logits
+
+
+def _flips(spatial_dims: int) -> list[tuple[int, ...]]:
+    axes = range(2, 2 + spatial_dims)
+    return [dims for n in range(spatial_dims + 1) for dims in combinations(axes, n)]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
+    """Sliding window inference with Gaussian weights that can hand over planes as soon as they are finished.
+
+    Called as any MONAI inferer it gives the logits of the whole volume, equal to
+    ``SlidingWindowInferer(patch, overlap=1 - step, mode="gaussian")``; `planes` gives them piece by piece, so that they
+    need never exist as a whole.
+
+    Args:
+        patch: Window shape.
+        step: Distance between windows as a fraction of the patch.
+        batch: Windows per call of the network.
+    """
+
+    def __init__(self, patch: Shape, *, step: float = 0.5, batch: int = 1, say: Say = lambda _: None) -> None:
+        super().__init__()
+        self.patch = patch
+        self.step = step
+        self.batch = batch
+        self._say = say
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Map (B, C, *spatial) to logits (B, L, *spatial)."""
+        volumes = []
+        for image in inputs:
+            parts = [(p.axis, p.logits.clone()) for p in self.planes(image, lambda x: network(x, *args, **kwargs))]
+            volumes.append(torch.cat([logits for _, logits in parts], dim=1 + parts[0][0]))
+        return torch.stack(volumes)
+
+    def planes(self, image: Tensor, forward: Forward) -> Iterator[Planes]:
+        """Yield mean logits of the volume `image` (C, *spatial), finished planes first."""
+        windows = Windows.over(tuple(image.shape[1:]), self.patch, self.step)
+        return finished_planes(image, windows, forward, batch=self.batch, say=self._say)

@@ -1,0 +1,258 @@
+"""Scans in, label maps out: load, segment and write at the same time, one scan at each station."""
+
+import contextlib
+import importlib.metadata
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.bundle.predictor import Predictor, Prepared, Segmentation
+from unetpipe.config import Config, InferConfig
+from unetpipe.dataset.inputs import InputCase, find_inputs, read_list, shard_of
+from unetpipe.dataset.predictions import (
+    ModelUsed,
+    Prediction,
+    Predictions,
+    Seconds,
+    input_warnings,
+    label_warnings,
+    read_predictions,
+    volumes_ml,
+    write_predictions,
+)
+from unetpipe.errors import UnetpipeError
+from unetpipe.files import atomic_path
+from unetpipe.imaging.files import write_image, write_labels
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.io import load_image
+from unetpipe.model.predict import is_out_of_memory
+from unetpipe.progress import Progress, SilentProgress
+from unetpipe.streaming import stream
+
+_OWN_FORMAT = (".mha", ".nrrd", ".png", ".tif", ".tiff", ".nii")
+_SECONDS_BETWEEN_MANIFESTS = 10.0
+
+
+class InferResult(Config):
+    """What `infer` did.
+
+    Attributes:
+        written: Scans segmented now.
+        skipped: Scans whose labels were there already.
+        seconds: Wall time from the first scan's loading to the last one's writing.
+        out: Folder of the labels.
+        predictions: What became of each scan, as a file.
+        warnings: What to look at, by scan.
+        failed: Why there are no labels, by scan.
+    """
+
+    written: int
+    skipped: int
+    seconds: float
+    out: Path
+    predictions: Path
+    warnings: dict[str, tuple[str, ...]]
+    failed: dict[str, str]
+
+
+def infer(
+    config: InferConfig,
+    progress: Progress = SilentProgress(),  # noqa: B008 - it has no state
+) -> InferResult:
+    """Segment scans and write labels on their own grids, one file per scan, each either whole or not there.
+
+    A scan that cannot be read, segmented or written is listed in the result; the others go on.
+
+    Raises:
+        BundleError: If a model cannot be used.
+        DatasetError: If an input does not exist, holds no scan, or two scans have one name.
+    """
+    predictor = Predictor(
+        config.models,
+        device=config.device,
+        precision=config.precision,
+        step=config.step,
+        batch=config.batch,
+        tta=config.tta,
+        postprocess=config.postprocess,
+        say=progress.say,
+    )
+    listed = read_list(config.input_list) if config.input_list else []
+    cases = find_inputs([*config.inputs, *listed], len(predictor.spec.channels))
+    if config.shard:
+        cases = shard_of(cases, config.shard)
+    run = _Run(config, predictor)
+    done = [case for case in cases if config.skip_existing and run.labels_path(case).is_file()]
+    run.keep(done)
+    skipped = {case.id for case in done}
+    started = last = time.perf_counter()
+    waiting = [case for case in cases if case.id not in skipped]
+    outcomes = stream(waiting, run.load, run.segment, run.save)
+    try:
+        with contextlib.closing(outcomes), progress.task("infer", len(waiting)) as advance:
+            for outcome in outcomes:
+                case = outcome.item
+                if outcome.error is not None:
+                    reason = _in_words(outcome.error, case)
+                    progress.say(f"{case.id}: failed: {reason}")
+                    run.predictions[case.id] = Prediction(id=case.id, status="failed", error=reason)
+                elif outcome.value is not None:
+                    run.predictions[case.id] = outcome.value
+                advance(note=case.id)
+                if time.perf_counter() - last > _SECONDS_BETWEEN_MANIFESTS:
+                    run.write_manifest()
+                    last = time.perf_counter()
+    finally:
+        run.write_manifest()
+    records = [run.predictions[case.id] for case in cases]
+    return InferResult(
+        written=sum(record.status == "written" for record in records),
+        skipped=len(done),
+        seconds=round(time.perf_counter() - started, 3),
+        out=config.out,
+        predictions=run.manifest_path,
+        warnings={record.id: record.warnings for record in records if record.warnings},
+        failed={record.id: record.error or "" for record in records if record.status == "failed"},
+    )
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    grid: Grid
+    prepared: Prepared
+    warnings: list[str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Segmented:
+    loaded_seconds: float
+    grid: Grid
+    warnings: list[str]
+    segmentation: Segmentation
+    seconds: float
+
+
+class _Run:
+    """The three stations of one call of `infer`, and what they have to say about each scan."""
+
+    def __init__(self, config: InferConfig, predictor: Predictor) -> None:
+        self._config = config
+        self._predictor = predictor
+        self.predictions: dict[str, Prediction] = {}
+        part = "" if config.shard is None else "-" + config.shard.replace("/", "-of-")
+        self.manifest_path = config.out / f"predictions{part}.json"
+
+    def labels_path(self, case: InputCase) -> Path:
+        """Where labels go: in the scan's own format where that can hold them, else as NIfTI."""
+        return self._config.out / f"{case.id}{_suffix(case)}"
+
+    def keep(self, cases: list[InputCase]) -> None:
+        """Take over what an earlier run said about scans that are left as they are."""
+        earlier = read_predictions(self.manifest_path)
+        known = {} if earlier is None else {record.id: record for record in earlier.cases}
+        for case in cases:
+            plain = Prediction(id=case.id, status="existing", output=self.labels_path(case).name)
+            self.predictions[case.id] = known.get(case.id, plain).model_copy(
+                update={"status": "existing", "error": None}
+            )
+
+    def load(self, case: InputCase) -> _Loaded:
+        """Read and preprocess; in the loader's thread."""
+        start = time.perf_counter()
+        spec = self._predictor.spec
+        image, grid = load_image(case.paths)
+        prepared = self._predictor.prepare(image, grid)
+        preprocessing = spec.preprocessing
+        spacing_mm = grid.canonical().spacing_mm
+        warnings = input_warnings(image.numpy(), spacing_mm, preprocessing.spacing_mm, preprocessing.normalization)
+        return _Loaded(grid, prepared, warnings, time.perf_counter() - start)
+
+    def segment(self, _case: InputCase, loaded: _Loaded) -> _Segmented:
+        """Run the networks; in the caller's thread."""
+        start = time.perf_counter()
+        segmentation = self._predictor.segment(
+            loaded.prepared, entropy=self._config.save_uncertainty, probabilities=self._config.save_probabilities
+        )
+        return _Segmented(loaded.seconds, loaded.grid, loaded.warnings, segmentation, time.perf_counter() - start)
+
+    def save(self, case: InputCase, found: _Segmented) -> Prediction:
+        """Write everything, the labels last: where they are, all is; in the writer's thread."""
+        start = time.perf_counter()
+        path, grid, labels = self.labels_path(case), found.grid, found.segmentation.labels
+        names, background = self._predictor.names, self._predictor.spec.labels[0].value
+        if found.segmentation.probabilities is not None:
+            self._save_probabilities(case, found.segmentation.probabilities, grid)
+        if found.segmentation.entropy is not None:
+            suffix = path.name.removeprefix(case.id)
+            suffix = ".nii.gz" if suffix in (".png", ".tif", ".tiff") else suffix
+            write_image(path.parent / "uncertainty" / f"{case.id}{suffix}", found.segmentation.entropy[None], grid)
+        write_labels(path, labels, grid, names)
+        return Prediction(
+            id=case.id,
+            status="written",
+            output=path.name,
+            seconds=Seconds(
+                load=round(found.loaded_seconds, 3),
+                predict=round(found.seconds, 3),
+                write=round(time.perf_counter() - start, 3),
+            ),
+            peak_memory_mb=_peak_memory_mb(),
+            volumes_ml=volumes_ml(labels, grid, names, background),
+            warnings=tuple(found.warnings + label_warnings(labels, names, background)),
+        )
+
+    def _save_probabilities(self, case: InputCase, probabilities: NDArray[np.float16], grid: Grid) -> None:
+        values = np.array([label.value for label in self._predictor.spec.labels])
+        with atomic_path(self._config.out / "probabilities" / f"{case.id}.npz") as temporary:
+            np.savez(temporary, probabilities=probabilities, values=values, affine=grid.matrix)
+
+    def write_manifest(self) -> None:
+        """Write predictions.json as far as it is known."""
+        config, predictor = self._config, self._predictor
+        write_predictions(
+            self.manifest_path,
+            Predictions(
+                models=tuple(ModelUsed(name=b.name, version=b.version, sha256=b.sha256) for b in predictor.bundles),
+                versions={name: importlib.metadata.version(name) for name in ("unetpipe", "torch", "monai")},
+                device=predictor.device_name,
+                settings={
+                    "precision": str(predictor.dtype).removeprefix("torch."),
+                    "step": config.step,
+                    "tta": config.tta,
+                    "postprocess": config.postprocess,
+                },
+                cases=tuple(sorted(self.predictions.values(), key=lambda record: record.id)),
+            ),
+        )
+
+
+def _suffix(case: InputCase) -> str:
+    name = case.paths[0].name.lower()
+    if case.paths[0].is_dir():
+        return ".nii.gz"
+    if name.endswith((".jpg", ".jpeg")):
+        return ".png"
+    return next((suffix for suffix in _OWN_FORMAT if name.endswith(suffix)), ".nii.gz")
+
+
+def _peak_memory_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)  # bytes there, KiB here
+
+
+def _in_words(error: Exception, case: InputCase) -> str:
+    """One line without the folders of the case's files."""
+    if is_out_of_memory(error):
+        return "out of memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = (str(error).splitlines() or [""])[0]
+    for path in case.paths:
+        text = text.replace(f"{path.parent}/", "")
+    return text if isinstance(error, UnetpipeError) else f"{type(error).__name__}: {text}"
