@@ -3,10 +3,11 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813 - as its documentation has it
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError, ImageFileError
@@ -14,6 +15,9 @@ from unetpipe.imaging.atomic import replacing
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
 
+sitk.ProcessObject.GlobalWarningDisplayOff()  # its warnings go to stderr, with paths in them
+
+_BAD_STREAM = cast(type[Exception], isal_zlib.error)
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -22,8 +26,10 @@ def read(path: Path) -> Volume:
     reader = _reader(path)
     channels, grid = _channels_and_grid(reader)
     try:
+        if path.suffix.lower() in (".mha", ".mhd"):
+            _refuse_damaged_stream(path)
         image = reader.Execute()
-    except RuntimeError as error:
+    except (RuntimeError, OSError, _BAD_STREAM) as error:
         raise ImageFileError(f"{path.name}: damaged, truncated, or its data file is missing") from error
     # SimpleITK's arrays run (K, J, I[, C]); its vector pixels come last, its fourth axis first.
     array = sitk.GetArrayFromImage(image)
@@ -47,10 +53,9 @@ def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] 
     lps = (_LPS @ grid.matrix)[: grid.ndim]
     image.SetSpacing(grid.spacing_mm)
     image.SetOrigin(lps[:, 3].tolist())
-    try:
-        image.SetDirection((lps[:, : grid.ndim] / grid.spacing_mm).ravel().tolist())
-    except RuntimeError as error:
-        raise GeometryError(f"{path.name}: a plane out of the axial one has no 2-D direction in this format") from error
+    if grid.ndim == 2 and not np.allclose(grid.matrix[2, :2], 0):
+        raise GeometryError(f"{path.name}: this format has no place for a 2-D image that is not axial")
+    image.SetDirection((lps[:, : grid.ndim] / grid.spacing_mm).ravel().tolist())
     if names:
         image.SetMetaData("labels", json.dumps({str(value): name for value, name in names.items()}))
     with replacing(path) as temporary:
@@ -58,6 +63,27 @@ def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] 
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
             raise ImageFileError(f"{path.name}: cannot be written as {path.suffix}") from error
+
+
+def _refuse_damaged_stream(path: Path) -> None:
+    """Decompress once for the checksum alone: ITK hands out what came before a damaged byte, and says nothing."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as header:
+        for line in header:
+            key, _, value = line.decode("latin-1").partition("=")
+            fields[key.strip()] = value.strip()
+            if "ElementDataFile" in fields:
+                break
+        elsewhere = path.parent / fields.get("ElementDataFile", "")
+        own = elsewhere.name.upper() == "LOCAL"
+        if fields.get("CompressedData", "").lower() != "true" or not (own or elsewhere.is_file()):
+            return
+        with header if own else elsewhere.open("rb") as voxels:
+            stream = isal_zlib.decompressobj()
+            while not stream.eof and (chunk := voxels.read(1 << 16)):
+                stream.decompress(chunk)
+    if not stream.eof:
+        raise ImageFileError(f"{path.name}: truncated")
 
 
 def _reader(path: Path) -> Any:

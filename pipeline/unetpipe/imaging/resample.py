@@ -97,7 +97,8 @@ def resample_label(label: Tensor, shape: Shape, interpolation: Sequence[Interpol
             continue  # so small that no output voxel reaches it
         region = tuple(slice(blocks[0].rows.start, blocks[-1].rows.stop) for blocks in axes)
         scores = _apply((source[box] == value).float(), axes)
-        _keep_better(scores, best[region], result[region], value, tie=_TIE)
+        result[region].masked_fill_(scores > best[region], value)
+        torch.maximum(best[region], scores.add_(_TIE), out=best[region])  # the next class must beat it clearly
     return result[None]
 
 
@@ -117,7 +118,9 @@ def resample_logits_argmax(logits: Tensor, shape: Shape, interpolation: Sequence
     best = torch.full(shape, -torch.inf, device=logits.device)
     result = torch.zeros(shape, dtype=torch.uint8 if len(logits) <= 256 else torch.int16, device=logits.device)
     for index, values in enumerate(logits.as_subclass(Tensor)):
-        _keep_better(_resample_channel(values.float(), shape, linear), best, result, index)
+        scores = _resample_channel(values.float(), shape, linear)
+        result.masked_fill_(scores > best, index)
+        torch.maximum(best, scores, out=best)
     return result
 
 
@@ -128,11 +131,6 @@ def _check_axes(array: Tensor, shape: Shape, interpolation: Sequence[Interpolati
 
 def _linear_for_cubic(interpolation: Sequence[Interpolation]) -> tuple[Interpolation, ...]:
     return tuple("linear" if kind == "cubic" else kind for kind in interpolation)
-
-
-def _keep_better(scores: Tensor, best: Tensor, result: Tensor, value: int, tie: float = 0.0) -> None:
-    result.masked_fill_(scores - best > tie, value)
-    torch.maximum(best, scores, out=best)
 
 
 def _resample_channel(values: Tensor, shape: Shape, interpolation: Sequence[Interpolation]) -> Tensor:

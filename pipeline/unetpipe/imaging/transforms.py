@@ -5,6 +5,7 @@ for CT) and our `Resampled` in a row, and also returns the `Placement` that the 
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from math import fsum
 from typing import Any
 
 import numpy as np
@@ -158,13 +159,17 @@ def normalize(values: Tensor, normalization: ChannelNormalization) -> Tensor:
         clipped = values.clamp(normalization.lower, normalization.upper)
         return clipped.sub_(normalization.mean).div_(max(normalization.std, _SMALLEST_STD))
     if normalization.scheme == "zscore":
-        std, mean = torch.std_mean(values, correction=0)
-        return (values - mean).div_(std.clamp(min=_SMALLEST_STD))
+        centred = values - values.mean()
+        return centred.div_(max((_sum_of_squares(centred) / centred.numel()) ** 0.5, _SMALLEST_STD))
     inside = values != 0
-    if not inside.any():
-        return values.clone()
-    std, mean = torch.std_mean(values[inside], correction=0)
-    return (values - mean).div_(std.clamp(min=_SMALLEST_STD)).masked_fill_(~inside, 0)
+    count = max(int(inside.sum()), 1)
+    centred = (values - values.sum() / count).mul_(inside)
+    return centred.div_(max((_sum_of_squares(centred) / count) ** 0.5, _SMALLEST_STD))
+
+
+def _sum_of_squares(values: Tensor) -> float:
+    # A million at a time: they stay in the cache, and the partial sums are added in double precision.
+    return fsum(float(part.square().sum()) for part in torch.split(values.flatten(), 1 << 20))
 
 
 class Resampled(MapTransform):  # type: ignore[misc]  # monai carries no types
