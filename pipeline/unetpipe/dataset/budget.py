@@ -4,6 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 
+import numpy as np
+
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.preprocessing import Preprocessing
+
 
 class MemoryBudget:
     """Lets work begin while the bytes it estimates fit under a limit; a single piece may always go alone.
@@ -31,3 +36,14 @@ class MemoryBudget:
             with self._changed:
                 self._used -= estimated_bytes
                 self._changed.notify_all()
+
+
+def preparation_bytes(grid: Grid, channels: int, spec: Preprocessing) -> int:
+    """Estimated peak memory of preparing a case, from its file's grid."""
+    source = float(np.prod(grid.shape))
+    scale = np.prod(grid.canonical().spacing_mm) / np.prod(spec.spacing_mm)
+    target = source * float(scale)
+    reading = source * 4 * (channels + 1)
+    resampling = source * 4 * (channels + 2) + target * 4 * (channels + 2)
+    labelling = target * (2 * (channels + 1) + 12) + source * 8
+    return int(max(reading, resampling, labelling))

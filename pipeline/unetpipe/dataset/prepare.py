@@ -1,18 +1,14 @@
 """One case from its files to the array that training reads. Needs torch: import it only where cases are prepared."""
 
-import hashlib
-import json
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from unetpipe.dataset.facts import CaseFacts
 from unetpipe.dataset.manifest import Case, Manifest
-from unetpipe.dataset.store import STORE_SCHEMA
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.files import read_volume
-from unetpipe.imaging.geometry import Grid, Spacing, orientation_to_ras
+from unetpipe.imaging.geometry import Spacing, orientation_to_ras
 from unetpipe.imaging.io import load_image, load_label
 from unetpipe.imaging.preprocessing import Placement, Preprocessing
 from unetpipe.imaging.transforms import preprocess_image, preprocess_label
@@ -51,28 +47,3 @@ def prepare_case(
     array[-1] = indices[0].numpy()
     cropped = grid.canonical().cropped(placement.start, placement.stop)
     return array, placement, cropped.resized(placement.shape).spacing_mm
-
-
-def case_key(facts: CaseFacts, manifest: Manifest, spec: Preprocessing, patch_size: tuple[int, ...]) -> str:
-    """Hash of everything that a stored case depends on: file contents, preprocessing, label values, this software."""
-    parts = {
-        "schema": STORE_SCHEMA,
-        "content": facts.content,
-        "affine_adopted": facts.affine_adopted,
-        "preprocessing": spec.model_dump(mode="json"),
-        "labels": manifest.label_values,
-        "ignore": manifest.ignore_value,
-        "patch_size": patch_size,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def estimate_bytes(grid: Grid, channels: int, spec: Preprocessing) -> int:
-    """Peak memory of `prepare_case`, from a file's grid."""
-    source = float(np.prod(grid.shape))
-    scale = np.prod(grid.canonical().spacing_mm) / np.prod(spec.spacing_mm)
-    target = source * float(scale)
-    reading = source * 4 * (channels + 1)
-    resampling = source * 4 * (channels + 2) + target * 4 * (channels + 2)
-    labelling = target * (2 * (channels + 1) + 12) + source * 8
-    return int(max(reading, resampling, labelling))

@@ -79,6 +79,10 @@ class CaseStore:
         """
         return self._record(case)
 
+    def key(self, case: str) -> str:
+        """Hash of everything that a case's array depends on."""
+        return self.record(case).key
+
     def read(self, case: str, start: Shape, stop: Shape) -> NDArray[np.float16]:
         """Read a box.
 

@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from unetpipe.config import Config, PreprocessConfig
-from unetpipe.dataset.budget import MemoryBudget
+from unetpipe.dataset.budget import MemoryBudget, preparation_bytes
 from unetpipe.dataset.checks import CheckReport, check_cases, with_labels
 from unetpipe.dataset.documents import Model, read_document, write_document
 from unetpipe.dataset.facts import CaseFacts
 from unetpipe.dataset.fingerprint import Fingerprint, make_fingerprint
 from unetpipe.dataset.folds import Folds, make_folds, read_folds
+from unetpipe.dataset.keys import case_key
 from unetpipe.dataset.layouts import inspect_dataset
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.plan import Plan, plan_text, read_plan
@@ -109,6 +110,11 @@ def preprocess(
     folds = _choose_folds(config, manifest)
     _write_decisions(config.out, manifest, report.facts, fingerprint, plan, folds)
     written = _write_cases(config, manifest, report.facts, plan, name, workers, budget, progress)
+    preview = None
+    if config.preview:
+        from unetpipe.report.preview import write_preview
+
+        preview = write_preview(config.out, manifest, fingerprint, plan, name, report.faults, workers=workers)
     chosen = plan.configurations[name]
     return PreprocessResult(
         work=config.out,
@@ -120,6 +126,7 @@ def preprocess(
         patch_size=chosen.patch_size,
         batch_size=chosen.batch_size,
         labels=labels,
+        preview=preview,
         seconds=time.perf_counter() - started,
         warnings=warnings,
     )
@@ -273,18 +280,21 @@ def _write_cases(
     progress: Progress,
 ) -> int:
     """Preprocess what is not there yet; how many that were."""
-    from unetpipe.dataset.prepare import case_key, estimate_bytes, prepare_case
-
     spec, chosen = plan.preprocessing(name), plan.configurations[name]
     known = {one.id: one for one in facts}
-    keys = {case.id: case_key(known[case.id], manifest, spec, chosen.patch_size) for case in manifest.cases}
+    keys = {case.id: case_key(known[case.id], manifest, plan, name) for case in manifest.cases}
     remove_others(config.out, name, keep=set(keys))
     todo = [case for case in manifest.cases if stored_key(config.out, name, case.id) != keys[case.id]]
+
+    if not todo:
+        return 0
+    # torch loads only now, when there is work for it
+    from unetpipe.dataset.prepare import prepare_case
 
     def work_on(case: Case) -> None:
         try:
             _, grid = read_grid(case.images[0])
-            with budget.hold(estimate_bytes(grid, len(manifest.channels), spec)):
+            with budget.hold(preparation_bytes(grid, len(manifest.channels), spec)):
                 array, placement, spacing_mm = prepare_case(case, known[case.id], manifest, spec)
                 write_case(
                     config.out,
@@ -303,8 +313,6 @@ def _write_cases(
             error.add_note(f"while preprocessing case {case.id}")
             raise
 
-    if not todo:
-        return 0
     with progress.task("preprocessing", len(todo)) as advance, ThreadPoolExecutor(workers) as threads:
         futures = {threads.submit(work_on, case): case for case in todo}
         try:

@@ -1,0 +1,46 @@
+"""Histograms as inline SVG: small, sharp, and without a plotting library."""
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+_WIDTH, _HEIGHT, _BARS = 220, 90, 24
+
+
+def histogram_svg(title: str, values: Sequence[float], unit: str = "", colour: str = "#4a6fa5") -> str:
+    """Draw how often values occur, with the least and the greatest written below.
+
+    Args:
+        title: Shown above, and to screen readers.
+        values: At least one; not finite ones are left out.
+        unit: Behind the numbers.
+        colour: Of the bars.
+    """
+    finite = np.array([value for value in values if np.isfinite(value)], dtype=np.float64)
+    if not finite.size:
+        return ""
+    low, high = float(finite.min()), float(finite.max())
+    if high - low < 1e-9 * max(abs(low), abs(high), 1e-9):
+        counts = np.array([finite.size])
+    else:
+        counts, _ = np.histogram(finite, bins=min(_BARS, max(5, int(np.sqrt(finite.size) * 2))))
+    step = _WIDTH / len(counts)
+    bars = "".join(
+        f'<rect x="{number * step:.1f}" y="{18 + 54 * (1 - count / counts.max()):.1f}" '
+        f'width="{max(step - 1, 0.5):.1f}" height="{54 * count / counts.max():.1f}" fill="{colour}"/>'
+        for number, count in enumerate(counts)
+        if count
+    )
+    text = escape(title)
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{text}">'
+        f'<text x="0" y="12" class="title">{text}</text>{bars}'
+        f'<line x1="0" y1="72.5" x2="{_WIDTH}" y2="72.5" class="axis"/>'
+        f'<text x="0" y="86">{_number(low)}{escape(unit)}</text>'
+        f'<text x="{_WIDTH}" y="86" text-anchor="end">{_number(high)}{escape(unit)}</text></svg>'
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

@@ -1,0 +1,100 @@
+"""Small pictures of a case: its three middle planes with the outlines of the labels.
+
+Planes go through the middle of the label and are shown as radiologists have them: the patient's right on the left.
+"""
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from unetpipe.dataset.store import CaseRecord, CaseStore
+from unetpipe.imaging.geometry import Shape
+
+COLOURS = ("#ff5a5f", "#3ddc84", "#4da3ff", "#ffd23f", "#c77dff", "#ff9f1c", "#2ec4b6", "#f72585", "#90be6d", "#b5838d")
+"""Of the classes after the background, in turn."""
+_GREYS = 64
+_Bytes = NDArray[np.uint8]
+
+
+def case_png(store: CaseStore, case: str, side: int) -> bytes:
+    """Draw one case.
+
+    Args:
+        store: Where it is.
+        case: Its id.
+        side: Pixels along the longer side of each plane.
+
+    Returns:
+        PNG: axial, coronal and sagittal plane side by side; a 2-D image is one plane.
+    """
+    record = store.record(case)
+    planes = [
+        _draw(image, label, spacing, side)
+        for image, label, spacing in _planes(store, case, record, middle_of_label(record))
+    ]
+    height = max(len(plane) for plane in planes)
+    padded = [np.pad(plane, ((0, height - len(plane)), (0, 2))) for plane in planes]
+    picture = Image.fromarray(np.concatenate(padded, axis=1)[:, :-2], mode="P")
+    picture.putpalette(_palette())
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
+def middle_of_label(record: CaseRecord) -> Shape:
+    """The voxel in the middle of all foreground classes; of the array where there is none."""
+    drawn = [np.mean(voxels, axis=0) for voxels in record.locations.values()]
+    if not drawn:
+        return tuple(n // 2 for n in record.placement.shape)
+    sizes = [record.class_voxels[int(value)] for value in record.locations]
+    return tuple(round(index) for index in np.average(drawn, axis=0, weights=sizes))
+
+
+def _planes(
+    store: CaseStore, case: str, record: CaseRecord, at: Shape
+) -> list[tuple[NDArray[np.float32], NDArray[np.int16], tuple[float, float]]]:
+    """First channel, label and pixel size in mm (down, across) of each plane, as it is to be shown."""
+    shape, spacing = record.placement.shape, record.spacing_mm
+    if len(shape) == 2:
+        array = store.load(case)
+        return [(array[0].T.astype(np.float32), array[-1].T.astype(np.int16), (spacing[1], spacing[0]))]
+    planes = []
+    # down and across: axial from anterior and right, coronal from superior and right, sagittal from superior, anterior
+    for fixed, down, across in ((2, 1, 0), (1, 2, 0), (0, 2, 1)):
+        start = tuple(at[axis] if axis == fixed else 0 for axis in range(3))
+        stop = tuple(at[axis] + 1 if axis == fixed else shape[axis] for axis in range(3))
+        array = np.squeeze(store.read(case, start, stop), axis=1 + fixed)
+        if down > across:
+            array = array.swapaxes(1, 2)
+        array = array[:, ::-1, ::-1]
+        planes.append((array[0].astype(np.float32), array[-1].astype(np.int16), (spacing[down], spacing[across])))
+    return planes
+
+
+def _draw(image: NDArray[np.float32], label: NDArray[np.int16], spacing: tuple[float, float], side: int) -> _Bytes:
+    """Palette indices of a plane in square pixels: greys, and the colours of outlines above them."""
+    extent = np.array(image.shape) * spacing
+    height, width = (max(1, round(mm * side / extent.max())) for mm in extent)
+    low, high = np.percentile(image, (0.5, 99.5))
+    scaled = np.clip((image - low) / max(high - low, 1e-6), 0, 1) * (_GREYS - 1)
+    grey = Image.fromarray(scaled).resize((width, height), Image.Resampling.BILINEAR)
+    picture: _Bytes = np.rint(np.asarray(grey)).astype(np.uint8)
+    shown = np.asarray(Image.fromarray(label.astype(np.int32)).resize((width, height), Image.Resampling.NEAREST))
+    edge = np.zeros(shown.shape, dtype=bool)
+    for axis in (0, 1):
+        differs = np.diff(shown, axis=axis) != 0
+        before = [slice(None), slice(None)]
+        after = [slice(None), slice(None)]
+        before[axis], after[axis] = slice(None, -1), slice(1, None)
+        edge[tuple(before)] |= differs
+        edge[tuple(after)] |= differs
+    outline = edge & (shown > 0)
+    picture[outline] = _GREYS + (shown[outline] - 1) % len(COLOURS)
+    return picture
+
+
+def _palette() -> list[int]:
+    greys = [round(255 * level / (_GREYS - 1)) for level in range(_GREYS) for _ in range(3)]
+    return greys + [int(colour[at : at + 2], 16) for colour in COLOURS for at in (1, 3, 5)]
