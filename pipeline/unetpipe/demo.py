@@ -1,0 +1,113 @@
+"""The whole pipeline on a dataset it makes itself: phantoms, preprocess, train, infer, evaluate."""
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+
+from unetpipe.config import Config, EvaluateConfig, InferConfig, PreprocessConfig, TrainConfig
+from unetpipe.dataset.phantom import CLASSES, make_phantom, write_phantom_dataset
+from unetpipe.errors import UnetpipeError
+from unetpipe.files import write_text
+from unetpipe.imaging.dicom import write_series
+from unetpipe.imaging.files import write_labels
+from unetpipe.progress import Progress, SilentProgress
+from unetpipe.stages.evaluate import ClassRow, evaluate
+from unetpipe.stages.infer import infer
+from unetpipe.stages.preprocess import preprocess
+from unetpipe.stages.train import train
+from unetpipe.tracking import default_tracking_uri
+
+_CASES = 14
+_HELD_OUT = 3  # as NIfTI; one more is a DICOM series
+_MARKER = ".unetpipe-demo"
+
+
+class DemoResult(Config):
+    """What the demo made, and how well it does on scans it has not seen.
+
+    Attributes:
+        classes: Figures of the held-out scans.
+        model: A MONAI bundle.
+        curves: Losses and Dice over the epochs.
+        mlflow: Command that shows the tracked run in a browser.
+    """
+
+    classes: tuple[ClassRow, ...]
+    dataset: Path
+    preview: Path | None
+    model: Path
+    curves: Path
+    labels: Path
+    report: Path
+    mlflow: str
+    seconds: float
+
+
+def run_demo(
+    out: Path,
+    *,
+    seed: int = 0,
+    minutes: float = 2.0,
+    progress: Progress = SilentProgress(),  # noqa: B008 - it has no state
+) -> DemoResult:
+    """Make a dataset and take it through every stage.
+
+    Args:
+        out: Folder to make; one that an earlier demo made is replaced.
+        seed: Of the dataset and the training.
+        minutes: For training; the rest takes about one more on two cores.
+        progress: Told of each step.
+
+    Raises:
+        UnetpipeError: If `out` holds anything but an earlier demo.
+    """
+    started = time.perf_counter()
+    _make_room(out)
+    dataset, work, labels, report = out / "dataset", out / "work", out / "labels", out / "report"
+    progress.say(f"dataset: {_CASES} abdomens of ellipsoids to train on, {_HELD_OUT + 1} held out")
+    write_phantom_dataset(dataset, cases=_CASES, seed=seed, test_cases=_HELD_OUT)
+    _add_series(dataset, seed)
+    progress.say("preprocess: check every case, plan, resample and normalise")
+    prepared = preprocess(PreprocessConfig(dataset=dataset, out=work), progress)
+    progress.say(f"train: {minutes:g} minutes")
+    model = train(TrainConfig(work=work, max_minutes=minutes, seed=seed), progress)
+    progress.say("infer: the held-out scans, each on its own grid")
+    infer(InferConfig(models=(model.bundle,), inputs=(dataset / "imagesTs",), out=labels), progress)
+    progress.say("evaluate: against the held-out labels")
+    config = EvaluateConfig(
+        predictions=(labels,),
+        reference=dataset / "labelsTs",
+        images=dataset / "imagesTs",
+        classes={name: value for value, name in CLASSES.items() if value},
+        out=report,
+    )
+    evaluated = evaluate(config, progress)
+    page = report / "report.html"
+    return DemoResult(
+        classes=evaluated.classes,
+        dataset=dataset,
+        preview=prepared.preview,
+        model=model.bundle,
+        curves=model.bundle / "curves.png",
+        labels=labels,
+        report=page if page.is_file() else evaluated.summary_json,
+        mlflow=f"mlflow ui --backend-store-uri {default_tracking_uri(work)}",
+        seconds=round(time.perf_counter() - started, 1),
+    )
+
+
+def _make_room(out: Path) -> None:
+    if out.exists() and any(out.iterdir()):
+        if not (out / _MARKER).is_file():
+            raise UnetpipeError(f"{out} holds something else than an earlier demo: choose another --out")
+        shutil.rmtree(out)
+    write_text(out / _MARKER, "made by `unetpipe demo`; the next demo replaces this folder\n")
+
+
+def _add_series(dataset: Path, seed: int) -> None:
+    """One more held-out scan, as a DICOM series."""
+    image, label, grid = make_phantom(np.random.default_rng((seed, _CASES + _HELD_OUT)), right_handed=True)
+    write_series(dataset / "imagesTs" / "phantom_dicom", image, grid, seed=seed)
+    write_labels(dataset / "labelsTs" / "phantom_dicom.nii.gz", label, grid, CLASSES)
