@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, config, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from unetpipe.errors import GeometryError, ImageFileError
@@ -30,7 +30,7 @@ config.settings.reading_validation_mode = config.IGNORE
 _PLANAR = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _HEADER = [
     *("SOPClassUID", "Modality", "ImageType", "SeriesInstanceUID", "NumberOfFrames", "Rows", "Columns"),
-    *("SamplesPerPixel", "PixelRepresentation", "BitsStored", "PhotometricInterpretation"),
+    *("SamplesPerPixel", "PixelRepresentation", "BitsAllocated", "BitsStored", "PhotometricInterpretation"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "SpacingBetweenSlices", "SliceThickness"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *_PLANAR,
@@ -73,7 +73,8 @@ def read(path: Path) -> Volume:
     """
     frames, grid = _series(path)
     columns, rows, count = grid.shape
-    plain = all((frame.slope, frame.intercept) == (1.0, 0.0) for frame in frames)
+    types = {(frame.header.get("BitsAllocated"), frame.header.get("PixelRepresentation")) for frame in frames}
+    plain = len(types) == 1 and all((frame.slope, frame.intercept) == (1.0, 0.0) for frame in frames)
     array: NDArray[Any] | None = None
     decoded: tuple[Path, NDArray[Any]] | None = None
     for number, frame in enumerate(frames):
@@ -147,7 +148,7 @@ def _series(folder: Path) -> tuple[list[_Frame], Grid]:
     kept: list[tuple[Path, Dataset]] = []
     left_out: Counter[str] = Counter()
     for file in sorted(folder.iterdir()):
-        if file.is_file():
+        if file.is_file() and not file.name.startswith("."):
             header, reason = _header(file)
             if header is None:
                 left_out[reason] += 1
@@ -159,7 +160,10 @@ def _series(folder: Path) -> tuple[list[_Frame], Grid]:
     if len(series) > 1:
         sizes = ", ".join(map(str, sorted(series.values(), reverse=True)))
         raise ImageFileError(f"DICOM series: SEVERAL_SERIES: expected one, got {len(series)} of {sizes} images")
-    frames = [frame for file, header in kept for frame in _frames(file, header)]
+    try:
+        frames = [frame for file, header in kept for frame in _frames(file, header)]
+    except (ValueError, TypeError) as error:
+        raise ImageFileError("DICOM series: a header holds text where a number belongs") from error
     try:
         order, grid = stack([frame.place for frame in frames])
     except GeometryError as error:
@@ -170,13 +174,18 @@ def _series(folder: Path) -> tuple[list[_Frame], Grid]:
 
 
 def _header(file: Path) -> tuple[Dataset | None, str]:
-    """What is needed of a header, or the reason for leaving the file out."""
+    """What is needed of a header, or None and the reason for leaving the file out."""
     try:
         header = dcmread(file, stop_before_pixels=True, specific_tags=_HEADER)
-    except InvalidDicomError:
+    except InvalidDicomError as error:
+        # A slice that was cut off while it was copied must not vanish from the end of the stack.
+        if file.suffix.lower() == ".dcm":
+            raise ImageFileError("DICOM series: a file named .dcm is empty or holds no DICOM") from error
         return None, "not DICOM"
-    except _UNDECODABLE:
-        return None, "damaged"
+    except _UNDECODABLE as error:
+        raise ImageFileError("DICOM series: the header of a file is damaged") from error
+    if "Rows" not in header and "Image Storage" in UID(header.file_meta.get("MediaStorageSOPClassUID", "")).name:
+        raise ImageFileError("DICOM series: an image is cut off inside its header")
     if "Rows" not in header or header.get("Modality") in _NO_IMAGE_MODALITIES:
         return None, f"{header.get('Modality') or 'DICOMDIR or other'} object"
     if "LOCALIZER" in (header.get("ImageType") or ()):
@@ -240,6 +249,7 @@ def _pixels(frame: _Frame, number: int, count: int) -> NDArray[Any]:
     if frame.header.get("PhotometricInterpretation") == "MONOCHROME1":
         top = (1 << int(image.BitsStored)) - 1 if image.PixelRepresentation == 0 else -1
         pixels = (top - pixels.astype(np.int32)).astype(pixels.dtype)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     return pixels if pixels.ndim == 3 else pixels[None]
 
 

@@ -89,7 +89,7 @@ def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], thickness
     if (gaps < _SAME_PLACE_MM).any():
         places = sorted({round(float(height), 3) for height in heights[1:][gaps < _SAME_PLACE_MM]})
         raise GeometryError(f"DUPLICATE: several images at {_listed(places)} mm along the normal")
-    usual = float(np.median(gaps))
+    usual = float(np.percentile(gaps, 50, method="lower"))
     wide = np.flatnonzero(gaps > 1.5 * usual)
     # A gap of a whole number of slices, while most others are one slice, means that some are not there.
     if len(wide) and np.allclose(gaps[wide] / usual, np.rint(gaps[wide] / usual), atol=0.1):

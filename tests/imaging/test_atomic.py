@@ -1,0 +1,29 @@
+"""Files replaced in one step."""
+
+from pathlib import Path
+
+import pytest
+
+from unetpipe.imaging.atomic import replacing
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    """An error inside the block neither touches the old contents nor leaves a temporary file."""
+    path = tmp_path / "a.nii.gz"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="power cut"), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("power cut")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_finished_write_replaces_the_file(tmp_path: Path) -> None:
+    """The temporary name has the same suffix and folder; afterwards only the wanted file is there."""
+    path = tmp_path / "new" / "a.nii.gz"
+    with replacing(path) as temporary:
+        assert temporary.parent == path.parent
+        assert temporary.name.endswith("a.nii.gz")
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]

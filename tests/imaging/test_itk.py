@@ -1,0 +1,134 @@
+"""MetaImage and NRRD, with SimpleITK as the oracle."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 - as its documentation has it
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.files import read_grid, read_volume, write_image, write_labels
+from unetpipe.imaging.geometry import Grid
+
+
+def world_lps(image: sitk.Image, index: tuple[int, ...]) -> np.ndarray:
+    """Where SimpleITK puts a voxel."""
+    return np.array(image.TransformIndexToPhysicalPoint(index))
+
+
+def scan(shape: tuple[int, ...] = (4, 5, 6), components: int = 1) -> sitk.Image:
+    """An oblique image without symmetry, of the given size in (I, J, K)."""
+    array = np.arange(np.prod(shape) * components, dtype=np.int16).reshape(*reversed(shape), components)
+    image = sitk.GetImageFromArray(array if components > 1 else array[..., 0], isVector=components > 1)
+    rotation = sitk.Euler3DTransform((0, 0, 0), 0.3, -0.2, 0.5).GetMatrix()
+    image.SetDirection(rotation if len(shape) == 3 else (0.8, -0.6, 0.6, 0.8))
+    image.SetSpacing((0.7, 1.3, 2.9)[: len(shape)])
+    image.SetOrigin((-30.5, 20.25, 7.0)[: len(shape)])
+    return image
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".mhd", ".nrrd", ".nhdr"])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_landmarks_lie_where_simpleitk_puts_them(tmp_path: Path, suffix: str, compressed: bool) -> None:
+    """Every corner voxel has SimpleITK's value and, after LPS to RAS, its place to 1e-9 mm."""
+    image = scan()
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(image, str(path), useCompression=compressed)
+    volume = read_volume(path)
+    assert volume.array.dtype == np.int16
+    for index in np.ndindex(2, 2, 2):
+        voxel = tuple(int(i * (n - 1)) for i, n in zip(index, (4, 5, 6), strict=True))
+        assert volume.array[(0, *voxel)] == image[voxel]
+        expected = world_lps(image, voxel) * (-1, -1, 1)
+        assert np.allclose((volume.grid.matrix @ (*voxel, 1))[:3], expected, atol=1e-9)
+    assert read_grid(path) == (1, volume.grid)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_vector_pixels_are_channels(tmp_path: Path, suffix: str) -> None:
+    """Component c of a voxel is channel c."""
+    image = scan(components=3)
+    sitk.WriteImage(image, str(tmp_path / f"a{suffix}"))
+    volume = read_volume(tmp_path / f"a{suffix}")
+    assert volume.array.shape == (3, 4, 5, 6)
+    assert tuple(volume.array[:, 3, 1, 2]) == image[3, 1, 2]
+    assert read_grid(tmp_path / f"a{suffix}") == (3, volume.grid)
+
+
+def test_the_fourth_axis_is_channels(tmp_path: Path) -> None:
+    """A 4-D image of two volumes gives two channels."""
+    image = sitk.JoinSeries([scan(), scan() + 1000])
+    sitk.WriteImage(image, str(tmp_path / "a.mha"))
+    volume = read_volume(tmp_path / "a.mha")
+    assert volume.array.shape == (2, 4, 5, 6)
+    assert volume.array[1, 3, 1, 2] == image[3, 1, 2, 1]
+    assert volume.grid == Grid.of((4, 5, 6), volume.grid.matrix)
+
+
+@pytest.mark.parametrize("components", [1, 3])
+def test_two_axes_stay_two(tmp_path: Path, components: int) -> None:
+    """A 2-D image, grey or colour, has I along its first axis and the in-plane directions of the file."""
+    image = scan((4, 5), components)
+    sitk.WriteImage(image, str(tmp_path / "a.mha"))
+    volume = read_volume(tmp_path / "a.mha")
+    assert volume.array.shape == (components, 4, 5)
+    pixel = image[3, 1]
+    assert tuple(volume.array[:, 3, 1]) == (pixel if components > 1 else (pixel,))
+    assert np.allclose((volume.grid.matrix @ (3, 1, 0, 1))[:2], -world_lps(image, (3, 1)))
+    write_image(tmp_path / "b.mha", volume.array, volume.grid)
+    again = read_volume(tmp_path / "b.mha")
+    assert np.array_equal(again.array, volume.array)
+    assert again.grid.difference_mm(volume.grid) < 1e-9
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_names_are_kept_in_the_header(tmp_path: Path, suffix: str, oblique: Grid) -> None:
+    """SimpleITK finds the classes as a field of the header."""
+    path = tmp_path / f"a{suffix}"
+    write_labels(path, np.ones(oblique.shape, np.uint8), oblique, {1: "liver"})
+    assert sitk.ReadImage(str(path)).GetMetaData("labels") == '{"1": "liver"}'
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+@pytest.mark.parametrize("kind", ["empty", "text", "cut in the header", "cut in the voxels", "flipped bit"])
+def test_damage_is_named_with_the_file_and_without_its_folder(tmp_path: Path, suffix: str, kind: str) -> None:
+    """Also a flipped bit inside compressed voxels, where ITK itself returns what came before it."""
+    good = tmp_path / f"good{suffix}"
+    array = np.random.default_rng(0).integers(0, 50, (30, 30, 30)).astype(np.uint8)
+    write_labels(good, array, Grid.of(array.shape, np.eye(4)), {})
+    raw = good.read_bytes()
+    middle = len(raw) // 2
+    contents = {
+        "empty": b"",
+        "text": b"no image\n" * 30,
+        "cut in the header": raw[:60],
+        "cut in the voxels": raw[:-20],
+        "flipped bit": raw[:middle] + bytes([raw[middle] ^ 0x20]) + raw[middle + 1 :],
+    }
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(contents[kind])
+    with pytest.raises(ImageFileError, match=r"^bad\.") as caught:
+        read_volume(path)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_missing_data_file_is_named(tmp_path: Path) -> None:
+    """A .mhd without its .raw."""
+    sitk.WriteImage(scan(), str(tmp_path / "a.mhd"))
+    (tmp_path / "a.raw").unlink(missing_ok=True)
+    (tmp_path / "a.zraw").unlink(missing_ok=True)
+    with pytest.raises(ImageFileError, match=r"a\.mhd: .*data file is missing"):
+        read_volume(tmp_path / "a.mhd")
+
+
+def test_two_files_are_not_written(tmp_path: Path, oblique: Grid) -> None:
+    """A header beside its voxels cannot be replaced in one step."""
+    with pytest.raises(ImageFileError, match=r"choose \.mha"):
+        write_labels(tmp_path / "a.mhd", np.zeros(oblique.shape, np.uint8), oblique, {})
+
+
+def test_a_sagittal_picture_is_refused(tmp_path: Path) -> None:
+    """Two axes of direction cosines cannot say that a plane is not axial."""
+    affine = np.eye(4)[:, [1, 2, 0, 3]]
+    with pytest.raises(GeometryError, match="not axial"):
+        write_labels(tmp_path / "a.mha", np.zeros((3, 4), np.uint8), Grid.of((3, 4), affine), {})
