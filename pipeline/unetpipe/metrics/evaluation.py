@@ -1,6 +1,9 @@
 """`summary.json`: everything an evaluation found, and what the figures mean."""
 
+from collections.abc import Mapping
+from hashlib import file_digest, sha256
 from importlib.metadata import version
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,6 +47,7 @@ class Evaluation(Record):
     Attributes:
         dataset: Name, where known.
         cases: How many references there are.
+        references_sha256: Of their ids and contents.
         seed: Of the bootstrap.
         models: What each model reached.
         comparisons: Of every further model with the first.
@@ -54,6 +58,7 @@ class Evaluation(Record):
     schema_version: Literal[1] = EVALUATION_SCHEMA
     dataset: str | None
     cases: int
+    references_sha256: str
     seed: int
     models: tuple[ModelEvaluation, ...]
     comparisons: tuple[Comparison, ...] = ()
@@ -61,3 +66,14 @@ class Evaluation(Record):
         default_factory=lambda: {"unetpipe": __version__, **{name: version(name) for name in ("numpy", "scipy")}}
     )
     definitions: dict[str, str] = DEFINITIONS
+
+
+def digest(files: Mapping[str, Path]) -> str:
+    """SHA-256 over ids and contents of files, in the order of their ids; of folders only the ids count."""
+    total = sha256()
+    for case in sorted(files):
+        total.update(case.encode() + b"\0")
+        if files[case].is_file():
+            with files[case].open("rb") as stream:
+                total.update(file_digest(stream, "sha256").digest())
+    return total.hexdigest()

@@ -131,8 +131,8 @@ def score_case(
     if reference.flags.f_contiguous:  # as NIfTI files are: walk through memory in its own order
         reference, spacing_mm = reference.T, spacing_mm[::-1]
         prediction = None if prediction is None else prediction.T
-    ours = _class_indices(reference, values)
-    theirs = np.zeros_like(ours) if prediction is None else _class_indices(prediction, values)
+    ours = class_indices(reference, values)
+    theirs = np.zeros_like(ours) if prediction is None else class_indices(prediction, values)
     counts = overlaps(joint_histogram(ours, theirs, len(values) + 1))[1:]
     boxes = _common_boxes(ours, theirs, len(values))
 
@@ -187,7 +187,7 @@ def _outcome(overlap: Overlap) -> Outcome:
             return "true_negative"
 
 
-def _class_indices(labels: NDArray[np.integer], values: Sequence[int]) -> NDArray[np.integer]:
+def class_indices(labels: NDArray[np.integer], values: Sequence[int]) -> NDArray[np.integer]:
     """Replace label values by 1 + their position in `values`, in the smallest type that holds them; others by 0."""
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     dtype = np.min_scalar_type(len(values))

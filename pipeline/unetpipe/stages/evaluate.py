@@ -5,7 +5,7 @@ from pathlib import Path
 
 from unetpipe.config import Config, EvaluateConfig
 from unetpipe.metrics.compare import compare
-from unetpipe.metrics.evaluation import Evaluation, ModelEvaluation
+from unetpipe.metrics.evaluation import Evaluation, ModelEvaluation, digest
 from unetpipe.metrics.gate import gate_failures
 from unetpipe.metrics.inputs import Inputs, gather_inputs
 from unetpipe.metrics.scoring import check_grids, score_all
@@ -60,6 +60,7 @@ class EvaluateResult(Config):
     extra: tuple[str, ...]
     metrics_csv: Path
     summary_json: Path
+    report_html: Path | None
     classes: tuple[ClassRow, ...]
     comparison: tuple[ComparisonRow, ...]
 
@@ -87,6 +88,7 @@ def evaluate(
     evaluation = Evaluation(
         dataset=inputs.dataset,
         cases=len(inputs.references),
+        references_sha256=digest(inputs.references),
         seed=config.seed,
         models=tuple(
             ModelEvaluation(
@@ -104,6 +106,12 @@ def evaluate(
     metrics_csv, summary_json = config.out / "metrics.csv", config.out / "summary.json"
     write_metrics(metrics_csv, scores, classes)
     write_summary(summary_json, evaluation)
+    report_html = None
+    if config.report:
+        from unetpipe.report.html import write_report  # a quarter of a second
+
+        report_html = config.out / "report.html"
+        write_report(report_html, evaluation, scores, classes, inputs, reasons)
     return EvaluateResult(
         passed=not reasons,
         reasons=tuple(reasons),
@@ -111,6 +119,7 @@ def evaluate(
         extra=extra,
         metrics_csv=metrics_csv,
         summary_json=summary_json,
+        report_html=report_html,
         classes=_class_rows(evaluation),
         comparison=_comparison_rows(evaluation),
     )
@@ -175,4 +184,4 @@ def _mean(figure: Figure) -> float | None:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{low:.3f}..{high:.3f}" if low <= high else "-"
+    return f"{low:.3f} to {high:.3f}" if low <= high else "-"

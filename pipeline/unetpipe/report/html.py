@@ -1,0 +1,141 @@
+"""report.html: one page that holds everything and asks the network for nothing."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from unetpipe.files import write_text
+from unetpipe.metrics.evaluation import Evaluation
+from unetpipe.metrics.inputs import Inputs
+from unetpipe.metrics.scores import HIGHER_IS_BETTER, ClassScore
+from unetpipe.report.overlays import choose_cases, view_case
+
+TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "sensitivity": "Sensitivity",
+    "precision": "Precision",
+    "nsd": "NSD",
+    "hd_mm": "HD (mm)",
+    "hd95_mm": "HD95 (mm)",
+    "assd_mm": "ASSD (mm)",
+    "masd_mm": "MASD (mm)",
+    "volume_error_ml": "Volume error (ml)",
+    "volume_error_percent": "Volume error (%)",
+    "lesion_f1": "Lesion F1",
+    "lesions_missed": "Lesions missed",
+    "lesions_false": "Lesions false",
+}
+OUTCOMES = {
+    "matched": "matched",
+    "missed": "missed",
+    "false_positive": "false positive",
+    "true_negative": "true negative",
+    "no_prediction": "no prediction",
+}
+_DASH, _MINUS = "\u2013", "\u2212"
+_MAIN = ("dice", "nsd", "hd95_mm", "assd_mm", "volume_error_percent")
+
+
+def write_report(
+    path: Path,
+    evaluation: Evaluation,
+    scores: Mapping[str, Sequence[ClassScore]],
+    classes: Mapping[int, str],
+    inputs: Inputs,
+    reasons: Sequence[str],
+) -> None:
+    """Write the report.
+
+    Args:
+        path: Of the HTML file.
+        evaluation: Figures per class.
+        scores: Of every class of every case, by model.
+        classes: Names by label value.
+        inputs: Where the files of the cases that are shown lie.
+        reasons: Why the evaluation did not pass; empty if it did.
+    """
+    environment = Environment(
+        loader=PackageLoader("unetpipe.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["number"] = _number
+    environment.filters["pvalue"] = _p_value
+    metrics = [metric for metric in HIGHER_IS_BETTER if metric in evaluation.models[0].classes[0].figures]
+    page = environment.get_template("report.html").render(
+        evaluation=evaluation,
+        reasons=reasons,
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        metrics=metrics,
+        main=[metric for metric in _MAIN if metric in metrics],
+        titles=TITLES,
+        outcomes=OUTCOMES,
+        mean_dice=_mean_dice(evaluation),
+        data=_embedded(_payload(scores, classes, metrics, inputs)),
+    )
+    write_text(path, page)
+
+
+def _payload(
+    scores: Mapping[str, Sequence[ClassScore]], classes: Mapping[int, str], metrics: Sequence[str], inputs: Inputs
+) -> dict[str, Any]:
+    """What the page's scripts read: rows of [model, case, class, outcome, reference ml, prediction ml, *metrics]."""
+    cases, values = list(inputs.references), list(classes)
+    places = {case: position for position, case in enumerate(cases)}
+    return {
+        "models": list(scores),
+        "cases": cases,
+        "classes": list(classes.values()),
+        "outcomes": list(OUTCOMES.values()),
+        "metrics": [{"key": key, "title": TITLES[key], "higher": HIGHER_IS_BETTER[key]} for key in metrics],
+        "rows": [
+            [
+                model,
+                places[score.case],
+                values.index(score.value),
+                list(OUTCOMES).index(score.outcome),
+                *(_rounded(value) for value in (score.reference_ml, score.prediction_ml)),
+                *(_rounded(measured.get(key, math.nan)) for key in metrics),
+            ]
+            for model, items in enumerate(scores.values())
+            for score in items
+            for measured in (score.metrics(),)
+        ],
+        "views": [view_case(chosen, inputs, classes) for chosen in choose_cases(scores)],
+    }
+
+
+def _mean_dice(evaluation: Evaluation) -> list[float]:
+    """Per model, the mean over classes of their mean Dice."""
+    means = []
+    for model in evaluation.models:
+        values = [item.figures["dice"].mean for item in model.classes if item.figures["dice"].n]
+        means.append(sum(values) / len(values) if values else math.nan)
+    return means
+
+
+def _embedded(payload: Mapping[str, Any]) -> str:
+    """JSON that can stand inside a script element, whatever the names in it."""
+    return json.dumps(payload, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else float(f"{value:.5g}")
+
+
+def _number(value: float, metric: str = "dice") -> str:
+    """As many digits as the metric deserves; a dash for what is not defined."""
+    if math.isnan(value):
+        return _DASH
+    digits = 1 if metric.endswith("percent") or metric.startswith("lesions") else 2 if metric.endswith("_mm") else 3
+    return f"{value:.{digits}f}".replace("-", _MINUS)
+
+
+def _p_value(value: float) -> str:
+    if math.isnan(value):
+        return _DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

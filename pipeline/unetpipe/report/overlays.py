@@ -1,0 +1,163 @@
+"""The cases that a report shows slice by slice: which ones, and their voxels in a form that a page can carry.
+
+Volumes are turned to RAS+ order, cropped to where reference or prediction have labels and a margin, thinned to at most
+`LONGEST` voxels along an axis, brought to 8 bits and compressed. That is for looking at; nothing is measured on it.
+"""
+
+import base64
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import UnetpipeError
+from unetpipe.imaging.files import read_volume
+from unetpipe.imaging.geometry import Grid, orientation_to_ras
+from unetpipe.metrics.inputs import Inputs
+from unetpipe.metrics.labels import SAME_GRID_MM, onto_grid, read_labels
+from unetpipe.metrics.scores import ClassScore, class_indices
+
+LONGEST = 160
+_MARGIN_MM = 12.0
+_WORST = 3
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A case to show, and why."""
+
+    case: str
+    why: str
+
+
+def choose_cases(scores: Mapping[str, Sequence[ClassScore]]) -> list[Chosen]:
+    """Pick the worst, median and best cases of the first model by mean Dice over classes, and where models differ most.
+
+    Args:
+        scores: Of every class of every case, by model. Cases without a prediction are not picked.
+    """
+    first, *others = (_dice_by_case(items) for items in scores.values())
+    ranked = sorted(first, key=lambda case: first[case])
+    if not ranked:
+        return []
+    picks = [Chosen(case, "worst" if rank == 0 else f"{rank + 1}. worst") for rank, case in enumerate(ranked[:_WORST])]
+    picks += [Chosen(ranked[len(ranked) // 2], "median"), Chosen(ranked[-1], "best")]
+    for other in others:
+        apart = {case: abs(other[case] - first[case]) for case in first if case in other}
+        if apart:
+            picks.insert(0, Chosen(max(apart, key=lambda case: apart[case]), "models differ most"))
+    whys: dict[str, list[str]] = {}
+    for pick in picks:
+        whys.setdefault(pick.case, []).append(pick.why)
+    return [Chosen(case, ", ".join(why)) for case, why in whys.items()]
+
+
+def _dice_by_case(scores: Sequence[ClassScore]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for score in scores:
+        if score.outcome != "no_prediction" and not np.isnan(score.overlap.dice):
+            values.setdefault(score.case, []).append(score.overlap.dice)
+    return {case: float(np.mean(dice)) for case, dice in values.items()}
+
+
+def view_case(chosen: Chosen, inputs: Inputs, classes: Mapping[int, str]) -> dict[str, Any]:
+    """Load one case as the page's viewer takes it.
+
+    Returns:
+        ``shape`` and ``spacing`` of the thinned volume in RAS+ order (the last axis is 1 voxel in 2-D), ``oriented``
+        (whether left and right are known: not in 2-D), ``image`` (8 bits, or None without a scan) with the intensities
+        ``low`` and ``high`` that 0 and 255 stand for, ``reference`` and ``predictions`` (by model, None if missing) as
+        1 + position in `classes`, and ``start``, the slices with the largest error along each axis. Arrays are zlib
+        streams in base64, last axis fastest.
+    """
+    reference, grid = read_labels(inputs.references[chosen.case])
+    predictions = [_prediction(model.files.get(chosen.case), grid) for model in inputs.models]
+    image = _image(inputs.images.get(chosen.case), grid)
+    turn = orientation_to_ras(grid)
+    labels = [None if array is None else _indices(turn.to_ras(array), classes) for array in (reference, *predictions)]
+    spacing = grid.canonical().spacing_mm
+    known = [array for array in labels if array is not None]
+    box = _box(np.any([array > 0 for array in known], axis=0), spacing)
+    steps = tuple(ceil((part.stop - part.start) / LONGEST) for part in box)
+    thin = tuple(slice(part.start, part.stop, step) for part, step in zip(box, steps, strict=True))
+    wrong = np.any([array[box] != known[0][box] for array in known[1:]] or [known[0][box] > 0], axis=0)
+    low, high, grey = _grey(None if image is None else turn.to_ras(image)[thin])
+    coded = [None if array is None else _packed(array[thin]) for array in labels]
+    shape = known[0][thin].shape
+    flat = grid.ndim == 2
+    return {
+        "case": chosen.case,
+        "why": chosen.why,
+        "shape": [*shape, 1][:3],
+        "spacing": [*(size * step for size, step in zip(spacing, steps, strict=True)), 1.0][:3],
+        "oriented": not flat,
+        "start": [*(peak // step for peak, step in zip(_peaks(wrong), steps, strict=True)), 0][:3],
+        "low": low,
+        "high": high,
+        "image": None if grey is None else _packed(grey),
+        "reference": coded[0],
+        "predictions": coded[1:],
+    }
+
+
+def _prediction(path: Path | None, grid: Grid) -> NDArray[np.integer] | None:
+    if path is None:
+        return None
+    labels, own = read_labels(path)
+    return labels if own.difference_mm(grid) <= SAME_GRID_MM else onto_grid(labels, own, grid)
+
+
+def _image(path: Path | None, grid: Grid) -> NDArray[np.float32] | None:
+    """First channel of the scan, or the mean of colours; None if it is not there or lies elsewhere."""
+    if path is None:
+        return None
+    try:
+        volume = read_volume(path)
+    except UnetpipeError:
+        return None  # the report is about labels, and they have been read
+    if volume.grid.difference_mm(grid) > SAME_GRID_MM:
+        return None
+    channels = volume.array.astype(np.float32)
+    image: NDArray[np.float32] = channels.mean(0) if grid.ndim == 2 else channels[0]
+    return image
+
+
+def _indices(labels: NDArray[np.integer], classes: Mapping[int, str]) -> NDArray[np.uint8]:
+    """1 + position in `classes`, 0 for everything else; classes past the 255th share the last index."""
+    return class_indices(labels, list(classes)).clip(max=255).astype(np.uint8)
+
+
+def _box(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[slice, ...]:
+    """Bounding box with a margin; everything if the mask is empty."""
+    parts = []
+    for axis, (size, spacing) in enumerate(zip(mask.shape, spacing_mm, strict=True)):
+        inside = np.flatnonzero(mask.any(tuple(other for other in range(mask.ndim) if other != axis)))
+        margin = ceil(_MARGIN_MM / spacing)
+        low, high = (inside[0], inside[-1] + 1) if inside.size else (0, size)
+        parts.append(slice(max(0, int(low) - margin), min(size, int(high) + margin)))
+    return tuple(parts)
+
+
+def _peaks(wrong: NDArray[np.bool_]) -> list[int]:
+    """Index of the slice with most wrong voxels along each axis."""
+    axes = range(wrong.ndim)
+    return [int(wrong.sum(tuple(other for other in axes if other != axis)).argmax()) for axis in axes]
+
+
+def _grey(image: NDArray[np.float32] | None) -> tuple[float, float, NDArray[np.uint8] | None]:
+    """Intensities at black and white, and the image in 8 bits between them."""
+    if image is None:
+        return 0.0, 1.0, None
+    finite = np.nan_to_num(image, posinf=0.0, neginf=0.0)
+    low, high = (float(bound) for bound in np.percentile(finite, (0.1, 99.9)))
+    high = max(high, low + 1e-6)
+    return low, high, ((finite - low) * (255 / (high - low))).clip(0, 255).astype(np.uint8)
+
+
+def _packed(array: NDArray[np.uint8]) -> str:
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 6)).decode()
