@@ -1,7 +1,9 @@
 """Fixtures shared by all tests."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,7 @@ def _untrained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             normalization=(ChannelNormalization(scheme="zscore"),),
         ),
         patch_size=configuration.patch_size,
+        mirror_axes=(0, 1, 2),
     )
     definition = network_definition("dynunet", configuration, in_channels=1, classes=len(labels))
     torch.manual_seed(0)
@@ -63,3 +66,53 @@ def _untrained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle_folder(_untrained_bundle: Path, tmp_path: Path) -> Path:
     """A small DynUNet with random weights to read, spoil and write into: 1 channel, 3 classes, patch 16³."""
     return Path(shutil.copytree(_untrained_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture
+def make_bundle(tmp_path: Path) -> Callable[..., Path]:
+    """Write a bundle with random weights under a name: axes, channels, label values, patch, spacing as asked for."""
+    import torch
+
+    from unetpipe.bundle.spec import ModelSpec
+    from unetpipe.bundle.write import write_bundle
+    from unetpipe.dataset.manifest import LabelClass
+    from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
+    from unetpipe.model.network import build_network
+
+    def make(
+        name: str = "model",
+        *,
+        patch: tuple[int, ...] = (16, 16, 16),
+        spacing_mm: tuple[float, ...] | None = None,
+        channels: int = 1,
+        values: tuple[int, ...] = (0, 1, 2),
+        seed: int = 0,
+        **more: Any,
+    ) -> Path:
+        dims = len(patch)
+        spec = ModelSpec(
+            spatial_dims=2 if dims == 2 else 3,
+            channels=tuple(f"channel {n}" for n in range(channels)),
+            labels=tuple(LabelClass(name=f"class {n}", value=value) for n, value in enumerate(values)),
+            preprocessing=Preprocessing(
+                spacing_mm=spacing_mm or (1.0,) * dims,
+                interpolation=("cubic",) * dims,
+                normalization=(ChannelNormalization(scheme="zscore"),) * channels,
+            ),
+            patch_size=patch,
+            **more,
+        )
+        definition = {
+            "_target_": "monai.networks.nets.UNet",
+            "spatial_dims": dims,
+            "in_channels": channels,
+            "out_channels": len(values),
+            "channels": [6, 8],
+            "strides": [2],
+            "norm": "batch",
+        }
+        torch.manual_seed(seed)
+        write_bundle(tmp_path / name, spec, definition, build_network(definition).state_dict())
+        return tmp_path / name
+
+    return make

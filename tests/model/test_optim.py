@@ -11,7 +11,7 @@ from unetpipe.model.optim import choose_recipe, learning_rate
 
 
 def test_polynomial_decay_is_as_published() -> None:
-    """lr = 0.01 (1 - t)^0.9."""
+    """Lr = 0.01 (1 - t)^0.9."""
     assert learning_rate("sgd", 0) == pytest.approx(0.01)
     assert learning_rate("sgd", 0.5) == pytest.approx(0.01 * 0.5**0.9)
     assert learning_rate("sgd", 1) == 0

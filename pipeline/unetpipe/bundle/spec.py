@@ -20,6 +20,7 @@ class ModelSpec(BaseModel):
         labels: Classes in the order of the network's logits, each with its value in label files.
         preprocessing: From RAS+ image to network input.
         patch_size: Sliding window.
+        mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         postprocessing: Names of the classes of which only the largest component is kept.
     """
 
@@ -31,4 +32,5 @@ class ModelSpec(BaseModel):
     labels: tuple[LabelClass, ...]
     preprocessing: Preprocessing
     patch_size: Shape
+    mirror_axes: tuple[int, ...]
     postprocessing: tuple[str, ...] = ()

@@ -45,7 +45,9 @@ class Augmentation(Config):
     per_channel: float = 0.5
     """Of samples that are blurred or lowered in resolution, the share of channels that are."""
     mirror: float = 0.5
-    """Per axis."""
+    """Per axis of `mirror_axes`."""
+    mirror_axes: tuple[int, ...] = (0, 1, 2)
+    """Spatial axes that may be mirrored."""
 
 
 def planes_of_rotation(patch: Shape) -> list[tuple[int, int]]:
@@ -127,7 +129,9 @@ def _spatial(
         matrices = matrices @ rotation
     scaled = torch.rand(batch, generator=generator) < settings.scaling
     factor = torch.where(scaled, 1 / _uniform(generator, (batch,), *settings.scales), torch.ones(batch))
-    flips = torch.where(torch.rand((batch, dims), generator=generator) < settings.mirror, -1.0, 1.0)
+    mirrored = torch.rand((batch, dims), generator=generator) < settings.mirror
+    allowed = torch.tensor([axis in settings.mirror_axes for axis in range(dims)])
+    flips = torch.where(mirrored & allowed, -1.0, 1.0)
     scaling = flips.clone()
     for axis in {axis for plane in planes for axis in plane}:
         scaling[:, axis] *= factor

@@ -6,6 +6,7 @@ folder is a bundle from the first epoch on, and holds besides it `checkpoint.pt`
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from unetpipe.model.learner import Learner
 from unetpipe.model.loader import PatchLoader
 from unetpipe.model.network import Definition, network_definition
 from unetpipe.model.optim import choose_recipe
+from unetpipe.model.symmetry import mirror_axes
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.report.journal import Journal, results_table
 from unetpipe.tracking import MlflowTracker, Status, Tracker
@@ -79,11 +81,18 @@ class _Task:
     store: CaseStore
     training: tuple[str, ...]
     validation: tuple[str, ...]
+    mirror_axes: tuple[int, ...]
     folder: Path
 
     @property
     def classes(self) -> list[str]:
         return [label.name for label in self.manifest.labels[1:]]
+
+    @property
+    def training_bytes(self) -> int:
+        """Of the training cases' arrays, which are float16, when they are all in memory."""
+        voxels = sum(math.prod(self.store.record(case).placement.shape) for case in self.training)
+        return 2 * (len(self.manifest.channels) + 1) * voxels
 
     @property
     def spec(self) -> ModelSpec:
@@ -93,6 +102,7 @@ class _Task:
             labels=self.manifest.labels,
             preprocessing=self.plan.preprocessing(self.name),
             patch_size=self.configuration.patch_size,
+            mirror_axes=self.mirror_axes,
         )
 
 
@@ -118,7 +128,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
         raise TrainingError(
             f"run {config.run_name}/fold_{config.fold} exists: go on with --resume, or choose another --run-name"
         )
-    augmentation = Augmentation()
+    augmentation = Augmentation(mirror_axes=task.mirror_axes)
     held_out = HeldOut(task.store, task.validation, task.manifest, task.configuration, device, dtype)
     if state is None:
         state = _decide(config, task, held_out, augmentation, device, dtype, started)
@@ -218,6 +228,7 @@ def _read_task(config: TrainConfig) -> _Task:
         store=store,
         training=fold.train,
         validation=fold.validation,
+        mirror_axes=mirror_axes((store.record(case).locations for case in fold.train), manifest.spatial_dims),
         folder=config.work / "runs" / config.run_name / f"fold_{config.fold}",
     )
 
@@ -239,7 +250,7 @@ def _decide(
             definition = _definition(config, task, features)
             learner = Learner(definition, task.configuration.patch_size, choose_recipe(0), device, dtype, config.seed)
             step_seconds = _measure_step(learner, _loader(config, task, augmentation), augmentation)
-            return step_seconds, _SAVING_SECONDS + held_out.measure(learner.network) * len(task.validation)
+            return step_seconds, _SAVING_SECONDS + 1.5 * held_out.measure(learner.network) * len(task.validation)
 
         fit = fit_to_time(task.configuration.features, measure, limit_seconds=config.max_minutes * 60, started=started)
     budget = Budget.plan(epochs=config.epochs, iterations=config.iterations, fit=fit)
@@ -283,7 +294,7 @@ def _loader(config: TrainConfig, task: _Task, augmentation: Augmentation) -> Pat
         source=source_shape(patch, augmentation),
         batch_size=task.configuration.batch_size,
         seed=config.seed,
-        cache=task.store.nbytes < _CACHE_SHARE * psutil.virtual_memory().available,
+        cache=task.training_bytes < _CACHE_SHARE * psutil.virtual_memory().available,
     )
 
 
