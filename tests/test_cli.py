@@ -275,18 +275,20 @@ def test_all_faults_of_a_dataset_are_listed() -> None:
     faults = [
         Fault(case="case_1", kind="shape_mismatch", message="label shape (3, 4, 5) differs from image shape (3, 4, 6)"),
         Fault(case="case_20", kind="missing_label", message="labels/case_20.nii.gz does not exist"),
+        Fault(case="case_3", kind="empty_label", message="no voxel is labelled", severity="warning"),
     ]
     result = _raising(DatasetError(faults))
     assert result.exit_code == 1
     first, *lines = result.stderr.splitlines()
-    assert first == "error: 2 faults in the dataset"
-    assert [line.split()[:2] for line in lines] == [["case_1", "shape_mismatch"], ["case_20", "missing_label"]]
+    assert first == "error: 2 errors and 1 warning"
+    assert [line.split()[:2] for line in lines[:2]] == [["case_1", "shape_mismatch"], ["case_20", "missing_label"]]
+    assert lines[2].split(maxsplit=2)[2] == "warning: no voxel is labelled"
 
     def stage(*_: object) -> BaseModel:
         raise DatasetError(faults)
 
     listed = json.loads(run_command(_app(stage), ["do", "in", "--out", "o", "--json"]).stdout)["faults"]
-    assert [fault["kind"] for fault in listed] == ["shape_mismatch", "missing_label"]
+    assert [fault["kind"] for fault in listed] == ["shape_mismatch", "missing_label", "empty_label"]
 
 
 def test_interrupt_is_130() -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import typer
@@ -98,8 +99,14 @@ def _complain(message: str) -> None:
 
 def _complain_of_faults(error: DatasetError) -> None:
     faults = error.faults
-    _complain(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the dataset")
+    counts = Counter(fault.severity for fault in faults)
+    _complain(" and ".join(_count(counts[kind], kind) for kind in ("error", "warning") if counts[kind]))
     case = max(len(fault.case) for fault in faults)
     kind = max(len(fault.kind) for fault in faults)
     for fault in faults:
-        typer.echo(f"  {fault.case:<{case}}  {fault.kind:<{kind}}  {fault.message}", err=True)
+        lead = "warning: " if fault.severity == "warning" else ""
+        typer.echo(f"  {fault.case:<{case}}  {fault.kind:<{kind}}  {lead}{fault.message}", err=True)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
