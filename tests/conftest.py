@@ -100,7 +100,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
                 normalization=(ChannelNormalization(scheme="zscore"),) * channels,
             ),
             patch_size=patch,
-            **more,
+            **{"mirror_axes": tuple(range(dims)), **more},
         )
         definition = {
             "_target_": "monai.networks.nets.UNet",

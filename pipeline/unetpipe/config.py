@@ -95,7 +95,7 @@ class InferConfig(Config):
     batch: Annotated[int, Field(ge=1)] | None = None
     """Windows per forward pass; None chooses."""
     tta: bool = False
-    """Average over mirrored copies along every axis."""
+    """Average over mirrored copies, along the axes that were mirrored in training."""
     postprocess: bool = True
     """Keep only the largest component of the classes for which the model's validation found that better."""
     shard: str | None = None

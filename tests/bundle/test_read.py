@@ -81,7 +81,10 @@ class _Evil:
         (lambda f: edit(f, "configs/metadata.json", lambda c: c["unetpipe"].pop("labels")), "unetpipe.labels"),
         (lambda f: edit(f, "configs/inference.json", lambda c: c.pop("network_def")), "no network_def"),
         (lambda f: (f / "models" / "model.pt").write_bytes(b"junk"), "damaged or holds more than tensors"),
-        (lambda f: (f / "models" / "model.pt").write_bytes(pickle.dumps(_Evil())), "damaged or holds more than tensors"),
+        (
+            lambda f: (f / "models" / "model.pt").write_bytes(pickle.dumps(_Evil())),
+            "damaged or holds more than tensors",
+        ),
         (lambda f: torch.save(_Evil(), f / "models" / "model.pt"), "damaged or holds more than tensors"),
         (lambda f: torch.save({"a": 1}, f / "models" / "model.pt"), "dictionary of tensors"),
         (lambda f: torch.save({"a": torch.zeros(1)}, f / "models" / "model.pt"), "do not fit the network"),

@@ -73,7 +73,7 @@ class Predictor:
         precision: ``auto`` takes the fastest that the device has in hardware.
         step: Distance between windows as a fraction of the patch.
         batch: Windows per forward pass; None chooses.
-        tta: Average over mirrored copies along every axis.
+        tta: Average over mirrored copies, along the axes that were mirrored in training.
         postprocess: Keep only the largest component of the classes that the bundle names.
         say: Told what a person should know, such as that memory ran out.
 
@@ -119,7 +119,7 @@ class Predictor:
                     [bundle.network().to(self.device) for bundle in members],
                     device=self.device,
                     dtype=self.dtype,
-                    mirror=tta,
+                    mirror_axes=_common_axes(members) if tta else (),
                     say=say,
                 ),
                 inferer=SlabInferer(members[0].spec.patch_size, step=step, batch=batch, say=say),
@@ -213,6 +213,11 @@ class Predictor:
         labels = indices if values == list(range(len(values))) else np.array(values, dtype=_smallest(values))[indices]
         entropy = None if answer.entropy is None else restore_labels(answer.entropy, placement)
         return Segmentation(labels, entropy, _restored_probabilities(answer.probabilities, placement))
+
+
+def _common_axes(bundles: Sequence[Bundle]) -> list[int]:
+    """Axes along which every one of them was mirrored in training."""
+    return sorted(set.intersection(*(set(bundle.spec.mirror_axes) for bundle in bundles)))
 
 
 def default_batch(device: torch.device) -> int:

@@ -24,17 +24,25 @@ class Ensemble:
         networks: At least one, in evaluation mode and on `device`.
         device: Where to compute.
         dtype: Of matrix products; logits of several members are summed in float32.
-        mirror: Average over every combination of mirrored axes: 8 passes in 3-D, 4 in 2-D.
+        mirror_axes: Spatial axes; the mean runs over every combination of mirroring along them, 2^n passes.
         say: Told when memory ran out.
     """
 
     def __init__(
-        self, networks: Sequence[nn.Module], *, device: torch.device, dtype: torch.dtype, mirror: bool, say: Say
+        self,
+        networks: Sequence[nn.Module],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        mirror_axes: Sequence[int],
+        say: Say,
     ) -> None:
         self._networks = networks
         self._device = device
         self._dtype = dtype
-        self._mirror = mirror
+        self._flips = [
+            dims for n in range(len(mirror_axes) + 1) for dims in combinations([a + 2 for a in mirror_axes], n)
+        ]
         self._say = say
         self._most: int | None = None
 
@@ -52,13 +60,12 @@ class Ensemble:
             self._say(f"out of memory: going on with {count} windows at a time")
 
     def _members(self, windows: Tensor) -> Tensor:
-        flips = _flips(windows.ndim - 2) if self._mirror else [()]
-        members = len(self._networks) * len(flips)
+        members = len(self._networks) * len(self._flips)
         windows = windows.to(self._device)
         if members == 1:
             return self._run(self._networks[0], windows)
         total: Tensor | None = None
-        for dims in flips:
+        for dims in self._flips:
             mirrored = windows.flip(dims) if dims else windows
             for network in self._networks:
                 logits = self._run(network, mirrored).float()
@@ -71,11 +78,6 @@ class Ensemble:
         with torch.inference_mode(), autocast(self._device, self._dtype):
             logits: Tensor = network(windows)
         return logits
-
-
-def _flips(spatial_dims: int) -> list[tuple[int, ...]]:
-    axes = range(2, 2 + spatial_dims)
-    return [dims for n in range(spatial_dims + 1) for dims in combinations(axes, n)]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

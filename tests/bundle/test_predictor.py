@@ -1,0 +1,219 @@
+"""Arrays in, labels out: the streamed way gives what MONAI's sliding window and full resampling give."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.inferers import sliding_window_inference
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetpipe.bundle.predictor import Predictor
+from unetpipe.bundle.read import read_bundle
+from unetpipe.errors import BundleError, GeometryError
+from unetpipe.imaging.geometry import Grid, orientation_to_ras
+from unetpipe.imaging.resample import resample
+from unetpipe.imaging.transforms import preprocess_image, restore_labels
+
+MakeBundle = Callable[..., Path]
+
+OBLIQUE = np.array([[-0.9, 0.3, 0.0, 10.0], [0.3, 0.9, 0.2, -5.0], [0.05, -0.2, 2.4, 3.0], [0, 0, 0, 1]])
+FLIPPED = np.diag([-1.0, -1.0, 1.0, 1.0])
+TURNED = np.array([[0.0, 0, 3, 0], [-0.8, 0, 0, 0], [0, 0.8, 0, 0], [0, 0, 0, 1]])
+
+VOLUMES = [
+    ((37, 29, 23), np.diag([1.0, 1.0, 1.0, 1.0]), (16, 16, 16), (1.0, 1.0, 1.0)),
+    ((37, 29, 23), OBLIQUE, (16, 16, 16), (1.5, 1.2, 1.1)),
+    ((31, 33, 9), TURNED, (8, 16, 16), (2.0, 1.1, 0.7)),
+    ((11, 9, 7), FLIPPED, (16, 16, 16), (1.0, 1.0, 1.0)),  # smaller than the patch
+    ((40, 30, 1), np.diag([1.0, 1.0, 5.0, 1.0]), (8, 16, 16), (1.0, 1.0, 5.0)),  # one slice
+]
+
+
+def scan(shape: tuple[int, ...], channels: int = 1, seed: int = 0) -> NDArray[np.float32]:
+    """Smooth blobs in an empty margin, so that the crop to nonzero has something to do."""
+    torch.manual_seed(seed)
+    coarse = torch.randn(channels, *(max(2, n // 3) for n in shape))
+    values = resample(coarse, shape, ("linear",) * len(shape)).numpy() * 100 + 500
+    inside = np.zeros(shape, dtype=bool)
+    inside[tuple(slice(1, None) if n > 4 else slice(None) for n in shape)] = True
+    return np.where(inside, values, 0).astype(np.float32)
+
+
+def mean_logits(
+    bundles: list[Path], array: NDArray[np.float32], affine: NDArray[np.float64], flips: list[tuple[int, ...]]
+) -> tuple[Tensor, "object"]:
+    """Everything at once, with MONAI's inferer: logits on the cropped grid, and the placement."""
+    total: Tensor | None = None
+    for path in bundles:
+        bundle = read_bundle(path)
+        grid = Grid.of(array.shape[1:], affine)
+        image = torch.from_numpy(np.ascontiguousarray(orientation_to_ras(grid).to_ras(array)))
+        values, placement = preprocess_image(MetaTensor(image), grid, bundle.spec.preprocessing)
+        network = bundle.network()
+
+        def flipped(x: Tensor, network: torch.nn.Module = network) -> Tensor:
+            return torch.stack([network(x.flip(dims)).flip(dims) for dims in flips]).mean(dim=0)
+
+        with torch.inference_mode():
+            logits = sliding_window_inference(
+                values.as_subclass(Tensor)[None], bundle.spec.patch_size, 2, flipped, overlap=0.5, mode="gaussian"
+            )[0]
+        out = tuple(b - a for a, b in zip(placement.start, placement.stop, strict=True))
+        logits = resample(logits, out, ("linear",) * len(out))
+        total = logits if total is None else total + logits
+    assert total is not None
+    return total / len(bundles), placement
+
+
+def agreement(a: NDArray[np.integer], b: NDArray[np.integer]) -> float:
+    assert a.shape == b.shape
+    return float((a == b).mean())
+
+
+@pytest.mark.parametrize(("shape", "affine", "patch", "spacing"), VOLUMES)
+def test_labels_are_those_of_monai_and_full_resampling(
+    make_bundle: MakeBundle,
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64],
+    patch: tuple[int, ...],
+    spacing: tuple[float, ...],
+) -> None:
+    """On odd sizes, small volumes, anisotropic, oblique and flipped grids at least 99.99 % of voxels agree."""
+    bundle = make_bundle(patch=patch, spacing_mm=spacing)
+    array = scan(shape)
+    logits, placement = mean_logits([bundle], array, affine, [()])
+    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)  # type: ignore[arg-type]
+    predictor = Predictor(bundle, device="cpu", precision="fp32", batch=3)
+    got = predictor.predict(array, affine)
+    assert len(np.unique(expected)) > 1
+    assert agreement(got, expected) >= 0.9999
+
+
+def test_two_dimensions_and_several_channels(make_bundle: MakeBundle) -> None:
+    """An RGB picture gives labels of its own shape, as MONAI has them."""
+    bundle = make_bundle(patch=(16, 16), channels=3)
+    array = scan((45, 30), channels=3)
+    logits, placement = mean_logits([bundle], array, np.eye(4), [()])
+    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)  # type: ignore[arg-type]
+    got = Predictor(bundle, device="cpu", precision="fp32").predict(array, np.eye(4))
+    assert agreement(got, expected) >= 0.9999
+
+
+@pytest.mark.parametrize(
+    ("axes", "flips"),
+    [((0, 1, 2), [(), (2,), (3,), (4,), (2, 3), (2, 4), (3, 4), (2, 3, 4)]), ((1, 2), [(), (3,), (4,), (3, 4)])],
+)
+def test_mirrored_copies_are_averaged(
+    make_bundle: MakeBundle, axes: tuple[int, ...], flips: list[tuple[int, ...]]
+) -> None:
+    """With tta the logits are the mean over every mirroring along the axes that training mirrored."""
+    bundle = make_bundle(mirror_axes=axes)
+    array = scan((20, 21, 22))
+    logits, placement = mean_logits([bundle], array, np.eye(4), flips)
+    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)  # type: ignore[arg-type]
+    got = Predictor(bundle, device="cpu", precision="fp32", tta=True).predict(array, np.eye(4))
+    assert agreement(got, expected) >= 0.9999
+    assert agreement(got, Predictor(bundle, device="cpu", precision="fp32").predict(array, np.eye(4))) < 1
+
+
+@pytest.mark.parametrize("differ", [{}, {"patch": (8, 16, 16)}, {"spacing_mm": (1.3, 0.9, 1.0)}])
+def test_several_models_are_averaged(make_bundle: MakeBundle, differ: dict[str, tuple[float, ...]]) -> None:
+    """Folds share windows; models of another patch or spacing meet on the scan's grid. Logits are averaged either way."""
+    models = [make_bundle("a", seed=1), make_bundle("b", seed=2, **differ)]
+    array = scan((25, 26, 27))
+    logits, placement = mean_logits(models, array, np.eye(4), [()])
+    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)  # type: ignore[arg-type]
+    assert agreement(Predictor(models, device="cpu", precision="fp32").predict(array, np.eye(4)), expected) >= 0.9999
+
+
+def test_label_values_are_the_datasets(make_bundle: MakeBundle) -> None:
+    """Classes 0, 1, 2 of the network come out as the values that the label files had."""
+    array = scan((20, 20, 20))
+    plain = Predictor(make_bundle("plain"), device="cpu", precision="fp32").predict(array, np.eye(4))
+    predictor = Predictor(make_bundle("other", values=(0, 300, 7)), device="cpu", precision="fp32")
+    np.testing.assert_array_equal(predictor.predict(array, np.eye(4)), np.array([0, 300, 7])[plain])
+    assert predictor.names == {0: "class 0", 300: "class 1", 7: "class 2"}
+
+
+@pytest.mark.parametrize("differ", [{}, {"patch": (8, 16, 16)}])
+def test_probabilities_and_entropy_fit_the_labels(make_bundle: MakeBundle, differ: dict[str, tuple[int, ...]]) -> None:
+    """Probabilities sum to 1 and their largest is the label; entropy is theirs; outside the crop all is certain."""
+    models = [make_bundle("a", seed=1), make_bundle("b", seed=2, **differ)]
+    predictor = Predictor(models, device="cpu", precision="fp32")
+    array = scan((20, 18, 19))
+    grid = Grid.of((20, 18, 19), FLIPPED)
+    image = MetaTensor(torch.from_numpy(orientation_to_ras(grid).to_ras(array).copy()))
+    found = predictor.segment(predictor.prepare(image, grid), entropy=True, probabilities=True)
+    assert found.probabilities is not None
+    assert found.entropy is not None
+    np.testing.assert_allclose(found.probabilities.astype(float).sum(axis=0), 1, atol=2e-3)
+    assert agreement(found.probabilities.argmax(axis=0), found.labels) > 0.99  # float16 rounds to ties
+    assert agreement(found.labels, predictor.predict(array, FLIPPED)) >= 0.9999
+    p = found.probabilities.astype(float)
+    expected = -(p * np.log(np.maximum(p, 1e-12))).sum(axis=0) / np.log(3)
+    np.testing.assert_allclose(found.entropy, expected, atol=5e-3)
+    outside = array[0] == 0
+    assert (found.labels[0] == 0).all()
+    assert outside[0].all()
+    np.testing.assert_array_equal(found.probabilities[0][0], 1)
+    np.testing.assert_array_equal(found.entropy[0], 0)
+
+
+def test_only_the_largest_component_is_kept_where_the_bundle_says_so(make_bundle: MakeBundle) -> None:
+    """Postprocessing of named classes leaves one component of each and nothing else changes; it can be switched off."""
+    from scipy import ndimage
+
+    bundle = make_bundle(postprocessing=("class 2",))
+    array = scan((40, 40, 40))
+    raw = Predictor(bundle, device="cpu", precision="fp32", postprocess=False).predict(array, np.eye(4))
+    kept = Predictor(bundle, device="cpu", precision="fp32").predict(array, np.eye(4))
+    structure = np.ones((3, 3, 3))
+    assert ndimage.label(raw == 2, structure)[1] > 1
+    assert ndimage.label(kept == 2, structure)[1] == 1
+    np.testing.assert_array_equal(kept == 1, raw == 1)
+    assert ((kept == raw) | ((raw == 2) & (kept == 0))).all()
+
+
+def test_bf16_agrees_with_fp32(bundle_folder: Path) -> None:
+    """Half precision changes few labels even of an untrained network."""
+    array = scan((24, 24, 24))
+    labels = [
+        Predictor(bundle_folder, device="cpu", precision=precision).predict(array, np.eye(4))
+        for precision in ("fp32", "bf16")
+    ]
+    assert agreement(*labels) > 0.97
+
+
+def test_threads_may_share_a_predictor(make_bundle: MakeBundle) -> None:
+    """Four threads get what one gets."""
+    predictor = Predictor(make_bundle(), device="cpu", precision="fp32")
+    arrays = [scan((20 + n, 18, 17), seed=n) for n in range(4)]
+    expected = [predictor.predict(array, np.eye(4)) for array in arrays]
+    got: dict[int, NDArray[np.integer]] = {}
+    threads = [
+        threading.Thread(target=lambda n=n: got.update({n: predictor.predict(arrays[n], np.eye(4))})) for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for n in range(4):
+        np.testing.assert_array_equal(got[n], expected[n])
+
+
+def test_what_does_not_suit_the_model_is_refused(make_bundle: MakeBundle) -> None:
+    """Wrong axes, wrong channels and models of different tasks give an error that says what was expected."""
+    predictor = Predictor(make_bundle("a"), device="cpu", precision="fp32")
+    with pytest.raises(GeometryError, match="takes 1 channel "):
+        predictor.predict(np.ones((2, 20, 20, 20)), np.eye(4))
+    with pytest.raises(GeometryError, match="3 or 4 axes"):
+        predictor.predict(np.ones((20, 20)), np.eye(4))
+    with pytest.raises(BundleError, match="their labels differ"):
+        Predictor([make_bundle("b"), make_bundle("c", values=(0, 5, 6))], device="cpu")
+    with pytest.raises(BundleError, match="no model"):
+        Predictor([], device="cpu")
