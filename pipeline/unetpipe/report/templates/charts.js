@@ -124,9 +124,11 @@ fill(byId("volume-class"), data.classes);
 byId("metric").addEventListener("change", drawStrips);
 byId("volume-class").addEventListener("change", drawVolumes);
 let drawnWidth = 0;
-new ResizeObserver(() => {
+function drawCharts() {
   if (byId("strips").clientWidth === drawnWidth) return;
   drawnWidth = byId("strips").clientWidth;
   drawStrips();
   drawVolumes();
-}).observe(byId("strips"));
+}
+addEventListener("resize", drawCharts);
+drawCharts();
