@@ -188,7 +188,7 @@ def test_viewer_scrolls_and_shows_errors_on_the_right_side(report: Path, tmp_pat
     found.cards = document.querySelectorAll(".card").length;""",
     )
     assert found["letters"] == ["RLAP", "RLSI", "APSI"]
-    assert found["cards"] == 5
+    assert found["cards"] == 4  # of five cases the third worst is the median
     image = np.array(found["axial"]["pixels"]).reshape(found["axial"]["height"], found["axial"]["width"], 4)
     # in case 4 class 1 lies at i = 3..8 and is predicted at 7..12; i runs from right to left in these LPS files, so
     # what only the reference holds is further right, which is on the left of the image
