@@ -24,7 +24,9 @@ CASES = [
 ]
 
 
-def chunks(logits: Tensor, out: tuple[int, ...], interpolation: tuple[Interpolation, ...], axis: int, cut: int) -> list[Tensor]:
+def chunks(
+    logits: Tensor, out: tuple[int, ...], interpolation: tuple[Interpolation, ...], axis: int, cut: int
+) -> list[Tensor]:
     """Push planes a few at a time, in a buffer that is overwritten after each push, and label every chunk."""
     resampler = SlabResampler(tuple(logits.shape[1:]), out, interpolation, axis)
     labels = []
@@ -49,7 +51,9 @@ def test_labels_equal_those_of_resampling_at_once(
     shape: tuple[int, ...], out: tuple[int, ...], interpolation: tuple[Interpolation, ...], kind: str, cut: int
 ) -> None:
     """For every axis and cut, at least 99.99 % of voxels have the class that whole-volume resampling gives them."""
-    logits = smooth(shape, 6) if kind == "smooth" else torch.randn(6, *shape, generator=torch.Generator().manual_seed(1))
+    logits = (
+        smooth(shape, 6) if kind == "smooth" else torch.randn(6, *shape, generator=torch.Generator().manual_seed(1))
+    )
     expected = resample_logits_argmax(logits, out, interpolation)
     for axis in range(len(shape)):
         got = torch.cat(chunks(logits, out, interpolation, axis, cut)).movedim(0, axis)

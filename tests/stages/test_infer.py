@@ -1,0 +1,232 @@
+"""Scans in, label files out: formats, failures, resuming, shards."""
+
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from unetpipe import Predictor, infer
+from unetpipe.config import InferConfig
+from unetpipe.imaging.files import read_volume, write_image
+from unetpipe.imaging.geometry import Grid
+
+MakeBundle = Callable[..., Path]
+OBLIQUE = np.array([[-0.9, 0.3, 0.0, 10.0], [0.3, 0.9, 0.2, -5.0], [0.05, -0.2, 1.4, 3.0], [0, 0, 0, 1]])
+
+
+def write_scan(path: Path, shape: tuple[int, ...] = (20, 18, 17), channels: int = 1, seed: int = 0) -> Path:
+    values = np.random.default_rng(seed).normal(100, 20, (channels, *shape)).astype(np.float32)
+    affine = OBLIQUE if len(shape) == 3 else np.eye(4)
+    if path.suffix in (".png", ".jpg"):
+        values = values.clip(0, 255).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, values, Grid.of(shape, affine))
+    return path
+
+
+def run(model: Path, *inputs: Path, **more: Any) -> Any:
+    out = inputs[0].parent / "out"
+    return infer(InferConfig(models=(model,), inputs=inputs, out=out, device="cpu", precision="fp32", **more))
+
+
+def names_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_labels_lie_on_the_scans_grid(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """One file per scan in its own format and on its grid, equal to what the Predictor gives, names in the header."""
+    model = make_bundle(values=(0, 4, 9))
+    scans = [
+        write_scan(tmp_path / "in" / name, seed=n) for n, name in enumerate(["a.nii.gz", "b.mha", "c.nrrd", "d.nii"])
+    ]
+    result = infer(
+        InferConfig(models=(model,), inputs=(tmp_path / "in",), out=tmp_path / "out", device="cpu", precision="fp32")
+    )
+    assert (result.written, result.skipped, result.failed) == (4, 0, {})
+    assert names_of(tmp_path / "out") == ["a.nii.gz", "b.mha", "c.nrrd", "d.nii", "predictions.json"]
+    predictor = Predictor(model, device="cpu", precision="fp32")
+    for scan in scans:
+        source, labels = read_volume(scan), read_volume(tmp_path / "out" / scan.name)
+        assert labels.grid.difference_mm(source.grid) < 1e-3
+        assert labels.array.dtype == np.uint8
+        np.testing.assert_array_equal(labels.array[0], predictor.predict(source.array, source.grid.matrix))
+    header = nib.load(tmp_path / "out" / "a.nii.gz").header
+    assert any(b"class 2" in extension.get_content() for extension in header.extensions)
+
+
+def test_channels_pictures_and_lossy_formats(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Channel files make one scan; a JPEG's labels are a PNG."""
+    for n in range(2):
+        write_scan(tmp_path / "two" / f"x_{n:04d}.nii.gz", seed=n)
+    assert run(make_bundle("two channels", channels=2), tmp_path / "two").written == 1
+    assert (tmp_path / "out" / "x.nii.gz").is_file()
+    rgb = make_bundle("rgb", patch=(16, 16), channels=3)
+    write_scan(tmp_path / "photo.jpg", (30, 20), channels=3)
+    assert run(rgb, tmp_path / "photo.jpg").failed == {}
+    assert read_volume(tmp_path / "out" / "photo.png").grid.shape == (30, 20)
+
+
+def test_a_dicom_series_is_a_scan(make_bundle: MakeBundle, shared_data: Path, tmp_path: Path) -> None:
+    """A folder with a series gives one label map on the series' oblique grid."""
+    series = shared_data / "dicom" / "brain_t1_oblique"
+    model = make_bundle(spacing_mm=(4.0, 4.0, 6.0))
+    config = InferConfig(models=(model,), inputs=(series,), out=tmp_path / "out", device="cpu", precision="fp32")
+    assert infer(config).failed == {}
+    labels = read_volume(tmp_path / "out" / "brain_t1_oblique.nii.gz")
+    assert labels.grid.difference_mm(read_volume(series).grid) < 1e-2
+
+
+def test_bad_scans_are_named_and_the_others_go_on(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """A corrupt, an empty and a wrong file in the middle fail with a reason that names no folder; the rest is written."""
+    folder = tmp_path / "in"
+    for name in ("a", "c", "e", "g"):
+        write_scan(folder / f"{name}.nii.gz")
+    (folder / "b.nii.gz").write_bytes(b"\x1f\x8bnonsense")
+    (folder / "d.nii.gz").touch()
+    write_scan(folder / "f.nii.gz", channels=3)
+    result = run(make_bundle(), folder)
+    assert result.written == 4
+    assert sorted(result.failed) == ["b", "d", "f"]
+    assert "takes 1 channel" in result.failed["f"]
+    assert all(str(tmp_path) not in reason for reason in result.failed.values())
+    assert names_of(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "e.nii.gz", "g.nii.gz", "predictions.json"]
+    cases = {case["id"]: case for case in json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]}
+    assert {name: case["status"] for name, case in cases.items()} == {
+        **dict.fromkeys("aceg", "written"),
+        **dict.fromkeys("bdf", "failed"),
+    }
+    assert str(tmp_path) not in (tmp_path / "out" / "predictions.json").read_text()
+
+
+def test_a_full_disk_fails_the_scan_only(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of the writer names its scan; nothing hangs and no half file stays."""
+    module = importlib.import_module("unetpipe.stages.infer")
+    write = module.write_labels
+
+    def failing(path: Path, *rest: Any) -> None:
+        if path.name.startswith("b"):
+            raise OSError(28, "No space left on device", str(path))
+        write(path, *rest)
+
+    monkeypatch.setattr(module, "write_labels", failing)
+    for name in "abc":
+        write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    result = run(make_bundle(), tmp_path / "in")
+    assert result.failed == {"b": "No space left on device"}
+    assert names_of(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "predictions.json"]
+
+
+def test_existing_labels_can_be_left_alone(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """With skip_existing only what is missing is made, and the manifest keeps what it knew of the rest."""
+    model = make_bundle()
+    for name in "abc":
+        write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    run(model, tmp_path / "in")
+    before = (tmp_path / "out" / "a.nii.gz").stat().st_mtime_ns
+    (tmp_path / "out" / "b.nii.gz").unlink()
+    result = run(model, tmp_path / "in", skip_existing=True)
+    assert (result.written, result.skipped) == (1, 2)
+    assert (tmp_path / "out" / "a.nii.gz").stat().st_mtime_ns == before
+    cases = {case["id"]: case for case in json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]}
+    assert [cases[name]["status"] for name in "abc"] == ["existing", "written", "existing"]
+    assert cases["a"]["volumes_ml"]
+
+
+def test_shards_together_are_the_whole(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Each job of an array makes its part and its own manifest."""
+    for n in range(5):
+        write_scan(tmp_path / "in" / f"{n}.nii.gz")
+    model = make_bundle()
+    assert [run(model, tmp_path / "in", shard=f"{n}/2").written for n in (1, 2)] == [3, 2]
+    assert names_of(tmp_path / "out") == [
+        *(f"{n}.nii.gz" for n in range(5)),
+        "predictions-1-of-2.json",
+        "predictions-2-of-2.json",
+    ]
+
+
+def test_probabilities_and_uncertainty_are_written_beside(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Each has a folder of its own, so that the labels' folder holds labels only."""
+    write_scan(tmp_path / "in" / "a.nii.gz")
+    run(make_bundle(values=(0, 4, 9)), tmp_path / "in", save_probabilities=True, save_uncertainty=True)
+    labels = read_volume(tmp_path / "out" / "a.nii.gz").array[0]
+    saved = np.load(tmp_path / "out" / "probabilities" / "a.npz")
+    assert saved["probabilities"].shape == (3, *labels.shape)
+    assert (saved["values"][saved["probabilities"].argmax(axis=0)] == labels).mean() > 0.99
+    entropy = read_volume(tmp_path / "out" / "uncertainty" / "a.nii.gz").array
+    assert entropy.dtype == np.float32
+    assert 0 <= entropy.min() < entropy.max() <= 1
+
+
+def test_the_manifest_says_what_made_what(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Hash of the weights, versions, settings, and per scan time, volume and warnings."""
+    from hashlib import sha256
+
+    model = make_bundle(values=(0, 4, 9))
+    write_scan(tmp_path / "in" / "a.nii.gz")
+    result = run(model, tmp_path / "in")
+    manifest = json.loads(result.predictions.read_text())
+    assert manifest["models"][0]["sha256"] == sha256((model / "models" / "model.pt").read_bytes()).hexdigest()
+    assert manifest["settings"] == {"precision": "float32", "step": 0.5, "tta": False, "postprocess": True}
+    assert set(manifest["versions"]) == {"unetpipe", "torch", "monai"}
+    case = manifest["cases"][0]
+    volume = read_volume(tmp_path / "out" / "a.nii.gz")
+    for name, value in (("class 1", 4), ("class 2", 9)):
+        expected = (volume.array == value).sum() * volume.grid.voxel_ml
+        assert case["volumes_ml"][name] == pytest.approx(expected)
+    assert any("border" in warning for warning in case["warnings"])
+    assert set(case["seconds"]) == {"load", "predict", "write"}
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Kill -9 in the middle, then skip_existing: the same label files as of a run that nothing disturbed."""
+    model = make_bundle()
+    for n in range(12):
+        write_scan(tmp_path / "in" / f"{n:02d}.nii.gz", (60, 60, 60), seed=n)
+    whole = infer(
+        InferConfig(models=(model,), inputs=(tmp_path / "in",), out=tmp_path / "whole", device="cpu", precision="fp32")
+    )
+    assert whole.written == 12
+    code = (
+        "import sys; from pathlib import Path; from unetpipe import infer; from unetpipe.config import InferConfig\n"
+        "infer(InferConfig(models=(Path(sys.argv[1]),), inputs=(Path(sys.argv[2]),), out=Path(sys.argv[3]),"
+        " device='cpu', precision='fp32'))"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(model), str(tmp_path / "in"), str(tmp_path / "out")], env=environment
+    )
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "out").glob("[0-9]*.nii.gz"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    present = len(list((tmp_path / "out").glob("[0-9]*.nii.gz")))
+    assert 3 <= present < 12
+    result = run(model, tmp_path / "in", skip_existing=True)
+    assert result.skipped == present
+    for file in sorted((tmp_path / "whole").glob("*.nii.gz")):
+        np.testing.assert_array_equal(read_volume(file).array, read_volume(tmp_path / "out" / file.name).array)
+
+
+def test_hippocampus_labels_from_a_zip(bundle_folder: Path, shared_data: Path, tmp_path: Path) -> None:
+    """A zipped bundle segments a real scan, which an untrained network does badly but on the right grid."""
+    archive = shutil.make_archive(str(tmp_path / "model"), "zip", bundle_folder)
+    scan = sorted((shared_data / "Task04_Hippocampus" / "imagesTr").glob("*.nii.gz"))[0]
+    config = InferConfig(models=(Path(archive),), inputs=(scan,), out=tmp_path / "out", device="cpu")
+    assert infer(config).failed == {}
+    assert read_volume(tmp_path / "out" / scan.name).grid == read_volume(scan).grid
