@@ -74,7 +74,7 @@ def test_no_slope_means_no_scaling(tmp_path: Path, slope: float, intercept: floa
 
 
 def test_the_sform_wins_and_the_qform_follows(tmp_path: Path, oblique: Grid) -> None:
-    """sform where it has a code, else qform, else nibabel's base affine."""
+    """The sform where it has a code, else qform, else nibabel's base affine."""
     array = np.zeros(oblique.shape, np.uint8)
     image = nib.Nifti1Image(array, None)
     image.header.set_zooms((1, 2, 3))
@@ -217,7 +217,7 @@ def test_the_same_labels_give_the_same_bytes(tmp_path: Path, oblique: Grid) -> N
 
 
 def test_class_names_are_in_a_header_comment(tmp_path: Path, oblique: Grid) -> None:
-    """nibabel shows them as a comment extension; the voxels are not moved by it."""
+    """Any reader shows them as a comment extension; the voxels are not moved by it."""
     array = np.arange(np.prod(oblique.shape), dtype=np.int16).reshape(oblique.shape)
     nifti.write(tmp_path / "a.nii.gz", array[None], oblique, {0: "background", 5: "rein gauche é"})
     image = nib.load(tmp_path / "a.nii.gz")

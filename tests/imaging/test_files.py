@@ -1,0 +1,171 @@
+"""One volume in and out, whatever its format."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813 - as its documentation has it
+from numpy.typing import NDArray
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.dicom import write_series
+from unetpipe.imaging.files import is_image, read_grid, read_volume, strip_suffix, write_image, write_labels
+from unetpipe.imaging.geometry import Grid
+
+FORMATS = [".nii", ".nii.gz", ".mha", ".nrrd"]
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_labels_keep_grid_and_axis_order(tmp_path: Path, oriented_grid: Grid, suffix: str) -> None:
+    """Written and read back: same values, same axis order, the same affine to 1e-6 of its own size."""
+    labels = np.random.default_rng(0).integers(0, 4, oriented_grid.shape)
+    path = tmp_path / f"a{suffix}"
+    write_labels(path, labels, oriented_grid, {1: "liver", 2: "spleen", 3: "aorta"})
+    volume = read_volume(path)
+    assert np.array_equal(volume.array[0], labels)
+    assert np.allclose(volume.grid.matrix, oriented_grid.matrix, rtol=1e-6, atol=1e-6)
+    assert read_grid(path) == (1, volume.grid)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha"])
+def test_nibabel_and_simpleitk_agree_on_what_was_written(tmp_path: Path, oriented_grid: Grid, suffix: str) -> None:
+    """Both see the same value at the same place in the patient, for every axis order."""
+    array = np.arange(np.prod(oriented_grid.shape), dtype=np.float32).reshape(1, *oriented_grid.shape)
+    path = tmp_path / f"a{suffix}"
+    write_image(path, array, oriented_grid)
+    theirs = sitk.ReadImage(str(path))
+    for voxel in ((0, 0, 0), (4, 1, 2), (3, 5, 6)):
+        place = (oriented_grid.matrix @ (*voxel, 1))[:3]
+        assert np.allclose(theirs.TransformIndexToPhysicalPoint(voxel), place * (-1, -1, 1), atol=1e-4)
+        assert theirs[voxel] == array[(0, *voxel)]
+    if suffix == ".nii.gz":
+        image = nib.load(path)
+        assert np.allclose(image.affine, oriented_grid.matrix, atol=1e-5)
+        assert np.allclose(image.get_qform(), image.get_sform(), atol=1e-4)
+        assert np.array_equal(np.asarray(image.dataobj), array[0])
+
+
+def test_an_sform_survives_to_the_last_bit(tmp_path: Path, oblique: Grid) -> None:
+    """The affine of a file that came as NIfTI goes back as it was: both are float32."""
+    nib.save(nib.Nifti1Image(np.zeros(oblique.shape, np.uint8), oblique.matrix), tmp_path / "source.nii.gz")
+    _, source = read_grid(tmp_path / "source.nii.gz")
+    write_labels(tmp_path / "labels.nii.gz", np.zeros(source.shape, np.uint8), source, {})
+    assert read_grid(tmp_path / "labels.nii.gz")[1] == source
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ((0, 255), np.uint8),
+        ((0, 256), np.uint16),
+        ((-1, 3), np.int16),
+        ((0, 65536), np.int32),
+        ((-1, 2**31), np.int64),
+    ],
+)
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_labels_take_the_smallest_type(tmp_path: Path, values: tuple[int, int], kind: type, suffix: str) -> None:
+    """The stored integer type holds the values and is no larger."""
+    labels = np.array(values, np.int64).reshape(2, 1, 1)
+    path = tmp_path / f"a{suffix}"
+    write_labels(path, labels, Grid.of((2, 1, 1), np.eye(4)), {})
+    assert read_volume(path).array.dtype == kind
+    assert np.array_equal(read_volume(path).array[0], labels)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int16, np.bool_])
+def test_images_of_several_channels_come_back(
+    tmp_path: Path, oblique: Grid, voxels: Callable[[Grid], NDArray[np.int16]], suffix: str, kind: type
+) -> None:
+    """Channel for channel; half precision as float32 and truth values as 0 and 1."""
+    array = np.stack([voxels(oblique), voxels(oblique) // 2]).astype(kind)
+    write_image(tmp_path / f"a{suffix}", array, oblique)
+    volume = read_volume(tmp_path / f"a{suffix}")
+    assert np.array_equal(volume.array, array)
+    assert volume.array.dtype == {np.float16: np.float32, np.bool_: np.uint8}.get(kind, kind)
+
+
+@pytest.mark.parametrize("suffix", [*FORMATS, ".png", ".tif"])
+def test_a_picture_comes_back(tmp_path: Path, suffix: str) -> None:
+    """Two axes stay two in every format."""
+    labels = np.arange(12).reshape(4, 3)
+    write_labels(tmp_path / f"a{suffix}", labels, Grid.of((4, 3), np.eye(4)), {})
+    volume = read_volume(tmp_path / f"a{suffix}")
+    assert volume.grid == Grid.of((4, 3), np.eye(4))
+    assert np.array_equal(volume.array[0], labels)
+
+
+def test_a_wrong_shape_is_refused_before_anything_is_written(tmp_path: Path, oblique: Grid) -> None:
+    """Labels and images must have the grid's shape."""
+    with pytest.raises(GeometryError, match="do not fit"):
+        write_labels(tmp_path / "a.nii", np.zeros((2, 2, 2), np.uint8), oblique, {})
+    with pytest.raises(GeometryError, match="does not fit"):
+        write_image(tmp_path / "a.nii", np.zeros((1, 2, 2, 2), np.uint8), oblique)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path, oblique: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The previous labels stay, and no temporary file."""
+    path = tmp_path / "a.nii.gz"
+    write_labels(path, np.ones(oblique.shape, np.uint8), oblique, {})
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(nib.Nifti1Image, "to_stream", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_labels(path, np.zeros(oblique.shape, np.uint8), oblique, {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a.nii.gz", "a"),
+        ("a.b.NII.GZ", "a.b"),
+        ("a.nii", "a"),
+        ("a_0000.mha", "a_0000"),
+        ("a.png", "a"),
+        ("a.gz", "a.gz"),
+        ("case.1", "case.1"),
+    ],
+)
+def test_suffixes_are_stripped(name: str, stem: str) -> None:
+    """Known suffixes only, in either case."""
+    assert strip_suffix(name) == stem
+
+
+def test_what_is_an_image(tmp_path: Path, oblique: Grid) -> None:
+    """Files by suffix; folders by DICOM content."""
+    (tmp_path / "a.nrrd").touch()
+    (tmp_path / "notes.txt").write_text("not an image, but longer than a DICOM preamble " * 10)
+    assert is_image(tmp_path / "a.nrrd")
+    assert not is_image(tmp_path / "missing.nii")
+    assert not is_image(tmp_path / "notes.txt")
+    assert not is_image(tmp_path)
+    write_series(tmp_path / "series", np.zeros(oblique.shape, np.int16), oblique, seed=0)
+    assert is_image(tmp_path / "series")
+
+
+@pytest.mark.parametrize("name", ["missing.nii.gz", "notes.txt", "a.nii.gz.part"])
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
+    """Missing files and unknown formats."""
+    if not name.startswith("missing"):
+        (tmp_path / name).write_text("x")
+    for read in (read_volume, read_grid):
+        with pytest.raises(ImageFileError, match=f"^{name}: (no such file|unknown format)"):
+            read(tmp_path / name)
+
+
+def test_reading_nifti_needs_no_torch() -> None:
+    """Scoring and checking must start fast: neither torch, monai nor SimpleITK is imported."""
+    code = "import sys, unetpipe.imaging.files, unetpipe.imaging.nifti; print(*sys.modules)"
+    names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "monai", "SimpleITK"} & set(names)

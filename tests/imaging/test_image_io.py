@@ -1,0 +1,136 @@
+"""Volumes as MetaTensors."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, LoadImage, LoadImaged, Orientation, Orientationd
+from numpy.typing import NDArray
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.files import write_image, write_labels
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.io import VolumeReader, load_image, load_label
+
+
+def test_images_come_in_ras_order(
+    tmp_path: Path, oriented_grid: Grid, voxels: Callable[[Grid], NDArray[np.int16]]
+) -> None:
+    """For every axis order: voxels and affine of nibabel's canonical image, and the file's own grid."""
+    path = tmp_path / "a.nii.gz"
+    write_image(path, voxels(oriented_grid)[None], oriented_grid)
+    image, grid = load_image([path])
+    theirs = nib.as_closest_canonical(nib.load(path))
+    assert image.dtype == torch.float32
+    assert image.is_contiguous()
+    assert np.array_equal(image[0].numpy(), np.asarray(theirs.dataobj))
+    assert np.allclose(image.affine.numpy(), theirs.affine)
+    assert grid.shape == oriented_grid.shape
+    assert np.allclose(grid.matrix, oriented_grid.matrix, atol=1e-4)
+
+
+def test_monais_own_transforms_give_the_same(
+    tmp_path: Path, oriented_grid: Grid, voxels: Callable[[Grid], NDArray[np.int16]]
+) -> None:
+    """LoadImage with our reader, then Orientation: what `load_image` returns."""
+    path = tmp_path / "a.mha"
+    write_image(path, voxels(oriented_grid)[None], oriented_grid)
+    ours, _ = load_image([path])
+    pipeline = Compose([LoadImage(reader=VolumeReader, image_only=True, ensure_channel_first=True), Orientation("RAS")])
+    theirs = pipeline(path)
+    assert np.array_equal(theirs.numpy(), ours.numpy())
+    assert np.allclose(theirs.affine.numpy(), ours.affine.numpy())
+
+
+def test_the_reader_works_in_dictionaries(tmp_path: Path, oblique: Grid) -> None:
+    """Image of two files and label in one LoadImaged."""
+    array = np.arange(np.prod(oblique.shape), dtype=np.int16).reshape(1, *oblique.shape)
+    for number in range(2):
+        write_image(tmp_path / f"a_{number}.nii.gz", array + number, oblique)
+    write_labels(tmp_path / "label.nii.gz", array[0] % 3, oblique, {})
+    case = {"image": [tmp_path / "a_0.nii.gz", tmp_path / "a_1.nii.gz"], "label": tmp_path / "label.nii.gz"}
+    pipeline = Compose(
+        [
+            LoadImaged(["image", "label"], reader=VolumeReader, ensure_channel_first=True),
+            Orientationd(["image", "label"], "RAS"),
+        ]
+    )
+    result = pipeline(case)
+    assert np.array_equal(result["image"].numpy(), load_image(case["image"])[0].numpy())
+    assert np.array_equal(result["label"].numpy(), load_label(case["label"])[0].numpy())
+
+
+def test_files_and_a_fourth_axis_are_channels(tmp_path: Path, oblique: Grid) -> None:
+    """Two files of one channel equal one file of two."""
+    array = np.random.default_rng(0).random((2, *oblique.shape)).astype(np.float32)
+    write_image(tmp_path / "both.nii", array, oblique)
+    for channel in range(2):
+        write_image(tmp_path / f"{channel}.nii", array[channel : channel + 1], oblique)
+    both, _ = load_image([tmp_path / "both.nii"])
+    apart, _ = load_image([tmp_path / "0.nii", tmp_path / "1.nii"])
+    assert torch.equal(both.as_tensor(), apart.as_tensor())
+    assert both.shape[0] == 2
+
+
+def test_channels_must_lie_on_one_grid(tmp_path: Path, oblique: Grid) -> None:
+    """A shift of 0.01 mm and another shape are refused, 0.0005 mm is not."""
+    array = np.zeros((1, *oblique.shape), np.float32)
+    write_image(tmp_path / "a.mha", array, oblique)
+    for name, shift in (("near", 0.0005), ("far", 0.01)):
+        matrix = oblique.matrix.copy()
+        matrix[0, 3] += shift
+        write_image(tmp_path / f"{name}.mha", array, Grid.of(oblique.shape, matrix))
+    write_image(tmp_path / "small.mha", array[:, :4], oblique.cropped((0, 0, 0), (4, *oblique.shape[1:])))
+    load_image([tmp_path / "a.mha", tmp_path / "near.mha"])
+    with pytest.raises(GeometryError, match=r"0\.01 mm"):
+        load_image([tmp_path / "a.mha", tmp_path / "far.mha"])
+    with pytest.raises(GeometryError, match="shape"):
+        load_image([tmp_path / "a.mha", tmp_path / "small.mha"])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64, np.float32])
+def test_labels_are_integers_whatever_the_file_holds(tmp_path: Path, oblique: Grid, kind: type) -> None:
+    """Whole numbers in any stored type."""
+    labels = np.random.default_rng(0).integers(0, 120, oblique.shape)
+    write_image(tmp_path / "a.nrrd", labels[None].astype(kind), oblique)
+    label, grid = load_label(tmp_path / "a.nrrd")
+    assert not label.dtype.is_floating_point
+    image, _ = load_image([tmp_path / "a.nrrd"])
+    assert np.array_equal(label.numpy(), image.numpy())
+    assert grid.shape == oblique.shape
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan, np.inf, 3e9])
+def test_a_label_that_is_no_whole_number_is_refused(tmp_path: Path, oblique: Grid, value: float) -> None:
+    """Fractions, NaN, infinity and numbers beyond 32 bits name the file and the value."""
+    labels = np.zeros((1, *oblique.shape), np.float32)
+    labels[0, 1, 2, 3] = value
+    write_image(tmp_path / "a.nii", labels, oblique)
+    with pytest.raises(ImageFileError, match=r"a\.nii: labels must be whole numbers"):
+        load_label(tmp_path / "a.nii")
+
+
+def test_a_label_has_one_channel(tmp_path: Path, oblique: Grid) -> None:
+    """Probabilities or a colour picture are no label map."""
+    write_image(tmp_path / "a.nii", np.zeros((3, *oblique.shape), np.uint8), oblique)
+    with pytest.raises(ImageFileError, match="one channel, got 3"):
+        load_label(tmp_path / "a.nii")
+
+
+def test_pictures_take_the_same_road(tmp_path: Path) -> None:
+    """A colour PNG: three channels, two axes, 1 mm."""
+    array = np.random.default_rng(0).integers(0, 255, (3, 6, 4)).astype(np.uint8)
+    write_image(tmp_path / "a.png", array, Grid.of((6, 4), np.eye(4)))
+    image, grid = load_image([tmp_path / "a.png"])
+    assert np.array_equal(image.numpy(), array)
+    assert grid.spacing_mm == (1, 1)
+
+
+def test_nothing_of_the_path_travels_with_the_voxels(tmp_path: Path, oblique: Grid) -> None:
+    """The metadata hold affine and space, and no file name."""
+    write_image(tmp_path / "jane_doe.nii", np.zeros((1, *oblique.shape), np.uint8), oblique)
+    image, _ = load_image([tmp_path / "jane_doe.nii"])
+    assert "jane_doe" not in str(image.meta)
