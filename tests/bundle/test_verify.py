@@ -29,7 +29,7 @@ def test_a_bundle_as_written_passes(bundle_folder: Path) -> None:
 
 def test_missing_folder_is_an_error(tmp_path: Path) -> None:
     """A path that is no folder raises instead of listing every file as missing."""
-    with pytest.raises(BundleError, match="not a folder"):
+    with pytest.raises(BundleError, match="not a bundle's folder"):
         verify_bundle(tmp_path / "absent")
 
 
@@ -82,13 +82,13 @@ def test_weights_must_fit_the_network(bundle_folder: Path) -> None:
     weights = torch.load(path, weights_only=True)
     weights.popitem()
     torch.save(weights, path)
-    assert "does not fit network_def" in _faults(bundle_folder)["weights"]
+    assert "weights do not fit the network" in _faults(bundle_folder)["weights"]
 
 
 def test_pickled_objects_are_refused(bundle_folder: Path) -> None:
     """A whole pickled module in place of weights is not loaded."""
     torch.save(torch.nn.Linear(1, 1), bundle_folder / "models" / "model.pt")
-    assert "cannot be read as plain weights" in _faults(bundle_folder)["weights"]
+    assert "damaged or holds more than tensors" in _faults(bundle_folder)["weights"]
 
 
 def test_network_must_do_what_the_metadata_declares(bundle_folder: Path) -> None:

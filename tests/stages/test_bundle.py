@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from unetpipe.bundle.verify import read_network_definition, read_weights, verify_bundle
+from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config import BundleConfig
 from unetpipe.errors import BundleError
-from unetpipe.model.network import build_network
 from unetpipe.stages.bundle import bundle, export_torchscript
 
 
@@ -52,16 +52,15 @@ def test_torchscript_answers_as_the_network_does(bundle_folder: Path) -> None:
     path = export_torchscript(bundle_folder)
     extra = {"metadata.json": ""}
     scripted = torch.jit.load(path, _extra_files=extra)
-    network = build_network(read_network_definition(bundle_folder))
-    network.load_state_dict(read_weights(bundle_folder))
+    network = read_bundle(bundle_folder).network()
     image = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        torch.testing.assert_close(scripted(image), network.eval()(image), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(scripted(image), network(image), atol=1e-4, rtol=1e-4)
     assert json.loads(extra["metadata.json"])["task"] == "segmentation"
     assert sorted(path.parent.iterdir()) == sorted([path, path.parent / "model.pt"])
 
 
 def test_missing_bundle_is_an_error(tmp_path: Path) -> None:
     """A folder that is not there raises."""
-    with pytest.raises(BundleError, match="not a folder"):
+    with pytest.raises(BundleError, match="not a bundle's folder"):
         bundle(BundleConfig(model=tmp_path / "absent"))

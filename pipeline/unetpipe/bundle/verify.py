@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.config import Config
 from unetpipe.errors import BundleError, UnetpipeError
-from unetpipe.model.network import build_network
 
 NEEDED_FILES = (
     "configs/metadata.json",
@@ -75,7 +75,7 @@ def verify_bundle(folder: Path) -> tuple[Check, ...]:
         BundleError: If there is no such folder.
     """
     if not folder.is_dir():
-        raise BundleError(f"{folder} is not a folder")
+        raise BundleError(f"{folder} is not a bundle's folder" + ("; unpack it first" if folder.is_file() else ""))
     checks: dict[str, Callable[[Path], str]] = {
         "files": _files,
         "metadata": _metadata,
@@ -84,36 +84,6 @@ def verify_bundle(folder: Path) -> tuple[Check, ...]:
         "privacy": _privacy,
     }
     return tuple(_checked(name, check, folder) for name, check in checks.items())
-
-
-def read_network_definition(folder: Path) -> dict[str, Any]:
-    """Read the network's MONAI config out of `configs/inference.json`.
-
-    Raises:
-        BundleError: If it is not there.
-    """
-    definition = _read_json(folder / "configs" / "inference.json").get("network_def")
-    if not isinstance(definition, dict):
-        raise BundleError("configs/inference.json has no network_def")
-    return definition
-
-
-def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Read `models/model.pt`; nothing in it is executed.
-
-    Raises:
-        BundleError: If it is missing, damaged, or holds anything but tensors by name.
-    """
-    path = folder / "models" / "model.pt"
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise BundleError("models/model.pt is missing") from None
-    except Exception as error:  # torch raises whatever the damage leads to
-        raise BundleError(f"models/model.pt cannot be read as plain weights: {_first_line(error)}") from error
-    if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
-        raise BundleError("models/model.pt must hold a state dict: tensors by name")
-    return weights
 
 
 def _checked(name: str, check: Callable[[Path], str], folder: Path) -> Check:
@@ -170,12 +140,7 @@ def _targets(folder: Path) -> str:
 
 def _weights(folder: Path) -> str:
     """The weights fit the network, and the network does what the metadata declares."""
-    network = build_network(read_network_definition(folder))
-    weights = read_weights(folder)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise BundleError(f"models/model.pt does not fit network_def: {_first_line(error)}") from error
+    network = read_bundle(folder).network()
     formats = _read_json(folder / "configs" / "metadata.json").get("network_data_format", {})
     (given,), (expected,) = (list(formats.get(side, {}).values())[:1] or [{}] for side in ("inputs", "outputs"))
     try:
@@ -184,7 +149,7 @@ def _weights(folder: Path) -> str:
     except (KeyError, TypeError, ValueError):
         raise BundleError("network_data_format does not declare num_channels and spatial_shape in numbers") from None
     with torch.inference_mode():
-        output = network.eval()(torch.zeros(shape))
+        output = network(torch.zeros(shape))
     if tuple(output.shape) != wanted:
         raise BundleError(f"the network maps {shape} to {tuple(output.shape)}, network_data_format declares {wanted}")
     if not torch.isfinite(output).all():
@@ -253,7 +218,3 @@ def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for item in value:
             yield from _strings(item, key)
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from unetpipe.bundle.verify import Check, bundle_files, read_network_definition, read_weights, verify_bundle
+from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.verify import Check, bundle_files, verify_bundle
 from unetpipe.config import BundleConfig, Config
 from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path
-from unetpipe.model.network import build_network
 from unetpipe.progress import Progress, SilentProgress
 
 _EPOCH = (
@@ -68,10 +68,7 @@ def export_torchscript(folder: Path) -> Path:
     """
     from monai.data import save_net_with_metadata
 
-    definition = read_network_definition(folder)
-    network = build_network(definition)
-    network.load_state_dict(read_weights(folder))
-    network.eval()
+    network = read_bundle(folder).network()
     network._forward_hooks.clear()  # a two-class network's own single output, as MONAI's tools expect of network_def
     metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
     window = metadata["network_data_format"]["inputs"]["image"]
