@@ -36,7 +36,8 @@ format: $(VENV)/.installed-dev ## Put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(VENV)/.installed-dev ## Check that the docs name every command, option, file and link there is
+docs: $(VENV)/.installed-dev ## Refresh the reference of commands, then check the docs
+	$(BIN)/python docs/refresh_cli.py
 	$(BIN)/python -m pytest --quiet tests/test_docs.py
 
 clean: ## Remove the environment and what tools left behind
