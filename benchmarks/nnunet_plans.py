@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-# name: median spacing, spread of the slice distance, median shape, spread of the shape, channels, classes, memory, cases
+# name: median spacing, spread of the slice distance, median shape, spread of it, channels, classes, memory, cases
 DATASETS = {
     "brain_tumour": ((1, 1, 1), 0.0, (138, 169, 138), 0.06, 4, 4, 8, 40),
     "heart": ((1.37, 1.25, 1.25), 0.0, (115, 320, 320), 0.08, 1, 2, 8, 20),

@@ -27,28 +27,29 @@ def list_nnunet(folder: Path, declared: dict[str, Any]) -> Listing:
     ending = str(declared.get("file_ending", ".nii.gz"))
 
     if isinstance(declared.get("dataset"), dict):
-        _list_declared(folder, declared["dataset"], listing)
+        found = _list_declared(folder, declared["dataset"], listing)
     else:
-        _list_folders(folder, ending, len(listing.channels or ("",)), listing)
+        found = _list_folders(folder, ending, len(listing.channels or ("",)), listing)
     expected = declared.get("numTraining")
-    if isinstance(expected, int) and expected != len(listing.cases):
-        message = f"dataset.json promises {expected} training cases, the folder has {len(listing.cases)}"
+    if isinstance(expected, int) and expected != found:
+        message = f"dataset.json promises {expected} training cases, the folder has {found}"
         listing.fault("case_count", message, warning=True)
     return listing
 
 
-def _list_declared(folder: Path, entries: dict[str, Any], listing: Listing) -> None:
-    """Cases that dataset.json lists itself, with paths relative to the folder."""
+def _list_declared(folder: Path, entries: dict[str, Any], listing: Listing) -> int:
+    """Cases that dataset.json lists itself, with paths relative to the folder; how many."""
     for name, entry in entries.items():
         if isinstance(entry, dict) and isinstance(entry.get("images"), list) and isinstance(entry.get("label"), str):
             images = tuple(folder / str(image) for image in entry["images"])
             listing.cases.append(Case(id=name, images=images, label=folder / entry["label"]))
         else:
             listing.fault("bad_dataset_json", "dataset.json: should have 'images' and 'label'", case=name)
+    return len(entries)
 
 
-def _list_folders(folder: Path, ending: str, channels: int, listing: Listing) -> None:
-    """Cases by their file names."""
+def _list_folders(folder: Path, ending: str, channels: int, listing: Listing) -> int:
+    """Cases by their file names; how many, broken ones included."""
     found: dict[str, dict[int, Path]] = {}
     for path in sorted((folder / "imagesTr").glob(f"*{ending}")):
         if path.name.startswith("."):
@@ -70,3 +71,4 @@ def _list_folders(folder: Path, ending: str, channels: int, listing: Listing) ->
     for name, path in labels.items():
         if name not in found and not name.startswith("."):
             listing.fault("missing_image", f"label {path.name} has no image in imagesTr", case=name)
+    return len(found)
