@@ -21,6 +21,7 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this
 SHAPE = (24, 20, 16)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-logging=stderr")
 
+TIME = "--virtual-time-budget=20000"
 HEAD = "<script>window.failures = []; addEventListener('error', (e) => failures.push(e.message));</script>"
 CHECK = """<script>
 (async () => {
@@ -99,7 +100,7 @@ def look(page: str, folder: Path, steps: str) -> dict[str, Any]:
             CHROMIUM,
             *FLAGS,
             f"--user-data-dir={folder / 'profile'}",
-            "--virtual-time-budget=20000",
+            TIME,
             "--dump-dom",
             path.as_uri(),
         ],
@@ -251,7 +252,7 @@ def test_prints(report: Path, tmp_path: Path) -> None:
     assert CHROMIUM is not None
     pdf = tmp_path / "report.pdf"
     subprocess.run(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={pdf}", report.as_uri()],
+        [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", TIME, f"--print-to-pdf={pdf}", report.as_uri()],
         capture_output=True,
         timeout=90,
         check=True,

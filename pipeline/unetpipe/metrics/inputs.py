@@ -168,7 +168,7 @@ def _classes(manifest: Manifest | None) -> Mapping[int, str]:
 def _images(config: EvaluateConfig, manifest: Manifest | None) -> Files:
     if config.images is not None:
         return _label_files(config.images)
-    return {case.id: case.images[0] for case in manifest.cases} if manifest else {}
+    return {case.id: case.images[0] for case in manifest.cases if case.images} if manifest else {}
 
 
 def _fault(kind: str, message: str) -> DatasetError:

@@ -56,7 +56,7 @@ class ClassScore:
         outcome: Which row of the table above holds.
         overlap: Voxel counts.
         surface: Distances.
-        lesions: None unless asked for, or the class does not occur.
+        lesions: None unless asked for.
         tolerance_mm: What NSD used.
         voxel_ml: Volume of a voxel.
     """
@@ -161,15 +161,23 @@ def score_case(
         return list(pool.map(score, range(len(values))))
 
 
-def absent_score(case: str, value: int, tolerance_mm: float, *, predicted: bool) -> ClassScore:
-    """Score of a class that neither reference nor prediction holds; `predicted` says whether there was a prediction."""
+def absent_score(case: str, value: int, tolerance_mm: float, *, predicted: bool, lesions: bool) -> ClassScore:
+    """Score of a class that neither reference nor prediction holds.
+
+    Args:
+        case: Case id.
+        value: Label value of the class.
+        tolerance_mm: As others of the class have it.
+        predicted: Whether there was a prediction.
+        lesions: Whether components are counted.
+    """
     return ClassScore(
         case=case,
         value=value,
         outcome="true_negative" if predicted else "no_prediction",
         overlap=Overlap(both=0, reference=0, prediction=0),
         surface=SurfaceScores(),
-        lesions=None,
+        lesions=Lesions(found=0, missed=0, false=0) if lesions else None,
         tolerance_mm=tolerance_mm,
         voxel_ml=0.0,
     )

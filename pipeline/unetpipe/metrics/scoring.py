@@ -138,9 +138,10 @@ def _complete(
 ) -> list[ClassScore]:
     """Scores of one case in the order of `names`; a class that neither file holds gets the score of two empty masks."""
     scored = {score.value: score for score in scores}
+    predicted = case in model.files
     return [
         scored.get(value)
-        or absent_score(case, value, _tolerance_mm(value, name, config), predicted=case in model.files)
+        or absent_score(case, value, _tolerance_mm(value, name, config), predicted=predicted, lesions=config.lesions)
         for value, name in names.items()
     ]
 

@@ -1,0 +1,273 @@
+"""`evaluate` from files to files."""
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unetpipe.config import EvaluateConfig
+from unetpipe.dataset.folds import Fold, Folds, write_folds
+from unetpipe.dataset.manifest import Case, LabelClass, Manifest, write_manifest
+from unetpipe.errors import DatasetError, UnetpipeError
+from unetpipe.imaging.files import write_image, write_labels
+from unetpipe.imaging.geometry import Grid
+from unetpipe.stages.evaluate import EvaluateResult, evaluate
+
+GRID = Grid.of((20, 16, 12), np.diag([1.0, 1.0, 2.5, 1.0]))
+
+
+def cube(start: int = 3, value: int = 1) -> np.ndarray:
+    labels = np.zeros(GRID.shape, np.uint8)
+    labels[start : start + 6, 4:10, 3:9] = value
+    return labels
+
+
+def write(folder: Path, labels: dict[str, np.ndarray], grid: Grid = GRID) -> Path:
+    for name, array in labels.items():
+        write_labels(folder / f"{name}.nii.gz", array, grid, {})
+    return folder
+
+
+def run(tmp_path: Path, *predictions: Path, **options: object) -> EvaluateResult:
+    options = {"report": False, "reference": tmp_path / "reference", **options}
+    return evaluate(EvaluateConfig(predictions=predictions, out=tmp_path / "out", **options))  # type: ignore[arg-type]
+
+
+def rows(tmp_path: Path) -> list[dict[str, str]]:
+    with (tmp_path / "out" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_scores_every_case_and_class(tmp_path: Path) -> None:
+    """One row per case and class, a class that a case lacks included; figures on disk and in the result agree."""
+    write(tmp_path / "reference", {"a": cube(), "b": cube() + cube(12, 7)})
+    predictions = write(tmp_path / "prediction", {"a": cube(), "b": cube(6) + cube(12, 7)})
+    result = run(tmp_path, predictions)
+    table = {(row["case"], row["class"]): row for row in rows(tmp_path)}
+    assert set(table) == {("a", "1"), ("a", "7"), ("b", "1"), ("b", "7")}
+    assert table["a", "7"]["outcome"] == "true_negative"
+    assert table["a", "7"]["dice"] == ""
+    assert float(table["b", "1"]["dice"]) == 0.5
+    assert float(table["b", "1"]["reference_ml"]) == pytest.approx(216 * 2.5 / 1000)
+    assert [row.dice for row in result.classes] == [0.75, 1.0]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["schema_version"] == 1
+    assert summary["models"][0]["classes"][0]["figures"]["dice"]["mean"] == 0.75
+    assert "area" in summary["definitions"]["hd95_mm"]
+    assert result.passed
+
+
+def test_missing_prediction_is_a_named_failure(tmp_path: Path) -> None:
+    """A reference without prediction scores 0, is named, and keeps the evaluation from passing."""
+    write(tmp_path / "reference", {"a": cube(), "b": cube()})
+    result = run(tmp_path, write(tmp_path / "prediction", {"a": cube(), "c": cube()}))
+    assert (result.missing, result.extra) == (("b",), ("c",))
+    assert not result.passed
+    assert "b" in result.reasons[0]
+    assert result.classes[0].dice == 0.5
+    assert result.classes[0].missed == "1 of 2"
+    assert {row["case"]: row["outcome"] for row in rows(tmp_path)} == {"a": "matched", "b": "no_prediction"}
+
+
+def test_two_files(tmp_path: Path) -> None:
+    """Two single files belong together whatever they are called."""
+    write(tmp_path, {"truth": cube(), "guess": cube(4)})
+    result = run(tmp_path, tmp_path / "guess.nii.gz", reference=tmp_path / "truth.nii.gz")
+    assert result.missing == result.extra == ()
+    assert rows(tmp_path)[0]["case"] == "truth"
+
+
+def test_other_grids_are_all_named(tmp_path: Path) -> None:
+    """Every prediction with another shape or place is named in one go, and nothing is written."""
+    write(tmp_path / "reference", {name: cube() for name in "abc"})
+    predictions = write(tmp_path / "prediction", {"a": cube()})
+    write(predictions, {"b": cube()}, GRID.cropped((1, 0, 0), (21, 16, 12)))
+    write(predictions, {"c": cube()[:-1]}, GRID.cropped((0, 0, 0), (19, 16, 12)))
+    with pytest.raises(DatasetError) as error:
+        run(tmp_path, predictions)
+    assert [(fault.case, fault.kind) for fault in error.value.faults] == [
+        ("b", "grid_mismatch"),
+        ("c", "grid_mismatch"),
+    ]
+    assert "1 mm" in str(error.value)
+    assert not (tmp_path / "out").exists()
+    result = run(tmp_path, predictions, resample=True)
+    dice = {row["case"]: float(row["dice"]) for row in rows(tmp_path)}
+    assert dice == pytest.approx({"a": 1, "b": 10 / 12, "c": 1}, abs=1e-6)
+    assert result.passed
+
+
+def test_unreadable_files_are_all_named(tmp_path: Path) -> None:
+    """Files that are no label maps are listed together."""
+    write(tmp_path / "reference", {name: cube() for name in "ab"})
+    (tmp_path / "prediction").mkdir()
+    (tmp_path / "prediction" / "a.nii.gz").write_bytes(b"no image")
+    write_image(tmp_path / "prediction" / "b.nii.gz", cube()[None] * np.float32(0.3), GRID)
+    with pytest.raises(DatasetError, match="a") as error:
+        run(tmp_path, tmp_path / "prediction", resample=True)
+    assert [fault.case for fault in error.value.faults] == ["a", "b"]
+
+
+def test_nothing_to_compare(tmp_path: Path) -> None:
+    """Absent and empty folders, and labels without a class, are errors in words."""
+    write(tmp_path / "reference", {"a": cube(value=0)})
+    for prediction in (tmp_path / "absent", tmp_path / "reference"):
+        with pytest.raises(DatasetError):
+            run(tmp_path, prediction)
+    with pytest.raises(DatasetError, match="nothing to compare"):
+        run(tmp_path, tmp_path / "reference", reference=None)
+
+
+def test_tolerances_and_gate(tmp_path: Path) -> None:
+    """NSD takes each class's tolerance, by name or value, and a bound decides about passing."""
+    write(tmp_path / "reference", {"a": cube() + cube(12, 7)})
+    predictions = write(tmp_path / "prediction", {"a": cube(4) + cube(13, 7)})
+    classes = {"first": 1, "second": 7}
+    result = run(
+        tmp_path, predictions, classes=classes, tolerances_mm={"first": 0.5, "7": 1.0}, fail_under={"nsd": 0.9}
+    )
+    tolerance = {row["class"]: float(row["tolerance_mm"]) for row in rows(tmp_path)}
+    assert tolerance == {"first": 0.5, "second": 1.0}
+    assert [row.nsd == 1 for row in result.classes] == [False, True]
+    assert not result.passed
+    assert result.reasons[0].startswith("first: mean nsd")
+    with pytest.raises(UnetpipeError, match="third"):
+        run(tmp_path, predictions, classes=classes, tolerances_mm={"third": 1.0})
+
+
+def test_comparison(tmp_path: Path) -> None:
+    """Two models are compared with the first as baseline; every case and model is in the table."""
+    names = [f"case_{number}" for number in range(12)]
+    write(tmp_path / "reference", {name: cube() for name in names})
+    worse = write(tmp_path / "worse", {name: cube(5) for name in names})
+    better = write(tmp_path / "better", {name: cube(4) for name in names})
+    result = run(tmp_path, worse, better)
+    assert len(rows(tmp_path)) == 24
+    (row,) = result.comparison
+    assert row.name == "better: 1"
+    assert row.difference == pytest.approx(10 / 12 - 8 / 12)
+    assert row.better == "better"
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["comparisons"][0]["baseline"] == "worse"
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A work folder of four cases of two patients, two folds, whose run has predicted what it held out."""
+    write(
+        tmp_path / "reference", {name: np.where(cube() == 0, 9, cube()) if name == "d" else cube() for name in "abcd"}
+    )
+    folder = tmp_path / "work"
+    cases = tuple(
+        Case(id=name, images=(), label=tmp_path / "reference" / f"{name}.nii.gz", patient=patient)
+        for name, patient in zip("abcd", ("p", "p", "q", "q"), strict=True)
+    )
+    write_manifest(
+        folder,
+        Manifest(
+            name="cubes",
+            channels=("MRI",),
+            labels=(LabelClass(name="background", value=0), LabelClass(name="organ", value=1)),
+            ignore_value=9,
+            spatial_dims=3,
+            cases=cases,
+        ),
+    )
+    folds = (Fold(train=("c", "d"), validation=("a", "b")), Fold(train=("a", "b"), validation=("c", "d")))
+    write_folds(folder, Folds(seed=0, by_patient=True, folds=folds))
+    write(folder / "runs" / "default" / "fold_0" / "validation", {"a": cube(), "b": cube(6)})
+    write(folder / "runs" / "default" / "fold_1" / "validation", {"c": cube(), "d": cube() + cube(12)})
+    return folder
+
+
+def test_cross_validation_gathers_folds(work: Path, tmp_path: Path) -> None:
+    """All folds' held-out predictions make one summary, with the manifest's classes, patients and ignored voxels."""
+    result = run(tmp_path, work, cross_validation=True, reference=None)
+    assert result.passed
+    assert [row.name for row in result.classes] == ["organ"]
+    dice = {row["case"]: float(row["dice"]) for row in rows(tmp_path)}
+    assert dice == {"a": 1, "b": 0.5, "c": 1, "d": 1}
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    organ = summary["models"][0]["classes"][0]
+    assert (summary["dataset"], organ["cases"], organ["patients"]) == ("cubes", 4, 2)
+    assert organ["figures"]["dice"]["mean"] == pytest.approx((0.75 + 1) / 2)
+
+
+def test_one_fold_only(work: Path, tmp_path: Path) -> None:
+    """A fold's cases can be evaluated alone, from the work folder or from any folder of predictions."""
+    result = run(tmp_path, work, cross_validation=True, reference=None, fold=1)
+    assert {row["case"] for row in rows(tmp_path)} == {"c", "d"}
+    assert result.missing == ()
+    predictions = write(tmp_path / "elsewhere", {"a": cube(), "b": cube()})
+    result = run(tmp_path, predictions, work=work, reference=None, fold=0)
+    assert (result.passed, result.classes[0].dice) == (True, 1)
+    with pytest.raises(DatasetError, match="no fold 2"):
+        run(tmp_path, predictions, work=work, reference=None, fold=2)
+
+
+def test_two_dimensions(tmp_path: Path) -> None:
+    """Label images are evaluated, with a report."""
+    grid = Grid.of((40, 30), np.eye(4))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[5:20, 5:20] = 255
+    for folder, array in (("reference", labels), ("prediction", np.roll(labels, 2, axis=0))):
+        write_labels(tmp_path / folder / "a.png", array, grid, {})
+    result = run(tmp_path, tmp_path / "prediction", report=True)
+    assert result.classes[0].name == "255"
+    assert result.classes[0].dice == pytest.approx(13 / 15, abs=1e-3)
+    assert result.report_html is not None
+    assert result.report_html.stat().st_size > 10_000
+
+
+def test_lesions_on_request(tmp_path: Path) -> None:
+    """Component counts are columns of the table when asked for."""
+    write(tmp_path / "reference", {"a": cube() + cube(12), "b": cube(value=2)})
+    predictions = write(tmp_path / "prediction", {"a": cube(), "b": cube(value=2)})
+    run(tmp_path, predictions, lesions=True)
+    row = rows(tmp_path)[0]
+    assert (float(row["lesion_f1"]), float(row["lesions_missed"])) == (pytest.approx(2 / 3, abs=1e-5), 1)
+
+
+def test_report_holds_no_path(tmp_path: Path) -> None:
+    """Nothing that is written names a folder outside the output."""
+    write(tmp_path / "reference", {"a": cube()})
+    result = run(tmp_path, write(tmp_path / "prediction", {"a": cube()}), report=True)
+    assert result.report_html is not None
+    for path in (result.report_html, result.summary_json, result.metrics_csv):
+        assert str(tmp_path) not in path.read_text(encoding="utf-8")
+
+
+def test_neither_torch_nor_monai_is_imported(tmp_path: Path) -> None:
+    """The whole stage, report included, runs without the libraries that take seconds to import."""
+    write(tmp_path / "reference", {"a": cube()})
+    write(tmp_path / "prediction", {"a": cube()})
+    script = f"""
+import sys
+from pathlib import Path
+from unetpipe.config import EvaluateConfig
+from unetpipe.stages.evaluate import evaluate
+folder = Path({str(tmp_path)!r})
+evaluate(EvaluateConfig(predictions=(folder / "prediction",), reference=folder / "reference", out=folder / "out"))
+print([name for name in ("torch", "monai", "mlflow", "SimpleITK", "matplotlib") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_two_hundred_cases_in_seconds(shared_data: Path, tmp_path: Path) -> None:
+    """All metrics of 200 hippocampus cases, start-up included, take less than 15 s."""
+    labels = shared_data / "Task04_Hippocampus" / "labelsTr"
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "unetpipe", "evaluate", labels, labels, "--out", tmp_path, "--fail-under", "dice=1"],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert time.perf_counter() - start < 15
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 401
