@@ -190,7 +190,7 @@ class DemoConfig(Config):
 
     out: Path = Path("demo")
     """Folder to make; one that an earlier demo made is replaced."""
-    minutes: Annotated[float, Field(gt=0)] = 2.0
-    """Training time."""
+    minutes: Annotated[float, Field(gt=0)] = 3.0
+    """For training, validation included."""
     seed: int = 0
     """Of the dataset and the training."""

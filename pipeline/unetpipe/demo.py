@@ -49,7 +49,7 @@ def run_demo(
     out: Path,
     *,
     seed: int = 0,
-    minutes: float = 2.0,
+    minutes: float = 3.0,
     progress: Progress = SilentProgress(),  # noqa: B008 - it has no state
 ) -> DemoResult:
     """Make a dataset and take it through every stage.
@@ -57,7 +57,7 @@ def run_demo(
     Args:
         out: Folder to make; one that an earlier demo made is replaced.
         seed: Of the dataset and the training.
-        minutes: For training; the rest takes about one more on two cores.
+        minutes: For training, validation included; the rest takes well under one.
         progress: Told of each step.
 
     Raises:

@@ -1,0 +1,41 @@
+"""The demo takes its own dataset through every stage, and leaves what it says."""
+
+from pathlib import Path
+
+import pytest
+
+from unetpipe.bundle.verify import verify_bundle
+from unetpipe.demo import run_demo
+from unetpipe.errors import UnetpipeError
+from unetpipe.imaging.files import read_grid
+
+
+@pytest.mark.slow
+def test_the_demo_runs_to_its_end(tmp_path: Path) -> None:
+    """With under a minute of training every stage runs, all that the result names is there, every held-out scan (one of
+    them a DICOM series) has labels on its own grid, the model passes its checks, and what is easiest is learnt.
+    """
+    result = run_demo(tmp_path / "demo", minutes=0.7)
+    for path in (result.dataset, result.model, result.curves, result.labels, result.report, result.preview):
+        assert path is not None
+        assert path.exists()
+    assert (tmp_path / "demo" / "work" / "mlflow.db").is_file()
+    assert result.mlflow.startswith("mlflow ui --backend-store-uri sqlite:///")
+    scans = sorted((result.dataset / "imagesTs").iterdir())
+    assert any(scan.is_dir() for scan in scans)
+    for scan in scans:
+        labels = result.labels / (f"{scan.name}.nii.gz" if scan.is_dir() else scan.name)
+        assert read_grid(scan)[1].difference_mm(read_grid(labels)[1]) < 1e-3
+    assert [check for check in verify_bundle(result.model) if not check.passed] == []
+    assert [row.name for row in result.classes] == ["liver", "spleen", "kidneys", "spine"]
+    liver = result.classes[0].dice
+    assert liver is not None
+    assert liver > 0.3
+
+
+def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
+    """A folder with anything else in it is refused, and not touched."""
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(UnetpipeError, match="something else than an earlier demo"):
+        run_demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
