@@ -89,7 +89,7 @@ function drawVolumes() {
   const limits = data.models.map((_, model) => {
     const own = rows.filter((row) => row[0] === model).map((row) => row[5] - row[4]);
     const mean = own.reduce((sum, v) => sum + v, 0) / own.length;
-    return [mean, Math.sqrt(own.reduce((sum, v) => sum + (v - mean) ** 2, 0) / Math.max(1, own.length - 1))];
+    return own.length < 2 ? [NaN, NaN] : [mean, Math.sqrt(own.reduce((sum, v) => sum + (v - mean) ** 2, 0) / Math.max(1, own.length - 1))];
   });
   const bounds = limits.flatMap(([mean, sd]) => [mean - 2 * sd, mean + 2 * sd]).filter(Number.isFinite);
   plot("bland", rows, [low, high], extent([...differences, ...bounds, 0], 0.05), (row) => [(row[4] + row[5]) / 2, row[5] - row[4]], "Mean of both (ml)", "Difference (ml)", (svg, x, y, right) => {

@@ -80,7 +80,8 @@ async function addCard(view) {
           const grey = image ? (image[place] - low) * gain : 24;
           const kind = verdict(reference[place], prediction ? prediction[place] : 0, chosen);
           const share = kind === null ? 0 : image ? strength * (kind === "tp" ? 0.65 : 1) : Math.max(strength, 0.3);
-          for (let part = 0; part < 3; part++) pixels.data[at + part] = Math.min(255, Math.max(0, grey)) * (1 - share) + (kind ? COLORS[kind][part] * share : 0);
+          const tone = image || kind !== "tp" ? 1 : 0.7 + 0.3 * ((reference[place] * 0.618) % 1); // tells neighbours apart
+          for (let part = 0; part < 3; part++) pixels.data[at + part] = Math.min(255, Math.max(0, grey)) * (1 - share) + (kind ? COLORS[kind][part] * share * tone : 0);
           pixels.data[at + 3] = 255;
         }
       }
