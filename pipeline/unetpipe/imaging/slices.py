@@ -95,11 +95,11 @@ def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], thickness
     if len(wide) and np.allclose(gaps[wide] / usual, np.rint(gaps[wide] / usual), atol=0.1):
         holes = [f"{heights[i]:.3f} to {heights[i + 1]:.3f}" for i in wide]
         raise GeometryError(f"MISSING_SLICE: slices lie {usual:.3f} mm apart, but none from {_listed(holes)} mm")
-    even = np.linspace(heights[0], heights[-1], len(heights))
-    off = np.abs(heights - even)
+    numbers = np.arange(len(heights))
+    off = np.abs(heights - np.polyval(np.polyfit(numbers, heights, 1), numbers))
     mean_gap = float(gaps.mean())
     # 2 % of a gap, or what rounding positions to 0.1 mm does to thin slices.
-    if off.max() > max(0.02 * mean_gap, min(0.051, 0.1 * mean_gap)):
+    if off.max() > max(0.02 * mean_gap, min(0.06, 0.1 * mean_gap)):
         worst = int(off.argmax())
         raise GeometryError(
             f"NONUNIFORM: gaps between slices range from {gaps.min():.3f} to {gaps.max():.3f} mm; "
@@ -110,8 +110,9 @@ def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], thickness
     if 1 - cosine > _TILT:
         angle = np.degrees(np.arccos(cosine))
         raise GeometryError(f"TILT: slices shift sideways; the stack leans {angle:.2f} degrees from their normal")
-    sideways = np.linalg.norm(positions - np.linspace(positions[0], positions[-1], len(positions)), axis=1)
-    if sideways.max() > 0.1 * mean_gap:
+    off_line = positions - np.linspace(positions[0], positions[-1], len(positions))
+    sideways = np.linalg.norm(off_line - np.outer(off_line @ normal, normal), axis=1)
+    if sideways.max() > max(0.1 * mean_gap, min(0.15, 0.25 * mean_gap)):
         worst = int(sideways.argmax())
         raise GeometryError(
             f"NONUNIFORM: the slice at {heights[worst]:.3f} mm is shifted sideways by {sideways[worst]:.3f} mm"

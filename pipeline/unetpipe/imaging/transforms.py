@@ -206,8 +206,8 @@ class Resampled(MapTransform):  # type: ignore[misc]  # monai carries no types
             grid = Grid.of(volume.shape[1:], np.asarray(volume.affine, dtype=np.float64))
             shape = resampled_shape(grid.shape, grid.spacing_mm, self.spacing_mm)
             function = resample_label if key in self.label_keys else resample
-            affine = torch.from_numpy(grid.resized(shape).matrix)
-            result[key] = MetaTensor(function(volume, shape, self.interpolation), affine=affine, meta=volume.meta)
+            meta = {**volume.meta, "affine": torch.from_numpy(grid.resized(shape).matrix)}
+            result[key] = MetaTensor(function(volume, shape, self.interpolation), meta=meta)
         return result
 
 
