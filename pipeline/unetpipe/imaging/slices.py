@@ -16,6 +16,7 @@ from unetpipe.imaging.geometry import Grid
 _SAME_DIRECTION = 1e-4  # difference of direction cosines, which files round to 6 digits or so
 _SAME_SPACING = 1e-3  # relative
 _SAME_PLACE_MM = 1e-3
+_ROUNDING_MM = 0.06  # of positions that are written to a tenth of a millimetre
 _TILT = 1e-5  # 1 - cosine; a quarter of a degree
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -85,40 +86,55 @@ def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], thickness
     if len(positions) == 1:
         return normal * (thickness or 1.0)
     heights = positions @ normal
-    gaps = np.diff(heights)
-    if (gaps < _SAME_PLACE_MM).any():
-        places = sorted({round(float(height), 3) for height in heights[1:][gaps < _SAME_PLACE_MM]})
+    _refuse_duplicates(heights)
+    _refuse_holes(heights)
+    _refuse_uneven_gaps(heights)
+    _refuse_sideways_shifts(positions, normal)
+    step: NDArray[np.float64] = (positions[-1] - positions[0]) / (len(positions) - 1)
+    return step
+
+
+def _refuse_duplicates(heights: NDArray[np.float64]) -> None:
+    same = np.diff(heights) < _SAME_PLACE_MM
+    if same.any():
+        places = sorted({round(float(height), 3) for height in heights[1:][same]})
         raise GeometryError(f"DUPLICATE: several images at {_listed(places)} mm along the normal")
+
+
+def _refuse_holes(heights: NDArray[np.float64]) -> None:
+    """A gap of a whole number of slices, while most are one slice, means that some are not there."""
+    gaps = np.diff(heights)
     usual = float(np.percentile(gaps, 50, method="lower"))
     wide = np.flatnonzero(gaps > 1.5 * usual)
-    # A gap of a whole number of slices, while most others are one slice, means that some are not there.
     if len(wide) and np.allclose(gaps[wide] / usual, np.rint(gaps[wide] / usual), atol=0.1):
         holes = [f"{heights[i]:.3f} to {heights[i + 1]:.3f}" for i in wide]
         raise GeometryError(f"MISSING_SLICE: slices lie {usual:.3f} mm apart, but none from {_listed(holes)} mm")
-    numbers = np.arange(len(heights))
+
+
+def _refuse_uneven_gaps(heights: NDArray[np.float64]) -> None:
+    gaps, numbers = np.diff(heights), np.arange(len(heights))
     off = np.abs(heights - np.polyval(np.polyfit(numbers, heights, 1), numbers))
-    mean_gap = float(gaps.mean())
-    # 2 % of a gap, or what rounding positions to 0.1 mm does to thin slices.
-    if off.max() > max(0.02 * mean_gap, min(0.06, 0.1 * mean_gap)):
+    if off.max() > max(0.02 * gaps.mean(), min(_ROUNDING_MM, 0.1 * gaps.mean())):
         worst = int(off.argmax())
         raise GeometryError(
             f"NONUNIFORM: gaps between slices range from {gaps.min():.3f} to {gaps.max():.3f} mm; "
             f"the one at {heights[worst]:.3f} mm is {off[worst]:.3f} mm from its even place"
         )
-    way = positions[-1] - positions[0]
+
+
+def _refuse_sideways_shifts(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> None:
+    way, gap = positions[-1] - positions[0], float(np.diff(positions @ normal).mean())
+    rounding = min(3 * _ROUNDING_MM, 0.25 * gap)  # two ends, two axes
     cosine = float(way @ normal / np.linalg.norm(way))
-    if 1 - cosine > _TILT:
+    if 1 - cosine > _TILT and np.linalg.norm(way - (way @ normal) * normal) > rounding:
         angle = np.degrees(np.arccos(cosine))
         raise GeometryError(f"TILT: slices shift sideways; the stack leans {angle:.2f} degrees from their normal")
-    off_line = positions - np.linspace(positions[0], positions[-1], len(positions))
-    sideways = np.linalg.norm(off_line - np.outer(off_line @ normal, normal), axis=1)
-    if sideways.max() > max(0.1 * mean_gap, min(0.15, 0.25 * mean_gap)):
+    off = positions - np.linspace(positions[0], positions[-1], len(positions))
+    sideways = np.linalg.norm(off - np.outer(off @ normal, normal), axis=1)
+    if sideways.max() > max(0.1 * gap, rounding):
         worst = int(sideways.argmax())
-        raise GeometryError(
-            f"NONUNIFORM: the slice at {heights[worst]:.3f} mm is shifted sideways by {sideways[worst]:.3f} mm"
-        )
-    step: NDArray[np.float64] = way / (len(positions) - 1)
-    return step
+        place = f"{positions[worst] @ normal:.3f} mm"
+        raise GeometryError(f"NONUNIFORM: the slice at {place} is shifted sideways by {sideways[worst]:.3f} mm")
 
 
 def _listed(items: Sequence[object]) -> str:
