@@ -1,0 +1,58 @@
+"""Splits: nnU-Net's where patients are unknown, by patient where they are known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.model_selection import KFold
+
+from unetpipe.dataset.folds import make_folds, read_folds, write_folds
+from unetpipe.dataset.manifest import Case, LabelClass, Manifest
+from unetpipe.errors import DatasetError
+
+
+def manifest_of(patients: list[str | None]) -> Manifest:
+    cases = tuple(
+        Case(id=f"case_{number:03d}", images=(Path("x"),), patient=patient) for number, patient in enumerate(patients)
+    )
+    labels = (LabelClass(name="background", value=0),)
+    return Manifest(name="x", channels=("MRI",), labels=labels, spatial_dims=3, cases=cases)
+
+
+@pytest.mark.parametrize("count", [5, 23, 200])
+def test_folds_are_nnunets(count: int) -> None:
+    """Without patients the folds are those of scikit-learn's KFold(5, shuffle, 12345) over the sorted ids."""
+    manifest = manifest_of([None] * count)
+    ids = np.array([case.id for case in manifest.cases])
+    folds = make_folds(manifest, 5, 12345).folds
+    for fold, (train, validation) in zip(folds, KFold(5, shuffle=True, random_state=12345).split(ids), strict=True):
+        assert (fold.train, fold.validation) == (tuple(ids[train]), tuple(ids[validation]))
+
+
+def test_patients_stay_together() -> None:
+    """No patient is in the training and the validation part of a fold, and every case validates once."""
+    patients = [f"p{number // 3}" for number in range(30)] + [None] * 4
+    manifest = manifest_of(patients)
+    known = {case.id: case.patient for case in manifest.cases}
+    folds = make_folds(manifest, 5, 1)
+    for fold in folds.folds:
+        training = {known[case] for case in fold.train} - {None}
+        assert not training & {known[case] for case in fold.validation}
+        assert sorted(fold.train + fold.validation) == sorted(known)
+    assert folds.by_patient
+    assert sorted(case for fold in folds.folds for case in fold.validation) == sorted(known)
+
+
+def test_too_few() -> None:
+    """Fewer cases, or patients, than folds are refused with the numbers."""
+    with pytest.raises(DatasetError, match="5 folds need at least 5 cases, the dataset has 4"):
+        make_folds(manifest_of([None] * 4), 5, 0)
+    with pytest.raises(DatasetError, match="at least 5 patients, the dataset has 2"):
+        make_folds(manifest_of(["a", "a", "a", "b", "b", "b"]), 5, 0)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """What is written is read back."""
+    folds = make_folds(manifest_of([None] * 8), 3, 7)
+    write_folds(tmp_path, folds)
+    assert read_folds(tmp_path) == folds

@@ -1,0 +1,141 @@
+"""Stored cases: what goes in comes out, patch by patch, from many threads."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unetpipe.dataset.store import CaseStore, locate_classes, remove_others, stored_key, write_case
+from unetpipe.errors import PlanError
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.preprocessing import Placement
+
+
+def store_case(work: Path, name: str, array: np.ndarray, key: str = "key", classes: int = 3) -> None:
+    shape = array.shape[1:]
+    write_case(
+        work,
+        "3d_fullres",
+        array,
+        case=name,
+        key=key,
+        placement=Placement(source=Grid.of(shape, np.eye(4)), start=(0,) * len(shape), stop=shape, shape=shape),
+        spacing_mm=(1.0,) * len(shape),
+        classes=classes,
+        patch_size=(16,) * len(shape),
+    )
+
+
+def array_of(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    array = generator.normal(0, 1, (3, *shape)).astype(np.float16)
+    array[-1] = generator.integers(-1, 3, shape)
+    return array
+
+
+@pytest.mark.parametrize("shape", [(40, 33, 50), (1, 20, 7), (64, 48), (3, 3, 3)])
+def test_round_trip(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Arrays of any shape come back exactly, whole and in parts."""
+    array = array_of(shape)
+    store_case(tmp_path, "a", array)
+    store = CaseStore(tmp_path, "3d_fullres")
+    assert store.ids == ("a",)
+    assert store.nbytes == array.nbytes
+    np.testing.assert_array_equal(store.load("a"), array)
+    start, stop = tuple(n // 3 for n in shape), shape
+    box = (slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True)))
+    part = store.read("a", start, stop)
+    assert part.dtype == np.float16
+    np.testing.assert_array_equal(part, array[box])
+
+
+def test_reads_from_many_threads(tmp_path: Path) -> None:
+    """Threads that read the same case at once each get their own box."""
+    array = array_of((48, 48, 48))
+    store_case(tmp_path, "a", array)
+    store = CaseStore(tmp_path, "3d_fullres")
+
+    def read(seed: int) -> bool:
+        start = tuple(int(n) for n in np.random.default_rng(seed).integers(0, 32, 3))
+        stop = tuple(n + 16 for n in start)
+        box = (slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True)))
+        return np.array_equal(store.read("a", start, stop), array[box])
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(read, range(200)))
+
+
+def test_same_array_same_bytes(tmp_path: Path) -> None:
+    """Storing is deterministic."""
+    for part in ("x", "y"):
+        store_case(tmp_path / part, "a", array_of((20, 20, 20)))
+    for name in ("a.b2nd", "a.json"):
+        first, second = (tmp_path / part / "cases" / "3d_fullres" / name for part in ("x", "y"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_record(tmp_path: Path) -> None:
+    """The record counts classes and knows where they are; ignored voxels are of no class."""
+    array = array_of((20, 21, 22))
+    store_case(tmp_path, "a", array)
+    record = CaseStore(tmp_path, "3d_fullres").record("a")
+    assert record.class_voxels == tuple(int((array[-1] == value).sum()) for value in range(3))
+    assert set(record.locations) == {"1", "2"}
+    for value, voxels in record.locations.items():
+        assert len(voxels) == 1000 == len({tuple(voxel) for voxel in voxels})
+        assert all(array[-1][tuple(voxel)] == int(value) for voxel in voxels)
+
+
+def test_locations_of_small_classes() -> None:
+    """All voxels of a class with fewer than a thousand are located, in order; an absent class has no entry."""
+    index = np.zeros((6, 5), dtype=np.float16)
+    index[2, 1:4] = 2
+    counts, locations = locate_classes(index, 4, seed="a")
+    assert counts == (27, 0, 3, 0)
+    assert locations == {"2": [[2, 1], [2, 2], [2, 3]]}
+
+
+def test_locations_are_spread() -> None:
+    """The drawn voxels are spread over a class, not its first ones."""
+    index = np.ones((100, 100), dtype=np.float16)
+    _, locations = locate_classes(index, 2, seed="a")
+    assert np.abs(np.mean(locations["1"], axis=0) - 49.5).max() < 5
+
+
+def test_key_needs_both_files(tmp_path: Path) -> None:
+    """A case counts as stored only when array and record are both there and readable."""
+    store_case(tmp_path, "a", array_of((8, 8, 8)), key="k1")
+    assert stored_key(tmp_path, "3d_fullres", "a") == "k1"
+    folder = tmp_path / "cases" / "3d_fullres"
+    record = (folder / "a.json").read_text()
+    (folder / "a.json").write_text(record[:20])
+    assert stored_key(tmp_path, "3d_fullres", "a") is None
+    (folder / "a.json").write_text(record)
+    (folder / "a.b2nd").unlink()
+    assert stored_key(tmp_path, "3d_fullres", "a") is None
+    assert stored_key(tmp_path, "3d_fullres", "b") is None
+
+
+def test_remove_others(tmp_path: Path) -> None:
+    """Cases that left the dataset and leftovers of a kill go; the rest stays."""
+    for name in ("a", "b"):
+        store_case(tmp_path, name, array_of((8, 8, 8)))
+    folder = tmp_path / "cases" / "3d_fullres"
+    (folder / ".tmp-xyz-b.b2nd").write_bytes(b"half")
+    remove_others(tmp_path, "3d_fullres", keep={"b"})
+    assert sorted(path.name for path in folder.iterdir()) == ["b.b2nd", "b.json"]
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    """A configuration or case that is not stored is named, with what is."""
+    with pytest.raises(PlanError, match=r"'2d' is not preprocessed .* found none"):
+        CaseStore(tmp_path, "2d")
+    store_case(tmp_path, "a", array_of((8, 8, 8)))
+    with pytest.raises(PlanError, match="found 3d_fullres"):
+        CaseStore(tmp_path, "2d")
+    store = CaseStore(tmp_path, "3d_fullres")
+    with pytest.raises(PlanError, match="case b is not stored"):
+        store.load("b")
+    with pytest.raises(PlanError, match=r"b\.json is missing"):
+        store.record("b")

@@ -1,0 +1,394 @@
+"""From a dataset to a work folder: what is there, that it is not made twice, and that a kill leaves no trace."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unetpipe.config import PreprocessConfig
+from unetpipe.dataset.folds import read_folds
+from unetpipe.dataset.manifest import read_manifest
+from unetpipe.dataset.phantom import write_phantom_dataset
+from unetpipe.dataset.plan import read_plan
+from unetpipe.dataset.store import CaseStore
+from unetpipe.errors import DatasetError, PlanError
+from unetpipe.imaging.files import read_volume, write_image, write_labels
+from unetpipe.imaging.geometry import Grid
+from unetpipe.progress import SilentProgress
+from unetpipe.stages.preprocess import preprocess
+
+DOCUMENTS = {"manifest.json", "fingerprint.json", "plan.yaml", "folds.json", "checks.json", "preview.html", "cases"}
+
+
+class Listener(SilentProgress):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+def write_small(folder: Path, cases: int = 6, seed: int = 0) -> Path:
+    """A Decathlon folder of small noisy boxes."""
+    generator = np.random.default_rng(seed)
+    grid = Grid.of((24, 20, 16), np.diag([-1.5, 1.5, 2.0, 1.0]))
+    training = []
+    for number in range(cases):
+        name = f"case_{number}.nii.gz"
+        label = np.zeros(grid.shape, dtype=np.uint8)
+        label[6:12, 5:15, 4:12] = 1
+        label[14:20, 5:15, 4:12] = 2
+        image = generator.normal(100, 10, grid.shape) + 30 * label
+        write_image(folder / "imagesTr" / name, image.astype(np.float32)[None], grid)
+        write_labels(folder / "labelsTr" / name, label, grid, {})
+        training.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
+    labels = {"0": "background", "1": "one", "2": "two"}
+    declared = {"name": "Small", "modality": {"0": "MRI"}, "labels": labels, "training": training}
+    (folder / "dataset.json").write_text(json.dumps(declared))
+    return folder
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return write_small(tmp_path / "small")
+
+
+def contents(work: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(work)): path.read_bytes() for path in sorted(work.rglob("*")) if path.is_file()}
+
+
+def times(work: Path) -> dict[str, int]:
+    return {str(path.relative_to(work)): path.stat().st_mtime_ns for path in sorted(work.rglob("*")) if path.is_file()}
+
+
+def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def test_work_folder(small: Path, tmp_path: Path) -> None:
+    """Everything that training needs is there, and nothing else."""
+    work = tmp_path / "work"
+    result = preprocess(PreprocessConfig(dataset=small, out=work))
+    assert (result.cases, result.written, result.reused, result.configuration) == (6, 6, 0, "3d_fullres")
+    assert {path.name for path in work.iterdir()} == DOCUMENTS
+    manifest, plan, folds = read_manifest(work), read_plan(work), read_folds(work)
+    store = CaseStore(work, plan.default)
+    assert store.ids == tuple(case.id for case in manifest.cases)
+    assert len(folds.folds) == 5
+    chosen = plan.configurations[plan.default]
+    assert chosen.spacing_mm == (1.5, 1.5, 2.0)
+    array = store.load("case_3")
+    assert array.shape == (2, 24, 20, 16)
+    assert array.dtype == np.float16
+    # stored right to left: RAS+ order is the reverse of the file's
+    source = read_volume(small / "imagesTr" / "case_3.nii.gz").array[0][::-1].astype(np.float64)
+    np.testing.assert_allclose(array[0], (source - source.mean()) / source.std(), atol=5e-3)
+    np.testing.assert_array_equal(array[1], read_volume(small / "labelsTr" / "case_3.nii.gz").array[0][::-1])
+
+
+def test_phantom_with_dicom_and_orientations(tmp_path: Path) -> None:
+    """Oblique scans, flipped ones and DICOM series all come out in RAS+ with the anatomy in place."""
+    write_phantom_dataset(tmp_path / "phantom", cases=5, seed=2)
+    work = tmp_path / "work"
+    result = preprocess(PreprocessConfig(dataset=tmp_path / "phantom", out=work))
+    assert result.labels == ("background", "liver", "spleen", "kidneys", "spine")
+    store = CaseStore(work, "3d_fullres")
+    for case in store.ids:
+        record = store.record(case)
+        liver, spleen = (np.mean(record.locations[value], axis=0) for value in ("1", "2"))
+        assert liver[0] > spleen[0]
+        np.testing.assert_allclose(
+            record.spacing_mm, read_plan(work).configurations["3d_fullres"].spacing_mm, rtol=0.02
+        )
+
+
+def test_second_run_does_nothing(small: Path, tmp_path: Path) -> None:
+    """A run over an unchanged dataset touches no file, even when time stamps of the input have changed."""
+    work = tmp_path / "work"
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    before = times(work)
+    for path in small.rglob("*.nii.gz"):
+        os.utime(path, (0, 0))
+    result = preprocess(PreprocessConfig(dataset=small, out=work))
+    assert (result.written, result.reused) == (0, 6)
+    assert times(work) == before
+
+
+def test_changed_image_is_redone_alone(small: Path, tmp_path: Path) -> None:
+    """Only the case whose file changed is made again, as long as the plan stays the same."""
+    work = tmp_path / "work"
+    preprocess(PreprocessConfig(dataset=small, out=work, preview=False))
+    before = times(work)
+    volume = read_volume(small / "imagesTr" / "case_2.nii.gz")
+    write_image(small / "imagesTr" / "case_2.nii.gz", volume.array + 1, volume.grid)
+    result = preprocess(PreprocessConfig(dataset=small, out=work, preview=False))
+    assert result.written == 1
+    redone = {name for name in changed(before, times(work)) if name.startswith("cases/")}
+    assert redone == {"cases/3d_fullres/case_2.b2nd", "cases/3d_fullres/case_2.json"}
+    fresh = tmp_path / "fresh"
+    preprocess(PreprocessConfig(dataset=small, out=fresh, preview=False))
+    assert contents(work) == contents(fresh)
+
+
+def test_removed_case_goes(small: Path, tmp_path: Path) -> None:
+    """A case that left the dataset leaves the work folder, and the others stay."""
+    work = tmp_path / "work"
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    content = json.loads((small / "dataset.json").read_text())
+    del content["training"][5]
+    (small / "dataset.json").write_text(json.dumps(content))
+    result = preprocess(PreprocessConfig(dataset=small, out=work))
+    assert (result.cases, result.written) == (5, 0)
+    assert CaseStore(work, "3d_fullres").ids == tuple(f"case_{number}" for number in range(5))
+
+
+def test_edited_plan_is_used(small: Path, tmp_path: Path) -> None:
+    """An edit of the plan survives, and re-does exactly what it touches."""
+    work, listener = tmp_path / "work", Listener()
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    text = (work / "plan.yaml").read_text()
+    head, tail = text.split('"2d":')
+    (work / "plan.yaml").write_text(head + '"2d":' + tail.replace("spacing_mm: [1.5", "spacing_mm: [3.0"))
+    assert preprocess(PreprocessConfig(dataset=small, out=work)).written == 0
+    (work / "plan.yaml").write_text(text.replace("spacing_mm: [1.5", "spacing_mm: [3.0", 1))
+    result = preprocess(PreprocessConfig(dataset=small, out=work), listener)
+    assert (result.written, result.spacing_mm) == (6, (3.0, 1.5, 2.0))
+    assert CaseStore(work, "3d_fullres").load("case_0").shape == (2, 12, 20, 16)
+    assert listener.said == ["plan.yaml was edited: it is used as it stands"]
+    # the dataset changes under an edited plan: the edit stays, and the run says so
+    volume = read_volume(small / "imagesTr" / "case_2.nii.gz")
+    write_image(small / "imagesTr" / "case_2.nii.gz", volume.array + 1, volume.grid)
+    result = preprocess(PreprocessConfig(dataset=small, out=work), listener)
+    assert (result.written, result.spacing_mm) == (1, (3.0, 1.5, 2.0))
+    assert "have changed since plan.yaml was made" in listener.said[-1]
+
+
+def test_plan_that_does_not_fit(small: Path, tmp_path: Path) -> None:
+    """An edited plan that contradicts the dataset is refused before anything is written."""
+    work = tmp_path / "work"
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    text = (work / "plan.yaml").read_text()
+    (work / "plan.yaml").write_text(text.replace("  - {scheme: zscore}", "  - {scheme: zscore}\n" * 2))
+    before = times(work)
+    with pytest.raises(PlanError, match=r"plan\.yaml: normalization has 2 channels, the dataset 1"):
+        preprocess(PreprocessConfig(dataset=small, out=work))
+    assert times(work) == before
+
+
+def test_edited_folds_are_kept(small: Path, tmp_path: Path) -> None:
+    """Folds that a person changed stay as long as they split the same cases."""
+    work = tmp_path / "work"
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    content = json.loads((work / "folds.json").read_text())
+    content["folds"].reverse()
+    (work / "folds.json").write_text(json.dumps(content))
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    assert json.loads((work / "folds.json").read_text()) == content
+    preprocess(PreprocessConfig(dataset=small, out=work, folds=3))
+    assert len(read_folds(work).folds) == 3
+
+
+def test_other_configurations(small: Path, tmp_path: Path) -> None:
+    """Any configuration of the plan can be prepared beside the default one; an unknown one is refused."""
+    work = tmp_path / "work"
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    assert preprocess(PreprocessConfig(dataset=small, out=work, configuration="2d")).written == 6
+    assert {path.name for path in (work / "cases").iterdir()} == {"2d", "3d_fullres"}
+    with pytest.raises(PlanError, match="no configuration '4d', only 3d_fullres, 2d"):
+        preprocess(PreprocessConfig(dataset=small, out=work, configuration="4d"))
+
+
+def test_check_only_writes_nothing(small: Path, tmp_path: Path) -> None:
+    """A mere check leaves no folder behind, and needs neither torch nor monai."""
+    work = tmp_path / "work"
+    result = preprocess(PreprocessConfig(dataset=small, out=work, check_only=True))
+    assert (result.cases, result.work) == (6, None)
+    assert not work.exists()
+    code = (
+        "import sys; from pathlib import Path; from unetpipe.config import PreprocessConfig;"
+        "from unetpipe.stages.preprocess import preprocess;"
+        f"preprocess(PreprocessConfig(dataset=Path({str(small)!r}), out=Path('x'), check_only=True));"
+        "assert not {'torch', 'monai', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_faults_leave_no_work_folder(small: Path, tmp_path: Path) -> None:
+    """Structural faults and faults inside files come together, and nothing is written."""
+    work = tmp_path / "work"
+    (small / "labelsTr" / "case_0.nii.gz").unlink()
+    (small / "imagesTr" / "case_1.nii.gz").write_bytes(b"no image")
+    volume = read_volume(small / "imagesTr" / "case_2.nii.gz")
+    volume.array[0, 3, 3, 3] = np.inf
+    write_image(small / "imagesTr" / "case_2.nii.gz", volume.array, volume.grid)
+    write_labels(small / "labelsTr" / "case_3.nii.gz", np.zeros(volume.grid.shape, dtype=np.uint8), volume.grid, {})
+    with pytest.raises(DatasetError) as caught:
+        preprocess(PreprocessConfig(dataset=small, out=work))
+    assert [(fault.case, fault.kind, fault.severity) for fault in caught.value.faults] == [
+        ("case_0", "missing_label", "error"),
+        ("case_1", "unreadable", "error"),
+        ("case_2", "non_finite", "error"),
+        ("case_3", "empty_label", "warning"),
+    ]
+    assert not work.exists()
+
+
+def test_command_line(small: Path, tmp_path: Path) -> None:
+    """Every fault is on a line of its own, and the exit code is 1."""
+    (small / "labelsTr" / "case_0.nii.gz").unlink()
+    (small / "imagesTr" / "case_1.nii.gz").write_bytes(b"no image")
+    command = [sys.executable, "-m", "unetpipe", "preprocess", str(small), "--out", str(tmp_path / "work")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert [line.split()[:2] for line in done.stderr.splitlines()[-2:]] == [
+        ["case_0", "missing_label"],
+        ["case_1", "unreadable"],
+    ]
+    assert not (tmp_path / "work").exists()
+
+
+def test_warnings_do_not_stop(small: Path, tmp_path: Path) -> None:
+    """An empty label is told in the result and in the preview, and the case is made."""
+    grid = read_volume(small / "labelsTr" / "case_3.nii.gz").grid
+    write_labels(small / "labelsTr" / "case_3.nii.gz", np.zeros(grid.shape, dtype=np.uint8), grid, {})
+    result = preprocess(PreprocessConfig(dataset=small, out=tmp_path / "work"))
+    assert [(one.case, one.kind) for one in result.warnings] == [("case_3", "empty_label")]
+    assert result.written == 6
+    assert "background only" in (tmp_path / "work" / "preview.html").read_text()
+
+
+def test_fix_affine(small: Path, tmp_path: Path) -> None:
+    """A label that lies elsewhere is used voxel by voxel when asked for, even if its axes claim another direction."""
+    sound = tmp_path / "sound"
+    preprocess(PreprocessConfig(dataset=small, out=sound))
+    path = small / "labelsTr" / "case_3.nii.gz"
+    volume = read_volume(path)
+    write_labels(path, volume.array[0], Grid.of(volume.grid.shape, np.diag([1.5, 1.5, 2.0, 1.0])), {})
+    config = PreprocessConfig(dataset=small, out=tmp_path / "work")
+    with pytest.raises(DatasetError, match="affine_mismatch|another orientation"):
+        preprocess(config)
+    result = preprocess(config.model_copy(update={"fix_affine": True}))
+    assert [(one.case, one.kind) for one in result.warnings] == [("case_3", "affine_adopted")]
+    arrays = [CaseStore(work, "3d_fullres").load("case_3") for work in (sound, tmp_path / "work")]
+    np.testing.assert_array_equal(*arrays)
+
+
+def test_labels_with_gaps_and_ignore(tmp_path: Path) -> None:
+    """Values 3 and 7 become classes 1 and 2; ignored voxels become -1."""
+    folder = tmp_path / "nnunet"
+    grid = Grid.of((20, 20, 20), np.eye(4))
+    label = np.zeros(grid.shape, dtype=np.uint8)
+    label[2:6, 4:16, 4:16], label[8:12, 4:16, 4:16], label[14:18] = 7, 3, 255
+    for number in range(5):
+        image = np.random.default_rng(number).normal(10, 1, (1, *grid.shape)).astype(np.float32)
+        write_image(folder / "imagesTr" / f"c{number}_0000.nii.gz", image, grid)
+        write_labels(folder / "labelsTr" / f"c{number}.nii.gz", label, grid, {})
+    declared = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "seven": 7, "three": 3, "ignore": 255},
+        "numTraining": 5,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(declared))
+    result = preprocess(PreprocessConfig(dataset=folder, out=tmp_path / "work"))
+    assert result.labels == ("background", "three", "seven")
+    stored = CaseStore(tmp_path / "work", "3d_fullres").load("c0")[-1]
+    np.testing.assert_array_equal(stored == 1, label == 3)
+    np.testing.assert_array_equal(stored == 2, label == 7)
+    np.testing.assert_array_equal(stored == -1, label == 255)
+    assert read_plan(tmp_path / "work").normalization[0].scheme == "ct"
+
+
+def test_undeclared_labels(tmp_path: Path) -> None:
+    """Classes of folder pairs are the values that occur, and the manifest says so."""
+    shutil.copytree(write_small(tmp_path / "small") / "imagesTr", tmp_path / "pairs" / "images")
+    shutil.copytree(tmp_path / "small" / "labelsTr", tmp_path / "pairs" / "labels")
+    preprocess(PreprocessConfig(dataset=tmp_path / "pairs", out=tmp_path / "work"))
+    names = [(label.name, label.value) for label in read_manifest(tmp_path / "work").labels]
+    assert names == [("background", 0), ("label_1", 1), ("label_2", 2)]
+
+
+def test_colour_pictures(tmp_path: Path) -> None:
+    """2-D RGB pictures take the same road with two axes."""
+    grid = Grid.of((64, 48), np.eye(4))
+    for number in range(6):
+        generator = np.random.default_rng(number)
+        label = np.zeros(grid.shape, dtype=np.uint8)
+        label[10:30, 12:40] = 255
+        image = generator.integers(0, 200, (3, *grid.shape)).astype(np.uint8)
+        write_image(tmp_path / "set" / "images" / f"p{number}.png", image, grid)
+        write_labels(tmp_path / "set" / "labels" / f"p{number}.png", label, grid, {})
+    result = preprocess(PreprocessConfig(dataset=tmp_path / "set", out=tmp_path / "work"))
+    assert (result.configuration, result.labels) == ("2d", ("background", "label_255"))
+    array = CaseStore(tmp_path / "work", "2d").load("p0")
+    assert array.shape == (4, 64, 48)
+    np.testing.assert_array_equal(array[-1, 10:30, 12:40], 1)
+
+
+def test_memory_limit_changes_nothing(small: Path, tmp_path: Path) -> None:
+    """With one worker, many, or hardly any memory the bytes are the same."""
+    variants = [{"workers": 1}, {"workers": 4}, {"max_memory_gb": 1e-6}]
+    for number, options in enumerate(variants):
+        preprocess(PreprocessConfig(dataset=small, out=tmp_path / str(number), **options))
+    first, *others = (contents(tmp_path / str(number)) for number in range(len(variants)))
+    assert all(other == first for other in others)
+
+
+def test_interrupt(small: Path, tmp_path: Path) -> None:
+    """Ctrl-C ends the run with no half-written file, and the next run completes it."""
+
+    class Interrupting(SilentProgress):
+        def task(self, name: str, total: int):  # type: ignore[no-untyped-def]
+            if name == "preprocessing":
+                raise KeyboardInterrupt
+            return super().task(name, total)
+
+    work = tmp_path / "work"
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(PreprocessConfig(dataset=small, out=work), Interrupting())
+    assert not list(work.rglob(".tmp-*"))
+    assert preprocess(PreprocessConfig(dataset=small, out=work)).cases == 6
+
+
+_RUN = """
+import sys
+from pathlib import Path
+import unetpipe.dataset.prepare, unetpipe.report.preview
+from unetpipe.config import PreprocessConfig
+from unetpipe.stages.preprocess import preprocess
+print("ready", flush=True)
+preprocess(PreprocessConfig(dataset=Path(sys.argv[1]), out=Path(sys.argv[2])))
+"""
+
+
+@pytest.mark.slow
+def test_kill_at_random_points(tmp_path: Path) -> None:
+    """Killed again and again, a run still ends with the bytes of an undisturbed one."""
+    dataset = write_small(tmp_path / "set", cases=24)
+    calm = tmp_path / "calm"
+    started = time.perf_counter()
+    preprocess(PreprocessConfig(dataset=dataset, out=calm))
+    seconds = time.perf_counter() - started
+    work = tmp_path / "work"
+    draws = random.Random(0)
+    for _ in range(int(os.environ.get("UNETPIPE_TEST_KILLS", "5"))):
+        run = subprocess.Popen([sys.executable, "-c", _RUN, str(dataset), str(work)], stdout=subprocess.PIPE)
+        assert run.stdout is not None
+        run.stdout.readline()
+        time.sleep(draws.uniform(0, 1.2 * seconds))
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        run.stdout.close()
+    preprocess(PreprocessConfig(dataset=dataset, out=work))
+    assert contents(work) == contents(calm)
