@@ -15,7 +15,7 @@ ENV PATH=/opt/unetpipe/bin:$PATH \
     MPLCONFIGDIR=/tmp/matplotlib \
     HOME=/tmp
 RUN useradd --system --uid 10001 --no-create-home unetpipe
-USER unetpipe
+USER 10001
 WORKDIR /data
 ENTRYPOINT ["unetpipe"]
 CMD ["--help"]
