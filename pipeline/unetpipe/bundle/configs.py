@@ -17,7 +17,7 @@ _ORDER = {"cubic": 3, "linear": 1, "nearest": 0}
 _RESIZE = (
     "$lambda x, shape, mode: monai.transforms.SpatialResample("
     "mode=mode, padding_mode='nearest', align_corners=False, dtype=torch.float64)("
-    "x, spatial_size=[int(n) for n in shape], dst_affine=x.affine @ @edges(x.shape[1:], shape))"
+    "x, spatial_size=[int(n) for n in shape], dst_affine=torch.matmul(x.affine, @edges(x.shape[1:], shape)))"
 )
 _EDGES = (
     "$lambda old, new: torch.tensor("
@@ -98,8 +98,8 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
         "files": "$sorted(glob.glob(@dataset_dir + '/' + @pattern))",
         # one file per case, or with several channels CASE_0000, CASE_0001, ... beside each other
         "data": (
-            "$[{'image': f} for f in @files] if @channels == 1 or not any('_0000.' in f for f in @files) else ["
-            "{'image': [f.replace('_0000.', '_%04d.' % c) for c in range(@channels)]} for f in @files if '_0000.' in f]"
+            "$[{'scan': f} for f in @files] if @channels == 1 or not any('_0000.' in f for f in @files) else ["
+            "{'scan': [f.replace('_0000.', '_%04d.' % c) for c in range(@channels)]} for f in @files if '_0000.' in f]"
         ),
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "network_def": network_def,
@@ -111,21 +111,21 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
             "transforms": [
                 {
                     "_target_": "monai.transforms.LoadImaged",
-                    "keys": "image",
+                    "keys": "scan",
                     "image_only": True,
                     "ensure_channel_first": True,
                 },
                 *([_orientation()] if spec.spatial_dims == 3 else []),
                 {
                     "_target_": "monai.transforms.CropForegroundd",
-                    "keys": "image",
-                    "source_key": "image",
+                    "keys": "scan",
+                    "source_key": "scan",
                     "select_fn": "$lambda x: x != 0",
                     "allow_smaller": True,
                 },
-                {"_target_": "monai.transforms.CopyItemsd", "keys": "image", "names": "input"},
+                {"_target_": "monai.transforms.CopyItemsd", "keys": "scan", "names": "image"},
                 *_normalization(spec.preprocessing.normalization),
-                {"_target_": "monai.transforms.Lambdad", "keys": "input", "func": _resample_expression(spec)},
+                {"_target_": "monai.transforms.Lambdad", "keys": "image", "func": _resample_expression(spec)},
             ],
         },
         "dataset": {"_target_": "monai.data.Dataset", "data": "@data", "transform": "@preprocessing"},
@@ -146,7 +146,7 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
                 {
                     "_target_": "monai.transforms.Invertd",
                     "keys": "pred",
-                    "orig_keys": "image",
+                    "orig_keys": "scan",
                     "transform": "@preprocessing",
                     "nearest_interp": True,
                     "to_tensor": True,
@@ -162,6 +162,8 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
                     if label.name in spec.postprocessing
                 ),
                 *([] if values == list(range(len(values))) else [_label_values(values)]),
+                # MONAI 1.6 takes labels of an image with several channels for 2-D ones when it drops their channel axis
+                "$lambda d: d['pred'].meta.update(original_channel_dim='no_channel') or d",
                 {
                     "_target_": "monai.transforms.SaveImaged",
                     "keys": "pred",
@@ -180,7 +182,6 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
             "val_data_loader": "@dataloader",
             "network": "@network",
             "inferer": "@inferer",
-            "prepare_batch": "$lambda batch, device=None, non_blocking=False, **_: (batch['input'].to(device), None)",
             "postprocessing": "@postprocessing",
             "val_handlers": [
                 {
@@ -196,7 +197,7 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
 
 
 def _orientation() -> Config:
-    return {"_target_": "monai.transforms.Orientationd", "keys": "image", "axcodes": "RAS"}
+    return {"_target_": "monai.transforms.Orientationd", "keys": "scan", "axcodes": "RAS"}
 
 
 def _normalization(channels: tuple[ChannelNormalization, ...]) -> list[Config]:
@@ -205,20 +206,20 @@ def _normalization(channels: tuple[ChannelNormalization, ...]) -> list[Config]:
         return [
             {
                 "_target_": "monai.transforms.NormalizeIntensityd",
-                "keys": "input",
+                "keys": "image",
                 "channel_wise": True,
                 "nonzero": schemes == {"zscore_nonzero"},
             }
         ]
     per_channel = ", ".join(_channel_expression(index, channel) for index, channel in enumerate(channels))
-    func = f"$lambda x: monai.data.MetaTensor(torch.cat([{per_channel}]), meta=x.meta)"
-    return [{"_target_": "monai.transforms.Lambdad", "keys": "input", "func": func}]
+    func = f"$lambda x: torch.cat([{per_channel}])"
+    return [{"_target_": "monai.transforms.Lambdad", "keys": "image", "func": func}]
 
 
 def _channel_expression(index: int, channel: ChannelNormalization) -> str:
-    data = f"x[{index}:{index + 1}].as_tensor()"
+    data = f"x[{index}:{index + 1}]"
     if channel.scheme == "ct":
-        return f"(({data}).clamp({channel.lower}, {channel.upper}) - {channel.mean}) / {channel.std}"
+        return f"({data}.clamp({channel.lower}, {channel.upper}) - {channel.mean}) / {channel.std}"
     return f"monai.transforms.NormalizeIntensity(nonzero={channel.scheme == 'zscore_nonzero'})({data})"
 
 
@@ -247,7 +248,7 @@ def _nested(steps: list[tuple[list[int], int]], image: str, shape: str) -> str:
 
 def _restore_expression(spec: ModelSpec) -> str:
     """From logits on the network grid to logits on the cropped image's grid."""
-    nested = _nested(_steps(spec, labels=True), "d['pred']", "d['image'].shape[1:]")
+    nested = _nested(_steps(spec, labels=True), "d['pred']", "d['scan'].shape[1:]")
     return f"$lambda d: {{**d, 'pred': {nested}}}"
 
 

@@ -1,0 +1,175 @@
+"""A bundle gives the same labels with MONAI alone as with `unetpipe infer`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unetpipe.bundle.spec import ModelSpec
+from unetpipe.bundle.write import write_bundle
+from unetpipe.config import InferConfig, Network
+from unetpipe.dataset.manifest import LabelClass
+from unetpipe.dataset.plan import Configuration
+from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Preprocessing
+from unetpipe.model.network import build_network, network_definition
+from unetpipe.stages.infer import infer
+
+ZSCORE = ChannelNormalization(scheme="zscore")
+NONZERO = ChannelNormalization(scheme="zscore_nonzero")
+CT = ChannelNormalization(scheme="ct", mean=20.0, std=30.0, lower=-50.0, upper=120.0)
+
+
+def _bundle(
+    folder: Path,
+    *,
+    spacing: tuple[float, ...],
+    interpolation: tuple[Interpolation, ...],
+    normalization: tuple[ChannelNormalization, ...],
+    values: tuple[int, ...],
+    network: Network = "dynunet",
+) -> Path:
+    dims = len(spacing)
+    configuration = Configuration(
+        spacing_mm=spacing,
+        interpolation=interpolation,
+        median_shape=(32,) * dims,
+        patch_size=(16,) * dims,
+        batch_size=2,
+        strides=((1,) * dims, (2,) * dims, (2,) * dims),
+        kernel_sizes=((3,) * dims,) * 3,
+        features=(4, 8, 16),
+    )
+    spec = ModelSpec(
+        spatial_dims=3 if dims == 3 else 2,
+        channels=tuple(f"channel {n}" for n in range(len(normalization))),
+        labels=tuple(LabelClass(name=f"class {value}", value=value) for value in values),
+        preprocessing=Preprocessing(spacing_mm=spacing, interpolation=interpolation, normalization=normalization),
+        patch_size=configuration.patch_size,
+        mirror_axes=(),
+    )
+    torch.manual_seed(0)
+    definition = network_definition(network, configuration, len(normalization), len(values))
+    built = build_network(definition).eval()
+    if network == "unet":  # untrained, it says background everywhere: let it say so for half of the voxels
+        with torch.no_grad():
+            built.final_conv.bias -= built(torch.randn(1, len(normalization), *configuration.patch_size))[:, 1].median()
+    write_bundle(folder, spec, definition, built.state_dict())
+    return folder
+
+
+def _blobs(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Smooth positive structure inside a frame of zeros, so that there is something to crop and to segment."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.normal(50, 60, (1, 1, *[max(2, n // 5) for n in shape]))).float()
+    mode = "trilinear" if len(shape) == 3 else "bilinear"
+    image = torch.nn.functional.interpolate(coarse, size=shape, mode=mode)[0, 0].numpy()
+    frame = np.zeros(shape, bool)
+    frame[tuple(slice(2, -3) for _ in shape)] = True
+    return np.where(frame, image, 0).astype(np.float32)
+
+
+def _run_monai(bundle: Path, images: Path, out: Path, *overrides: str) -> None:
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(bundle / "configs/inference.json")]
+    options = ["--bundle_root", str(bundle), "--dataset_dir", str(images), "--output_dir", str(out), *overrides]
+    device = ["--device", "$torch.device('cpu')"]
+    done = subprocess.run([*command, *options, *device], capture_output=True, text=True, timeout=300, cwd=out.parent)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+AFFINES = {
+    "plain": np.diag([-0.9, 1.1, 1.6, 1.0]),
+    "permuted": np.array([[0, 0, 1.7, -20.0], [-0.8, 0, 0, 30.0], [0, 1.2, 0, 5.0], [0, 0, 0, 1]]),
+    "oblique": np.array([[0.9, 0.1, 0.0, 3.0], [-0.1, 1.0, 0.3, -8.0], [0.0, -0.25, 1.5, 11.0], [0, 0, 0, 1]]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spacing", "interpolation", "normalization", "values"),
+    [
+        ((1.0, 1.0, 1.0), ("cubic", "cubic", "cubic"), (ZSCORE,), (0, 1, 2)),
+        ((1.3, 0.7, 2.3), ("cubic", "cubic", "nearest"), (CT,), (0, 3, 300)),
+        ((1.1, 1.0, 1.2), ("cubic", "cubic", "cubic"), (NONZERO, CT), (0, 1, 2)),
+    ],
+    ids=["isotropic", "anisotropic-ct", "two-channels"],
+)
+def test_same_labels_in_3d(
+    tmp_path: Path,
+    spacing: tuple[float, ...],
+    interpolation: tuple[Interpolation, ...],
+    normalization: tuple[ChannelNormalization, ...],
+    values: tuple[int, ...],
+) -> None:
+    """Any orientation, oblique too, cropped and resampled: same grid, and the same labels but for ties."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for seed, (name, affine) in enumerate(AFFINES.items()):
+        for channel in range(len(normalization)):
+            suffix = f"_{channel:04d}" if len(normalization) > 1 else ""
+            image = nib.Nifti1Image(_blobs((37, 30, 25), 10 * seed + channel), affine)
+            nib.save(image, images / f"{name}{suffix}.nii.gz")
+    bundle = _bundle(
+        tmp_path / "bundle", spacing=spacing, interpolation=interpolation, normalization=normalization, values=values
+    )
+    infer(InferConfig(models=(bundle,), inputs=(images,), out=tmp_path / "ours", device="cpu", precision="fp32"))
+    (tmp_path / "theirs").mkdir()
+    _run_monai(bundle, images, tmp_path / "theirs")
+    for name, affine in AFFINES.items():
+        ours = nib.load(tmp_path / "ours" / f"{name}.nii.gz")
+        suffix = "_0000" if len(normalization) > 1 else ""
+        theirs = nib.load(tmp_path / "theirs" / f"{name}{suffix}.nii.gz")
+        assert np.allclose(ours.affine, affine, atol=1e-5)
+        assert np.allclose(theirs.affine, affine, atol=1e-4)
+        a, b = np.asarray(ours.dataobj), np.asarray(theirs.dataobj)
+        assert a.shape == b.shape == (37, 30, 25)
+        assert len(np.unique(a)) > 1, "a constant label map agrees with anything"
+        assert set(np.unique(a)) <= set(values)
+        assert (a == b).mean() >= 0.9995, name
+
+
+@pytest.mark.slow
+def test_same_labels_in_2d(tmp_path: Path) -> None:
+    """RGB images through the classic U-Net with one output channel."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for seed in range(2):
+        channels = [np.clip(_blobs((45, 33), 3 * seed + c) + 60, 0, 255) for c in range(3)]
+        Image.fromarray(np.stack(channels, -1).astype(np.uint8)).save(images / f"photo_{seed}.png")
+    bundle = _bundle(
+        tmp_path / "bundle",
+        spacing=(1.0, 1.0),
+        interpolation=("cubic", "cubic"),
+        normalization=(ZSCORE,) * 3,
+        values=(0, 1),
+        network="unet",
+    )
+    infer(InferConfig(models=(bundle,), inputs=(images,), out=tmp_path / "ours", device="cpu", precision="fp32"))
+    (tmp_path / "theirs").mkdir()
+    _run_monai(bundle, images, tmp_path / "theirs", "--output_ext", ".png")
+    for seed in range(2):
+        a, b = (np.asarray(Image.open(tmp_path / who / f"photo_{seed}.png")) for who in ("ours", "theirs"))
+        assert a.shape == b.shape == (45, 33)
+        assert len(np.unique(a)) > 1
+        assert (a == b).mean() >= 0.9995
+
+
+def test_configs_name_monai_and_torch_only(bundle_folder: Path) -> None:
+    """No target, import or expression of ours: the bundle runs where unetpipe is not installed."""
+    text = (bundle_folder / "configs" / "inference.json").read_text()
+    assert "unetpipe" not in text
+
+    def targets(value: object) -> list[str]:
+        if isinstance(value, dict):
+            own = [value["_target_"]] if "_target_" in value else []
+            return own + [target for item in value.values() for target in targets(item)]
+        return [target for item in value for target in targets(item)] if isinstance(value, list) else []
+
+    found = targets(json.loads(text))
+    assert len(found) > 10
+    assert all(target.startswith("monai.") for target in found)
