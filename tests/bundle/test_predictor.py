@@ -123,7 +123,7 @@ def test_mirrored_copies_are_averaged(
 
 @pytest.mark.parametrize("differ", [{}, {"patch": (8, 16, 16)}, {"spacing_mm": (1.3, 0.9, 1.0)}])
 def test_several_models_are_averaged(make_bundle: MakeBundle, differ: dict[str, tuple[float, ...]]) -> None:
-    """Folds share windows; models of another patch or spacing meet on the scan's grid. Logits are averaged"""
+    """Folds share windows; models of another patch or spacing meet on the scan's grid. Logits are averaged."""
     models = [make_bundle("a", seed=1), make_bundle("b", seed=2, **differ)]
     array = scan((25, 26, 27))
     logits, placement = mean_logits(models, array, np.eye(4), [()])

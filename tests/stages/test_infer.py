@@ -88,7 +88,7 @@ def test_a_dicom_series_is_a_scan(make_bundle: MakeBundle, shared_data: Path, tm
 
 
 def test_bad_scans_are_named_and_the_others_go_on(make_bundle: MakeBundle, tmp_path: Path) -> None:
-    """A corrupt, an empty and a wrong file in the middle fail with a reason that names no folder; the rest is written."""
+    """A corrupt, an empty and a wrong file in the middle fail with a reason and no folder in it; the rest goes on."""
     folder = tmp_path / "in"
     for name in ("a", "c", "e", "g"):
         write_scan(folder / f"{name}.nii.gz")
