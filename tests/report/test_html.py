@@ -227,6 +227,41 @@ def test_charts_have_a_dot_per_value(report: Path, tmp_path: Path) -> None:
 
 
 @needs_browser
+def test_comparison_shows_every_model(report: Path, tmp_path: Path) -> None:
+    """Two models have a table of differences, dots of both, and the viewer changes between them."""
+    folder = report.parents[1]
+    result = evaluate(
+        EvaluateConfig(
+            predictions=(folder / "prediction", folder / "reference"), reference=folder / "reference", out=tmp_path
+        )
+    )
+    assert result.report_html is not None
+    found = look(
+        result.report_html.read_text(encoding="utf-8"),
+        tmp_path,
+        """
+    found.rows = document.querySelectorAll("#comparison tbody tr").length;
+    found.dots = document.querySelectorAll("#strips .dot").length;
+    const first = document.querySelector(".card canvas");
+    const before = JSON.stringify(pixels(first));
+    type("view-model", 1);
+    found.changed = before !== JSON.stringify(pixels(first));
+    found.scores = document.querySelector(".card .scores").textContent;
+    type("filter-model", 1);
+    found.table = rows().length;""",
+    )
+    assert found == {
+        "rows": 10,
+        "dots": 19,
+        "changed": True,
+        "scores": "Dice: 1 1.000 \u00b7 2 1.000",
+        "table": 10,
+        "failures": [],
+        "requests": [],
+    }
+
+
+@needs_browser
 def test_fits_a_phone(report: Path, tmp_path: Path) -> None:
     """At a width of 360 px nothing but tables scrolls sideways."""
     inner = report.read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from hashlib import file_digest, sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,7 +14,7 @@ from unetpipe.metrics.compare import Comparison
 from unetpipe.metrics.definitions import DEFINITIONS
 from unetpipe.metrics.summary import ClassSummary
 
-EVALUATION_SCHEMA = 1
+EVALUATION_SCHEMA: Final = 1
 
 
 class Record(BaseModel):

@@ -46,15 +46,14 @@ def distances_mm(start: Surface, target: Surface, spacing_mm: Spacing) -> NDArra
         In mm, shape (elements of `start`,), in the order of ``start.index``.
     """
     cells = target.cells.reshape(-1)
+    strides = np.array(target.cells.strides)  # of bytes, and so of cells
     found = np.empty(start.index.size)
     left = np.arange(start.index.size)
     place = start.index
     for distance, offsets in _rings(spacing_mm):
         if not left.size:
             return found
-        steps = np.ravel_multi_index(np.transpose(offsets) + REACH, target.cells.shape) - np.ravel_multi_index(
-            (REACH,) * target.cells.ndim, target.cells.shape
-        )
+        steps = offsets @ strides
         hit = cells[place + steps[0]]
         for step in steps[1:]:
             hit |= cells[place + step]
@@ -77,4 +76,5 @@ def _rings(spacing_mm: Spacing) -> list[tuple[float, NDArray[np.intp]]]:
 
 
 def _positions_mm(index: NDArray[np.intp], shape: tuple[int, ...], spacing_mm: Spacing) -> NDArray[np.float64]:
-    return np.stack(np.unravel_index(index, shape), axis=1) * np.asarray(spacing_mm)
+    positions: NDArray[np.float64] = np.stack(np.unravel_index(index, shape), axis=1) * np.asarray(spacing_mm)
+    return positions
