@@ -12,10 +12,10 @@ from unetpipe.imaging.files import read_grid
 
 @pytest.mark.slow
 def test_the_demo_runs_to_its_end(tmp_path: Path) -> None:
-    """With under a minute of training every stage runs, all that the result names is there, every held-out scan (one of
+    """With a minute of training every stage runs, all that the result names is there, every held-out scan (one of
     them a DICOM series) has labels on its own grid, the model passes its checks, and what is easiest is learnt.
     """
-    result = run_demo(tmp_path / "demo", minutes=0.7)
+    result = run_demo(tmp_path / "demo", minutes=1.2)
     for path in (result.dataset, result.model, result.curves, result.labels, result.report, result.preview):
         assert path is not None
         assert path.exists()
