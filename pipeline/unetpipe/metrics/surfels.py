@@ -74,7 +74,7 @@ def _edge_connected(corners: set[Corner]) -> list[list[Corner]]:
 
 
 def _axes_between(corner: Corner, other: Corner) -> NDArray[np.bool_]:
-    return np.not_equal(corner, other)
+    return np.array(corner) != np.array(other)
 
 
 def _length(group: list[Corner], spacing_mm: Spacing) -> float:
