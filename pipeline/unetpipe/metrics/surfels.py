@@ -73,14 +73,15 @@ def _edge_connected(corners: set[Corner]) -> list[list[Corner]]:
     return groups
 
 
-def _axes_between(corner: Corner, other: Corner) -> NDArray[np.bool_]:
-    return np.array(corner) != np.array(other)
+def _axes_between(corner: Corner, other: Corner) -> NDArray[np.int_]:
+    """1 for each axis along which two corners differ."""
+    return np.array([int(a != b) for a, b in zip(corner, other, strict=True)])
 
 
 def _length(group: list[Corner], spacing_mm: Spacing) -> float:
     """Length of the contour that cuts one group off a 2x2 cell, through the middle of edges."""
     if len(group) == 1:
-        return float(np.hypot(*spacing_mm)) / 2
+        return float(np.linalg.norm(spacing_mm)) / 2
     return float(spacing_mm[int(np.argmax(_axes_between(*group)))])
 
 
