@@ -34,6 +34,8 @@ class PreprocessConfig(Config):
     """GPU memory the plan aims at, as nnU-Net's presets count it."""
     configuration: str | None = None
     """Which configuration of the plan to preprocess; None takes the plan's default."""
+    spacing_mm: tuple[float, ...] | None = None
+    """Voxel size of the full resolution along right, anterior, superior; None takes the dataset's median."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Threads; None takes one per core."""
     max_memory_gb: Annotated[float, Field(gt=0)] | None = None

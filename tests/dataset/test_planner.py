@@ -11,6 +11,7 @@ from unetpipe.dataset.fingerprint import CaseFingerprint, ChannelFingerprint, Fi
 from unetpipe.dataset.manifest import Case, LabelClass, Manifest
 from unetpipe.dataset.planner import make_plan, target_spacing
 from unetpipe.dataset.topology import feature_map_size, make_topology
+from unetpipe.errors import PlanError
 
 TABLE = json.loads((Path(__file__).parent / "nnunet_plans.json").read_text())
 CHANNEL = ChannelFingerprint(
@@ -152,3 +153,12 @@ def test_hippocampus_plan(shared_data: Path) -> None:
     assert (chosen.patch_size, chosen.batch_size) == ((40, 56, 40), 7)
     assert chosen.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
     assert chosen.features == (32, 64, 128, 256)
+
+
+def test_spacing_can_be_given() -> None:
+    """A voxel size asked for takes the median's place, and everything follows from it."""
+    fingerprint = fingerprint_of([(0.8, 0.8, 1.25)] * 8, [(320, 320, 200)] * 8)
+    chosen = make_plan(fingerprint, manifest_of(8), 8, (1, 1, 1)).configurations["3d_fullres"]
+    assert (chosen.spacing_mm, chosen.median_shape) == ((1, 1, 1), (256, 256, 250))
+    with pytest.raises(PlanError, match=r"should be 3 positive numbers, got \[1, 1\]"):
+        make_plan(fingerprint, manifest_of(8), 8, (1, 1))

@@ -19,6 +19,7 @@ from unetpipe.dataset.fingerprint import Fingerprint
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.plan import Configuration, Plan, read_plan, write_plan
 from unetpipe.dataset.topology import CONVS_PER_STAGE, Topology, feature_map_size, make_topology
+from unetpipe.errors import PlanError
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation
 
@@ -52,17 +53,25 @@ class _Draft:
     batch_size: int
 
 
-def make_plan(fingerprint: Fingerprint, manifest: Manifest, memory_gb: float) -> Plan:
+def make_plan(
+    fingerprint: Fingerprint, manifest: Manifest, memory_gb: float, spacing_mm: Spacing | None = None
+) -> Plan:
     """Plan every configuration that applies.
 
     Args:
         fingerprint: Of the dataset.
         manifest: Its labels and channels count in the memory estimate and the normalisation.
         memory_gb: GPU memory to aim at, on nnU-Net's scale (8 is its default).
+        spacing_mm: Voxel size of the full resolution; None takes `target_spacing`.
+
+    Raises:
+        PlanError: If `spacing_mm` does not fit the dataset.
     """
     spacings = np.array([case.spacing_mm for case in fingerprint.cases])
     shapes = np.array([case.cropped_shape for case in fingerprint.cases])
-    target = target_spacing(spacings, shapes)
+    if spacing_mm is not None and (len(spacing_mm) != spacings.shape[1] or min(spacing_mm) <= 0):
+        raise PlanError(f"spacing_mm should be {spacings.shape[1]} positive numbers, got {list(spacing_mm)}")
+    target = target_spacing(spacings, shapes) if spacing_mm is None else np.array(spacing_mm, dtype=np.float64)
     order = _planning_order(target)
     resampled = [
         [round(s / t * n) for n, s, t in zip(shape, spacing, target, strict=True)]

@@ -1,5 +1,8 @@
 """One case from its files to the array that training reads. Needs torch: import it only where cases are prepared."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +17,17 @@ from unetpipe.imaging.preprocessing import Placement, Preprocessing
 from unetpipe.imaging.transforms import preprocess_image, preprocess_label
 
 _LARGEST = float(np.finfo(np.float16).max)
+
+
+@contextmanager
+def shared_cores(workers: int) -> Iterator[None]:
+    """Let torch use as many threads per worker as there are cores for each; with all in each they stand in line."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def prepare_case(

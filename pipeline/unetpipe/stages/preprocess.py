@@ -205,13 +205,13 @@ def _choose_plan(config: PreprocessConfig, manifest: Manifest, fingerprint: Fing
         if plan.made_from == basis:
             return plan
         progress.say("the dataset or the options have changed: planning afresh")
-    return make_plan(fingerprint, manifest, config.memory_gb).signed(basis)
+    return make_plan(fingerprint, manifest, config.memory_gb, config.spacing_mm).signed(basis)
 
 
 def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint) -> str:
     """Hash of everything that planning goes by."""
     parts = (PLANNER_SCHEMA, fingerprint.model_dump_json(), manifest.labels, manifest.ignore_value, manifest.channels)
-    return hashlib.sha256(repr((*parts, config.memory_gb)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((*parts, config.memory_gb, config.spacing_mm)).encode()).hexdigest()[:16]
 
 
 def _fits(plan: Plan, manifest: Manifest) -> None:
@@ -289,7 +289,7 @@ def _write_cases(
     if not todo:
         return 0
     # torch loads only now, when there is work for it
-    from unetpipe.dataset.prepare import prepare_case
+    from unetpipe.dataset.prepare import prepare_case, shared_cores
 
     def work_on(case: Case) -> None:
         try:
@@ -313,7 +313,11 @@ def _write_cases(
             error.add_note(f"while preprocessing case {case.id}")
             raise
 
-    with progress.task("preprocessing", len(todo)) as advance, ThreadPoolExecutor(workers) as threads:
+    with (
+        shared_cores(workers),
+        progress.task("preprocessing", len(todo)) as advance,
+        ThreadPoolExecutor(workers) as threads,
+    ):
         futures = {threads.submit(work_on, case): case for case in todo}
         try:
             for future in as_completed(futures):
