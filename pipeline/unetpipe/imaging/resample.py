@@ -2,14 +2,15 @@
 
 A spline of order n evaluated on another grid is linear in the voxels, and separable: one matrix per axis. For cubic
 splines the matrix contains the prefilter. Far from the diagonal its entries vanish (they fall by 0.27 per voxel), so
-that it is cut into blocks of rows that each read a short stretch of the axis.
+that it is cut into blocks of rows that each read a short stretch of the axis. The blocks of the first axis are also
+how memory stays bounded: one slab of the result is finished before the next begins.
 
 Edges of the image stay where they are: output voxel i lies at ``(i + 0.5) * n / m - 0.5`` on the input's axis, and
 beyond the outermost voxel centre the edge value continues.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
 from math import prod
 from typing import NamedTuple, cast
 
@@ -61,7 +62,8 @@ def resample(array: Tensor, shape: Shape, interpolation: Sequence[Interpolation]
     _check_axes(array, shape, interpolation)
     result = torch.empty((len(array), *shape), dtype=torch.float32, device=array.device)
     for channel, values in enumerate(array.as_subclass(Tensor)):
-        result[channel] = _resample_channel(values.float(), shape, interpolation)
+        for rows, slab in _slabs(values, _matrices(values.shape, shape, interpolation), Tensor.float):
+            result[channel, rows] = slab
     return result
 
 
@@ -82,23 +84,22 @@ def resample_label(label: Tensor, shape: Shape, interpolation: Sequence[Interpol
     source = label.as_subclass(Tensor)[0]
     if source.shape == shape:
         return source.clone()[None]
-    lowest = int(source.min())
+    lowest, highest = int(source.min()), int(source.max())
     # find_objects counts from 1; one pass over the volume gives every class's box.
-    boxes = ndimage.find_objects((source.cpu().to(torch.int32) - (lowest - 1)).numpy())
+    small = np.int16 if highest - lowest < 2**15 - 1 else np.int32
+    boxes = ndimage.find_objects(np.subtract(source.cpu().numpy(), lowest - 1, dtype=small, casting="unsafe"))
     best = torch.zeros(shape, device=label.device)
     result = torch.full(shape, lowest, dtype=label.dtype, device=label.device)
-    linear = _linear_for_cubic(interpolation)
+    matrices = _matrices(source.shape, shape, _linear_for_cubic(interpolation))
     for value, box in enumerate(boxes, start=lowest):
-        if box is None:
-            continue
-        sizes = zip(box, source.shape, shape, linear, strict=True)
-        axes = [_restricted(_blocks(old, new, kind), part) for part, old, new, kind in sizes]
-        if not all(axes):
-            continue  # so small that no output voxel reaches it
-        region = tuple(slice(blocks[0].rows.start, blocks[-1].rows.stop) for blocks in axes)
-        scores = _apply((source[box] == value).float(), axes)
-        result[region].masked_fill_(scores > best[region], value)
-        torch.maximum(best[region], scores.add_(_TIE), out=best[region])  # the next class must beat it clearly
+        axes = [] if box is None else [_restricted(*each) for each in zip(matrices, box, strict=True)]
+        if not axes or not all(axes):
+            continue  # no voxel has this value, or none that an output voxel reads
+        others = tuple(slice(blocks[0].rows.start, blocks[-1].rows.stop) for blocks in axes[1:])
+        for rows, scores in _slabs(source[box], axes, partial(_mask_of, value)):
+            so_far = best[(rows, *others)]
+            result[(rows, *others)].masked_fill_(scores > so_far, value)
+            torch.maximum(so_far, scores.add_(_TIE), out=so_far)  # the next class must beat it clearly
     return result[None]
 
 
@@ -114,13 +115,13 @@ def resample_logits_argmax(logits: Tensor, shape: Shape, interpolation: Sequence
         (*shape) of type uint8, or int16 for more than 256 classes; ties go to the lowest class.
     """
     _check_axes(logits, shape, interpolation)
-    linear = _linear_for_cubic(interpolation)
+    matrices = _matrices(logits.shape[1:], shape, _linear_for_cubic(interpolation))
     best = torch.full(shape, -torch.inf, device=logits.device)
     result = torch.zeros(shape, dtype=torch.uint8 if len(logits) <= 256 else torch.int16, device=logits.device)
     for index, values in enumerate(logits.as_subclass(Tensor)):
-        scores = _resample_channel(values.float(), shape, linear)
-        result.masked_fill_(scores > best, index)
-        torch.maximum(best, scores, out=best)
+        for rows, scores in _slabs(values, matrices, Tensor.float):
+            result[rows].masked_fill_(scores > best[rows], index)
+            torch.maximum(best[rows], scores, out=best[rows])
     return result
 
 
@@ -133,17 +134,29 @@ def _linear_for_cubic(interpolation: Sequence[Interpolation]) -> tuple[Interpola
     return tuple("linear" if kind == "cubic" else kind for kind in interpolation)
 
 
-def _resample_channel(values: Tensor, shape: Shape, interpolation: Sequence[Interpolation]) -> Tensor:
-    sizes = zip(values.shape, shape, interpolation, strict=True)
-    return _apply(values, [_blocks(old, new, kind) for old, new, kind in sizes])
+def _matrices(old: Sequence[int], new: Shape, interpolation: Sequence[Interpolation]) -> list[Sequence[_Block]]:
+    return [_blocks(*axis) for axis in zip(old, new, interpolation, strict=True)]
 
 
-def _apply(values: Tensor, axes: Sequence[Sequence[_Block]]) -> Tensor:
-    """Multiply each axis of (*spatial) with its matrix; what shrinks goes first, to keep the next products small."""
+def _mask_of(value: int, part: Tensor) -> Tensor:
+    return (part == value).float()
+
+
+def _slabs(
+    values: Tensor, axes: Sequence[Sequence[_Block]], prepare: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[slice, Tensor]]:
+    """Multiply each axis of (*spatial) with its matrix, one block of the first axis after the other.
+
+    What shrinks most goes first, to keep the next products small. `prepare` makes float32 of each stretch of `values`.
+    """
     grown = [(blocks[-1].rows.stop - blocks[0].rows.start) / n for blocks, n in zip(axes, values.shape, strict=True)]
-    for axis in sorted(range(values.ndim), key=grown.__getitem__):
-        values = _multiply(values, axis, axes[axis])
-    return values
+    order = sorted(range(values.ndim), key=grown.__getitem__)
+    for rows, columns, weights in axes[0]:
+        slab = prepare(values[columns])
+        own = _Block(rows, slice(0, len(slab)), weights)
+        for axis in order:
+            slab = _multiply(slab, axis, [own] if axis == 0 else axes[axis])
+        yield rows, slab
 
 
 def _multiply(values: Tensor, axis: int, blocks: Sequence[_Block]) -> Tensor:
@@ -168,30 +181,32 @@ def _restricted(blocks: Sequence[_Block], part: slice) -> list[_Block]:
     """The blocks' entries that read columns in `part`, renumbered to start there; rows keep their numbers."""
     result = []
     for rows, columns, weights in blocks:
-        if weights is None:
-            return [_Block(part, slice(0, part.stop - part.start), None)]
         start, stop = max(columns.start, part.start), min(columns.stop, part.stop)
         if start >= stop:
+            continue
+        read = slice(start - part.start, stop - part.start)
+        if weights is None:
+            result.append(_Block(slice(start, stop), read, None))
             continue
         weights = weights[:, start - columns.start : stop - columns.start]
         touched = weights.any(dim=1).nonzero()
         if len(touched):
             first, last = int(touched[0]), int(touched[-1]) + 1
-            kept = slice(rows.start + first, rows.start + last)
-            result.append(_Block(kept, slice(start - part.start, stop - part.start), weights[first:last]))
+            result.append(_Block(slice(rows.start + first, rows.start + last), read, weights[first:last]))
     return result
 
 
 @lru_cache(maxsize=256)
 def _blocks(n: int, m: int, kind: Interpolation) -> tuple[_Block, ...]:
     """The matrix that takes n voxels to m, in blocks of rows."""
-    if n == m:
-        return (_Block(slice(0, n), slice(0, n), None),)
     build = {"cubic": _cubic, "linear": _linear, "nearest": _nearest}[kind]
     positions = (np.arange(m) + 0.5) * (n / m) - 0.5
     blocks = []
     for start in range(0, m, _ROWS):
         rows = slice(start, min(start + _ROWS, m))
+        if n == m:
+            blocks.append(_Block(rows, rows, None))
+            continue
         first, weights = build(n, positions[rows])
         columns = slice(first, first + weights.shape[1])
         blocks.append(_Block(rows, columns, torch.from_numpy(weights.astype(np.float32))))

@@ -57,10 +57,11 @@ def preprocess_image(image: MetaTensor, source: Grid, spec: Preprocessing) -> tu
         shape=resampled_shape(cropped.shape, cropped.spacing_mm, spec.spacing_mm),
     )
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    result = torch.empty((len(values), *placement.shape), device=values.device)
-    for channel, normalization in enumerate(spec.normalization):
-        normalized = normalize(values[channel][box], normalization)
-        result[channel] = resample(normalized[None], placement.shape, spec.interpolation)[0]
+    channels = [
+        resample(normalize(channel[box], normalization)[None], placement.shape, spec.interpolation)
+        for channel, normalization in zip(values, spec.normalization, strict=True)
+    ]
+    result = channels[0] if len(channels) == 1 else torch.cat(channels)
     affine = torch.from_numpy(cropped.resized(placement.shape).matrix)
     return MetaTensor(result, affine=affine, meta={"space": "RAS"}), placement
 
@@ -218,8 +219,11 @@ def _index_of(labels: Tensor, known: Sequence[int]) -> Tensor:
         raise ImageFileError(f"label values reach from {int(labels.min())} to {int(labels.max())}, expected {known}")
     table = np.full(highest - lowest + 1, len(known), np.int16)
     table[np.array(known) - lowest] = np.arange(len(known))
-    indices = table[labels.cpu().numpy().astype(np.int32) - lowest]
-    if (unknown := indices == len(known)).any():
-        found = sorted({int(value) for value in np.unique(labels.cpu().numpy()[unknown])})
+    array = labels.cpu().numpy()
+    indices = np.empty(array.shape, np.int16)
+    for plane in np.ndindex(array.shape[:2]):  # plane by plane, because an index array has four times the bytes
+        indices[plane] = table[array[plane].astype(np.int32) - lowest]
+    if indices.max() == len(known):
+        found = np.unique(array[indices == len(known)]).tolist()
         raise ImageFileError(f"label holds {found}, expected only {list(known)}")
     return torch.from_numpy(indices).to(labels.device)
