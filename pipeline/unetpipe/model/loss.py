@@ -27,17 +27,21 @@ def dice_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     Source:
         Isensee et al. 2021, Nat. Methods 18:203.
     """
-    logits = logits.float()
+    log_probabilities = torch.log_softmax(logits.float(), dim=1)
     label = label.long()
-    cross_entropy = functional.cross_entropy(logits, label, ignore_index=IGNORED, reduction="sum")
-    valid = (label != IGNORED).unsqueeze(1)
-    probabilities = torch.softmax(logits, dim=1) * valid
-    target = torch.zeros_like(probabilities).scatter_(1, label.clamp_min(0).unsqueeze(1), 1.0) * valid
-    axes = [0, *range(2, logits.ndim)]
-    intersection = (probabilities * target).sum(axes)[1:]
-    total = probabilities.sum(axes)[1:] + target.sum(axes)[1:]
-    dice = (2 * intersection + _SMOOTH) / (total + _SMOOTH)
-    return 1 - dice.mean() + cross_entropy / valid.sum().clamp_min(1)
+    valid = (label != IGNORED).float()
+    label = label.clamp_min(0)
+    right = log_probabilities.gather(1, label.unsqueeze(1)).squeeze(1)  # each voxel's at its own class
+    cross_entropy = -(right * valid).sum() / valid.sum().clamp_min(1)
+
+    # sums per class without a one-hot label: intersection and reference are voxels gathered by their class
+    classes, classes_of = logits.shape[1], label.flatten()
+    empty = torch.zeros(classes, device=logits.device)
+    intersection = empty.index_add(0, classes_of, (right.exp() * valid).flatten())
+    reference = empty.index_add(0, classes_of, valid.flatten())
+    prediction = (log_probabilities.exp() * valid.unsqueeze(1)).sum([0, *range(2, logits.ndim)])
+    dice = (2 * intersection + _SMOOTH) / (prediction + reference + _SMOOTH)
+    return 1 - dice[1:].mean() + cross_entropy
 
 
 def deep_supervision_loss(levels: Sequence[Tensor], label: Tensor) -> Tensor:
