@@ -21,10 +21,13 @@ def histogram_svg(title: str, values: Sequence[float], unit: str = "", colour: s
     if not finite.size:
         return ""
     low, high = float(finite.min()), float(finite.max())
-    if high - low < 1e-9 * max(abs(low), abs(high), 1e-9):
-        counts = np.array([finite.size])
+    bins = min(_BARS, max(5, int(np.sqrt(finite.size) * 2)))
+    same = high - low < 1e-6 * max(abs(low), abs(high))
+    if same:
+        counts = np.zeros(bins + 1 - bins % 2, dtype=int)
+        counts[len(counts) // 2] = finite.size
     else:
-        counts, _ = np.histogram(finite, bins=min(_BARS, max(5, int(np.sqrt(finite.size) * 2))))
+        counts, _ = np.histogram(finite, bins=bins)
     step = _WIDTH / len(counts)
     bars = "".join(
         f'<rect x="{number * step:.1f}" y="{18 + 54 * (1 - count / counts.max()):.1f}" '
@@ -37,9 +40,14 @@ def histogram_svg(title: str, values: Sequence[float], unit: str = "", colour: s
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" role="img" aria-label="{text}">'
         f'<text x="0" y="12" class="title">{text}</text>{bars}'
         f'<line x1="0" y1="72.5" x2="{_WIDTH}" y2="72.5" class="axis"/>'
-        f'<text x="0" y="86">{_number(low)}{escape(unit)}</text>'
-        f'<text x="{_WIDTH}" y="86" text-anchor="end">{_number(high)}{escape(unit)}</text></svg>'
+        + _below(0 if not same else _WIDTH / 2, "start" if not same else "middle", low, unit)
+        + ("" if same else _below(_WIDTH, "end", high, unit))
+        + "</svg>"
     )
+
+
+def _below(x: float, anchor: str, value: float, unit: str) -> str:
+    return f'<text x="{x:g}" y="86" text-anchor="{anchor}">{_number(value)}{escape(unit)}</text>'
 
 
 def _number(value: float) -> str:

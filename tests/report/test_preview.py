@@ -1,0 +1,189 @@
+"""The preview shows what is stored, as radiologists look at it, and stays small."""
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unetpipe.dataset.facts import CaseFacts, channel_facts
+from unetpipe.dataset.fingerprint import make_fingerprint
+from unetpipe.dataset.manifest import Case, LabelClass, Manifest
+from unetpipe.dataset.planner import make_plan
+from unetpipe.dataset.store import CaseStore, write_case
+from unetpipe.errors import Fault
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.preprocessing import Placement
+from unetpipe.report.histograms import histogram_svg
+from unetpipe.report.preview import write_preview
+from unetpipe.report.thumbnails import case_png, middle_of_label
+
+
+def store_case(work: Path, name: str, array: np.ndarray, spacing: tuple[float, ...], configuration: str) -> None:
+    shape = array.shape[1:]
+    write_case(
+        work,
+        configuration,
+        array.astype(np.float16),
+        case=name,
+        key=name,
+        placement=Placement(source=Grid.of(shape, np.eye(4)), start=(0,) * len(shape), stop=shape, shape=shape),
+        spacing_mm=spacing,
+        classes=3,
+        patch_size=shape,
+    )
+
+
+def body(corner: tuple[int, ...]) -> np.ndarray:
+    """A dim block with one bright corner voxel region, and a small label in the middle."""
+    array = np.zeros((2, 20, 24, 16))
+    array[0] = 1
+    array[(0, *(slice(0, 4) if end == 0 else slice(-4, None) for end in corner))] = 5
+    array[1, 9:12, 11:14, 7:10] = 1
+    return array
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+def quadrant(plane: np.ndarray) -> tuple[str, str]:
+    """Where the brightest part of a plane is."""
+    rows, columns = np.nonzero(plane == plane.max())
+    height, width = plane.shape
+    return ("top" if rows.mean() < height / 2 else "bottom", "left" if columns.mean() < width / 2 else "right")
+
+
+@pytest.mark.parametrize(
+    ("corner", "expected"),
+    [
+        # right, anterior, superior: on screen the right is left, anterior up in axial, superior up in coronal
+        ((1, 1, 1), [("top", "left"), ("top", "left"), ("top", "left")]),
+        ((0, 0, 0), [("bottom", "right"), ("bottom", "right"), ("bottom", "right")]),
+        ((1, 0, 1), [("bottom", "left"), ("top", "left"), ("top", "right")]),
+    ],
+)
+def test_planes_are_shown_as_radiologists_have_them(
+    tmp_path: Path, corner: tuple[int, ...], expected: list[tuple[str, str]]
+) -> None:
+    """Axial, coronal and sagittal each show the bright corner where it belongs."""
+    array = body(corner)
+    # the corner runs through the whole volume along each plane's normal in turn, so that the middle plane meets it
+    for number, fixed in enumerate((2, 1, 0)):
+        one = array.copy()
+        box: list[slice] = [slice(0, 4) if end == 0 else slice(-4, None) for end in corner]
+        box[fixed] = slice(None)
+        one[0] = 1
+        one[(0, *box)] = 5
+        work = tmp_path / str(number)
+        store_case(work, "a", one, (1.0, 1.0, 1.0), "3d_fullres")
+        picture = pixels(case_png(CaseStore(work, "3d_fullres"), "a", side=48)).sum(axis=2)
+        # planes stand 2 pixels apart, each in its own proportions
+        extents = ((24, 20), (16, 20), (16, 24))
+        widths = [round(48 * across / max(down, across)) for down, across in extents]
+        starts = np.cumsum([0, *(width + 2 for width in widths)])[:3]
+        heights = [round(48 * down / max(down, across)) for down, across in extents]
+        plane = picture[: heights[number], starts[number] : starts[number] + widths[number]]
+        assert quadrant(plane) == expected[number]
+
+
+def test_planes_have_square_millimetres(tmp_path: Path) -> None:
+    """A thick-sliced volume is drawn in its true proportions."""
+    array = np.random.default_rng(0).normal(0, 1, (2, 40, 40, 10))
+    array[1] = 0
+    store_case(tmp_path, "a", array, (1.0, 1.0, 4.0), "3d_fullres")
+    picture = pixels(case_png(CaseStore(tmp_path, "3d_fullres"), "a", side=50))
+    assert picture.shape == (50, 154, 3)
+
+
+def test_outline_surrounds_the_label(tmp_path: Path) -> None:
+    """The outline has the class's colour and lies on the label's border, nowhere else."""
+    store_case(tmp_path, "a", body((1, 1, 1)), (1.0, 1.0, 1.0), "3d_fullres")
+    picture = pixels(case_png(CaseStore(tmp_path, "3d_fullres"), "a", side=48))
+    red = (picture == (255, 90, 95)).all(axis=2)
+    rows, columns = np.nonzero(red[:, :40])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 25, 16, 21)
+
+
+def test_middle_of_an_empty_label(tmp_path: Path) -> None:
+    """Without a label the planes go through the middle of the volume."""
+    store_case(tmp_path, "a", np.ones((2, 20, 24, 16)) * [[[[1]]], [[[0]]]], (1.0, 1.0, 1.0), "3d_fullres")
+    assert middle_of_label(CaseStore(tmp_path, "3d_fullres").record("a")) == (10, 12, 8)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_page(tmp_path: Path, dims: int) -> None:
+    """One file with every case, its warnings and no outside reference; written again only when something changed."""
+    shape, spacing = (20, 24, 16)[:dims], (1.0, 1.0, 2.0)[:dims]
+    facts = []
+    for number in range(6):
+        array = np.random.default_rng(number).normal(0, 1, (2, *shape))
+        array[1] = 0
+        array[(1, *(slice(4, 9),) * dims)] = 1
+        name = f"case_{number}"
+        store_case(tmp_path, name, array, spacing, "2d" if dims == 2 else "3d_fullres")
+        facts.append(
+            CaseFacts(
+                id=name,
+                content="",
+                shape=shape,
+                spacing_mm=spacing,
+                cropped_shape=shape,
+                label_counts={0: 10, 1: 5**dims},
+                channels=(channel_facts(array[0], array[1], [0]),),
+                image_hash="",
+                signature=(),
+            )
+        )
+    manifest = Manifest(
+        name="<Set & co>",
+        channels=("MRI",),
+        labels=tuple(LabelClass(name=name, value=value) for value, name in enumerate(("background", "a<b", "c"))),
+        spatial_dims=dims,
+        cases=tuple(Case(id=one.id, images=(Path("/secret/place/x.nii"),), patient="Jane") for one in facts),
+    )
+    fingerprint = make_fingerprint(facts)
+    plan = make_plan(fingerprint, manifest, 8)
+    fault = Fault(case="case_2", kind="empty_label", message="is <odd>", severity="warning")
+    path = write_preview(tmp_path, manifest, fingerprint, plan, plan.default, [fault], workers=2)
+    page = path.read_text()
+    assert len(re.findall(r'<img alt="case_\d"', page)) == 6
+    assert "&lt;Set &amp; co&gt;" in page
+    assert "is &lt;odd&gt;" in page
+    assert "a&lt;b" in page
+    assert "<b>" not in page.replace("<b>case_", "")
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert "secret" not in page
+    assert "Jane" not in page
+    for picture in re.findall(r'base64,([^"]+)"', page):
+        assert pixels(base64.b64decode(picture)).size
+    before = path.stat().st_mtime_ns
+    write_preview(tmp_path, manifest, fingerprint, plan, plan.default, [fault], workers=2)
+    assert path.stat().st_mtime_ns == before
+    write_preview(tmp_path, manifest, fingerprint, plan, plan.default, [], workers=2)
+    assert path.stat().st_mtime_ns != before
+
+
+def test_histogram_counts() -> None:
+    """The tallest bar is the commonest value's; ends of the axis are the least and the greatest."""
+    svg = histogram_svg("spacing", [1.0] * 30 + [2.0] * 3 + [3.0], " mm")
+    heights = [float(found) for found in re.findall(r'<rect [^>]*height="([\d.]+)"', svg)]
+    assert heights[0] == max(heights) == 54
+    assert "1 mm</text>" in svg
+    assert "3 mm</text>" in svg
+
+
+@pytest.mark.parametrize("values", [[], [float("nan")]])
+def test_histogram_of_nothing(values: list[float]) -> None:
+    """Nothing to show gives nothing."""
+    assert histogram_svg("x", values) == ""
+
+
+def test_histogram_of_one_value() -> None:
+    """A constant is one bar in the middle with its value below, once."""
+    svg = histogram_svg("x", [0.8] * 5)
+    assert svg.count("<rect") == 1
+    assert svg.count("0.8<") == 1
