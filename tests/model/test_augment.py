@@ -106,13 +106,13 @@ def test_thin_patches_rotate_in_their_plane_only() -> None:
 
 
 def test_source_covers_a_rotated_patch() -> None:
-    """The patch's box rotated by 30 degrees, over the mean of 1 and the smallest zoom, and never less than the patch."""
+    """The patch's box rotated by 30 degrees, over the mean of 1 and the smallest zoom."""
     grown = source_shape((40, 40, 40), Augmentation())
     box = 40 * (math.cos(math.radians(30)) + math.sin(math.radians(30)))
     assert grown == (math.ceil(box / 0.85),) * 3
 
 
-def test_noise_has_the_drawn_variance(image: Tensor) -> None:
+def test_noise_has_the_drawn_variance() -> None:
     """The difference is white, its variance between 0 and the largest."""
     flat = torch.zeros(6, 1, 32, 32, 32)
     out, _ = apply(flat, only(noise=1.0, noise_variance=0.1))

@@ -1,6 +1,7 @@
 """Schedules and budgets."""
 
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -22,7 +23,7 @@ def test_one_cycle_rises_and_falls() -> None:
     rates = [learning_rate("adamw", n / 1000) for n in range(1001)]
     assert rates.index(max(rates)) == 100
     assert rates[-1] < 0.01 * max(rates)
-    assert max(abs(a - b) for a, b in zip(rates, rates[1:], strict=False)) < 0.03 * max(rates)
+    assert max(abs(a - b) for a, b in pairwise(rates)) < 0.03 * max(rates)
 
 
 def test_published_length_gets_the_published_recipe() -> None:

@@ -62,7 +62,7 @@ def test_result_is_a_bundle_with_its_journal(work: Path) -> None:
 
 
 def test_stopped_and_resumed_equals_undisturbed(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal after the third step, then --resume: the same weights bit for bit, the same losses, the same schedule."""
+    """A signal after the third step, then --resume: the same weights bit for bit."""
     undisturbed = run(work, run_name="undisturbed", epochs=3)
     step = Learner.step
 
@@ -95,7 +95,7 @@ def test_minutes_are_kept(work: Path) -> None:
 
 
 def test_tracking_holds_curves_and_no_person(work: Path) -> None:
-    """MLflow has config, digests, per-epoch figures and pictures; the user and the paths of this machine are nowhere."""
+    """MLflow has config, digests, figures per epoch and pictures; user and paths are nowhere."""
     result = run(work)
     with sqlite3.connect(work / "mlflow.db") as database:
         query = database.execute
