@@ -145,6 +145,46 @@ def test_an_unusable_affine_names_the_file(tmp_path: Path, affine: np.ndarray) -
         assert str(tmp_path) not in str(caught.value)
 
 
+def test_a_spacing_of_zero_in_the_qform_is_refused(tmp_path: Path) -> None:
+    """Where the sform does not say otherwise; nibabel would silently take 1 mm."""
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    for sform_code, refused in ((0, True), (1, False)):
+        image.header["sform_code"], image.header["qform_code"] = sform_code, 1
+        image.header["pixdim"][3] = 0
+        (tmp_path / "a.nii").write_bytes(image.header.binaryblock + bytes(4) + bytes(8))
+        if refused:
+            with pytest.raises(GeometryError, match=r"^a\.nii: voxel spacing must be positive"):
+                read_volume(tmp_path / "a.nii")
+        else:
+            assert read_grid(tmp_path / "a.nii")[1].spacing_mm == (1, 1, 1)
+
+
+@pytest.mark.parametrize(("offset", "value"), [(70, 1), (70, 9999), (42, 30000), (42, -5), (40, 0), (40, 7)])
+def test_a_header_with_nonsense_in_it_is_named(tmp_path: Path, offset: int, value: int) -> None:
+    """Unknown voxel types, sizes that no file could hold, negative sizes, impossible numbers of axes."""
+    nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), tmp_path / "a.nii")
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    raw[offset : offset + 2] = np.int16(value).tobytes()
+    raw[44:48] = np.array([30000, 30000], np.int16).tobytes() if value == 30000 else raw[44:48]
+    (tmp_path / "a.nii").write_bytes(raw)
+    with pytest.raises((ImageFileError, GeometryError), match=r"^a\.nii: "):
+        read_volume(tmp_path / "a.nii")
+
+
+def test_a_file_without_permission_does_not_tell_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operating system's message holds the whole path; ours does not."""
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(b"x")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(nifti.igzip, "open", refuse)
+    with pytest.raises(ImageFileError, match=r"Permission denied\)$") as caught:
+        read_volume(path)
+    assert str(tmp_path) not in str(caught.value)
+
+
 def damaged(raw: bytes) -> dict[str, bytes]:
     """Ways in which a file can be broken."""
     middle = len(raw) // 2

@@ -70,14 +70,14 @@ def write_labels(path: Path, labels: NDArray[Any], grid: Grid, names: Mapping[in
 
     Raises:
         GeometryError: If the shapes differ.
-        ImageFileError: If the format cannot hold labels.
+        ImageFileError: If the format cannot hold labels, or the disk does not take them.
     """
     if labels.shape != grid.shape:
         raise GeometryError(f"{path.name}: labels of shape {labels.shape} do not fit a grid of shape {grid.shape}")
     lowest, highest = int(labels.min()), int(labels.max())
     kinds = (np.uint8, np.uint16, np.int16, np.int32)
     kind = next((k for k in kinds if np.iinfo(k).min <= lowest and highest <= np.iinfo(k).max), np.int64)
-    _format(path, write=True).write(path, labels[None].astype(kind), grid, names)
+    _write(path, labels[None].astype(kind), grid, names)
 
 
 def write_image(path: Path, array: NDArray[Any], grid: Grid) -> None:
@@ -85,12 +85,12 @@ def write_image(path: Path, array: NDArray[Any], grid: Grid) -> None:
 
     Raises:
         GeometryError: If the shapes differ.
-        ImageFileError: If the format cannot hold it.
+        ImageFileError: If the format cannot hold it, or the disk does not take it.
     """
     if array.shape[1:] != grid.shape:
         raise GeometryError(f"{path.name}: an image of shape {array.shape} does not fit a grid of shape {grid.shape}")
     kinds: dict[np.dtype[Any], type[Any]] = {np.dtype(np.float16): np.float32, np.dtype(np.bool_): np.uint8}
-    _format(path, write=True).write(path, array.astype(kinds.get(array.dtype, array.dtype)), grid)
+    _write(path, array.astype(kinds.get(array.dtype, array.dtype), copy=False), grid, None)
 
 
 def strip_suffix(name: str) -> str:
@@ -117,6 +117,14 @@ def _is_dicom(file: Path) -> bool:
 
 def _label(path: Path) -> str:
     return "DICOM series" if path.is_dir() else path.name
+
+
+def _write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] | None) -> None:
+    module = _format(path, write=True)
+    try:
+        module.write(path, array, grid, names)
+    except OSError as error:
+        raise ImageFileError(f"{path.name}: cannot be written ({error.strerror or error})") from error
 
 
 def _format(path: Path, *, write: bool = False) -> Any:

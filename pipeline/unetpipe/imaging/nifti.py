@@ -7,8 +7,9 @@ takes about a third of zlib's time, straight into the final array.
 import json
 import struct
 import zlib
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -27,30 +28,25 @@ from unetpipe.imaging.volume import Volume
 
 _SCANNER_SPACE = 1  # NIFTI_XFORM_SCANNER_ANAT
 _COMMENT = 6  # NIFTI_ECODE_COMMENT
+_DEFLATE_LIMIT = 1100  # no more bytes than this come out of one
 _DAMAGE = (EOFError, OSError, zlib.error, cast(type[Exception], isal_zlib.error), struct.error)
 
 
 def read(path: Path) -> Volume:
     """Read a whole file. 4-D (or 5-D with one time point) means that the last axis holds the channels."""
-    try:
-        with closing(_open(path)) as stream:
-            header = _read_header(stream, path)
-            grid, channels = _grid_and_channels(header)
-            array = _read_voxels(stream, header, path)
-    except _DAMAGE as error:
-        raise ImageFileError(f"{path.name}: damaged or truncated ({error})") from error
-    array = array.reshape((*grid.shape, channels), order="F")
-    return Volume(_scaled(np.moveaxis(array, -1, 0), header), grid)
+    with _named(path), closing(_open(path)) as stream:
+        header = _read_header(stream)
+        grid, channels = _grid_and_channels(header)
+        array = _read_voxels(stream, header, path.stat().st_size)
+        array = array.reshape((*grid.shape, channels), order="F")
+        return Volume(_scaled(np.moveaxis(array, -1, 0), header), grid)
 
 
 def read_grid(path: Path) -> tuple[int, Grid]:
     """Number of channels and grid; decompresses the header only."""
-    try:
-        with closing(_open(path)) as stream:
-            grid, channels = _grid_and_channels(_read_header(stream, path))
-    except _DAMAGE as error:
-        raise ImageFileError(f"{path.name}: damaged or truncated ({error})") from error
-    return channels, grid
+    with _named(path), closing(_open(path)) as stream:
+        grid, channels = _grid_and_channels(_read_header(stream))
+        return channels, grid
 
 
 def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] | None = None) -> None:
@@ -80,26 +76,43 @@ def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] 
             image.to_stream(file)
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the file's name, and not its folder, before whatever is wrong with it."""
+    try:
+        yield
+    except ImageFileError as error:
+        raise ImageFileError(f"{path.name}: {error}") from error
+    except (HeaderDataError, WrapStructError) as error:
+        raise ImageFileError(f"{path.name}: bad NIfTI header ({error})") from error
+    except _DAMAGE as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageFileError(f"{path.name}: damaged or truncated ({reason})") from error
+
+
 def _open(path: Path) -> BinaryIO:
     return cast(BinaryIO, igzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb"))
 
 
-def _read_header(stream: BinaryIO, path: Path) -> Any:
+def _read_header(stream: BinaryIO) -> Any:
     start = stream.read(4)
     if not start:
-        raise ImageFileError(f"{path.name}: empty file")
+        raise ImageFileError("empty file")
     sizes = {struct.unpack(order + "i", start)[0] for order in "<>"} if len(start) == 4 else set()
     kinds = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
     kind = next((kinds[size] for size in sizes if size in kinds), None)
     if kind is None:
-        raise ImageFileError(f"{path.name}: not a NIfTI file (wrong header size)")
+        raise ImageFileError("not a NIfTI file (wrong header size)")
     block = start + stream.read(kind.template_dtype.itemsize - 4)
     if len(block) < kind.template_dtype.itemsize:
-        raise ImageFileError(f"{path.name}: truncated inside the header")
-    try:
-        return kind(block)
-    except (HeaderDataError, WrapStructError) as error:
-        raise ImageFileError(f"{path.name}: bad NIfTI header ({error})") from error
+        raise ImageFileError("truncated inside the header")
+    header = kind(block, check=False)
+    axes = zip(header.get_data_shape()[:3], header["pixdim"][1:4], strict=False)
+    # nibabel would take 1 mm; for a single slice that does no harm.
+    if not header["sform_code"] and any(spacing == 0 and count > 1 for count, spacing in axes):
+        raise GeometryError(f"voxel spacing must be positive, got {header['pixdim'][1:4].tolist()} mm")
+    header.check_fix()
+    return header
 
 
 def _grid_and_channels(header: Any) -> tuple[Grid, int]:
@@ -116,27 +129,30 @@ def _grid_and_channels(header: Any) -> tuple[Grid, int]:
     if names := header.get_data_dtype().names:  # RGB voxels
         if channels > 1:
             raise GeometryError(f"RGB voxels with a fourth axis are not supported, got shape {shape}")
-        channels = len(names)
+        channels = len(names[:3])  # without alpha
     return Grid.of(shape[:3], affine), channels
 
 
-def _read_voxels(stream: BinaryIO, header: Any, path: Path) -> NDArray[Any]:
+def _read_voxels(stream: BinaryIO, header: Any, file_size: int) -> NDArray[Any]:
     dtype = header.get_data_dtype()
     if dtype.kind == "c":
-        raise ImageFileError(f"{path.name}: complex voxels ({dtype}) are not supported")
+        raise ImageFileError(f"complex voxels ({dtype}) are not supported")
+    count = prod(map(int, header.get_data_shape()))
+    if count * dtype.itemsize > file_size * _DEFLATE_LIMIT:  # do not even try to allocate
+        raise ImageFileError(f"truncated, {file_size} bytes cannot hold shape {header.get_data_shape()}")
     stream.seek(header.get_data_offset())
-    voxels = np.empty(int(np.prod(header.get_data_shape(), dtype=np.int64)), dtype=dtype)
+    voxels = np.empty(count, dtype=dtype)
     view = memoryview(cast(Any, voxels.view(np.uint8)))
     filled = 0
     while filled < len(view):
-        count = cast(Any, stream).readinto(view[filled:])
-        if not count:
-            raise ImageFileError(f"{path.name}: truncated, {filled} of {len(view)} bytes of voxels are there")
-        filled += count
+        read = cast(Any, stream).readinto(view[filled:])
+        if not read:
+            raise ImageFileError(f"truncated, {filled} of {len(view)} bytes of voxels are there")
+        filled += read
     while stream.read(1 << 20):  # gzip checks its sum at the end only
         pass
     if dtype.names:
-        return np.stack([voxels[name] for name in dtype.names], axis=-1).ravel(order="F")
+        return np.stack([voxels[name] for name in dtype.names[:3]], axis=-1).ravel(order="F")
     return voxels.astype(dtype.newbyteorder("="), copy=False)
 
 
