@@ -12,9 +12,9 @@ from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Spacing, orientation_to_ras
-from unetpipe.imaging.io import load_image, load_label
+from unetpipe.imaging.network_input import network_image, preprocess_label
 from unetpipe.imaging.preprocessing import Placement, Preprocessing
-from unetpipe.imaging.transforms import preprocess_image, preprocess_label
+from unetpipe.imaging.tensors import read_image, read_label
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -45,18 +45,18 @@ def prepare_case(
     """
     if case.label is None:
         raise ImageFileError(f"{case.id} has no label")
-    image, grid = load_image(case.images)
-    values, placement = preprocess_image(image, grid, spec)
+    image, grid = read_image(case.images)
+    values, placement = network_image(image, grid, spec)
     del image
     array = np.empty((len(values) + 1, *placement.shape), dtype=np.float16)
-    for channel, voxels in enumerate(values.as_subclass(torch.Tensor)):
+    for channel, voxels in enumerate(values):
         array[channel] = voxels.clamp_(-_LARGEST, _LARGEST).numpy()
     del values
     if facts.affine_adopted:
         stored = orientation_to_ras(grid).to_ras(read_volume(case.label).array)
         label = torch.from_numpy(np.ascontiguousarray(stored).astype(np.int32))
     else:
-        label, _ = load_label(case.label)
+        label, _ = read_label(case.label)
     indices = preprocess_label(label, placement, manifest.label_values, manifest.ignore_value, spec.interpolation)
     array[-1] = indices[0].numpy()
     cropped = grid.canonical().cropped(placement.start, placement.stop)

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from monai.data import ImageReader, MetaTensor
 from monai.utils import MetaKeys, SpaceKeys
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.files import Volume, is_image, read_volume
-from unetpipe.imaging.geometry import Grid, orientation_to_ras
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.tensors import AFFINE_TOLERANCE_MM, read_image, read_label, refuse_different_grids
 
-AFFINE_TOLERANCE_MM = 1e-3
-"""How far apart the affines of two channels may put the same voxel."""
+__all__ = ["AFFINE_TOLERANCE_MM", "VolumeReader", "load_image", "load_label"]
 
 
 class VolumeReader(ImageReader):  # type: ignore[misc]  # monai carries no types
@@ -34,7 +33,7 @@ class VolumeReader(ImageReader):  # type: ignore[misc]  # monai carries no types
 
     def get_data(self, img: list[Volume]) -> tuple[NDArray[Any], dict[str, Any]]:
         """Channels concatenated, and the metadata that `MetaTensor` needs."""
-        _refuse_different_grids([volume.grid for volume in img])
+        refuse_different_grids([volume.grid for volume in img])
         grid = img[0].grid
         meta = {
             MetaKeys.AFFINE: grid.matrix.copy(),
@@ -56,11 +55,8 @@ def load_image(paths: Sequence[Path]) -> tuple[MetaTensor, Grid]:
         ImageFileError: If a file cannot be read.
         GeometryError: If a grid is unusable, or the files' grids differ by more than 1e-3 mm.
     """
-    volumes = [read_volume(path) for path in paths]
-    _refuse_different_grids([volume.grid for volume in volumes])
-    grid = volumes[0].grid
-    channels = [_to_ras(volume, np.float32) for volume in volumes]
-    return _meta_tensor(channels[0] if len(channels) == 1 else torch.cat(channels), grid), grid
+    tensor, grid = read_image(paths)
+    return _meta_tensor(tensor, grid), grid
 
 
 def load_label(path: Path) -> tuple[MetaTensor, Grid]:
@@ -73,42 +69,14 @@ def load_label(path: Path) -> tuple[MetaTensor, Grid]:
         ImageFileError: If it cannot be read, has several channels, or holds values that are not whole numbers.
         GeometryError: If its grid is unusable.
     """
-    volume = read_volume(path)
-    array = volume.array
-    if len(array) != 1:
-        raise ImageFileError(f"{path.name}: a label has one channel, got {len(array)}")
-    if array.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            rounded = array.astype(np.int32)  # not finite or too large: comes out unequal
-        if (fractions := rounded != array).any():
-            raise ImageFileError(f"{path.name}: labels must be whole numbers, got {array[fractions][0]}")
-        array = rounded
-    elif array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.int32 if array.dtype.itemsize == 2 else np.int64)
-    return _meta_tensor(_to_ras(Volume(array, volume.grid), array.dtype), volume.grid), volume.grid
+    tensor, grid = read_label(path)
+    return _meta_tensor(tensor, grid), grid
 
 
 def _paths(filename: Any) -> list[Path]:
     return [Path(filename)] if isinstance(filename, str | Path) else [Path(name) for name in filename]
 
 
-def _to_ras(volume: Volume, dtype: DTypeLike) -> torch.Tensor:
-    """One copy makes it RAS+, contiguous and of the right type."""
-    array = orientation_to_ras(volume.grid).to_ras(volume.array)
-    result = np.empty(array.shape, dtype)
-    for j in range(array.shape[2]):  # plane by plane, because most files run the other way: half the time
-        result[:, :, j] = array[:, :, j]
-    return torch.from_numpy(result)
-
-
 def _meta_tensor(tensor: torch.Tensor, grid: Grid) -> MetaTensor:
     affine = torch.from_numpy(grid.canonical().matrix)
     return MetaTensor(tensor, affine=affine, meta={MetaKeys.SPACE: SpaceKeys.RAS})
-
-
-def _refuse_different_grids(grids: Sequence[Grid]) -> None:
-    for number, grid in enumerate(grids[1:], start=2):
-        if grid.shape != grids[0].shape:
-            raise GeometryError(f"file {number} has shape {grid.shape}, the first has {grids[0].shape}")
-        if (distance := grids[0].difference_mm(grid)) > AFFINE_TOLERANCE_MM:
-            raise GeometryError(f"file {number} lies up to {distance:.4g} mm from where the first file lies")

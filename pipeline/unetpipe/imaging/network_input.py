@@ -1,0 +1,183 @@
+"""From the voxels of a RAS+ volume to what a network sees, and from its labels back to the file's grid.
+
+Plain torch: preparing a dataset needs no more, and MONAI takes seconds to import.
+"""
+
+from collections.abc import Sequence
+from math import fsum
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.geometry import Grid, Shape, orientation_to_ras
+from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Placement, Preprocessing
+from unetpipe.imaging.resample import resample, resample_label, resampled_shape
+
+_SMALLEST_STD = 1e-8  # divides a constant channel
+
+IGNORED = -1
+"""Class index of voxels that take no part in training."""
+
+
+def network_image(values: Tensor, source: Grid, spec: Preprocessing) -> tuple[Tensor, Placement]:
+    """Crop to the nonzero box, normalise, resample.
+
+    Args:
+        values: float32 (C, I, J[, K]) in RAS+ order; left as they are.
+        source: Grid of its file.
+        spec: What to do.
+
+    Returns:
+        float32 (C, *network), and where it lies in the file.
+
+    Raises:
+        GeometryError: If channels or axes are not as many as in `spec`.
+    """
+    grid = source.canonical()
+    if tuple(values.shape[1:]) != grid.shape or len(spec.spacing_mm) != grid.ndim:
+        expected = f"{len(spec.spacing_mm)} axes and shape {grid.shape}"
+        raise GeometryError(f"expected {expected}, got an image of shape {tuple(values.shape[1:])}")
+    if len(values) != len(spec.normalization):
+        raise GeometryError(f"expected {len(spec.normalization)} channels, got {len(values)}")
+    start, stop = nonzero_box(values)
+    cropped = grid.cropped(start, stop)
+    placement = Placement(
+        source=source,
+        start=start,
+        stop=stop,
+        shape=resampled_shape(cropped.shape, cropped.spacing_mm, spec.spacing_mm),
+    )
+    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    channels = [
+        resample(normalize(channel[box], normalization)[None], placement.shape, spec.interpolation)
+        for channel, normalization in zip(values, spec.normalization, strict=True)
+    ]
+    return channels[0] if len(channels) == 1 else torch.cat(channels), placement
+
+
+def preprocess_label(
+    label: Tensor,
+    placement: Placement,
+    values: Sequence[int],
+    ignore_value: int | None,
+    interpolation: Sequence[Interpolation],
+) -> Tensor:
+    """Crop and resample a label map as its image was, and number its classes.
+
+    Args:
+        label: Integers (1, I, J[, K]) in RAS+ order.
+        placement: Of its image.
+        values: Label value of each class, background first.
+        ignore_value: Label value to leave out of training.
+        interpolation: Of the image, per axis.
+
+    Returns:
+        int16 (1, *network): positions in `values`; `IGNORED` where to ignore.
+
+    Raises:
+        GeometryError: If the label's shape is not the image's.
+        ImageFileError: If it holds a value that is neither in `values` nor ignored.
+    """
+    shape = placement.source.canonical().shape
+    if tuple(label.shape[1:]) != shape:
+        raise GeometryError(f"label shape {tuple(label.shape[1:])} differs from image shape {shape}")
+    box = (slice(None), *(slice(a, b) for a, b in zip(placement.start, placement.stop, strict=True)))
+    known = [*values] if ignore_value is None else [*values, ignore_value]
+    # Ignored voxels come last, so that they win no tie.
+    indices = _index_of(label[box], known)
+    resampled = resample_label(indices, placement.shape, interpolation)
+    return resampled if ignore_value is None else resampled.masked_fill_(resampled == len(values), IGNORED)
+
+
+def restore_labels(labels: Tensor, placement: Placement) -> NDArray[Any]:
+    """Put labels back into the file's axis order and full extent; 0 outside the crop.
+
+    Args:
+        labels: (I, J[, K]) in RAS+ order, of the crop's shape ``stop - start``.
+        placement: Of the image that they were made from.
+
+    Returns:
+        Same type, of shape ``placement.source.shape``.
+
+    Raises:
+        GeometryError: If the shape is not the crop's.
+    """
+    expected = tuple(b - a for a, b in zip(placement.start, placement.stop, strict=True))
+    if tuple(labels.shape) != expected:
+        raise GeometryError(f"expected labels of the crop's shape {expected}, got {tuple(labels.shape)}")
+    values = labels.as_subclass(Tensor).cpu().numpy()
+    orientation = orientation_to_ras(placement.source)
+    restored = np.zeros(placement.source.shape, values.dtype)
+    # A view in RAS+ order onto the result: filling it fills the file's order.
+    view = orientation.to_ras(restored)
+    view[tuple(slice(a, b) for a, b in zip(placement.start, placement.stop, strict=True))] = values
+    return restored
+
+
+def nonzero_box(values: Tensor) -> tuple[Shape, Shape]:
+    """Start and stop of the box around the voxels of (C, *spatial) that differ from 0 in any channel.
+
+    The whole image where all of it is 0.
+    """
+    occupied = values[0] != 0
+    for channel in values[1:]:
+        occupied |= channel != 0
+    start, stop = [], []
+    for axis in range(occupied.ndim):
+        others = [other for other in range(occupied.ndim) if other != axis]
+        indices = occupied.amax(dim=others).nonzero()
+        if not len(indices):
+            return (0,) * occupied.ndim, tuple(occupied.shape)
+        start.append(int(indices[0]))
+        stop.append(int(indices[-1]) + 1)
+    return tuple(start), tuple(stop)
+
+
+def normalize(values: Tensor, normalization: ChannelNormalization) -> Tensor:
+    """Normalise one channel; equal to MONAI's ``NormalizeIntensity`` and ``ScaleIntensityRange``.
+
+    Args:
+        values: float32, any shape.
+        normalization: What to do.
+
+    Returns:
+        A new float32 tensor; a constant channel becomes 0.
+    """
+    if normalization.scheme == "ct":
+        assert normalization.mean is not None  # its validator saw to it
+        assert normalization.std is not None
+        clipped = values.clamp(normalization.lower, normalization.upper)
+        return clipped.sub_(normalization.mean).div_(max(normalization.std, _SMALLEST_STD))
+    if normalization.scheme == "zscore":
+        centred = values - values.mean()
+        return centred.div_(max((_sum_of_squares(centred) / centred.numel()) ** 0.5, _SMALLEST_STD))
+    inside = values != 0
+    count = max(int(inside.sum()), 1)
+    centred = (values - values.sum() / count).mul_(inside)
+    return centred.div_(max((_sum_of_squares(centred) / count) ** 0.5, _SMALLEST_STD))
+
+
+def _sum_of_squares(values: Tensor) -> float:
+    # A million at a time: they stay in the cache, and the partial sums are added in double precision.
+    return fsum(float(part.square().sum()) for part in torch.split(values.flatten(), 1 << 20))
+
+
+def _index_of(labels: Tensor, known: Sequence[int]) -> Tensor:
+    """Replace each value by its position in `known`; int16."""
+    lowest, highest = min(int(labels.min()), *known), max(int(labels.max()), *known)
+    if highest - lowest >= 1 << 20:
+        raise ImageFileError(f"label values reach from {int(labels.min())} to {int(labels.max())}, expected {known}")
+    table = np.full(highest - lowest + 1, len(known), np.int16)
+    table[np.array(known) - lowest] = np.arange(len(known))
+    array = labels.cpu().numpy()
+    indices = np.empty(array.shape, np.int16)
+    for plane in np.ndindex(array.shape[:2]):  # plane by plane, because an index array has four times the bytes
+        indices[plane] = table[array[plane].astype(np.int32) - lowest]
+    if indices.max() == len(known):
+        found = np.unique(array[indices == len(known)]).tolist()
+        raise ImageFileError(f"label holds {found}, expected only {list(known)}")
+    return torch.from_numpy(indices).to(labels.device)

@@ -1,0 +1,80 @@
+"""Images and labels as plain tensors in RAS+ order; `io` makes MONAI's of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike
+from torch import Tensor
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.files import Volume, read_volume
+from unetpipe.imaging.geometry import Grid, orientation_to_ras
+
+AFFINE_TOLERANCE_MM = 1e-3
+"""How far apart the affines of two channels may put the same voxel."""
+
+
+def read_image(paths: Sequence[Path]) -> tuple[Tensor, Grid]:
+    """Read one image from one file, or from one file per channel.
+
+    Returns:
+        float32 of shape (C, I, J[, K]) in RAS+ order, and the first file's own grid.
+
+    Raises:
+        ImageFileError: If a file cannot be read.
+        GeometryError: If a grid is unusable, or the files' grids differ by more than 1e-3 mm.
+    """
+    volumes = [read_volume(path) for path in paths]
+    refuse_different_grids([volume.grid for volume in volumes])
+    grid = volumes[0].grid
+    channels = [_to_ras(volume, np.float32) for volume in volumes]
+    return channels[0] if len(channels) == 1 else torch.cat(channels), grid
+
+
+def read_label(path: Path) -> tuple[Tensor, Grid]:
+    """Read a label map.
+
+    Returns:
+        Integers of shape (1, I, J[, K]) in RAS+ order, in the file's type where torch has it, and the file's own grid.
+
+    Raises:
+        ImageFileError: If it cannot be read, has several channels, or holds values that are not whole numbers.
+        GeometryError: If its grid is unusable.
+    """
+    volume = read_volume(path)
+    array = volume.array
+    if len(array) != 1:
+        raise ImageFileError(f"{path.name}: a label has one channel, got {len(array)}")
+    if array.dtype.kind == "f":
+        with np.errstate(invalid="ignore"):
+            rounded = array.astype(np.int32)  # not finite or too large: comes out unequal
+        if (fractions := rounded != array).any():
+            raise ImageFileError(f"{path.name}: labels must be whole numbers, got {array[fractions][0]}")
+        array = rounded
+    elif array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int32 if array.dtype.itemsize == 2 else np.int64)
+    return _to_ras(Volume(array, volume.grid), array.dtype), volume.grid
+
+
+def refuse_different_grids(grids: Sequence[Grid]) -> None:
+    """See that channels lie on one grid.
+
+    Raises:
+        GeometryError: If their shapes differ, or their affines put some voxel over 1e-3 mm apart.
+    """
+    for number, grid in enumerate(grids[1:], start=2):
+        if grid.shape != grids[0].shape:
+            raise GeometryError(f"file {number} has shape {grid.shape}, the first has {grids[0].shape}")
+        if (distance := grids[0].difference_mm(grid)) > AFFINE_TOLERANCE_MM:
+            raise GeometryError(f"file {number} lies up to {distance:.4g} mm from where the first file lies")
+
+
+def _to_ras(volume: Volume, dtype: DTypeLike) -> Tensor:
+    """One copy makes it RAS+, contiguous and of the right type."""
+    array = orientation_to_ras(volume.grid).to_ras(volume.array)
+    result = np.empty(array.shape, dtype)
+    for j in range(array.shape[2]):  # plane by plane, because most files run the other way: half the time
+        result[:, :, j] = array[:, :, j]
+    return torch.from_numpy(result)
