@@ -206,6 +206,43 @@ def test_an_earlier_list_takes_one_place_and_an_option() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "predictions", "reference"),
+    [
+        (["a", "b"], "a", "b"),
+        (["a", "b", "c"], "ab", "c"),
+        (["a", "--reference", "r"], "a", "r"),
+        (["a", "b", "--reference", "r"], "ab", "r"),
+        (["a", "b", "--work", "w"], "ab", None),
+        (["a", "b", "--cross-validation"], "ab", None),
+    ],
+)
+def test_the_last_path_is_the_reference_unless_something_else_is(
+    words: list[str], predictions: str, reference: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`evaluate A REF` and `evaluate A B --reference REF` both say what is compared with what."""
+    seen: list[config.EvaluateConfig] = []
+
+    def stage(given: config.EvaluateConfig, _: Progress) -> BaseModel:
+        seen.append(given)
+        return Outcome()
+
+    monkeypatch.setattr("unetpipe.stages.evaluate.evaluate", stage)
+    result = run_command(app, ["evaluate", *words, "--out", "o"])
+    assert result.exit_code == 0, result.output
+    assert [str(path) for path in seen[0].predictions] == list(predictions)
+    assert seen[0].reference == (Path(reference) if reference else None)
+
+
+def test_predictions_alone_are_wrong_usage() -> None:
+    """Without anything to compare with, the command says what is missing."""
+    result = run_command(app, ["evaluate", "labels", "--out", "o"])
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (
+        2,
+        "error: REFERENCE is missing: give it after the predictions, or --reference or --work",
+    )
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--out", "o"], "error: SOURCE is missing"),

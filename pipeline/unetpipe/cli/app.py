@@ -116,20 +116,32 @@ def infer(config: InferConfig, progress: Progress) -> BaseModel:
     return stage(config, progress)
 
 
-@command(EvaluateConfig, "predictions", "reference")
+@command(EvaluateConfig, "predictions")
 def evaluate(config: EvaluateConfig, progress: Progress) -> BaseModel:
     """Compare label maps with references.
 
     Dice, HD95, NSD and volumes per case and class, a summary with confidence intervals, and a report.
 
+    The last of several paths is the reference, unless --reference, --work or --cross-validation says what is.
+
     \b
     Examples:
       unetpipe evaluate labels references --out report
-      unetpipe evaluate ours references --prediction theirs --out comparison
+      unetpipe evaluate ours theirs --reference references --out comparison
+      unetpipe evaluate work --cross-validation --out report
     """
     from unetpipe.stages.evaluate import evaluate as stage
 
-    return stage(config, progress)
+    return stage(_last_as_reference(config), progress)
+
+
+def _last_as_reference(config: EvaluateConfig) -> EvaluateConfig:
+    if config.reference is not None or config.work is not None or config.cross_validation:
+        return config
+    *predictions, reference = config.predictions
+    if not predictions:
+        raise ConfigError("REFERENCE is missing: give it after the predictions, or --reference or --work")
+    return config.model_copy(update={"predictions": tuple(predictions), "reference": reference})
 
 
 @command(BundleConfig, "model")
