@@ -21,7 +21,7 @@ from unetpipe.imaging.geometry import Grid, Shape
 
 Floats = NDArray[np.float64]
 CLASSES = {0: "background", 1: "liver", 2: "spleen", 3: "kidneys", 4: "spine"}
-_SPACING_MM = (6.2, 6.2, 7.0)
+_SPACING_MM = (7.4, 7.4, 8.2)
 _EXTENT_MM = (290.0, 225.0, 265.0)
 """Of the field of view along right, anterior, superior."""
 _ORIENTATIONS = ("RAS", "LAS", "RPI", "LPI", "SAR", "PSR")
