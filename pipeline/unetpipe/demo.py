@@ -1,6 +1,7 @@
 """The whole pipeline on a dataset it makes itself: phantoms, preprocess, train, infer, evaluate."""
 
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -93,9 +94,14 @@ def run_demo(
         curves=model.bundle / "curves.png",
         labels=labels,
         report=page if page.is_file() else evaluated.summary_json,
-        mlflow=f"mlflow ui --backend-store-uri {default_tracking_uri(work)}",
+        mlflow=f"{_mlflow_program()} ui --backend-store-uri {default_tracking_uri(work)}",
         seconds=round(time.perf_counter() - started, 1),
     )
+
+
+def _mlflow_program() -> str:
+    """As a person must type it: an environment that is not activated has it beside its Python."""
+    return "mlflow" if shutil.which("mlflow") else str(Path(sys.executable).with_name("mlflow"))
 
 
 def _make_room(out: Path) -> None:
