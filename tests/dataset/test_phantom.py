@@ -20,7 +20,7 @@ def test_is_a_sound_dataset(tmp_path: Path) -> None:
     assert report.faults == ()
     assert sum(case.images[0].is_dir() for case in manifest.cases) == 2
     assert all(set(facts.label_counts) == set(CLASSES) for facts in report.facts)
-    assert all(30 <= n <= 80 for facts in report.facts for n in facts.shape)
+    assert all(24 <= n <= 60 for facts in report.facts for n in facts.shape)
     held_out = sorted((tmp_path / "imagesTs").iterdir())
     assert len(held_out) == 2
     assert all(is_image(path) and (tmp_path / "labelsTs" / path.name).exists() for path in held_out)
