@@ -34,15 +34,14 @@ class Ensemble:
         *,
         device: torch.device,
         dtype: torch.dtype,
-        mirror_axes: Sequence[int],
-        say: Say,
+        mirror_axes: Sequence[int] = (),
+        say: Say = lambda _: None,
     ) -> None:
         self._networks = networks
         self._device = device
         self._dtype = dtype
-        self._flips = [
-            dims for n in range(len(mirror_axes) + 1) for dims in combinations([a + 2 for a in mirror_axes], n)
-        ]
+        axes = [axis + 2 for axis in mirror_axes]
+        self._flips = [dims for n in range(len(axes) + 1) for dims in combinations(axes, n)]
         self._say = say
         self._most: int | None = None
 

@@ -1,0 +1,283 @@
+"""Inference beside nnU-Net and MONAI, and how much memory many classes take.
+
+From the repository's root, with unetpipe's Python:
+
+    python benchmarks/infer.py cases --images ../shared/data/Task04_Hippocampus/imagesTr --nnunet NNUNET_PYTHON
+    python benchmarks/infer.py windows --size 256
+    python benchmarks/infer.py export --nnunet NNUNET_PYTHON
+    python benchmarks/infer.py memory --slices 1000 --slices 500
+
+Networks have random weights: time does not depend on them. `windows` runs on a GPU where there is one. Every figure is
+of one run on the machine as it is; give it the machine alone. nnU-Net runs in a process of its own (`infer_nnunet.py`).
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+HERE = Path(__file__).parent
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # as the unetpipe command sets it
+    "nnUNet_compile": "f",
+    **dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), tempfile.gettempdir()),
+}
+
+
+def main() -> None:
+    """Run one comparison and print its figures as JSON lines."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    cases = commands.add_parser("cases", help="a folder of scans, files to files")
+    cases.add_argument("--images", type=Path, required=True)
+    cases.add_argument("--count", type=int, default=60)
+    cases.add_argument("--nnunet", help="Python of an environment with nnunetv2")
+    cases.set_defaults(run=compare_cases)
+    windows = commands.add_parser("windows", help="windows per second against MONAI, in memory")
+    windows.add_argument("--size", type=int, default=256)
+    windows.add_argument("--batch", type=int)
+    windows.set_defaults(run=compare_windows)
+    export = commands.add_parser("export", help="50-class logits to labels on a finer grid")
+    export.add_argument("--classes", type=int, default=50)
+    export.add_argument("--nnunet", help="Python of an environment with nnunetv2")
+    export.set_defaults(run=compare_export)
+    memory = commands.add_parser("memory", help="a long CT with 105 classes")
+    memory.add_argument("--size", type=int, default=512)
+    memory.add_argument("--slices", type=int, action="append", required=True)
+    memory.add_argument("--patch", type=int, default=96)
+    memory.set_defaults(run=measure_memory)
+    for name, run in (("our-cases", run_cases), ("our-export", run_export)):
+        child = commands.add_parser(name)
+        child.add_argument("arguments", nargs="*")
+        child.set_defaults(run=run)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+def report(**figures: Any) -> None:
+    """Print one line of JSON."""
+    print(json.dumps(figures), flush=True)
+
+
+def peak_mb() -> float:
+    """Largest resident memory of this process so far."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def dynunet(features: list[int], classes: int) -> dict[str, Any]:
+    """A plain U-Net, as nnU-Net's planner lays it out."""
+    stages = len(features)
+    return {
+        "_target_": "monai.networks.nets.DynUNet",
+        "spatial_dims": 3,
+        "in_channels": 1,
+        "out_channels": classes,
+        "kernel_size": [3] * stages,
+        "strides": [1] + [2] * (stages - 1),
+        "upsample_kernel_size": [2] * (stages - 1),
+        "filters": features,
+        "norm_name": ["instance", {"affine": True}],
+        "trans_bias": True,
+    }
+
+
+def write_model(folder: Path, definition: dict[str, Any], patch: tuple[int, ...], spacing_mm: float) -> None:
+    """A bundle with random weights."""
+    from unetpipe.bundle.spec import ModelSpec
+    from unetpipe.bundle.write import write_bundle
+    from unetpipe.dataset.manifest import LabelClass
+    from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
+    from unetpipe.model.network import build_network
+
+    torch.manual_seed(0)
+    classes = definition["out_channels"]
+    spec = ModelSpec(
+        spatial_dims=3,
+        channels=("image",),
+        labels=tuple(LabelClass(name=f"class {n}", value=n) for n in range(classes)),
+        preprocessing=Preprocessing(
+            spacing_mm=(spacing_mm,) * 3,
+            interpolation=("cubic",) * 3,
+            normalization=(ChannelNormalization(scheme="zscore"),),
+        ),
+        patch_size=patch,
+        mirror_axes=(),
+    )
+    write_bundle(folder, spec, definition, build_network(definition).state_dict())
+
+
+def child(command: list[str], name: str) -> None:
+    """Run a process and report what it prints, its wall time and its peak memory."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**ENVIRONMENT, **os.environ})
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    peak = {"peak_mb": round(after / 1024)} if after > before else {}  # the counter only rises
+    report(
+        **json.loads(done.stdout.strip().splitlines()[-1]) | {"name": name, "total_seconds": round(seconds, 2)} | peak
+    )
+
+
+def compare_cases(arguments: argparse.Namespace) -> None:
+    """60 hippocampus crops: the same network shape and windows, no flips, files to files, one CPU."""
+    images = sorted(arguments.images.glob("*.nii.gz"))[: arguments.count]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_model(folder / "model", dynunet([32, 64, 128, 256], 3), (40, 56, 40), 1.0)
+        (folder / "list.txt").write_text("\n".join(str(path.resolve()) for path in images))
+        ours = [sys.executable, __file__, "our-cases", str(folder), "auto"]
+        child(ours, "unetpipe")
+        child([*ours[:-1], "fp32"], "unetpipe, fp32")
+        if arguments.nnunet:
+            child([arguments.nnunet, str(HERE / "infer_nnunet.py"), "cases", str(folder)], "nnU-Net")
+
+
+def run_cases(arguments: argparse.Namespace) -> None:
+    """The child of `compare_cases`."""
+    from unetpipe import infer
+    from unetpipe.config import InferConfig
+
+    folder, precision = Path(arguments.arguments[0]), arguments.arguments[1]
+    result = infer(
+        InferConfig(
+            models=(folder / "model",),
+            input_list=folder / "list.txt",
+            out=folder / f"labels_{precision}",
+            precision=precision,
+        )
+    )
+    assert not result.failed, result.failed
+    report(
+        cases=result.written, running_seconds=result.seconds, per_minute=round(60 * result.written / result.seconds, 1)
+    )
+
+
+def compare_windows(arguments: argparse.Namespace) -> None:
+    """A cube against MONAI's sliding window: same network, same windows, labels out."""
+    from monai.inferers import sliding_window_inference
+
+    from unetpipe.model.device import autocast, compute_dtype, resolve_device
+    from unetpipe.model.labelling import Run, Wanted, label_scan
+    from unetpipe.model.network import build_network
+    from unetpipe.model.predict import Ensemble, SlabInferer
+    from unetpipe.model.sliding import Windows
+
+    device = resolve_device("auto")
+    dtype = compute_dtype(device, "auto")
+    torch.manual_seed(0)
+    definition = dynunet([32, 64, 128, 256, 320, 320] if device.type == "cuda" else [32, 64, 128, 256], 3)
+    patch = (128, 128, 128) if device.type == "cuda" else (64, 64, 64)
+    network = build_network(definition).to(device).eval()
+    shape = (arguments.size,) * 3
+    image = torch.randn(1, *shape)
+    count = Windows.over(shape, patch, 0.5).count
+    batch = arguments.batch or (4 if device.type == "cuda" else 1)
+
+    def ours() -> torch.Tensor:
+        ensemble = Ensemble([network], device=device, dtype=dtype)
+        planes = SlabInferer(patch, batch=batch).planes(image.to(device), ensemble)
+        return label_scan([Run(planes, shape, ("cubic",) * 3)], shape, Wanted()).labels
+
+    def monai() -> torch.Tensor:
+        with autocast(device, dtype):
+            logits = sliding_window_inference(image[None].to(device), patch, batch, network, 0.5, "gaussian")
+        return logits[0].argmax(dim=0).to(torch.uint8).cpu()
+
+    labels = {}
+    for name, run in (("unetpipe", ours), ("monai", monai)):
+        with torch.inference_mode():
+            labels[name], seconds = timed(run, device)
+        report(name=name, device=str(device), dtype=str(dtype), windows_per_second=round(count / seconds, 2))
+    report(name="labels that agree", fraction=float((labels["unetpipe"] == labels["monai"]).double().mean()))
+
+
+def timed(run: Callable[[], torch.Tensor], device: torch.device) -> tuple[torch.Tensor, float]:
+    """Result and the shorter time of two runs."""
+    best = float("inf")
+    for _ in range(2):
+        start = time.perf_counter()
+        result = run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return result, best
+
+
+def compare_export(arguments: argparse.Namespace) -> None:
+    """Logits of many classes, 128x160x160 to 192x240x240: once all alike everywhere, once as of organs."""
+    for kind in ("organs", "noise"):
+        child([sys.executable, __file__, "our-export", kind, str(arguments.classes)], f"unetpipe, {kind}")
+    if arguments.nnunet:
+        child([arguments.nnunet, str(HERE / "infer_nnunet.py"), "export", str(arguments.classes)], "nnU-Net")
+
+
+def run_export(arguments: argparse.Namespace) -> None:
+    """The child of `compare_export`."""
+    from unetpipe.model.labelling import Run, Wanted, label_scan
+    from unetpipe.model.sliding import Planes
+
+    kind, classes = arguments.arguments[0], int(arguments.arguments[1])
+    shape, out = (128, 160, 160), (192, 240, 240)
+    torch.manual_seed(0)
+    logits = torch.empty(classes, *shape)
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in shape), indexing="ij")
+    for label in range(classes):
+        logits[label] = torch.randn(shape) * (1.0 if kind == "noise" else 0.3)
+        if kind == "organs" and label:
+            centre, radius = torch.rand(3) * 1.4 - 0.7, float(torch.rand(1)) * 0.25 + 0.08
+            distance = sum((x - c) ** 2 for x, c in zip(axes, centre.tolist(), strict=True))
+            logits[label] += (8 - 8 * torch.sqrt(torch.as_tensor(distance)) / radius).clamp(-12, 12)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        planes = [Planes(0, n, logits[:, n : n + 64]) for n in range(0, shape[0], 64)]
+        label_scan([Run(planes, shape, ("cubic",) * 3)], out, Wanted())
+    report(running_seconds=round(time.perf_counter() - start, 2), peak_mb=peak_mb())
+
+
+def measure_memory(arguments: argparse.Namespace) -> None:
+    """A CT of 0.8 x 0.8 x 1.0 mm, network at 1.5 mm, 105 classes, a small network: peak memory of the whole process."""
+    from unetpipe.imaging.files import write_image
+    from unetpipe.imaging.geometry import Grid
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_model(folder / "model", dynunet([8, 16, 32], 105), (arguments.patch,) * 3, 1.5)
+        for slices in arguments.slices:
+            shape = (arguments.size, arguments.size, slices)
+            scan = folder / f"ct_{slices}.nii"
+            write_image(scan, phantom(shape), Grid.of(shape, np.diag([0.8, 0.8, 1.0, 1.0])))
+            (folder / "list.txt").write_text(str(scan))
+            subprocess.run(
+                [sys.executable, __file__, "our-cases", str(folder), "auto"], check=True, stdout=subprocess.PIPE
+            )
+            manifest = json.loads((folder / "labels_auto" / "predictions.json").read_text())
+            report(slices=slices, **{key: manifest["cases"][0][key] for key in ("peak_memory_mb", "seconds")})
+            scan.unlink()
+
+
+def phantom(shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.int16]]:
+    """A body of soft tissue in air, in HU, with noise."""
+    generator = np.random.default_rng(0)
+    x, y = np.meshgrid(np.linspace(-1, 1, shape[0]), np.linspace(-1, 1, shape[1]), indexing="ij")
+    plane = np.where(x**2 + (1.4 * y) ** 2 < 0.8, 40, -1000).astype(np.int16)
+    volume = np.empty((1, *shape), dtype=np.int16)
+    for n in range(shape[2]):
+        volume[0, :, :, n] = plane + generator.integers(-30, 30, plane.shape, dtype=np.int16)
+    return volume
+
+
+if __name__ == "__main__":
+    main()
