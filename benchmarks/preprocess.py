@@ -97,7 +97,8 @@ def make_ct(out: Path) -> None:
             label[i : i + 60, j : j + 60, depth // 20 : -depth // 20] = value
         for k in range(depth):
             image[..., k] += (label[..., k] * 10 + generator.normal(0, 15, shape[:2])).astype(np.int16)
-        grid = Grid.of(shape, np.diag([0.8, 0.8, 0.8, 1.0]))
+        # the long one is resampled to the spacing of the others, to 1250 slices
+        grid = Grid.of(shape, np.diag([0.8, 0.8, 1.0 if number == 0 else 0.8, 1.0]))
         write_image(out / "imagesTr" / f"ct_{number}_0000.nii.gz", image[None], grid)
         write_labels(out / "labelsTr" / f"ct_{number}.nii.gz", label, grid, {})
     _declare(out, "CT", 20, 3)
@@ -168,9 +169,7 @@ class Bench:
 def main() -> None:
     """Make the data once, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--nnunet", type=Path, help="folder with its executables; without it only ours runs"
-    )
+    parser.add_argument("--nnunet", type=Path, help="folder with its executables; without it only ours runs")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, required=True, help="scratch folder; datasets in it are kept")
     parser.add_argument("--volumes", type=int, default=16)

@@ -4,7 +4,11 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from unetpipe.dataset.budget import MemoryBudget
+import numpy as np
+
+from unetpipe.dataset.budget import MemoryBudget, preparation_bytes
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
 
 
 def peak(limit: int | None, sizes: list[int]) -> int:
@@ -38,3 +42,16 @@ def test_too_large_goes_alone() -> None:
 def test_no_limit() -> None:
     """Without a limit nothing waits."""
     assert peak(None, [1000] * 8) > 1000
+
+
+def test_estimate_follows_the_volume() -> None:
+    """A finer target and more channels cost more; a 512x512x1000 CT is estimated at a few gigabytes."""
+    plain = ChannelNormalization(scheme="zscore")
+
+    def estimate(spacing: float, channels: int) -> float:
+        spec = Preprocessing(spacing_mm=(spacing,) * 3, interpolation=("cubic",) * 3, normalization=(plain,) * channels)
+        return preparation_bytes(Grid.of((512, 512, 1000), np.eye(4)), channels, spec) / 1e9
+
+    assert 2 < estimate(1.0, 1) < 6
+    assert estimate(0.5, 1) > estimate(1.0, 1)
+    assert estimate(1.0, 4) > estimate(1.0, 1)

@@ -41,9 +41,9 @@ class MemoryBudget:
 def preparation_bytes(grid: Grid, channels: int, spec: Preprocessing) -> int:
     """Estimated peak memory of preparing a case, from its file's grid."""
     source = float(np.prod(grid.shape))
-    scale = np.prod(grid.canonical().spacing_mm) / np.prod(spec.spacing_mm)
-    target = source * float(scale)
-    reading = source * 4 * (channels + 1)
-    resampling = source * 4 * (channels + 2) + target * 4 * (channels + 2)
-    labelling = target * (2 * (channels + 1) + 12) + source * 8
-    return int(max(reading, resampling, labelling))
+    target = source * float(np.prod(grid.canonical().spacing_mm) / np.prod(spec.spacing_mm))
+    # the image as read, one channel normalised, all channels resampled
+    imaging = 4 * source * (channels + 1) + 4 * target * channels
+    # the stored array, the label as read and numbered, its resampling
+    labelling = 2 * target * (channels + 1) + 6 * source + 6 * target
+    return int(max(imaging, labelling))
