@@ -22,6 +22,7 @@ class ModelSpec(BaseModel):
         patch_size: Sliding window.
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         postprocessing: Names of the classes of which only the largest component is kept.
+        tracking_run: Id of the MLflow run that trained it; None where no store answered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,3 +35,4 @@ class ModelSpec(BaseModel):
     patch_size: Shape
     mirror_axes: tuple[int, ...]
     postprocessing: tuple[str, ...] = ()
+    tracking_run: str | None = None

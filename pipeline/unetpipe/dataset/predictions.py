@@ -19,11 +19,17 @@ _SAMPLES = 100_000  # voxels that a look at the intensities takes
 
 
 class ModelUsed(Model):
-    """A bundle, by what identifies it anywhere."""
+    """A bundle, by what identifies it anywhere.
+
+    Attributes:
+        sha256: Of its weights.
+        tracking_run: Id of the MLflow run that trained it, where there was one.
+    """
 
     name: str
     version: str
     sha256: str
+    tracking_run: str | None = None
 
 
 class Seconds(Model):

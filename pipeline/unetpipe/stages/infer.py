@@ -218,7 +218,10 @@ class _Run:
         write_predictions(
             self.manifest_path,
             Predictions(
-                models=tuple(ModelUsed(name=b.name, version=b.version, sha256=b.sha256) for b in predictor.bundles),
+                models=tuple(
+                    ModelUsed(name=b.name, version=b.version, sha256=b.sha256, tracking_run=b.spec.tracking_run)
+                    for b in predictor.bundles
+                ),
                 versions={name: importlib.metadata.version(name) for name in ("unetpipe", "torch", "monai")},
                 device=predictor.device_name,
                 settings={

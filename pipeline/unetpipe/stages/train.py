@@ -94,8 +94,7 @@ class _Task:
         voxels = sum(math.prod(self.store.record(case).placement.shape) for case in self.training)
         return 2 * (len(self.manifest.channels) + 1) * voxels
 
-    @property
-    def spec(self) -> ModelSpec:
+    def spec(self, tracking_run: str | None) -> ModelSpec:
         return ModelSpec(
             spatial_dims=self.manifest.spatial_dims,
             channels=self.manifest.channels,
@@ -103,6 +102,7 @@ class _Task:
             preprocessing=self.plan.preprocessing(self.name),
             patch_size=self.configuration.patch_size,
             mirror_axes=self.mirror_axes,
+            tracking_run=tracking_run,
         )
 
 
@@ -182,7 +182,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
             state["seconds"], state["learner"] = elapsed(), learner.state()
             state["tracking_run"] = tracker.run_id
             save_checkpoint(task.folder, state)
-            write_bundle(task.folder, task.spec, state["definition"], learner.weights())
+            write_bundle(task.folder, task.spec(tracker.run_id), state["definition"], learner.weights())
             if stop.is_set():
                 raise KeyboardInterrupt
         batches.close()
@@ -190,7 +190,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
         with progress.task("held-out cases", len(task.validation)) as advance:
             dice = held_out.predict_all(learner.network, task.folder / "validation", advance)
         results = results_table(dice, len(task.validation))
-        write_bundle(task.folder, task.spec, state["definition"], learner.weights(), results=results)
+        write_bundle(task.folder, task.spec(tracker.run_id), state["definition"], learner.weights(), results=results)
         journal.end(dice, elapsed(), state["epoch"], held_out.example(learner.network))
     known = [value for value in dice.values() if value is not None]
     return TrainResult(
