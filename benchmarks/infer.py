@@ -192,8 +192,11 @@ def compare_windows(arguments: argparse.Namespace) -> None:
         return label_scan([Run(planes, shape, ("cubic",) * 3)], shape, Wanted()).labels
 
     def monai() -> torch.Tensor:
-        with autocast(device, dtype):
-            logits = sliding_window_inference(image[None].to(device), patch, batch, network, 0.5, "gaussian")
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            with autocast(device, dtype):
+                return network(x).float()
+
+        logits = sliding_window_inference(image[None].to(device), patch, batch, forward, 0.5, "gaussian")
         return logits[0].argmax(dim=0).to(torch.uint8).cpu()
 
     labels = {}

@@ -5,7 +5,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
-from unetpipe.model.predict import Ensemble, SlabInferer, is_out_of_memory
+from unetpipe.model.predict import Ensemble, SlabInferer, for_inference, is_out_of_memory
 
 
 class Hungry(nn.Module):
@@ -69,3 +69,19 @@ def test_slab_inferer_is_a_monai_inferer() -> None:
         expected = SlidingWindowInferer((8, 16, 8), 3, overlap=0.25, mode="gaussian")(x, network)
         got = SlabInferer((8, 16, 8), step=0.75, batch=2)(x, network)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_cast_once_give_what_autocast_gives() -> None:
+    """Convolutions in bf16 from the start compute bit for bit what autocast computes, with norms left in float32."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv3d(1, 8, 3), nn.InstanceNorm3d(8, affine=True), nn.ConvTranspose3d(8, 2, 2, 2)
+    ).eval()
+    x = torch.randn(1, 1, 12, 12, 12)
+    cpu = torch.device("cpu")
+    with torch.inference_mode():
+        expected = Ensemble([network], device=cpu, dtype=torch.bfloat16)(x)
+        network = for_inference(network, cpu, torch.bfloat16)
+        got = Ensemble([network], device=cpu, dtype=torch.bfloat16)(x)
+    assert {parameter.dtype for parameter in network[1].parameters()} == {torch.float32}
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)

@@ -22,7 +22,7 @@ from unetpipe.imaging.transforms import preprocess_image, restore_labels
 from unetpipe.model.components import keep_largest
 from unetpipe.model.device import compute_dtype, resolve_device
 from unetpipe.model.labelling import Answer, Run, Wanted, label_scan
-from unetpipe.model.predict import Ensemble, Say, SlabInferer
+from unetpipe.model.predict import Ensemble, Say, SlabInferer, for_inference
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Predictor:
             _Group(
                 spec=members[0].spec,
                 ensemble=Ensemble(
-                    [bundle.network().to(self.device) for bundle in members],
+                    [for_inference(bundle.network(), self.device, self.dtype) for bundle in members],
                     device=self.device,
                     dtype=self.dtype,
                     mirror_axes=_common_axes(members) if tta else (),

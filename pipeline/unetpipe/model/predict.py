@@ -13,6 +13,7 @@ from unetpipe.model.device import autocast
 from unetpipe.model.sliding import Forward, Planes, Windows, finished_planes
 
 Say = Callable[[str], None]
+_Convolution = nn.modules.conv._ConvNd
 
 
 class Ensemble:
@@ -82,6 +83,17 @@ class Ensemble:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or the machine had no memory left."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """Put a network on a device, its convolutions' weights in `dtype` once and for all.
+
+    Autocast would cast them at every window; the products are the same. Normalisation stays in float32.
+    """
+    for module in network.modules():
+        if isinstance(module, _Convolution):
+            module.to(dtype)
+    return network.to(device).eval().requires_grad_(False)
 
 
 class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
