@@ -135,7 +135,7 @@ def _targets(folder: Path) -> str:
                 foreign.append(f"{path.name}: {value}")
     if foreign:
         raise BundleError(f"runs only where more than MONAI is installed: {'; '.join(foreign)}")
-    return f"{count}, all of monai, torch or ignite"
+    return f"{count} targets, all of monai, torch or ignite"
 
 
 def _weights(folder: Path) -> str:

@@ -3,12 +3,13 @@
 Progress goes to stderr: bars on a terminal, elsewhere only the lines of news. The result goes to stdout.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -16,6 +17,7 @@ from rich.table import Table
 from unetpipe.progress import Advance
 
 _LISTED = 5  # of many paths or names, so many are shown
+_WIDTH_IN_A_FILE = 120
 
 
 class ConsoleProgress:
@@ -74,17 +76,17 @@ def progress_on_stderr() -> ConsoleProgress:
 
 def show(result: BaseModel, console: Console | None = None) -> None:
     """Print a stage's result for a person: single values as a list, models and mappings as tables."""
-    console = console or Console(highlight=False)
-    values = [(name, getattr(result, name)) for name in type(result).model_fields]
+    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_IN_A_FILE)
+    values = [(_words(name), getattr(result, name)) for name in type(result).model_fields]
     plain = Table.grid(padding=(0, 2))
     for name, value in values:
-        if not _is_table(value) and value not in (None, "", ()):
-            plain.add_row(name.replace("_", " "), _text(value))
-    tables = [(name, value) for name, value in values if _is_table(value)]
+        if not _is_table(value) and value not in (None, "", (), {}):
+            plain.add_row(name, _text(value))
     if plain.row_count:
-        console.print(plain, soft_wrap=not console.is_terminal)
-    for name, value in tables:
-        console.print(_table(name.replace("_", " "), value), soft_wrap=not console.is_terminal)
+        console.print(plain)
+    for name, value in values:
+        if _is_table(value):
+            console.print(_table(name, value))
 
 
 def _is_table(value: Any) -> bool:
@@ -94,21 +96,23 @@ def _is_table(value: Any) -> bool:
 
 
 def _table(title: str, value: Any) -> Table:
-    if isinstance(value, Mapping) and not all(isinstance(row, BaseModel) for row in value.values()):
-        table = Table(title=title, title_justify="left", show_header=False)
-        for key, item in value.items():
-            table.add_row(str(key), _text(item))
-        return table
+    """A mapping's keys go into the first column; models have a column per field, other values one column."""
+    keys = [str(key) for key in value] if isinstance(value, Mapping) else None
     rows = list(value.values()) if isinstance(value, Mapping) else list(value)
-    table = Table(title=title, title_justify="left")
-    if isinstance(value, Mapping):
+    fields = list(type(rows[0]).model_fields) if isinstance(rows[0], BaseModel) else []
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_header=bool(fields))
+    if keys is not None:
         table.add_column("")
-    for name in type(rows[0]).model_fields:
-        table.add_column(name.replace("_", " "), justify="right" if _is_number(getattr(rows[0], name)) else "left")
-    for key, row in value.items() if isinstance(value, Mapping) else enumerate(rows):
-        cells = [_text(getattr(row, name)) for name in type(rows[0]).model_fields]
-        table.add_row(*([str(key)] if isinstance(value, Mapping) else []), *cells)
+    for name in fields:
+        table.add_column(_words(name), justify="right" if _is_number(getattr(rows[0], name)) else "left")
+    for index, row in enumerate(rows):
+        cells = [_text(getattr(row, name)) for name in fields] if fields else [_text(row)]
+        table.add_row(*([keys[index]] if keys is not None else []), *cells)
     return table
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _is_number(value: Any) -> bool:
@@ -121,10 +125,9 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, Path | str):
-        return str(value)
-    if isinstance(value, Sequence):
-        listed = ", ".join(_text(item) for item in value[:_LISTED])
-        return listed if len(value) <= _LISTED else f"{listed}, … ({len(value)})"
+        return f"{value:.3f}" if 0.001 <= abs(value) < 1 else f"{value:.4g}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        items = [_text(item) for item in value[:_LISTED]]
+        more = [f"… ({len(value)})"] if len(value) > _LISTED else []
+        return ("\n" if any(" " in item for item in items) else ", ").join(items + more)
     return str(value)

@@ -149,7 +149,7 @@ def _bundle(path: Path) -> BundleFolder:
     strides = bundle.network_def.get("strides")
     return BundleFolder(
         network=str(bundle.network_def["_target_"]).rsplit(".", 1)[-1],
-        parameters=sum(tensor.numel() for tensor in bundle.state_dict().values()),
+        parameters=sum(parameter.numel() for parameter in bundle.network().parameters()),
         stages=len(strides) if strides else None,
         channels=bundle.spec.channels,
         labels=_values(bundle.spec.labels),

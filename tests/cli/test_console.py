@@ -1,0 +1,106 @@
+"""What a person sees is short, complete, and does not mix with what a script reads."""
+
+import io
+from pathlib import Path
+
+from pydantic import BaseModel
+from rich.console import Console
+
+from unetpipe.cli.console import ConsoleProgress, show
+from unetpipe.config import Config
+
+
+class Row(Config):
+    """A class's figures."""
+
+    name: str
+    dice: float | None
+
+
+class Outcome(Config):
+    """A stage's result."""
+
+    out: Path = Path("labels")
+    passed: bool = False
+    cases: int = 12
+    loss: float = 0.25
+    tiny: float = 2e-6
+    nothing: None = None
+    empty: tuple[str, ...] = ()
+    many: tuple[int, ...] = tuple(range(9))
+    reasons: tuple[str, ...] = ("liver is low", "spleen is low")
+    classes: tuple[Row, ...] = (Row(name="liver", dice=0.9), Row(name="spleen", dice=None))
+    labels: dict[int, str] = {1: "liver", 3: "spleen"}  # noqa: RUF012 - pydantic copies it
+
+
+def _shown(result: BaseModel) -> list[str]:
+    file = io.StringIO()
+    show(result, Console(file=file, width=100))
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def _console(*, terminal: bool) -> tuple[Console, io.StringIO]:
+    file = io.StringIO()
+    return Console(file=file, force_terminal=terminal, width=100), file
+
+
+def test_single_values_are_a_list() -> None:
+    """Each value has a line with its name in words; what is empty has none; long lists end in their length."""
+    lines = [" ".join(line.split()) for line in _shown(Outcome())]
+    for line in ("out labels", "passed no", "cases 12", "loss 0.250", "tiny 2e-06", "many 0, 1, 2, 3, 4, … (9)"):
+        assert line in lines
+    assert not any(line.startswith(("nothing", "empty")) for line in lines)
+
+
+def test_sentences_have_a_line_each() -> None:
+    """Several reasons stand below each other."""
+    lines = _shown(Outcome())
+    first = next(index for index, line in enumerate(lines) if line.startswith("reasons"))
+    assert lines[first].split(maxsplit=1)[1] == "liver is low"
+    assert lines[first + 1].strip() == "spleen is low"
+
+
+def test_models_and_mappings_are_tables() -> None:
+    """A sequence of models has a column per field, a mapping its keys in front; what is not known is a dash."""
+    rows = [line.split() for line in _shown(Outcome())]
+    for row in (["name", "dice"], ["liver", "0.900"], ["spleen", "-"], ["1", "liver"], ["3", "spleen"]):
+        assert row in rows
+
+
+def test_progress_is_quiet_in_a_file() -> None:
+    """Where stderr is no terminal only the lines of news are written, as they are."""
+    console, file = _console(terminal=False)
+    progress = ConsoleProgress(console)
+    with progress.task("infer", 2) as advance:
+        advance(note="case_1")
+        progress.say("[case_2] failed: out of memory")
+        advance()
+    assert file.getvalue() == "[case_2] failed: out of memory\n"
+
+
+def test_progress_draws_on_a_terminal() -> None:
+    """On a terminal the task is drawn with its count and its last note, and one within another goes when it is done."""
+    console, file = _console(terminal=True)
+    progress = ConsoleProgress(console)
+    with progress.task("train", 3) as advance:
+        with progress.task("epoch 1", 10) as step:
+            step(10)
+        advance(2, note="case_7")
+    last = file.getvalue().rsplit("train", 1)[1]
+    assert "2/3" in last
+    assert "case_7" in last
+    assert "epoch 1" not in last
+
+
+def test_progress_can_be_used_again() -> None:
+    """After a task is over, another one starts afresh; an error in between leaves nothing drawn."""
+    console, file = _console(terminal=True)
+    progress = ConsoleProgress(console)
+    try:
+        with progress.task("first", 1):
+            raise ValueError
+    except ValueError:
+        pass
+    with progress.task("second", 1) as advance:
+        advance()
+    assert "1/1" in file.getvalue().rsplit("second", 1)[1]
