@@ -48,6 +48,7 @@ class Everything(Config):
     flip: bool = False
     report: bool = True
     bounds: dict[str, float] = Field({})
+    spacing_mm: tuple[float, ...] | None = None
     group: Group = Group()
 
 
@@ -155,7 +156,9 @@ def test_every_config_belongs_to_a_command() -> None:
 def test_values_by_kind() -> None:
     """Each kind of field takes its value from the command line."""
     words = ["in", "-o", "x", "--others", "a", "--others", "b", "--count", "5", "--limit", "0.5", "--kind", "cpu"]
-    given = _parsed(*words, "--flip", "--no-report", "--bounds", "dice=0.8", "--set", "group.rate=0.7")
+    given = _parsed(
+        *words, "--flip", "--no-report", "--bounds", "dice=0.8", "--set", "group.rate=0.7", "--spacing-mm", "1,1.5,3"
+    )
     assert given == Everything(
         source=Path("in"),
         out=Path("x"),
@@ -166,6 +169,7 @@ def test_values_by_kind() -> None:
         flip=True,
         report=False,
         bounds={"dice": 0.8},
+        spacing_mm=(1.0, 1.5, 3.0),
         group=Group(rate=0.7),
     )
 

@@ -33,13 +33,13 @@ class PreprocessConfig(Config):
     memory_gb: Annotated[float, Field(gt=0)] = 8.0
     """GPU memory the plan aims at, as nnU-Net's presets count it."""
     configuration: str | None = None
-    """Which configuration of the plan to preprocess; None takes the plan's default."""
+    """Which configuration of the plan to preprocess; the plan's default unless given."""
     spacing_mm: tuple[float, ...] | None = None
-    """Voxel size of the full resolution along right, anterior, superior; None takes the dataset's median."""
+    """Voxel size of the full resolution along right, anterior, superior; the dataset's median unless given."""
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Threads; None takes one per core."""
+    """Threads; one per core unless given."""
     max_memory_gb: Annotated[float, Field(gt=0)] | None = None
-    """Cases in flight are held back so that their estimated peak stays under this; None does not."""
+    """Cases in flight are held back so that their estimated peak stays under this."""
     folds: Annotated[int, Field(ge=2)] = 5
     """Parts of the cross-validation."""
     seed: int = 12345
@@ -58,9 +58,9 @@ class TrainConfig(Config):
     network: Network = "dynunet"
     """`dynunet` follows the plan, `unet` is the classic U-Net."""
     configuration: str | None = None
-    """Which configuration of the plan; None takes the plan's default."""
+    """Which configuration of the plan; the plan's default unless given."""
     epochs: Annotated[int, Field(ge=1)] | None = None
-    """None: 1000 as published, or as many as `max_minutes` allows."""
+    """Unless given: 1000 as published, or as many as `max_minutes` allows."""
     iterations: Annotated[int, Field(ge=1)] = 250
     """Optimiser steps per epoch."""
     max_minutes: Annotated[float, Field(gt=0)] | None = None
@@ -95,7 +95,7 @@ class InferConfig(Config):
     step: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Distance between windows as a fraction of the patch."""
     batch: Annotated[int, Field(ge=1)] | None = None
-    """Windows per forward pass; None chooses."""
+    """Windows per forward pass; chosen for the device unless given."""
     tta: bool = False
     """Average over mirrored copies, along the axes that were mirrored in training."""
     postprocess: bool = True
@@ -105,18 +105,18 @@ class InferConfig(Config):
     skip_existing: bool = False
     """Leave out scans whose labels are there already."""
     save_probabilities: bool = False
-    """Also write CASE.npz with each class's probability, float16."""
+    """Also write probabilities/CASE.npz: float16, all classes."""
     save_uncertainty: bool = False
-    """Also write CASE_uncertainty with the entropy of the mean probabilities, from 0 to 1."""
+    """Also write uncertainty/CASE: entropy of the mean probabilities, from 0 to 1."""
 
 
 class EvaluateConfig(Config):
     """`unetpipe evaluate`."""
 
     predictions: Annotated[tuple[Path, ...], Field(min_length=1)]
-    """Folders of label files, or single files. Two or more are compared with each other, the first one as the baseline."""
+    """Folders of label files, or single files. Further ones are compared with the first."""
     reference: Path | None = None
-    """Folder of label files, or a single file; files belong together by name without suffix. None: the work folder's."""
+    """Folder of label files, or a single file; files belong together by name. The work folder's unless given."""
     out: Path
     """Folder for the metrics and the report."""
     work: Path | None = None
@@ -138,15 +138,17 @@ class EvaluateConfig(Config):
     lesions: bool = False
     """Also count connected components found, missed and false."""
     fail_under: dict[str, float] = {}
-    """The result has not passed if the mean of such a metric is worse in any class, e.g. ``{"dice": 0.85}``."""
+    """The result has not passed if the mean of such a metric is worse in any class, such as dice=0.85."""
     report: bool = True
     """Write report.html."""
     images: Path | None = None
     """Folder of the scans, by the references' names, to show under the report's overlays."""
+    tracking: bool = True
+    """Add figures and report to the MLflow run that trained the model, where predictions.json names it."""
     seed: int = 0
     """Of the bootstrap."""
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Threads; None takes one per core."""
+    """Threads; one per core unless given."""
 
 
 class BundleConfig(Config):
@@ -157,7 +159,7 @@ class BundleConfig(Config):
     torchscript: bool = False
     """Also write models/model.ts, which runs without Python."""
     zip: Path | None = None
-    """Pack the bundle, and nothing else that lies in the folder, into this file; the same bundle gives the same bytes."""
+    """Pack the bundle, and nothing else in its folder, into this file; the same bundle gives the same bytes."""
 
 
 class SlurmConfig(Config):

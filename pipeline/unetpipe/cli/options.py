@@ -20,6 +20,8 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 C = TypeVar("C", bound=BaseModel)
 
+Form = Literal["one", "many", "pairs", "numbers"]
+
 _SHORT = {"out": "-o"}
 _METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 
@@ -37,43 +39,48 @@ class Field:
         flag: As a person types it.
         kind: The type typer parses: str, int, float, Path, bool or a Literal; None for a nested model, which has no
             option of its own (`--set`).
-        many: A tuple of such values.
-        pairs: A mapping, given as KEY=VALUE.
+        form: Whether it takes one value, ``many`` (the option is repeated), ``pairs`` (KEY=VALUE, repeated), or
+            ``numbers`` separated by commas.
         info: The model's field.
     """
 
     name: str
     flag: str
     kind: Any
-    many: bool
-    pairs: bool
+    form: Form
     info: FieldInfo
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it is given once per value."""
+        return self.form in ("many", "pairs")
 
 
 def fields_of(config: type[BaseModel]) -> Iterator[Field]:
     """All fields of a config, in its order."""
     for name, info in config.model_fields.items():
-        kind, many, pairs = _parsed_as(info.annotation)
-        yield Field(name=name, flag="--" + name.replace("_", "-"), kind=kind, many=many, pairs=pairs, info=info)
+        kind, form = _parsed_as(info.annotation)
+        yield Field(name=name, flag="--" + name.replace("_", "-"), kind=kind, form=form, info=info)
 
 
-def _parsed_as(annotation: Any) -> tuple[Any, bool, bool]:
-    """The type typer parses, whether it may be repeated, whether it is KEY=VALUE."""
+def _parsed_as(annotation: Any) -> tuple[Any, Form]:
+    """The type typer parses, and how a value is given."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _parsed_as(arguments[0])
     if origin in (Union, UnionType):
         kinds = [argument for argument in arguments if argument is not NoneType]
-        return _parsed_as(kinds[0]) if len(kinds) == 1 else (str, False, False)
+        return _parsed_as(kinds[0]) if len(kinds) == 1 else (str, "one")
     if origin is tuple and arguments[1:] == (...,):
-        return _parsed_as(arguments[0])[0], True, False
+        kind = _parsed_as(arguments[0])[0]
+        return (str, "numbers") if kind in (int, float) else (kind, "many")
     if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return str, True, True
+        return str, "pairs"
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return None, False, False
+        return None, "one"
     if annotation in (int, float, str, bool, Path) or origin is Literal:
-        return annotation, False, False
-    return str, False, False
+        return annotation, "one"
+    return str, "one"
 
 
 def with_options(
@@ -91,8 +98,8 @@ def with_options(
         parameters = [_context_parameter()]
         by_name = {field.name: field for field in fields_of(config)}
         for name in arguments:
-            split = by_name[name].many and name != arguments[-1]
-            parameters.append(_argument(by_name[name], many=by_name[name].many and not split))
+            split = by_name[name].repeats and name != arguments[-1]
+            parameters.append(_argument(by_name[name], many=by_name[name].repeats and not split))
             if split:
                 parameters.append(_more(by_name[name]))
         parameters += [_option(field) for name, field in by_name.items() if name not in arguments and field.kind]
@@ -110,7 +117,7 @@ def _context_parameter() -> inspect.Parameter:
 
 def _argument(field: Field, *, many: bool) -> inspect.Parameter:
     # never required by typer: a YAML file may hold it, and the model says so if nothing does
-    metavar = field.name.upper() if many or not field.many else _singular(field.name).upper()
+    metavar = field.name.upper() if many or not field.repeats else _singular(field.name).upper()
     info = typer.Argument(help=_help(field), metavar=metavar, show_default=False)
     return _parameter(field.name, _optional(field.kind, many=many), info, None)
 
@@ -127,7 +134,7 @@ def _option(field: Field) -> inspect.Parameter:
     notes = [_help(field)]
     if field.info.is_required():
         notes.append("Required.")
-    if field.many:
+    if field.repeats:
         notes.append("May be repeated.")
         default = None
     if field.kind is bool:
@@ -135,7 +142,7 @@ def _option(field: Field) -> inspect.Parameter:
     info = typer.Option(
         *declarations, help=" ".join(filter(None, notes)), metavar=_metavar(field), show_default=default is not False
     )
-    return _parameter(field.name, _optional(field.kind, many=field.many), info, default)
+    return _parameter(field.name, _optional(field.kind, many=field.repeats), info, default)
 
 
 def _common_options() -> list[inspect.Parameter]:
@@ -163,7 +170,7 @@ def _help(field: Field) -> str:
 
 def _metavar(field: Field) -> str | None:
     """In capitals; None leaves a choice to typer, which lists what there is."""
-    return "KEY=VALUE" if field.pairs else _METAVARS.get(field.kind)
+    return {"pairs": "KEY=VALUE", "numbers": "A,B,..."}.get(field.form) or _METAVARS.get(field.kind)
 
 
 def _optional(kind: Any, *, many: bool) -> Any:
@@ -194,10 +201,10 @@ def config_from(config: type[C], context: typer.Context) -> C:
         more = _given(context, _more_name(field.name))
         if more is not None:
             given = [*([] if given is None else [given]), *more]
-        elif field.many and given is not None and not isinstance(given, list):
+        elif field.repeats and given is not None and not isinstance(given, list):
             given = [given]
         if given is not None:
-            values[field.name] = _mapping(field.flag, given) if field.pairs else given
+            values[field.name] = _value(field, given)
     try:
         return config.model_validate(values)
     except ValidationError as error:
@@ -235,6 +242,12 @@ def _set(values: dict[str, Any], setting: str) -> None:
         values[name] = yaml.safe_load(text)
     except yaml.YAMLError:
         values[name] = text
+
+
+def _value(field: Field, given: Any) -> Any:
+    if field.form == "pairs":
+        return _mapping(field.flag, given)
+    return given.split(",") if field.form == "numbers" else given
 
 
 def _mapping(flag: str, pairs: Sequence[str]) -> dict[str, str]:
