@@ -5,12 +5,15 @@ splines the matrix contains the prefilter. Far from the diagonal its entries van
 that it is cut into blocks of rows that each read a short stretch of the axis. The blocks of the first axis are also
 how memory stays bounded: one slab of the result is finished before the next begins.
 
+Labels need no products: where all voxels around a place have one label, that is it, and at borders they vote.
+
 Edges of the image stay where they are: output voxel i lies at ``(i + 0.5) * n / m - 0.5`` on the input's axis, and
 beyond the outermost voxel centre the edge value continues.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, reduce
+from itertools import product
 from math import prod
 from typing import NamedTuple, cast
 
@@ -38,6 +41,13 @@ class _Block(NamedTuple):
     weights: Tensor | None
 
 
+class _Tap(NamedTuple):
+    """A voxel that each output voxel reads along an axis, and with which weight."""
+
+    voxel: Tensor
+    weight: Tensor
+
+
 def resampled_shape(shape: Shape, spacing_mm: Spacing, target_mm: Spacing) -> Shape:
     """How many voxels of another size cover the same extent, to the nearest whole voxel."""
     sizes = zip(shape, spacing_mm, target_mm, strict=True)
@@ -62,7 +72,7 @@ def resample(array: Tensor, shape: Shape, interpolation: Sequence[Interpolation]
     _check_axes(array, shape, interpolation)
     result = torch.empty((len(array), *shape), dtype=torch.float32, device=array.device)
     for channel, values in enumerate(array.as_subclass(Tensor)):
-        for rows, slab in _slabs(values, _matrices(values.shape, shape, interpolation), Tensor.float):
+        for rows, slab in _slabs(values, _matrices(values.shape, shape, interpolation)):
             result[channel, rows] = slab
     return result
 
@@ -70,7 +80,8 @@ def resample(array: Tensor, shape: Shape, interpolation: Sequence[Interpolation]
 def resample_label(label: Tensor, shape: Shape, interpolation: Sequence[Interpolation]) -> Tensor:
     """Resample a label map class by class, linearly (cubic is taken as linear), and take the largest.
 
-    Along ``nearest`` axes the nearest slice is taken. Each class is resampled within its bounding box only.
+    Along ``nearest`` axes the nearest slice is taken. No class is ever resampled as a whole: an output voxel lies
+    between at most eight input voxels, and where they differ these vote with their linear weights, which is the same.
 
     Args:
         label: Integers (1, *spatial).
@@ -82,24 +93,12 @@ def resample_label(label: Tensor, shape: Shape, interpolation: Sequence[Interpol
     """
     _check_axes(label, shape, interpolation)
     source = label.as_subclass(Tensor)[0]
-    if source.shape == shape:
-        return source.clone()[None]
-    lowest, highest = int(source.min()), int(source.max())
-    # find_objects counts from 1; one pass over the volume gives every class's box.
-    small = np.int16 if highest - lowest < 2**15 - 1 else np.int32
-    boxes = ndimage.find_objects(np.subtract(source.cpu().numpy(), lowest - 1, dtype=small, casting="unsafe"))
-    best = torch.zeros(shape, device=label.device)
-    result = torch.full(shape, lowest, dtype=label.dtype, device=label.device)
-    matrices = _matrices(source.shape, shape, _linear_for_cubic(interpolation))
-    for value, box in enumerate(boxes, start=lowest):
-        axes = [] if box is None else [_restricted(*each) for each in zip(matrices, box, strict=True)]
-        if not axes or not all(axes):
-            continue  # no voxel has this value, or none that an output voxel reads
-        others = tuple(slice(blocks[0].rows.start, blocks[-1].rows.stop) for blocks in axes[1:])
-        for rows, scores in _slabs(source[box], axes, partial(_mask_of, value)):
-            so_far = best[(rows, *others)]
-            result[(rows, *others)].masked_fill_(scores > so_far, value)
-            torch.maximum(so_far, scores.add_(_TIE), out=so_far)  # the next class must beat it clearly
+    result = torch.empty(shape, dtype=label.dtype, device=label.device)
+    axes = [_taps(*axis, label.device) for axis in zip(source.shape, shape, interpolation, strict=True)]
+    for start in range(0, shape[0], _ROWS):
+        rows = slice(start, start + _ROWS)
+        first = [_Tap(tap.voxel[rows], tap.weight[rows]) for tap in axes[0]]
+        result[rows] = _vote(source, [first, *axes[1:]])
     return result[None]
 
 
@@ -119,7 +118,7 @@ def resample_logits_argmax(logits: Tensor, shape: Shape, interpolation: Sequence
     best = torch.full(shape, -torch.inf, device=logits.device)
     result = torch.zeros(shape, dtype=torch.uint8 if len(logits) <= 256 else torch.int16, device=logits.device)
     for index, values in enumerate(logits.as_subclass(Tensor)):
-        for rows, scores in _slabs(values, matrices, Tensor.float):
+        for rows, scores in _slabs(values, matrices):
             result[rows].masked_fill_(scores > best[rows], index)
             torch.maximum(best[rows], scores, out=best[rows])
     return result
@@ -138,21 +137,15 @@ def _matrices(old: Sequence[int], new: Shape, interpolation: Sequence[Interpolat
     return [_blocks(*axis) for axis in zip(old, new, interpolation, strict=True)]
 
 
-def _mask_of(value: int, part: Tensor) -> Tensor:
-    return (part == value).float()
-
-
-def _slabs(
-    values: Tensor, axes: Sequence[Sequence[_Block]], prepare: Callable[[Tensor], Tensor]
-) -> Iterator[tuple[slice, Tensor]]:
+def _slabs(values: Tensor, axes: Sequence[Sequence[_Block]]) -> Iterator[tuple[slice, Tensor]]:
     """Multiply each axis of (*spatial) with its matrix, one block of the first axis after the other.
 
-    What shrinks most goes first, to keep the next products small. `prepare` makes float32 of each stretch of `values`.
+    What shrinks most goes first, to keep the next products small.
     """
-    grown = [(blocks[-1].rows.stop - blocks[0].rows.start) / n for blocks, n in zip(axes, values.shape, strict=True)]
+    grown = [blocks[-1].rows.stop / n for blocks, n in zip(axes, values.shape, strict=True)]
     order = sorted(range(values.ndim), key=grown.__getitem__)
     for rows, columns, weights in axes[0]:
-        slab = prepare(values[columns])
+        slab = values[columns].float()
         own = _Block(rows, slice(0, len(slab)), weights)
         for axis in order:
             slab = _multiply(slab, axis, [own] if axis == 0 else axes[axis])
@@ -177,30 +170,11 @@ def _multiply(values: Tensor, axis: int, blocks: Sequence[_Block]) -> Tensor:
     return result.reshape(*shape[:axis], size, *shape[axis + 1 :])
 
 
-def _restricted(blocks: Sequence[_Block], part: slice) -> list[_Block]:
-    """The blocks' entries that read columns in `part`, renumbered to start there; rows keep their numbers."""
-    result = []
-    for rows, columns, weights in blocks:
-        start, stop = max(columns.start, part.start), min(columns.stop, part.stop)
-        if start >= stop:
-            continue
-        read = slice(start - part.start, stop - part.start)
-        if weights is None:
-            result.append(_Block(slice(start, stop), read, None))
-            continue
-        weights = weights[:, start - columns.start : stop - columns.start]
-        touched = weights.any(dim=1).nonzero()
-        if len(touched):
-            first, last = int(touched[0]), int(touched[-1]) + 1
-            result.append(_Block(slice(rows.start + first, rows.start + last), read, weights[first:last]))
-    return result
-
-
 @lru_cache(maxsize=256)
 def _blocks(n: int, m: int, kind: Interpolation) -> tuple[_Block, ...]:
     """The matrix that takes n voxels to m, in blocks of rows."""
     build = {"cubic": _cubic, "linear": _linear, "nearest": _nearest}[kind]
-    positions = (np.arange(m) + 0.5) * (n / m) - 0.5
+    positions = _positions(n, m)
     blocks = []
     for start in range(0, m, _ROWS):
         rows = slice(start, min(start + _ROWS, m))
@@ -213,19 +187,80 @@ def _blocks(n: int, m: int, kind: Interpolation) -> tuple[_Block, ...]:
     return tuple(blocks)
 
 
+def _taps(n: int, m: int, kind: Interpolation, device: torch.device) -> list[_Tap]:
+    """The one or two voxels of an axis between which each output voxel lies."""
+    positions = _positions(n, m)
+    if n == m or kind == "nearest":
+        return [_Tap(torch.from_numpy(_nearest_voxel(n, positions)).to(device), torch.ones(m, device=device))]
+    index, shares = _neighbours(n, positions)
+    return [
+        _Tap(torch.from_numpy(voxels).to(device), torch.from_numpy(share.astype(np.float32)).to(device))
+        for voxels, share in zip(index, shares, strict=True)
+    ]
+
+
+def _vote(source: Tensor, axes: Sequence[Sequence[_Tap]]) -> Tensor:
+    """The label of largest weight among the voxels around each output voxel."""
+    lowest = highest = source
+    for axis, taps in enumerate(axes):
+        lowest = reduce(torch.minimum, [lowest.index_select(axis, tap.voxel) for tap in taps])
+        highest = reduce(torch.maximum, [highest.index_select(axis, tap.voxel) for tap in taps])
+    at = (lowest != highest).flatten().nonzero()[:, 0]
+    strides = [prod(source.shape[axis + 1 :]) for axis in range(source.ndim)]
+    per_axis = [
+        [(tap.voxel[place] * stride, tap.weight[place]) for tap in taps]
+        for taps, place, stride in zip(axes, torch.unravel_index(at, lowest.shape), strides, strict=True)
+    ]
+    labels, weights = [], []
+    for corner in product(*per_axis):
+        offsets, shares = zip(*corner, strict=True)
+        labels.append(source.take(reduce(torch.add, offsets)))
+        weights.append(reduce(torch.mul, shares))
+    winners = _heaviest(torch.stack(labels), torch.stack(weights), lowest.take(at), highest.take(at))
+    return lowest.put_(at, winners)
+
+
+def _heaviest(labels: Tensor, weights: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """The label with the largest sum of weights in each column of (corner, voxel); ties go to the lowest label."""
+    low, high = (((labels == one) * weights).sum(dim=0) for one in (lowest, highest))
+    winners = torch.where(high - low > _TIE, highest, lowest)
+    # Nearly everywhere that is all. Where three and more labels meet, each corner's label stands for election.
+    rest = (low + high < 1 - _TIE).nonzero()[:, 0]
+    labels, weights = labels[:, rest], weights[:, rest]
+    scores = torch.stack([((labels == one) * weights).sum(dim=0) for one in labels])
+    elected = torch.where(scores > scores.amax(dim=0) - _TIE, labels, highest[rest]).amin(dim=0)
+    return winners.put_(rest, elected)
+
+
+def _positions(n: int, m: int) -> NDArray[np.floating]:
+    """Where m output voxels lie on an axis of n voxels."""
+    return (np.arange(m) + 0.5) * (n / m) - 0.5
+
+
+def _nearest_voxel(n: int, positions: NDArray[np.floating]) -> NDArray[np.int64]:
+    index: NDArray[np.int64] = np.clip(np.floor(positions + 0.5).astype(np.int64), 0, n - 1)
+    return index
+
+
+def _neighbours(n: int, positions: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    """Voxels before and after each position, and their linear weights; both (2, positions)."""
+    lower = np.floor(positions).astype(np.int64)
+    share = positions - lower
+    return np.clip(np.stack([lower, lower + 1]), 0, n - 1), np.stack([1 - share, share])
+
+
 def _nearest(n: int, positions: NDArray[np.floating]) -> tuple[int, NDArray[np.floating]]:
-    index = np.clip(np.floor(positions + 0.5).astype(int), 0, n - 1)
+    index = _nearest_voxel(n, positions)
     weights = np.zeros((len(index), index[-1] - index[0] + 1))
     weights[np.arange(len(index)), index - index[0]] = 1
     return int(index[0]), weights
 
 
 def _linear(n: int, positions: NDArray[np.floating]) -> tuple[int, NDArray[np.floating]]:
-    lower = np.floor(positions).astype(int)
-    index = np.clip(np.stack([lower, lower + 1]), 0, n - 1)
+    index, shares = _neighbours(n, positions)
     first, last = int(index.min()), int(index.max())
     weights = np.zeros((len(positions), last - first + 1))
-    for tap, share in zip(index, (1 - (positions - lower), positions - lower), strict=True):
+    for tap, share in zip(index, shares, strict=True):
         weights[np.arange(len(positions)), tap - first] += share
     return first, weights
 
