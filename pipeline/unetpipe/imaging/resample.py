@@ -93,6 +93,8 @@ def resample_label(label: Tensor, shape: Shape, interpolation: Sequence[Interpol
     """
     _check_axes(label, shape, interpolation)
     source = label.as_subclass(Tensor)[0]
+    if tuple(source.shape) == tuple(shape):
+        return source.clone()[None]
     result = torch.empty(shape, dtype=label.dtype, device=label.device)
     axes = [_taps(*axis, label.device) for axis in zip(source.shape, shape, interpolation, strict=True)]
     for start in range(0, shape[0], _ROWS):
@@ -205,11 +207,11 @@ def _vote(source: Tensor, axes: Sequence[Sequence[_Tap]]) -> Tensor:
     for axis, taps in enumerate(axes):
         lowest = reduce(torch.minimum, [lowest.index_select(axis, tap.voxel) for tap in taps])
         highest = reduce(torch.maximum, [highest.index_select(axis, tap.voxel) for tap in taps])
-    at = (lowest != highest).flatten().nonzero()[:, 0]
-    strides = [prod(source.shape[axis + 1 :]) for axis in range(source.ndim)]
+    places = (lowest != highest).nonzero(as_tuple=True)
+    at = reduce(torch.add, [place * stride for place, stride in zip(places, _strides(lowest.shape), strict=True)])
     per_axis = [
         [(tap.voxel[place] * stride, tap.weight[place]) for tap in taps]
-        for taps, place, stride in zip(axes, torch.unravel_index(at, lowest.shape), strides, strict=True)
+        for taps, place, stride in zip(axes, places, _strides(source.shape), strict=True)
     ]
     labels, weights = [], []
     for corner in product(*per_axis):
@@ -218,6 +220,11 @@ def _vote(source: Tensor, axes: Sequence[Sequence[_Tap]]) -> Tensor:
         weights.append(reduce(torch.mul, shares))
     winners = _heaviest(torch.stack(labels), torch.stack(weights), lowest.take(at), highest.take(at))
     return lowest.put_(at, winners)
+
+
+def _strides(shape: Sequence[int]) -> list[int]:
+    """How far apart neighbours along each axis lie in a flattened array."""
+    return [prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def _heaviest(labels: Tensor, weights: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
