@@ -1,22 +1,27 @@
 """Experiment tracking that never breaks, and never slows, a run.
 
-Calls are queued and carried out by a thread. When the store does not answer, one line says so and training goes on;
-`metrics.jsonl` beside the model has the figures in any case. What goes in is chosen by the caller: no path, no patient,
+Calls are queued and carried out by a thread. When the store does not answer, one line says so and the run goes on;
+its files have the figures in any case. What goes in is chosen by the caller: no path, no patient,
 no user name. mlflow's fluent interface is avoided because it records the user and the script's path by itself.
 """
 
 import logging
 import os
 import queue
+import re
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from unetpipe.progress import Progress
 
 EXPERIMENT = "unetpipe"
+_STORE = "mlflow.db"
 _PATIENCE = 60.0  # seconds that finishing a run waits for the store
+_BATCH = 1000  # metrics that MLflow takes in one call
+_LONGEST_KEY = 250
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -33,20 +38,27 @@ class Tracker(Protocol):
 
     def metrics(self, values: Mapping[str, float], step: int) -> None: ...
 
-    def artifact(self, path: Path) -> None: ...
+    def artifact(self, path: Path, folder: str | None = None) -> None: ...
 
     def finish(self, status: Status) -> None: ...
 
 
 def default_tracking_uri(work: Path) -> str:
     """`MLFLOW_TRACKING_URI` where it is set, else a SQLite file in the work folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(work / 'mlflow.db').resolve().as_posix()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(work / _STORE).resolve().as_posix()}"
+
+
+def has_store(work: Path | None) -> bool:
+    """Whether a store is known without making one: the environment names it, or the work folder has it."""
+    return bool(os.environ.get("MLFLOW_TRACKING_URI")) or (work is not None and (work / _STORE).is_file())
 
 
 class MlflowTracker:
     """One MLflow run, new or continued."""
 
-    def __init__(self, work: Path, name: str, run_id: str | None, progress: Progress) -> None:
+    def __init__(
+        self, work: Path, name: str, run_id: str | None, progress: Progress, *, only_add: bool = False
+    ) -> None:
         """Start or continue a run.
 
         Args:
@@ -54,12 +66,13 @@ class MlflowTracker:
             name: Shown in the list of runs.
             run_id: Of the run to continue; None starts one.
             progress: Told once if the store does not answer.
+            only_add: Leave the status and the times of the run to be continued as they are: it has ended.
         """
         self._progress = progress
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._broken = False
         self._run_id = run_id
-        self._started = threading.Event()
+        self._only_add = only_add and run_id is not None
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._jobs.put(lambda: self._start(work, name))
         self._thread.start()
@@ -68,6 +81,11 @@ class MlflowTracker:
     def run_id(self) -> str | None:
         """None while the store has not answered yet."""
         return self._run_id
+
+    @property
+    def complete(self) -> bool:
+        """Whether the store has taken everything; to be asked when the run is finished."""
+        return not (self._broken or self._thread.is_alive())
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """Record what the run was asked to do. Nested mappings become dotted names; a continued run keeps the first."""
@@ -79,17 +97,20 @@ class MlflowTracker:
         self._put(lambda: self._log_batch(tags=dict(values)))
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Add a point to each curve."""
-        copied = dict(values)
-        self._put(lambda: self._log_batch(metrics=copied, step=step))
+        """Add a point to each curve. What MLflow does not take in a name becomes an underscore."""
+        named = [(_key(name), value) for name, value in values.items()]
+        for first in range(0, len(named), _BATCH):
+            part = dict(named[first : first + _BATCH])
+            self._put(partial(self._log_batch, metrics=part, step=step))
 
-    def artifact(self, path: Path) -> None:
+    def artifact(self, path: Path, folder: str | None = None) -> None:
         """Store a copy of a file. It must not change until the run is finished, or it is stored as it is then."""
-        self._put(lambda: self._client.log_artifact(self._run_id, str(path)))
+        self._put(lambda: self._client.log_artifact(self._run_id, str(path), folder))
 
     def finish(self, status: Status) -> None:
         """Close the run, waiting a limited time for what is queued."""
-        self._put(lambda: self._client.set_terminated(self._run_id, status))
+        if not self._only_add:
+            self._put(lambda: self._client.set_terminated(self._run_id, status))
         self._jobs.put(None)
         self._thread.join(_PATIENCE)
         if self._thread.is_alive():
@@ -106,7 +127,7 @@ class MlflowTracker:
                 job()
             except Exception as error:  # whatever a store, its driver or the network throw: the run goes on
                 self._broken = True
-                self._say(f"tracking stopped, training goes on ({type(error).__name__})")
+                self._say(f"tracking stopped, the run goes on ({type(error).__name__})")
 
     def _say(self, line: str) -> None:
         self._progress.say(line)
@@ -118,6 +139,9 @@ class MlflowTracker:
 
         uri = default_tracking_uri(work)
         self._client = MlflowClient(tracking_uri=uri)
+        if self._only_add:
+            self._client.get_run(self._run_id)  # raises if it is not there
+            return
         if self._run_id is not None:
             self._client.update_run(self._run_id, status="RUNNING")
             return
@@ -148,6 +172,12 @@ class MlflowTracker:
             tags=[RunTag(key, value) for key, value in (tags or {}).items()],
             metrics=[Metric(key, value, int(time.time() * 1000), step) for key, value in (metrics or {}).items()],
         )
+
+
+def _key(name: str) -> str:
+    """A name that MLflow takes: letters, digits and a few signs, parts between slashes that are not empty or dots."""
+    parts = re.sub(r"[^\w.\- /]", "_", name).split("/")
+    return "/".join(part for part in parts if part.strip("."))[:_LONGEST_KEY]
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

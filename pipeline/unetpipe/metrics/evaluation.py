@@ -1,5 +1,6 @@
 """`summary.json`: everything an evaluation found, and what the figures mean."""
 
+import math
 from collections.abc import Mapping
 from hashlib import file_digest, sha256
 from importlib.metadata import version
@@ -39,6 +40,12 @@ class ModelEvaluation(Record):
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     classes: tuple[ClassSummary, ...]
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean over classes of their mean Dice, NaN if no class has one."""
+        means = [item.figures["dice"].mean for item in self.classes if item.figures["dice"].n]
+        return sum(means) / len(means) if means else math.nan
 
 
 class Evaluation(Record):

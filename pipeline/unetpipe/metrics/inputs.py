@@ -66,7 +66,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         DatasetError: If a folder or file is missing or empty, two files share an id, or no references are given.
         PlanError: If a work folder's documents cannot be read.
     """
-    work = config.work or (config.predictions[0] if config.cross_validation else None)
+    work = work_of(config)
     manifest = read_manifest(work) if work else None
     references = _references(config, manifest)
     if config.fold is not None:
@@ -95,6 +95,11 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
         images=_images(config, manifest),
     )
+
+
+def work_of(config: EvaluateConfig) -> Path | None:
+    """The work folder that says what the references are, if any."""
+    return config.work or (config.predictions[0] if config.cross_validation else None)
 
 
 def _made_by(path: Path) -> tuple[ModelUsed, ...]:

@@ -74,7 +74,6 @@ def write_report(
         main=[metric for metric in _MAIN if metric in metrics],
         titles=TITLES,
         outcomes=OUTCOMES,
-        mean_dice=_mean_dice(evaluation),
         data=_embedded(_payload(scores, classes, metrics, inputs)),
     )
     write_text(path, page)
@@ -107,15 +106,6 @@ def _payload(
         ],
         "views": [view_case(chosen, inputs, classes) for chosen in choose_cases(scores)],
     }
-
-
-def _mean_dice(evaluation: Evaluation) -> list[float]:
-    """Per model, the mean over classes of their mean Dice."""
-    means = []
-    for model in evaluation.models:
-        values = [item.figures["dice"].mean for item in model.classes if item.figures["dice"].n]
-        means.append(sum(values) / len(values) if values else math.nan)
-    return means
 
 
 def _embedded(payload: Mapping[str, Any]) -> str:

@@ -1,17 +1,19 @@
 """Predictions against references: scores per case, figures per class, a comparison of models, a report."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from unetpipe.config import Config, EvaluateConfig
 from unetpipe.metrics.compare import compare
 from unetpipe.metrics.evaluation import Evaluation, ModelEvaluation, digest
 from unetpipe.metrics.gate import gate_failures
-from unetpipe.metrics.inputs import Inputs, gather_inputs
+from unetpipe.metrics.inputs import Inputs, gather_inputs, work_of
 from unetpipe.metrics.scoring import check_grids, score_all
 from unetpipe.metrics.summary import Figure, summarise
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.report.tables import write_metrics, write_summary
+from unetpipe.report.tracked import target_of, track
 
 
 class ClassRow(Config):
@@ -52,6 +54,7 @@ class EvaluateResult(Config):
         extra: Predictions without a reference; not evaluated.
         classes: The figures asked for most; all of them are in summary.json.
         comparison: Every further model against the first.
+        tracking_runs: MLflow runs that have the figures now.
     """
 
     passed: bool
@@ -63,6 +66,7 @@ class EvaluateResult(Config):
     report_html: Path | None
     classes: tuple[ClassRow, ...]
     comparison: tuple[ComparisonRow, ...]
+    tracking_runs: tuple[str, ...]
 
 
 def evaluate(
@@ -106,12 +110,14 @@ def evaluate(
     metrics_csv, summary_json = config.out / "metrics.csv", config.out / "summary.json"
     write_metrics(metrics_csv, scores, classes)
     write_summary(summary_json, evaluation)
+    files = [metrics_csv, summary_json]
     report_html = None
     if config.report:
         from unetpipe.report.html import write_report  # a quarter of a second
 
         report_html = config.out / "report.html"
         write_report(report_html, evaluation, scores, classes, inputs, reasons)
+        files.append(report_html)
     return EvaluateResult(
         passed=not reasons,
         reasons=tuple(reasons),
@@ -122,7 +128,24 @@ def evaluate(
         report_html=report_html,
         classes=_class_rows(evaluation),
         comparison=_comparison_rows(evaluation),
+        tracking_runs=_tracked(config, evaluation, files, progress) if config.tracking else (),
     )
+
+
+def _tracked(
+    config: EvaluateConfig, evaluation: Evaluation, files: Sequence[Path], progress: Progress
+) -> tuple[str, ...]:
+    """Add each model's figures to its run; the first of several models that name one run is the one that counts."""
+    runs: dict[str, None] = {}
+    for model, path in zip(evaluation.models, config.predictions, strict=True):
+        target = target_of(model, config.run_name if config.cross_validation else None)
+        if target is None or target.run_id in runs:
+            continue
+        work = path if config.cross_validation else work_of(config)
+        run = track(model, target, evaluation, files, work, progress)
+        if run is not None:
+            runs[run] = None
+    return tuple(runs)
 
 
 def _named(inputs: Inputs, what: str) -> tuple[str, ...]:
