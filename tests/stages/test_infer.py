@@ -172,14 +172,15 @@ def test_probabilities_and_uncertainty_are_written_beside(make_bundle: MakeBundl
 
 
 def test_the_manifest_says_what_made_what(make_bundle: MakeBundle, tmp_path: Path) -> None:
-    """Hash of the weights, versions, settings, and per scan time, volume and warnings."""
+    """Hash of the weights, training run, versions, settings, and per scan time, volume and warnings."""
     from hashlib import sha256
 
-    model = make_bundle(values=(0, 4, 9))
+    model = make_bundle(values=(0, 4, 9), tracking_run="a" * 32)
     write_scan(tmp_path / "in" / "a.nii.gz")
     result = run(model, tmp_path / "in")
     manifest = json.loads(result.predictions.read_text())
     assert manifest["models"][0]["sha256"] == sha256((model / "models" / "model.pt").read_bytes()).hexdigest()
+    assert manifest["models"][0]["tracking_run"] == "a" * 32
     assert manifest["settings"] == {"precision": "float32", "step": 0.5, "tta": False, "postprocess": True}
     assert set(manifest["versions"]) == {"unetpipe", "torch", "monai"}
     case = manifest["cases"][0]

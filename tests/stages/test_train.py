@@ -115,6 +115,9 @@ def test_tracking_holds_curves_and_no_person(work: Path) -> None:
     state = torch.load(result.bundle / "checkpoint.pt", weights_only=True)
     state.pop("learner")
     assert str(work) not in repr(state)
+    spec = json.loads((result.bundle / "configs" / "metadata.json").read_text())["unetpipe"]
+    assert spec["tracking_run"] == result.tracking_run
+    assert result.tracking_run is not None
 
 
 def test_training_goes_on_without_its_tracking_store(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

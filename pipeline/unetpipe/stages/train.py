@@ -192,6 +192,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
         results = results_table(dice, len(task.validation))
         write_bundle(task.folder, task.spec(tracker.run_id), state["definition"], learner.weights(), results=results)
         journal.end(dice, elapsed(), state["epoch"], held_out.example(learner.network))
+    if tracker.run_id != state["tracking_run"]:  # in a short run the store has answered only now
+        write_bundle(task.folder, task.spec(tracker.run_id), state["definition"], learner.weights(), results=results)
     known = [value for value in dice.values() if value is not None]
     return TrainResult(
         bundle=task.folder,
