@@ -382,7 +382,7 @@ def test_kill_at_random_points(tmp_path: Path) -> None:
     seconds = time.perf_counter() - started
     work = tmp_path / "work"
     draws = random.Random(0)
-    for _ in range(int(os.environ.get("UNETPIPE_TEST_KILLS", "5"))):
+    for _ in range(int(os.environ.get("UNETPIPE_TEST_KILLS", "4"))):
         run = subprocess.Popen([sys.executable, "-c", _RUN, str(dataset), str(work)], stdout=subprocess.PIPE)
         assert run.stdout is not None
         run.stdout.readline()

@@ -6,7 +6,7 @@ from threading import Condition
 
 import numpy as np
 
-from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import Preprocessing
 
 
@@ -38,10 +38,17 @@ class MemoryBudget:
                 self._changed.notify_all()
 
 
-def preparation_bytes(grid: Grid, channels: int, spec: Preprocessing) -> int:
-    """Estimated peak memory of preparing a case, from its file's grid."""
-    source = float(np.prod(grid.shape))
-    target = source * float(np.prod(grid.canonical().spacing_mm) / np.prod(spec.spacing_mm))
+def preparation_bytes(shape: Shape, spacing_mm: Spacing, channels: int, spec: Preprocessing) -> int:
+    """Estimated peak memory of preparing a case.
+
+    Args:
+        shape: Of the image in its file, in any axis order that `spacing_mm` shares.
+        spacing_mm: Of the image in its file.
+        channels: How many.
+        spec: What it is prepared to.
+    """
+    source = float(np.prod(shape))
+    target = source * float(np.prod(spacing_mm) / np.prod(spec.spacing_mm))
     # the image as read, one channel normalised, all channels resampled
     imaging = 4 * source * (channels + 1) + 4 * target * channels
     # the stored array, the label as read and numbered, its resampling

@@ -237,8 +237,9 @@ def _place_label(label: Volume, grid: Grid, fix_affine: bool, look: _Look) -> tu
 
     A label may be stored in another axis order than its image, as long as both mean the same voxels.
     """
-    canonical = label.grid.canonical()
-    if canonical.difference_mm(grid.canonical()) <= TOLERANCE_MM:
+    if label.grid.difference_mm(grid) <= TOLERANCE_MM:
+        return label.array[0], False
+    if label.grid.canonical().difference_mm(grid.canonical()) <= TOLERANCE_MM:
         ras = orientation_to_ras(label.grid).to_ras(label.array[0])
         return orientation_to_ras(grid).from_ras(ras), False
     if label.grid.shape != grid.shape:

@@ -59,5 +59,6 @@ def prepare_case(
         label, _ = read_label(case.label)
     indices = preprocess_label(label, placement, manifest.label_values, manifest.ignore_value, spec.interpolation)
     array[-1] = indices[0].numpy()
-    cropped = grid.canonical().cropped(placement.start, placement.stop)
-    return array, placement, cropped.resized(placement.shape).spacing_mm
+    stored_mm = [grid.spacing_mm[axis] for axis in orientation_to_ras(grid).axes]
+    sizes = zip(stored_mm, placement.start, placement.stop, placement.shape, strict=True)
+    return array, placement, tuple(mm * (stop - start) / n for mm, start, stop, n in sizes)

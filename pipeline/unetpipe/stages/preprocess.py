@@ -8,9 +8,12 @@ leaves as it is.
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 from unetpipe.config import Config, PreprocessConfig
 from unetpipe.dataset.budget import MemoryBudget, preparation_bytes
@@ -95,7 +98,8 @@ def preprocess(
     started = time.perf_counter()
     workers = config.workers or len(os.sched_getaffinity(0))
     budget = MemoryBudget(None if config.max_memory_gb is None else int(config.max_memory_gb * 1e9))
-    manifest, report = _check(config, workers, budget, progress)
+    with _loading_torch(config):
+        manifest, report = _check(config, workers, budget, progress)
     manifest = with_labels(manifest, report.facts)
     warnings = tuple(WarningLine(case=f.case, kind=f.kind, message=f.message) for f in report.faults)
     labels = tuple(label.name for label in manifest.labels)
@@ -132,6 +136,20 @@ def preprocess(
     )
 
 
+@contextmanager
+def _loading_torch(config: PreprocessConfig) -> Iterator[None]:
+    """Import torch behind the checks of a first run: they leave Python's lock free most of the time."""
+    if config.check_only or (config.out / "checks.json").exists():
+        yield
+        return
+    thread = Thread(target=import_module, args=("unetpipe.dataset.prepare",))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 def _check(
     config: PreprocessConfig, workers: int, budget: MemoryBudget, progress: Progress
 ) -> tuple[Manifest, CheckReport]:
@@ -147,7 +165,7 @@ def _check(
         fix_affine=config.fix_affine,
         progress=progress,
         known=_known_facts(config.out),
-        hold=hold,
+        hold=None if config.max_memory_gb is None else hold,
     )
     faults = (*structural, *report.faults)
     if any(fault.severity == "error" for fault in faults):
@@ -293,9 +311,9 @@ def _write_cases(
 
     def work_on(case: Case) -> None:
         try:
-            _, grid = read_grid(case.images[0])
-            with budget.hold(preparation_bytes(grid, len(manifest.channels), spec)):
-                array, placement, spacing_mm = prepare_case(case, known[case.id], manifest, spec)
+            facts_of = known[case.id]
+            with budget.hold(preparation_bytes(facts_of.shape, facts_of.spacing_mm, len(manifest.channels), spec)):
+                array, placement, spacing_mm = prepare_case(case, facts_of, manifest, spec)
                 write_case(
                     config.out,
                     name,
