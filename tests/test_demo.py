@@ -20,6 +20,7 @@ def test_the_demo_runs_to_its_end(tmp_path: Path) -> None:
         assert path is not None
         assert path.exists()
     assert (tmp_path / "demo" / "work" / "mlflow.db").is_file()
+    assert list((tmp_path / "demo" / "work" / "mlartifacts").rglob("evaluation/report.html"))
     assert "mlflow ui --backend-store-uri sqlite:///" in result.mlflow
     scans = sorted((result.dataset / "imagesTs").iterdir())
     assert any(scan.is_dir() for scan in scans)

@@ -81,7 +81,7 @@ def run_demo(
         predictions=(labels,),
         reference=dataset / "labelsTs",
         images=dataset / "imagesTs",
-        classes={name: value for value, name in CLASSES.items() if value},
+        work=work,  # names the classes, and holds the run that gets the figures
         out=report,
     )
     evaluated = evaluate(config, progress)
