@@ -30,6 +30,7 @@ from unetpipe.imaging.preprocessing import Interpolation
 _PAD = 12  # voxels of continued edge that scipy prefilters along with the image
 _REACH = 12  # voxels after which an entry of the prefilter is below 1e-6
 _ROWS = 64  # of a block
+_VOTES = 1 << 17  # counted at a time, which keeps them in the cache
 _TIE = 1e-6  # scores that differ less than by rounding count as equal
 
 
@@ -207,19 +208,20 @@ def _vote(source: Tensor, axes: Sequence[Sequence[_Tap]]) -> Tensor:
     for axis, taps in enumerate(axes):
         lowest = reduce(torch.minimum, [lowest.index_select(axis, tap.voxel) for tap in taps])
         highest = reduce(torch.maximum, [highest.index_select(axis, tap.voxel) for tap in taps])
-    places = (lowest != highest).nonzero(as_tuple=True)
-    at = reduce(torch.add, [place * stride for place, stride in zip(places, _strides(lowest.shape), strict=True)])
-    per_axis = [
-        [(tap.voxel[place] * stride, tap.weight[place]) for tap in taps]
-        for taps, place, stride in zip(axes, places, _strides(source.shape), strict=True)
-    ]
-    labels, weights = [], []
-    for corner in product(*per_axis):
-        offsets, shares = zip(*corner, strict=True)
-        labels.append(source.take(reduce(torch.add, offsets)))
-        weights.append(reduce(torch.mul, shares))
-    winners = _heaviest(torch.stack(labels), torch.stack(weights), lowest.take(at), highest.take(at))
-    return lowest.put_(at, winners)
+    columns = (lowest != highest).nonzero(as_tuple=True)
+    for places in zip(*(column.split(_VOTES) for column in columns), strict=True):
+        at = reduce(torch.add, [place * stride for place, stride in zip(places, _strides(lowest.shape), strict=True)])
+        per_axis = [
+            [(tap.voxel[place] * stride, tap.weight[place]) for tap in taps]
+            for taps, place, stride in zip(axes, places, _strides(source.shape), strict=True)
+        ]
+        labels, weights = [], []
+        for corner in product(*per_axis):
+            offsets, shares = zip(*corner, strict=True)
+            labels.append(source.take(reduce(torch.add, offsets)))
+            weights.append(reduce(torch.mul, shares))
+        lowest.put_(at, _heaviest(torch.stack(labels), torch.stack(weights), lowest.take(at), highest.take(at)))
+    return lowest
 
 
 def _strides(shape: Sequence[int]) -> list[int]:
@@ -229,12 +231,12 @@ def _strides(shape: Sequence[int]) -> list[int]:
 
 def _heaviest(labels: Tensor, weights: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
     """The label with the largest sum of weights in each column of (corner, voxel); ties go to the lowest label."""
-    low, high = (((labels == one) * weights).sum(dim=0) for one in (lowest, highest))
+    low, high = (torch.where(labels == one, weights, 0).sum(dim=0) for one in (lowest, highest))
     winners = torch.where(high - low > _TIE, highest, lowest)
     # Nearly everywhere that is all. Where three and more labels meet, each corner's label stands for election.
     rest = (low + high < 1 - _TIE).nonzero()[:, 0]
     labels, weights = labels[:, rest], weights[:, rest]
-    scores = torch.stack([((labels == one) * weights).sum(dim=0) for one in labels])
+    scores = torch.stack([torch.where(labels == one, weights, 0).sum(dim=0) for one in labels])
     elected = torch.where(scores > scores.amax(dim=0) - _TIE, labels, highest[rest]).amin(dim=0)
     return winners.put_(rest, elected)
 
