@@ -209,7 +209,7 @@ def _vote(source: Tensor, axes: Sequence[Sequence[_Tap]]) -> Tensor:
         lowest = reduce(torch.minimum, [lowest.index_select(axis, tap.voxel) for tap in taps])
         highest = reduce(torch.maximum, [highest.index_select(axis, tap.voxel) for tap in taps])
     columns = (lowest != highest).nonzero(as_tuple=True)
-    for places in zip(*(column.split(_VOTES) for column in columns), strict=True):
+    for places in zip(*(torch.split(column, _VOTES) for column in columns), strict=True):
         at = reduce(torch.add, [place * stride for place, stride in zip(places, _strides(lowest.shape), strict=True)])
         per_axis = [
             [(tap.voxel[place] * stride, tap.weight[place]) for tap in taps]
