@@ -10,11 +10,13 @@ sampled ten times a second. `--ct` adds a 512x512x1000 CT with 20 classes (ours 
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +31,21 @@ BRAIN_SHAPE, BRAIN_SPACING_MM = (320, 320, 200), (0.8, 0.8, 1.25)
 CLASSES = 15
 
 
-def measure(command: Sequence[str], environment: Mapping[str, str], log: Path) -> tuple[float, float]:
-    """Run a command to its end; seconds, and peak gigabytes over all its processes."""
+@dataclass(frozen=True)
+class Run:
+    """One run: wall seconds, processor seconds and peak gigabytes, over all its processes."""
+
+    seconds: float
+    cpu: float
+    peak: float
+
+    def cells(self) -> str:
+        return f" {self.seconds:.1f} s | {self.cpu:.1f} s | {self.peak:.2f} GB |"
+
+
+def measure(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Run:
+    """Run a command to its end."""
+    before = _cpu_of_children()
     started, peak = time.perf_counter(), 0.0
     with log.open("wb") as file:
         run = psutil.Popen(command, env={**os.environ, **environment}, stdout=file, stderr=subprocess.STDOUT)
@@ -46,7 +61,12 @@ def measure(command: Sequence[str], environment: Mapping[str, str], log: Path) -
     seconds = time.perf_counter() - started
     if run.returncode:
         raise SystemExit(f"{command[0]} failed, see {log}")
-    return seconds, peak
+    return Run(seconds, _cpu_of_children() - before, peak)
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _children(run: psutil.Popen) -> list[psutil.Process]:
@@ -133,13 +153,13 @@ class Bench:
     def __init__(self, root: Path, nnunet: Path | None, workers: int) -> None:
         self.root, self.nnunet, self.workers = root, nnunet, workers
 
-    def ours(self, raw: Path, *options: str) -> tuple[float, float]:
+    def ours(self, raw: Path, *options: str) -> Run:
         work = self.root / "work"
         shutil.rmtree(work, ignore_errors=True)
         command = [sys.executable, "-m", "unetpipe", "preprocess", str(raw), "--out", str(work)]
         return measure([*command, "--workers", str(self.workers), *options], {}, self.root / "ours.log")
 
-    def theirs(self, raw: Path, *options: str) -> tuple[float, float] | None:
+    def theirs(self, raw: Path, *options: str) -> Run | None:
         if self.nnunet is None:
             return None
         places = {f"nnUNet_{part}": str(self.root / "nnunet" / part) for part in ("raw", "preprocessed", "results")}
@@ -154,16 +174,15 @@ class Bench:
         shutil.rmtree(self.root / "nnunet")
         return found
 
-    def row(self, name: str, raw: Path, ours: Sequence[str], theirs: Sequence[str]) -> tuple[float, float | None]:
-        our_seconds, our_peak = self.ours(raw, *ours)
-        other = self.theirs(raw, *theirs)
-        line = f"| {name} | {our_seconds:.1f} s | {our_peak:.2f} GB |"
-        if other is not None:
-            line += (
-                f" {other[0]:.1f} s | {other[1]:.2f} GB | {other[0] / our_seconds:.1f}x | {our_peak / other[1]:.2f} |"
-            )
+    def row(self, name: str, raw: Path, ours: Sequence[str], theirs: Sequence[str]) -> tuple[Run, Run | None]:
+        us = self.ours(raw, *ours)
+        them = self.theirs(raw, *theirs)
+        line = f"| {name} |{us.cells()}"
+        if them is not None:
+            line += f"{them.cells()} {them.seconds / us.seconds:.1f}x | {them.cpu / us.cpu:.1f}x |"
+            line += f" {us.peak / them.peak:.2f} |"
         print(line, flush=True)
-        return our_seconds, other[0] if other else None
+        return us, them
 
 
 def main() -> None:
@@ -180,7 +199,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.out, options.nnunet, options.workers)
     print(
-        "| dataset | ours | memory | nnU-Net | memory | speed | memory ratio |\n|---|---|---|---|---|---|---|",
+        "| dataset | ours | CPU | memory | nnU-Net | CPU | memory | wall | CPU | memory |\n|" + "---|" * 10,
         flush=True,
     )
     if options.only in (None, "task04"):
@@ -190,27 +209,28 @@ def main() -> None:
         bench.row("Task04, 200 cases", raw, [], [])
     if options.only in (None, "brains"):
         few = max(2, options.volumes // 4)
-        seconds = []
+        runs = []
         for count in (few, options.volumes):
             raw = options.out / f"brains_{count}"
             if not raw.exists():
                 make_brains(options.data / "brain_labels", raw, count)
-            spacing = ["--folds", "2", "--spacing-mm", "1", "--spacing-mm", "1", "--spacing-mm", "1"]
+            spacing = ["--folds", "2", "--spacing-mm", "1,1,1"]
             target = ["-overwrite_target_spacing", "1", "1", "1"]
-            seconds.append(bench.row(f"{count} volumes of 200x320x320", raw, spacing, target))
-        (our_few, their_few), (our_all, their_all) = seconds
+            runs.append(bench.row(f"{count} volumes of 200x320x320", raw, spacing, target))
+        (our_few, their_few), (our_all, their_all) = runs
         further = options.volumes - few
-        line = f"per further volume: ours {(our_all - our_few) / further:.2f} s"
+        ours = (our_all.seconds - our_few.seconds) / further
+        line = f"per further volume: ours {ours:.2f} s"
         if their_few is not None and their_all is not None:
-            line += f", nnU-Net {(their_all - their_few) / further:.2f} s"
-            line += f", {(their_all - their_few) / (our_all - our_few):.1f}x"
+            theirs = (their_all.seconds - their_few.seconds) / further
+            line += f", nnU-Net {theirs:.2f} s, {theirs / ours:.1f}x"
         print(line)
     if options.ct or options.only == "ct":
         raw = options.out / "ct"
         if not raw.exists():
             make_ct(raw)
-        seconds_ct, peak = bench.ours(raw, "--folds", "2", "--max-memory-gb", "5.5")
-        print(f"CT of 512x512x1000, 20 classes: {seconds_ct:.0f} s, {peak:.2f} GB")
+        run = bench.ours(raw, "--folds", "2", "--max-memory-gb", "5.5")
+        print(f"CT of 512x512x1000, 20 classes: {run.seconds:.0f} s, {run.peak:.2f} GB")
 
 
 if __name__ == "__main__":
