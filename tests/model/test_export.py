@@ -10,12 +10,14 @@ from unetpipe.imaging.resample import resample, resample_logits_argmax
 from unetpipe.model.export import Chunk, SlabResampler, largest_class
 from unetpipe.model.sliding import Planes
 
+CPU = torch.device("cpu")
 LINEAR: tuple[Interpolation, ...] = ("cubic", "cubic", "cubic")
 CASES = [
     ((20, 15, 18), (31, 29, 22), LINEAR),
     ((20, 15, 18), (11, 7, 40), LINEAR),
     ((20, 15, 18), (20, 15, 18), LINEAR),
     ((20, 15, 18), (20, 33, 18), LINEAR),
+    ((5, 70, 90), (8, 150, 201), LINEAR),
     ((6, 30, 30), (9, 47, 20), ("nearest", "cubic", "cubic")),
     ((30, 30, 6), (47, 20, 2), ("cubic", "cubic", "nearest")),
     ((1, 9, 9), (1, 12, 14), LINEAR),
@@ -28,7 +30,7 @@ def chunks(
     logits: Tensor, out: tuple[int, ...], interpolation: tuple[Interpolation, ...], axis: int, cut: int
 ) -> list[Tensor]:
     """Push planes a few at a time, in a buffer that is overwritten after each push, and label every chunk."""
-    resampler = SlabResampler(tuple(logits.shape[1:]), out, interpolation, axis)
+    resampler = SlabResampler(tuple(logits.shape[1:]), out, interpolation, axis, CPU)
     labels = []
     for first in range(0, logits.shape[1 + axis], cut):
         buffer = logits.narrow(axis + 1, first, min(cut, logits.shape[1 + axis] - first)).clone()
@@ -68,7 +70,7 @@ def test_a_class_is_resampled_only_where_it_can_win() -> None:
     logits[0] = 1
     logits[1, :, 30:34, 20:24] = 2
     logits[2] = -5
-    resampler = SlabResampler((8, 64, 64), (12, 100, 100), LINEAR, 0)
+    resampler = SlabResampler((8, 64, 64), (12, 100, 100), LINEAR, 0, CPU)
     first: Chunk = next(iter(resampler.push(Planes(0, 0, logits))))
     background, organ, nowhere = first.boxes()
     assert background is not None
@@ -81,6 +83,6 @@ def test_a_class_is_resampled_only_where_it_can_win() -> None:
 def test_not_a_number_is_an_error() -> None:
     """Logits that overflowed do not pass for background."""
     logits = torch.full((2, 4, 4, 4), float("nan"))
-    resampler = SlabResampler((4, 4, 4), (4, 4, 4), LINEAR, 0)
+    resampler = SlabResampler((4, 4, 4), (4, 4, 4), LINEAR, 0, CPU)
     with pytest.raises(UnetpipeError, match="not a number"):
         [largest_class(chunk) for chunk in resampler.push(Planes(0, 0, logits))]

@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Interpolation
 from unetpipe.model.sliding import Planes
 
+_ROWS = 64  # outputs that share a matrix
 _BLOCK = 4  # voxels per side of the blocks whose extremes decide where a class can win
 
 
@@ -30,23 +32,25 @@ class Taps:
 
     Attributes:
         size: Input voxels.
+        device: Of the data.
         low: Per output voxel, ascending.
         fraction: t in [0, 1), same length; 0 at `low` = `size` - 1.
     """
 
     size: int
+    device: torch.device
     low: Tensor
     fraction: Tensor
 
     @classmethod
-    def between(cls, size: int, out: int, interpolation: Interpolation) -> "Taps":
+    def between(cls, size: int, out: int, interpolation: Interpolation, device: torch.device) -> "Taps":
         centres = (torch.arange(out, dtype=torch.float64) + 0.5) * size / out
         if interpolation == "nearest":
             low = centres.floor().long().clamp(0, size - 1)
-            return cls(size, low, torch.zeros(out, dtype=torch.float64))
+            return cls(size, device, low, torch.zeros(out, dtype=torch.float64))
         positions = (centres - 0.5).clamp(0, size - 1)
         low = positions.floor().long()
-        return cls(size, low, positions - low)
+        return cls(size, device, low, positions - low)
 
     @property
     def is_identity(self) -> bool:
@@ -57,6 +61,10 @@ class Taps:
         """Highest input voxel that each output voxel needs."""
         return self.low + (self.fraction > 0)
 
+    @cached_property
+    def _spans(self) -> list[tuple[int, int]]:
+        return list(zip(self.low.tolist(), self.last.tolist(), strict=True))
+
     def outputs(self, first: int, stop: int) -> tuple[int, int]:
         """Range of outputs whose `low` lies in [first, stop)."""
         bounds = torch.searchsorted(self.low, torch.tensor([first, stop]))
@@ -64,16 +72,41 @@ class Taps:
 
     def inputs(self, first: int, stop: int) -> tuple[int, int]:
         """Range of inputs that outputs [first, stop) need."""
-        return int(self.low[first]), int(self.last[first:stop].max()) + 1
+        return self._spans[first][0], self._spans[stop - 1][1] + 1
 
-    def matrix(self, outputs: tuple[int, int], inputs: tuple[int, int], device: torch.device) -> Tensor:
+    @cached_property
+    def _blocks(self) -> list[tuple[int, int, Tensor]]:
+        """First output, first input and matrix of each stretch of outputs: a few dozen columns instead of all."""
+        blocks = []
+        for first in range(0, len(self.low), _ROWS):
+            rows = (first, min(first + _ROWS, len(self.low)))
+            inputs = self.inputs(*rows)
+            blocks.append((first, inputs[0], self.matrix(rows, inputs).to(self.device)))
+        return blocks
+
+    def apply(self, data: Tensor, dim: int, outputs: tuple[int, int]) -> Tensor:
+        """Resample along one axis of (P, A[, B]) to a range of outputs; `data` begins at the first input they need."""
+        offset = self._spans[outputs[0]][0]
+        result = data.new_empty((*data.shape[:dim], outputs[1] - outputs[0], *data.shape[dim + 1 :]))
+        for row, column, matrix in self._blocks:
+            a, b = max(row, outputs[0]), min(row + len(matrix), outputs[1])
+            if a >= b:
+                continue
+            first, stop = self.inputs(a, b)
+            part = matrix[a - row : b - row, first - column : stop - column]
+            source = data.narrow(dim, first - offset, stop - first)
+            product = source @ part.T if dim == data.ndim - 1 else part @ source
+            result.narrow(dim, a - outputs[0], b - a).copy_(product)
+        return result
+
+    def matrix(self, outputs: tuple[int, int], inputs: tuple[int, int]) -> Tensor:
         """Dense float32 matrix (outputs, inputs)."""
         low = (self.low[slice(*outputs)] - inputs[0]).unsqueeze(1)
         fraction = self.fraction[slice(*outputs)].unsqueeze(1)
         matrix = torch.zeros((len(low), inputs[1] - inputs[0]), dtype=torch.float64)
         matrix.scatter_(1, low, 1 - fraction)
         high = (low + 1).clamp_max(matrix.shape[1] - 1)
-        return matrix.scatter_add_(1, high, fraction).to(device, torch.float32)
+        return matrix.scatter_add_(1, high, fraction).float()
 
 
 class SlabResampler:
@@ -84,12 +117,15 @@ class SlabResampler:
         out: Of the scan's (cropped, RAS+) grid.
         interpolation: Of images along each axis; logits go linearly where images go cubically.
         axis: Along which planes come.
+        device: Where planes are.
     """
 
-    def __init__(self, shape: Shape, out: Shape, interpolation: Sequence[Interpolation], axis: int) -> None:
+    def __init__(
+        self, shape: Shape, out: Shape, interpolation: Sequence[Interpolation], axis: int, device: torch.device
+    ) -> None:
         order = [axis, *(a for a in range(len(shape)) if a != axis)]
         self._axis = axis
-        self._taps = [Taps.between(shape[a], out[a], interpolation[a]) for a in order]
+        self._taps = [Taps.between(shape[a], out[a], interpolation[a], device) for a in order]
         self.out = tuple(out[a] for a in order)
         self._kept: Tensor | None = None
         self._next = 0
@@ -160,14 +196,15 @@ class Chunk:
         inputs = [t.inputs(*r) for t, r in zip(taps, ranges, strict=True)]
         data = self.source.of(label)[(slice(None), *(slice(*r) for r in inputs))]
         if not self.taps[0].is_identity:
-            along = self.taps[0].matrix(self.planes, self.source.planes, data.device)
-            data = torch.tensordot(along, data, dims=1)
-        for dim, (t, wanted, given) in enumerate(zip(taps, ranges, inputs, strict=True), start=1):
-            if t.is_identity:
-                continue
-            matrix = t.matrix(wanted, given, data.device)
-            data = data @ matrix.T if dim == data.ndim - 1 else matrix @ data
+            data = torch.tensordot(self._along, data, dims=1)
+        for dim, (t, wanted) in enumerate(zip(taps, ranges, strict=True), start=1):
+            if not t.is_identity:
+                data = t.apply(data, dim, wanted)
         return data
+
+    @cached_property
+    def _along(self) -> Tensor:
+        return self.taps[0].matrix(self.planes, self.source.planes).to(self.taps[0].device)
 
     def all_values(self) -> Tensor:
         """Resampled logits of all classes, (L, P, A[, B])."""

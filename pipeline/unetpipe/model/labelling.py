@@ -91,7 +91,7 @@ def _empty(out: Shape, classes: int, wanted: Wanted) -> Answer:
 def _chunks(run: Run, out: Shape) -> Iterator[tuple[int, int, Chunk]]:
     resampler: SlabResampler | None = None
     for one in run.planes:
-        resampler = resampler or SlabResampler(run.shape, out, run.interpolation, one.axis)
+        resampler = resampler or SlabResampler(run.shape, out, run.interpolation, one.axis, one.logits.device)
         for chunk in resampler.push(one):
             yield one.axis, chunk.planes[0], chunk
 
