@@ -141,6 +141,8 @@ class EvaluateConfig(Config):
     """The result has not passed if the mean of such a metric is worse in any class, such as dice=0.85."""
     report: bool = True
     """Write report.html."""
+    viewer: Literal["niivue"] | None = None
+    """Also write viewer.html, the report's cases in 3-D. Needs NiiVue here: npm install @niivue/niivue."""
     images: Path | None = None
     """Folder of the scans, by the references' names, to show under the report's overlays."""
     tracking: bool = True

@@ -1,19 +1,18 @@
 """report.html: one page that holds everything and asks the network for nothing."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from unetpipe.files import write_text
 from unetpipe.metrics.evaluation import Evaluation
 from unetpipe.metrics.inputs import Inputs
 from unetpipe.metrics.scores import HIGHER_IS_BETTER, ClassScore
 from unetpipe.report.overlays import choose_cases, view_case
+from unetpipe.report.pages import embedded, environment
+from unetpipe.report.viewer3d import VIEWER, write_viewer
 
 TITLES = {
     "dice": "Dice",
@@ -49,8 +48,9 @@ def write_report(
     classes: Mapping[int, str],
     inputs: Inputs,
     reasons: Sequence[str],
-) -> None:
-    """Write the report.
+    niivue: Path | None = None,
+) -> Path | None:
+    """Write the report, and beside it `viewer.html` if there is something to show in 3-D with.
 
     Args:
         path: Of the HTML file.
@@ -59,14 +59,17 @@ def write_report(
         classes: Names by label value.
         inputs: Where the files of the cases that are shown lie.
         reasons: Why the evaluation did not pass; empty if it did.
+        niivue: Its script, for the 3-D view.
+
+    Returns:
+        Path of `viewer.html`, if there is one.
     """
-    environment = Environment(
-        loader=PackageLoader("unetpipe.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["number"] = _number
-    environment.filters["pvalue"] = _p_value
+    templates = environment()
+    templates.filters["number"] = _number
+    templates.filters["pvalue"] = _p_value
     metrics = [metric for metric in HIGHER_IS_BETTER if metric in evaluation.models[0].classes[0].figures]
-    page = environment.get_template("report.html").render(
+    payload = _payload(scores, classes, metrics, inputs)
+    page = templates.get_template("report.html").render(
         evaluation=evaluation,
         reasons=reasons,
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -74,9 +77,14 @@ def write_report(
         main=[metric for metric in _MAIN if metric in metrics],
         titles=TITLES,
         outcomes=OUTCOMES,
-        data=_embedded(_payload(scores, classes, metrics, inputs)),
+        data=embedded(payload),
+        viewer=VIEWER if niivue else "",
     )
     write_text(path, page)
+    if niivue is None:
+        return None
+    write_viewer(path.with_name(VIEWER), payload, niivue)
+    return path.with_name(VIEWER)
 
 
 def _payload(
@@ -106,11 +114,6 @@ def _payload(
         ],
         "views": [view_case(chosen, inputs, classes) for chosen in choose_cases(scores)],
     }
-
-
-def _embedded(payload: Mapping[str, Any]) -> str:
-    """JSON that can stand inside a script element, whatever the names in it."""
-    return json.dumps(payload, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
 def _rounded(value: float) -> float | None:

@@ -64,6 +64,7 @@ class EvaluateResult(Config):
     metrics_csv: Path
     summary_json: Path
     report_html: Path | None
+    viewer_html: Path | None
     classes: tuple[ClassRow, ...]
     comparison: tuple[ComparisonRow, ...]
     tracking_runs: tuple[str, ...]
@@ -77,8 +78,9 @@ def evaluate(
 
     Raises:
         DatasetError: If files are missing, unreadable, not labels, or on another grid; lists every such case.
-        UnetpipeError: If a tolerance or bound names something that is not there.
+        UnetpipeError: If a tolerance or bound names something that is not there, or NiiVue is wanted and is not.
     """
+    niivue = _viewer(config)
     inputs = gather_inputs(config)
     workers = config.workers or len(os.sched_getaffinity(0))
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
@@ -111,13 +113,13 @@ def evaluate(
     write_metrics(metrics_csv, scores, classes)
     write_summary(summary_json, evaluation)
     files = [metrics_csv, summary_json]
-    report_html = None
+    report_html = viewer_html = None
     if config.report:
         from unetpipe.report.html import write_report  # a quarter of a second
 
         report_html = config.out / "report.html"
-        write_report(report_html, evaluation, scores, classes, inputs, reasons)
-        files.append(report_html)
+        viewer_html = write_report(report_html, evaluation, scores, classes, inputs, reasons, niivue)
+        files += [report_html, viewer_html] if viewer_html else [report_html]
     return EvaluateResult(
         passed=not reasons,
         reasons=tuple(reasons),
@@ -126,10 +128,19 @@ def evaluate(
         metrics_csv=metrics_csv,
         summary_json=summary_json,
         report_html=report_html,
+        viewer_html=viewer_html,
         classes=_class_rows(evaluation),
         comparison=_comparison_rows(evaluation),
         tracking_runs=_tracked(config, evaluation, files, progress) if config.tracking else (),
     )
+
+
+def _viewer(config: EvaluateConfig) -> Path | None:
+    if config.viewer is None or not config.report:
+        return None
+    from unetpipe.report.viewer3d import find_niivue  # jinja2, a quarter of a second
+
+    return find_niivue()
 
 
 def _tracked(

@@ -1,25 +1,11 @@
 // Three planes through a case, with what prediction and reference share and where they differ. Volumes are RAS+, last axis
 // fastest; planes are drawn as radiologists see them: right on the left, anterior and superior on top.
-const COLORS = { tp: [86, 180, 233], fp: [213, 94, 0], fn: [240, 228, 66], wrong: [204, 121, 167] };
 const PLANES = [
   { name: "Axial", through: 2, across: 0, down: 1, letters: { w: "R", e: "L", n: "A", s: "P" } },
   { name: "Coronal", through: 1, across: 0, down: 2, letters: { w: "R", e: "L", n: "S", s: "I" } },
   { name: "Sagittal", through: 0, across: 1, down: 2, letters: { w: "A", e: "P", n: "S", s: "I" } },
 ];
 const redraws = [];
-
-async function unpacked(packed) {
-  if (packed === null) return null;
-  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
-function verdict(reference, prediction, chosen) {
-  if (chosen < 0) return reference ? (prediction === reference ? "tp" : prediction ? "wrong" : "fn") : prediction ? "fp" : null;
-  const ours = reference === chosen + 1, theirs = prediction === chosen + 1;
-  return ours ? (theirs ? "tp" : "fn") : theirs ? "fp" : null;
-}
 
 async function addCard(view) {
   const [image, reference, ...predictions] = await Promise.all([view.image, view.reference, ...view.predictions].map(unpacked));
