@@ -52,13 +52,15 @@ def test_models_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
 
 
 def test_the_bundle_that_made_the_predictions_is_known(tmp_path: Path) -> None:
-    """What `infer` leaves beside its labels says which model it was."""
+    """What `infer`, or each of its shards, leaves beside its labels says which model it was."""
     touch(tmp_path / "reference" / "a.nii", tmp_path / "prediction" / "a.nii")
-    bundle = {"name": "hippocampus", "version": "0.1.0", "sha256": "ab" * 32}
+    bundle = {"name": "hippocampus", "version": "0.1.0", "sha256": "ab" * 32, "tracking_run": None}
     document = {"models": [bundle], "versions": {}, "device": "cpu", "settings": {}, "cases": []}
     (tmp_path / "prediction" / "predictions.json").write_text(json.dumps(document))
     inputs = gather(tmp_path, tmp_path / "prediction")
-    assert inputs.models[0].made_by[0].model_dump() == bundle
+    assert [model.model_dump() for model in inputs.models[0].made_by] == [bundle]
+    (tmp_path / "prediction" / "predictions-1-of-2.json").write_text(json.dumps(document))
+    assert gather(tmp_path, tmp_path / "prediction").models[0].made_by == inputs.models[0].made_by
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.folds import Fold, Folds, write_folds
 from unetpipe.dataset.manifest import Case, LabelClass, Manifest, write_manifest
-from unetpipe.dataset.predictions import ModelUsed, Predictions, write_predictions
+from unetpipe.dataset.predictions import ModelUsed, Prediction, Predictions, write_predictions
 from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.progress import SilentProgress
@@ -136,6 +136,20 @@ def test_what_is_logged_names_no_path_case_or_user(work: Path, trained: str, tmp
     words = [str(row) for table in ("metrics", "params", "tags") for row in stored(work, f"select * from {table}")]
     assert not [word for word in words if str(tmp_path) in word or "someone" in word]
     assert {row[0] for row in stored(work, "select user_id from runs")} <= {None, "", "unknown"}
+
+
+def test_ids_of_dicom_cases_stay(work: Path, trained: str, tmp_path: Path) -> None:
+    """Where labels were made from DICOM series, whose folders name the cases, MLflow gets figures and no file."""
+    labels, heard = predictions(tmp_path / "labels", trained), Heard()
+    path = labels / "predictions.json"
+    made = Predictions.model_validate_json(path.read_bytes())
+    shard = made.model_copy(update={"cases": (Prediction(id="a", status="written", dicom=True),)})
+    write_predictions(labels / "predictions-1-of-2.json", shard)
+    result = run(work, labels, progress=heard)
+    assert result.tracking_runs == (trained,)
+    assert metrics(work, trained)["evaluation/mean_dice"] == pytest.approx(0.75)
+    assert [file for file in work.rglob("mlartifacts/**/*") if file.is_file()] == []
+    assert "DICOM" in heard.lines[0]
 
 
 def test_cross_validation_has_a_run_of_its_own(work: Path, trained: str) -> None:

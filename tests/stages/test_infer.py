@@ -78,13 +78,14 @@ def test_channels_pictures_and_lossy_formats(make_bundle: MakeBundle, tmp_path: 
 
 
 def test_a_dicom_series_is_a_scan(make_bundle: MakeBundle, shared_data: Path, tmp_path: Path) -> None:
-    """A folder with a series gives one label map on the series' oblique grid."""
+    """A folder with a series gives one label map on the series' oblique grid, and is marked as one."""
     series = shared_data / "dicom" / "brain_t1_oblique"
     model = make_bundle(spacing_mm=(4.0, 4.0, 6.0))
     config = InferConfig(models=(model,), inputs=(series,), out=tmp_path / "out", device="cpu", precision="fp32")
     assert infer(config).failed == {}
     labels = read_volume(tmp_path / "out" / "brain_t1_oblique.nii.gz")
     assert labels.grid.difference_mm(read_volume(series).grid) < 1e-2
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"][0]["dicom"] is True
 
 
 def test_bad_scans_are_named_and_the_others_go_on(make_bundle: MakeBundle, tmp_path: Path) -> None:
@@ -181,6 +182,7 @@ def test_the_manifest_says_what_made_what(make_bundle: MakeBundle, tmp_path: Pat
     manifest = json.loads(result.predictions.read_text())
     assert manifest["models"][0]["sha256"] == sha256((model / "models" / "model.pt").read_bytes()).hexdigest()
     assert manifest["models"][0]["tracking_run"] == "a" * 32
+    assert manifest["cases"][0]["dicom"] is False
     assert manifest["settings"] == {"precision": "float32", "step": 0.5, "tta": False, "postprocess": True}
     assert set(manifest["versions"]) == {"unetpipe", "torch", "monai"}
     case = manifest["cases"][0]

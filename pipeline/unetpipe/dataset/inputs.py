@@ -25,6 +25,11 @@ class InputCase:
     id: str
     paths: tuple[Path, ...]
 
+    @property
+    def is_dicom(self) -> bool:
+        """Whether it is a DICOM series."""
+        return self.paths[0].is_dir()
+
 
 def find_inputs(inputs: Iterable[Path], channels: int) -> list[InputCase]:
     """List the scans, sorted by id.

@@ -46,6 +46,7 @@ class Prediction(Model):
     Attributes:
         status: ``existing`` was left as it was by ``--skip-existing``.
         output: File name of the labels.
+        dicom: The scan is a DICOM series; its folder's name, which is the id, may tell who the patient is.
         volumes_ml: Of each class but the background.
         peak_memory_mb: Of the whole process, up to the end of this scan.
         warnings: What a person should look at.
@@ -55,6 +56,7 @@ class Prediction(Model):
     id: str
     status: Literal["written", "existing", "failed"]
     output: str | None = None
+    dicom: bool = False
     seconds: Seconds | None = None
     peak_memory_mb: float | None = None
     volumes_ml: Mapping[str, float] = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import Manifest, read_manifest
-from unetpipe.dataset.predictions import ModelUsed, read_predictions
+from unetpipe.dataset.predictions import ModelUsed, Predictions, read_predictions
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.files import is_image, strip_suffix
 
@@ -48,6 +48,7 @@ class Inputs:
         ignore_value: Reference voxels of this value take no part.
         patients: Patient by case id, where known.
         images: Scan by case id, where known.
+        from_dicom: Scans are DICOM series, so that case ids may tell who the patients are.
     """
 
     dataset: str | None
@@ -57,6 +58,7 @@ class Inputs:
     ignore_value: int | None
     patients: Mapping[str, str]
     images: Files
+    from_dicom: bool
 
 
 def gather_inputs(config: EvaluateConfig) -> Inputs:
@@ -72,20 +74,23 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
     if config.fold is not None:
         references = _held_out(references, work, config.fold)
     named = dict(zip(_names(config.predictions), config.predictions, strict=True))
-    models = []
+    models, dicom = [], False
     for name, path in named.items():
         files = _validations(path, config.run_name) if config.cross_validation else _label_files(path)
         if path.is_file() and len(references) == 1:
             files = dict(zip(references, files.values(), strict=True))
+        records = _records(path)
+        dicom = dicom or any(case.dicom for record in records for case in record.cases)
         models.append(
             Model(
                 name=name,
                 files=files,
-                made_by=_made_by(path),
+                made_by=tuple(dict.fromkeys(model for record in records for model in record.models)),
                 missing=tuple(case for case in references if case not in files),
                 extra=tuple(sorted(set(files) - set(references))),
             )
         )
+    images = _images(config, manifest)
     return Inputs(
         dataset=manifest.name if manifest else None,
         references=references,
@@ -93,7 +98,8 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         classes={value: name for name, value in config.classes.items()} or _classes(manifest),
         ignore_value=manifest.ignore_value if manifest else None,
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
-        images=_images(config, manifest),
+        images=images,
+        from_dicom=dicom or any(path.is_dir() for path in images.values()),
     )
 
 
@@ -102,10 +108,10 @@ def work_of(config: EvaluateConfig) -> Path | None:
     return config.work or (config.predictions[0] if config.cross_validation else None)
 
 
-def _made_by(path: Path) -> tuple[ModelUsed, ...]:
-    """The bundles named by the predictions.json that `infer` leaves beside its labels."""
-    predictions = read_predictions(path / "predictions.json")
-    return predictions.models if predictions else ()
+def _records(path: Path) -> list[Predictions]:
+    """What `infer`, or each of its shards, left beside its labels."""
+    found = (read_predictions(file) for file in sorted(path.glob("predictions*.json")))
+    return [record for record in found if record is not None]
 
 
 def _references(config: EvaluateConfig, manifest: Manifest | None) -> Files:

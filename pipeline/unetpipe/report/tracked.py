@@ -59,7 +59,7 @@ def track(
         model: Whose figures they are.
         target: The run.
         evaluation: What it is part of.
-        files: Become artifacts.
+        files: Become artifacts. Empty where case ids, which they hold, may tell who the patients are.
         work: A work folder whose store is used unless the environment names another.
         progress: Told if the store does not answer.
 
@@ -68,7 +68,7 @@ def track(
     """
     if not has_store(work):
         return None
-    tracker = MlflowTracker(work or files[0].parent, target.name, target.run_id, progress, only_add=True)
+    tracker = MlflowTracker(work or Path(), target.name, target.run_id, progress, only_add=True)
     tracker.tags(
         {f"{_FOLDER}.references_sha256": evaluation.references_sha256[:16]}
         | ({f"{_FOLDER}.members": " ".join(target.members)} if target.members else {})

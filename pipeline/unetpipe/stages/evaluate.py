@@ -131,7 +131,7 @@ def evaluate(
         viewer_html=viewer_html,
         classes=_class_rows(evaluation),
         comparison=_comparison_rows(evaluation),
-        tracking_runs=_tracked(config, evaluation, files, progress) if config.tracking else (),
+        tracking_runs=_tracked(config, evaluation, [] if inputs.from_dicom else files, progress),
     )
 
 
@@ -147,6 +147,8 @@ def _tracked(
     config: EvaluateConfig, evaluation: Evaluation, files: Sequence[Path], progress: Progress
 ) -> tuple[str, ...]:
     """Add each model's figures to its run; the first of several models that name one run is the one that counts."""
+    if not config.tracking:
+        return ()
     runs: dict[str, None] = {}
     for model, path in zip(evaluation.models, config.predictions, strict=True):
         target = target_of(model, config.run_name if config.cross_validation else None)
@@ -156,6 +158,8 @@ def _tracked(
         run = track(model, target, evaluation, files, work, progress)
         if run is not None:
             runs[run] = None
+    if runs and not files:
+        progress.say("MLflow has the figures only: ids of DICOM cases, which report and tables hold, may name patients")
     return tuple(runs)
 
 

@@ -100,7 +100,9 @@ def infer(
                 if outcome.error is not None:
                     reason = _in_words(outcome.error, case)
                     progress.say(f"{case.id}: failed: {reason}")
-                    run.predictions[case.id] = Prediction(id=case.id, status="failed", error=reason)
+                    run.predictions[case.id] = Prediction(
+                        id=case.id, status="failed", dicom=case.is_dicom, error=reason
+                    )
                 elif outcome.value is not None:
                     run.predictions[case.id] = outcome.value
                 advance(note=case.id)
@@ -157,7 +159,8 @@ class _Run:
         earlier = read_predictions(self.manifest_path)
         known = {} if earlier is None else {record.id: record for record in earlier.cases}
         for case in cases:
-            plain = Prediction(id=case.id, status="existing", output=self.labels_path(case).name)
+            output = self.labels_path(case).name
+            plain = Prediction(id=case.id, status="existing", output=output, dicom=case.is_dicom)
             self.predictions[case.id] = known.get(case.id, plain).model_copy(
                 update={"status": "existing", "error": None}
             )
@@ -197,6 +200,7 @@ class _Run:
             id=case.id,
             status="written",
             output=path.name,
+            dicom=case.is_dicom,
             seconds=Seconds(
                 load=round(found.loaded_seconds, 3),
                 predict=round(found.seconds, 3),
