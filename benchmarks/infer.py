@@ -118,17 +118,18 @@ def write_model(folder: Path, definition: dict[str, Any], patch: tuple[int, ...]
 
 def child(command: list[str], name: str) -> None:
     """Run a process and report what it prints, its wall time and its peak memory."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**ENVIRONMENT, **os.environ})
     seconds = time.perf_counter() - start
     if done.returncode:
         sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    peak = {"peak_mb": round(after / 1024)} if after > before else {}  # the counter only rises
-    report(
-        **json.loads(done.stdout.strip().splitlines()[-1]) | {"name": name, "total_seconds": round(seconds, 2)} | peak
-    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    figures = {"name": name, "total_seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2)}
+    if after.ru_maxrss > before.ru_maxrss:  # the counter only rises
+        figures["peak_mb"] = round(after.ru_maxrss / 1024)
+    report(**figures | json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def compare_cases(arguments: argparse.Namespace) -> None:
