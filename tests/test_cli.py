@@ -216,7 +216,8 @@ def test_an_earlier_list_takes_one_place_and_an_option() -> None:
         (["a", "b", "c"], "ab", "c"),
         (["a", "--reference", "r"], "a", "r"),
         (["a", "b", "--reference", "r"], "ab", "r"),
-        (["a", "b", "--work", "w"], "ab", None),
+        (["a", "b", "--work", "w"], "a", "b"),
+        (["a", "--work", "w"], "a", None),
         (["a", "b", "--cross-validation"], "ab", None),
     ],
 )

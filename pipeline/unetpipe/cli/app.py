@@ -122,7 +122,8 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> BaseModel:
 
     Dice, HD95, NSD and volumes per case and class, a summary with confidence intervals, and a report.
 
-    The last of several paths is the reference, unless --reference, --work or --cross-validation says what is.
+    The last of several paths is the reference, unless --reference says what is. With --work a single path will do: the
+    work folder knows the references.
 
     \b
     Examples:
@@ -136,12 +137,12 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> BaseModel:
 
 
 def _last_as_reference(config: EvaluateConfig) -> EvaluateConfig:
-    if config.reference is not None or config.work is not None or config.cross_validation:
+    *predictions, last = config.predictions
+    if config.reference is not None or config.cross_validation or (config.work is not None and not predictions):
         return config
-    *predictions, reference = config.predictions
     if not predictions:
         raise ConfigError("REFERENCE is missing: give it after the predictions, or --reference or --work")
-    return config.model_copy(update={"predictions": tuple(predictions), "reference": reference})
+    return config.model_copy(update={"predictions": tuple(predictions), "reference": last})
 
 
 @command(BundleConfig, "model")

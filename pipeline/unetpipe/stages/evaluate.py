@@ -86,8 +86,8 @@ def evaluate(
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
     for case in missing:
         progress.say(f"{case}: no prediction; counts as a failure")
-    for case in extra:
-        progress.say(f"{case}: a prediction without a reference; left out")
+    if extra:
+        progress.say(f"{len(extra)} predictions without a reference are left out, such as {extra[0]}")
     if not config.resample:
         check_grids(inputs, workers)
     classes, scores = score_all(inputs, config, workers, progress)
