@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from unetpipe.files import atomic_path
@@ -39,6 +40,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], classes: Sequence[str], pa
     rate.plot(epochs, [row["learning_rate"] for row in history], color="#555555")
     rate.set_ylabel("learning rate")
     rate.set_xlabel("epoch")
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (loss, dice, rate):
         axes.grid(alpha=0.3)
     with atomic_path(path) as temporary:
