@@ -131,10 +131,10 @@ def finished_planes(
         logits = forward(torch.stack([padded[_box(corner, windows.patch)] for corner in corners]))
         if slab is None:
             slab = _new_slab(windows, axis, logits, say)
-        for corner, one in zip(corners, logits, strict=True):
+        for index, corner in enumerate(corners):
             yield from slab.advance(corner[axis])
-            slab.add(corner, one)
-        del logits
+            slab.add(corner, logits[index])
+        del logits  # before the next ones are computed
     if slab is not None:
         yield from slab.advance(windows.padded[axis])
 
