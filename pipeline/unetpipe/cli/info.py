@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # both import numpy, which `unetpipe --help` has no use for
     from unetpipe.dataset.manifest import LabelClass
     from unetpipe.imaging.preprocessing import Preprocessing
 
-_LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom", "highdicom", "blosc2", "mlflow", "submitit")
+_LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom", "blosc2", "mlflow", "submitit")
 _GB = 2**30
 
 
