@@ -1,0 +1,76 @@
+"""One fold of a work folder: everything that training reads, and that it is all there."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetpipe.dataset.folds import read_folds
+from unetpipe.dataset.manifest import Manifest, read_manifest
+from unetpipe.dataset.plan import Configuration, Plan, read_plan
+from unetpipe.dataset.store import CaseStore
+from unetpipe.errors import TrainingError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """What there is to learn.
+
+    Attributes:
+        name: Of the plan's configuration.
+        training: Ids of the cases to learn from.
+        validation: Ids of the cases held out.
+    """
+
+    manifest: Manifest
+    plan: Plan
+    name: str
+    configuration: Configuration
+    store: CaseStore
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+    @property
+    def foreground(self) -> list[str]:
+        """Names of the classes but the background."""
+        return [label.name for label in self.manifest.labels[1:]]
+
+    @property
+    def training_bytes(self) -> int:
+        """Of the training cases' arrays, which are float16, when they are all in memory."""
+        voxels = sum(math.prod(self.store.record(case).placement.shape) for case in self.training)
+        return 2 * (len(self.manifest.channels) + 1) * voxels
+
+
+def read_training_set(work: Path, fold: int, configuration: str | None) -> TrainingSet:
+    """Open a fold of a work folder.
+
+    Args:
+        work: What preprocessing made.
+        fold: From 0.
+        configuration: Of the plan; None takes its default.
+
+    Raises:
+        TrainingError: If there is no such fold or configuration, or cases are not preprocessed for it.
+        PlanError: If a document of the work folder is missing or malformed.
+    """
+    manifest, plan, folds = read_manifest(work), read_plan(work), read_folds(work).folds
+    name = configuration or plan.default
+    if name not in plan.configurations:
+        raise TrainingError(f"the plan has configurations {', '.join(plan.configurations)}, not {name}")
+    if not 0 <= fold < len(folds):
+        raise TrainingError(f"fold must be from 0 to {len(folds) - 1}, got {fold}")
+    store = CaseStore(work, name)
+    missing = sorted({*folds[fold].train, *folds[fold].validation} - set(store.ids))
+    if missing:
+        raise TrainingError(
+            f"{len(missing)} cases are not preprocessed for {name}, such as {missing[0]}: run unetpipe preprocess again"
+        )
+    return TrainingSet(
+        manifest=manifest,
+        plan=plan,
+        name=name,
+        configuration=plan.configurations[name],
+        store=store,
+        training=folds[fold].train,
+        validation=folds[fold].validation,
+    )
