@@ -8,6 +8,8 @@ import threading
 import time
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
@@ -138,6 +140,32 @@ def test_a_broken_case_is_named(work: Path) -> None:
     while any(thread.name.startswith("patches") for thread in threading.enumerate()):
         assert time.monotonic() < deadline, "a loader thread is still there"
         time.sleep(0.05)
+
+
+def test_a_label_in_another_axis_order_counts_the_same(work: Path, tmp_path: Path) -> None:
+    """The held-out label rewritten with permuted and flipped axes, same voxels: the same final Dice."""
+    before = run(work, epochs=1, run_name="before").dice
+    manifest = json.loads((work / "manifest.json").read_text())
+    folds = json.loads((work / "folds.json").read_text())["folds"]
+    for case in manifest["cases"]:
+        if case["id"] in folds[0]["validation"]:
+            image = nib.load(case["label"])
+            turned = image.as_reoriented(nib.orientations.axcodes2ornt(("S", "P", "R")))
+            case["label"] = str(tmp_path / f"{case['id']}.nii.gz")
+            nib.save(turned, case["label"])
+    (work / "manifest.json").write_text(json.dumps(manifest))
+    assert run(work, epochs=1, run_name="after").dice == before
+
+
+def test_a_label_that_has_changed_is_named(work: Path, tmp_path: Path) -> None:
+    """Another shape than when it was preprocessed: one line with the case, not an index error."""
+    manifest = json.loads((work / "manifest.json").read_text())
+    for case in manifest["cases"]:
+        case["label"] = str(tmp_path / f"{case['id']}.nii.gz")
+        nib.save(nib.Nifti1Image(np.zeros((5, 6, 7), np.uint8), np.eye(4)), case["label"])
+    (work / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainingError, match=r"ball_\d: its label has changed"):
+        run(work, epochs=1)
 
 
 @pytest.mark.parametrize(

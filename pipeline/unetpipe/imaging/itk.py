@@ -11,7 +11,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError, ImageFileError
-from unetpipe.imaging.atomic import replacing
+from unetpipe.files import atomic_path
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
 
@@ -58,7 +58,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] 
     image.SetDirection((lps[:, : grid.ndim] / grid.spacing_mm).ravel().tolist())
     if names:
         image.SetMetaData("labels", json.dumps({str(value): name for value, name in names.items()}))
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:

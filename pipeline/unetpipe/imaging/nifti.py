@@ -22,7 +22,7 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError, ImageFileError
-from unetpipe.imaging.atomic import replacing
+from unetpipe.files import atomic_path
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
 
@@ -67,7 +67,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] 
     if names:
         comment = json.dumps({"labels": {str(value): name for value, name in names.items()}}, ensure_ascii=False)
         image.header.extensions.append(Nifti1Extension(_COMMENT, comment.encode()))
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.name.lower().endswith(".gz"):
             # No file name and no time in the gzip header: the same labels give the same bytes.
             with igzip.IGzipFile(filename="", mode="wb", fileobj=file, compresslevel=2, mtime=0) as stream:

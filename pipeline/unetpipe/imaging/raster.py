@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.atomic import replacing
+from unetpipe.files import atomic_path
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
 
@@ -55,7 +55,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] 
     if names and path.suffix.lower() == ".png":
         options["pnginfo"] = PngImagePlugin.PngInfo()
         options["pnginfo"].add_text("labels", json.dumps({str(value): name for value, name in names.items()}))
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         try:
             Image.fromarray(pixels).save(temporary, **options)
         except (OSError, TypeError, KeyError, ValueError) as error:

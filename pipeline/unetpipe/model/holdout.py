@@ -9,10 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unetpipe.dataset.manifest import Manifest
+from unetpipe.dataset.checks import TOLERANCE_MM
+from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.plan import Configuration
 from unetpipe.dataset.store import CaseStore
+from unetpipe.errors import TrainingError
 from unetpipe.imaging.files import read_volume, write_labels
+from unetpipe.imaging.geometry import orientation_to_ras
 from unetpipe.imaging.resample import resample_logits_argmax
 from unetpipe.imaging.transforms import restore_labels
 from unetpipe.model.validate import mean_dice, overlap_counts, predict_logits
@@ -76,9 +79,8 @@ class HeldOut:
         for case in self._ids:
             indices = self._on_own_grid(network, case)
             write_labels(folder / f"{case}{suffix}", values[indices], self._store.record(case).placement.source, names)
-            label = cases[case].label
-            assert label is not None
-            counts.append(overlap_counts(indices, self._indices(read_volume(label).array[0]), len(values)))
+            orientation = orientation_to_ras(self._store.record(case).placement.source)
+            counts.append(overlap_counts(orientation.to_ras(indices), self._reference(cases[case]), len(values)))
             advance()
         return dict(zip((label.name for label in self._manifest.labels[1:]), mean_dice(counts), strict=True))
 
@@ -87,8 +89,16 @@ class HeldOut:
         data = self._store.load(self._ids[0])
         return data[0].astype(np.float32), self._predict(network, data), data[-1].astype(np.int16)
 
-    def _indices(self, label: _Labels) -> _Labels:
-        """Class indices of label values; -1 for what is to be ignored."""
+    def _reference(self, case: Case) -> _Labels:
+        """Class indices of a case's label file in RAS+ order; -1 for what is to be ignored."""
+        assert case.label is not None
+        volume = read_volume(case.label)
+        image = self._store.record(case.id).placement.source
+        # a label may have other axes than its image, or none that mean anything where the image's were adopted
+        own = volume.grid.canonical().difference_mm(image.canonical()) <= TOLERANCE_MM
+        label = orientation_to_ras(volume.grid if own else image).to_ras(volume.array[0])
+        if label.shape != image.canonical().shape:
+            raise TrainingError(f"{case.id}: its label has changed since it was preprocessed: run unetpipe preprocess")
         indices = np.full(label.shape, -1, dtype=np.int16)
         for index, known in enumerate(self._manifest.labels):
             indices[label == known.value] = index

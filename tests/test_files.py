@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unetpipe.imaging.atomic import replacing
+from unetpipe.files import atomic_path, write_json
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -13,7 +13,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Pat
     path.write_text("old")
 
     def write_half() -> None:
-        with replacing(path) as temporary:
+        with atomic_path(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError("power cut")
 
@@ -26,9 +26,16 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path: Pat
 def test_a_finished_write_replaces_the_file(tmp_path: Path) -> None:
     """The temporary name has the same suffix and folder; afterwards only the wanted file is there."""
     path = tmp_path / "new" / "a.nii.gz"
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         assert temporary.parent == path.parent
         assert temporary.name.endswith("a.nii.gz")
         temporary.write_text("new")
     assert path.read_text() == "new"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_json_that_only_python_reads_is_refused(tmp_path: Path) -> None:
+    """NaN is no JSON; nothing is written."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"dice": float("nan")})
+    assert list(tmp_path.iterdir()) == []
