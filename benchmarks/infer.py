@@ -28,7 +28,6 @@ import torch
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # as the unetpipe command sets it
     "nnUNet_compile": "f",
     **dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), tempfile.gettempdir()),
 }
