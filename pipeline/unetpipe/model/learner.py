@@ -12,6 +12,7 @@ from unetpipe.model.loader import Batch
 from unetpipe.model.loss import deep_supervision_loss
 from unetpipe.model.network import DeepSupervision, Definition, build_network
 from unetpipe.model.optim import Recipe, learning_rate, make_optimizer
+from unetpipe.model.precision import trainable_dtype
 
 _CLIP = 12.0  # gradient norm, as nnU-Net
 
@@ -35,7 +36,7 @@ class Learner:
             patch: What the network sees.
             recipe: Optimiser and schedule.
             device: Where to compute.
-            dtype: Autocast to this; float32 means no autocast.
+            dtype: Autocast to this where that is sound (see `trainable_dtype`); float32 means no autocast.
             seed: Of the weights and of augmentation.
         """
         with torch.random.fork_rng(devices=[]):
@@ -43,7 +44,8 @@ class Learner:
             self.network = build_network(definition)
             deep = str(definition["_target_"]).endswith(".DynUNet")
             self._module: nn.Module = DeepSupervision(self.network) if deep else self.network
-        self.device, self.dtype = device, dtype
+        self.device = device
+        self.dtype = dtype = trainable_dtype(self.network, definition["in_channels"], patch, device, dtype)
         self._layout = _fastest_layout(device, len(patch))
         self._module.to(device).to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stub
         self._patch, self._recipe, self._seed = patch, recipe, seed

@@ -101,7 +101,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
     if state["learner"]:
         learner.load_state(state["learner"])
     _write_config(config, folder)
-    progress.say(_introduction(data, state["definition"], budget, device, dtype))
+    progress.say(_introduction(data, state["definition"], budget, device, learner.dtype))
 
     with _tracked(config, data, state, progress) as tracker:
         journal = Journal(folder, data.foreground, tracker, progress)
