@@ -25,6 +25,7 @@ PLAN = Plan(
             strides=((1, 1, 1), (1, 2, 2)),
             kernel_sizes=((1, 3, 3), (3, 3, 3)),
             features=(32, 64),
+            encoder_blocks=(1, 3),
         )
     },
 )
@@ -41,6 +42,15 @@ def test_round_trip(tmp_path: Path) -> None:
     """Every number comes back exactly, the ones that YAML has trouble with included."""
     write_plan(tmp_path, PLAN)
     assert read_plan(tmp_path) == PLAN
+
+
+def test_plain_network_round_trip(tmp_path: Path) -> None:
+    """A plan without residual blocks says so in the file."""
+    plain = PLAN.configurations["3d_fullres"].model_copy(update={"encoder_blocks": None})
+    plan = PLAN.model_copy(update={"configurations": {"3d_fullres": plain}})
+    write_plan(tmp_path, plan)
+    assert "encoder_blocks: null" in (tmp_path / "plan.yaml").read_text()
+    assert read_plan(tmp_path) == plan
 
 
 def test_every_key_is_explained() -> None:
@@ -80,6 +90,7 @@ def test_edits_are_noticed(tmp_path: Path) -> None:
         ("features: [32, 64]", "features: [32]", r"strides has 2 stages, features has 1"),
         ("[cubic, linear, nearest]", "[cubic, lanczos, nearest]", r"interpolation\.1: .*got 'lanczos'"),
         ('default: "3d_fullres"', "default: 3d_low", r"default is '3d_low', but configurations are"),
+        ("encoder_blocks: [1, 3]", "encoder_blocks: [1]", r"encoder_blocks should have 2 positive numbers, got \[1\]"),
         ("[1, 2, 2]", "[1, 0, 2]", r"strides should have 3 positive numbers per stage"),
         ("batch_size: 2", "batch_size: [2", r"no valid YAML"),
     ],

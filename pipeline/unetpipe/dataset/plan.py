@@ -28,7 +28,8 @@ class Configuration(Model):
         strides: Per stage and axis; the first stage's are 1.
         kernel_sizes: Per stage and axis.
         features: Channels per stage.
-        convs_per_stage: 2 as published.
+        encoder_blocks: Residual blocks per stage of a residual encoder, whose decoder has one convolution per stage;
+            None for the plain U-Net of two convolutions per stage on both sides.
     """
 
     spacing_mm: Spacing
@@ -39,7 +40,7 @@ class Configuration(Model):
     strides: tuple[Shape, ...]
     kernel_sizes: tuple[Shape, ...]
     features: tuple[int, ...]
-    convs_per_stage: int = 2
+    encoder_blocks: tuple[int, ...] | None = None
 
     @property
     def spatial_dims(self) -> int:
@@ -52,7 +53,7 @@ class Configuration(Model):
             raise ValueError(f"expected positive numbers, got {list(values)}")
         return values
 
-    @field_validator("batch_size", "convs_per_stage")
+    @field_validator("batch_size")
     @classmethod
     def _at_least_one(cls, value: int) -> int:
         if value < 1:
@@ -71,6 +72,8 @@ class Configuration(Model):
                 raise ValueError(f"{name} has {len(rows)} stages, features has {stages}")
             if any(len(row) != axes or min(row) < 1 for row in rows):
                 raise ValueError(f"{name} should have {axes} positive numbers per stage, got {rows}")
+        if self.encoder_blocks is not None and (len(self.encoder_blocks) != stages or min(self.encoder_blocks) < 1):
+            raise ValueError(f"encoder_blocks should have {stages} positive numbers, got {list(self.encoder_blocks)}")
         for axis, size in enumerate(self.patch_size):
             divisor = 1
             for stride in self.strides:
@@ -164,7 +167,7 @@ _COMMENTS = {
     "strides": "Of the network's stages from the finest on: 2 halves an axis.",
     "kernel_sizes": "Of the convolutions of each stage.",
     "features": "Channels of each stage.",
-    "convs_per_stage": "Convolutions in a row.",
+    "encoder_blocks": "Residual blocks of each stage of the encoder; null for the plain U-Net.",
 }
 _CONFIGURATIONS = {
     "3d_fullres": "Full resolution.",
@@ -203,6 +206,8 @@ def plan_text(plan: Plan) -> str:
 
 def _flow(value: Any) -> str:
     """A value on one line, as YAML reads it back."""
+    if value is None:
+        return "null"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unetpipe.dataset.fingerprint import Fingerprint
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.plan import Configuration, Plan, read_plan, write_plan
-from unetpipe.dataset.topology import CONVS_PER_STAGE, Topology, feature_map_size, make_topology
+from unetpipe.dataset.topology import Topology, feature_map_size, make_topology
 from unetpipe.errors import PlanError
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation
@@ -208,7 +208,6 @@ def _configuration(draft: _Draft, order: list[int]) -> Configuration:
         strides=tuple(ours(stride) for stride in draft.topology.strides),
         kernel_sizes=tuple(ours(kernel) for kernel in draft.topology.kernel_sizes),
         features=draft.topology.features,
-        convs_per_stage=CONVS_PER_STAGE,
     )
 
 

@@ -14,7 +14,7 @@ MIN_EDGE = 4
 """Voxels along an axis that pooling never goes below."""
 BASE_FEATURES = 32
 MAX_FEATURES = {2: 512, 3: 320}
-CONVS_PER_STAGE = 2
+_CONVS_PER_STAGE = 2
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def feature_map_size(topology: Topology, classes: int) -> int:
         size = tuple(n // by for n, by in zip(size, stride, strict=True))
         voxels.append(int(np.prod(size, dtype=np.int64)))
     maps = zip(topology.features, voxels, strict=True)
-    encoder = sum(CONVS_PER_STAGE * features * count for features, count in maps)
+    encoder = sum(_CONVS_PER_STAGE * features * count for features, count in maps)
     # each decoder stage: its convolutions and the transposed convolution before them
     decoder_maps = zip(topology.features[:-1], voxels[:-1], strict=True)
-    decoder = sum((CONVS_PER_STAGE + 1) * features * count for features, count in decoder_maps)
+    decoder = sum((_CONVS_PER_STAGE + 1) * features * count for features, count in decoder_maps)
     head = classes * voxels[0] if len(voxels) > 1 else 0
     return encoder + decoder + head
