@@ -24,7 +24,6 @@ def test_images_come_in_ras_order(
     write_image(path, voxels(oriented_grid)[None], oriented_grid)
     image, grid = load_image([path])
     theirs = nib.as_closest_canonical(nib.load(path))
-    assert image.dtype == torch.float32
     assert image.is_contiguous()
     assert np.array_equal(image[0].numpy(), np.asarray(theirs.dataobj))
     assert np.allclose(image.affine.numpy(), theirs.affine)
@@ -61,6 +60,26 @@ def test_the_reader_works_in_dictionaries(tmp_path: Path, oblique: Grid) -> None
     result = pipeline(case)
     assert np.array_equal(result["image"].numpy(), load_image(case["image"])[0].numpy())
     assert np.array_equal(result["label"].numpy(), load_label(case["label"])[0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        (np.uint8, torch.uint8),
+        (np.int16, torch.int16),
+        (np.uint16, torch.float32),  # torch hardly computes with it
+        (np.int32, torch.float32),
+        (np.float32, torch.float32),
+        (np.float64, torch.float32),
+    ],
+)
+def test_images_keep_a_smaller_type(tmp_path: Path, oblique: Grid, stored: type, read: torch.dtype) -> None:
+    """A CT of int16 does not double in memory; what is larger than float32 becomes that."""
+    array = np.random.default_rng(0).integers(0, 120, (1, *oblique.shape)).astype(stored)
+    write_image(tmp_path / "a.nii", array, oblique)
+    image, _ = load_image([tmp_path / "a.nii"])
+    assert image.dtype == read
+    assert image.sum() == array.sum()
 
 
 def test_files_and_a_fourth_axis_are_channels(tmp_path: Path, oblique: Grid) -> None:

@@ -36,6 +36,7 @@ from unetpipe.imaging.transforms import (
 )
 
 ZSCORE = ChannelNormalization(scheme="zscore")
+CT = ChannelNormalization(scheme="ct", mean=80.0, std=40.0, lower=-50.0, upper=250.0)
 
 
 def spec(*spacing_mm: float, channels: int = 1, scheme: ChannelNormalization = ZSCORE) -> Preprocessing:
@@ -265,10 +266,22 @@ def test_normalisation_is_monais(values: torch.Tensor) -> None:
 def test_ct_clips_and_uses_the_datasets_figures() -> None:
     """Equal to ScaleIntensityRange with the same bounds; a bone of 3000 HU counts as the upper bound."""
     values = torch.linspace(-1000, 3000, 41).reshape(1, 41, 1, 1)
-    scheme = ChannelNormalization(scheme="ct", mean=80.0, std=40.0, lower=-50.0, upper=250.0)
     theirs = ScaleIntensityRange(-50, 250, (-50 - 80) / 40, (250 - 80) / 40, clip=True)(values)
-    assert torch.allclose(normalize(values, scheme), theirs, atol=1e-5)
-    assert normalize(values, scheme).max() == (250 - 80) / 40
+    assert torch.allclose(normalize(values, CT), theirs, atol=1e-5)
+    assert normalize(values, CT).max() == (250 - 80) / 40
+
+
+@pytest.mark.parametrize("scheme", [ZSCORE, ChannelNormalization(scheme="zscore_nonzero"), CT])
+def test_integers_are_preprocessed_as_floats_are(oblique: Grid, scheme: ChannelNormalization) -> None:
+    """Normalising and resampling stretch by stretch, from the file's type, is normalising and then resampling."""
+    grid = Grid.of((150, 20, 18), oblique.matrix)
+    stored = np.random.default_rng(0).integers(-300, 300, grid.canonical().shape).astype(np.int16)
+    image = torch.from_numpy(stored)[None]
+    got, placement = preprocess_image(MetaTensor(image), grid, spec(0.7, 0.9, 1.6, scheme=scheme))
+    whole = normalize(crop_of(image[0].float(), placement), scheme)
+    expected = resample(whole[None], placement.shape, ("cubic",) * 3)
+    assert got.dtype == torch.float32
+    assert torch.allclose(got.as_tensor(), expected, atol=1e-5)
 
 
 def test_ct_needs_its_figures() -> None:

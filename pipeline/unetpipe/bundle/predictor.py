@@ -167,7 +167,7 @@ class Predictor:
         """Preprocess a scan for every group of models, once where they agree.
 
         Args:
-            image: As `load_image` gives it, float32 (C, *spatial) in RAS+ order.
+            image: As `load_image` gives it: (C, *spatial) in RAS+ order, of any type.
             grid: Of its file.
 
         Raises:

@@ -123,7 +123,7 @@ def label_warnings(labels: NDArray[Any], names: Mapping[int, str], background: i
 
 
 def input_warnings(
-    image: NDArray[np.float32], spacing_mm: Spacing, target_mm: Spacing, channels: tuple[ChannelNormalization, ...]
+    image: NDArray[Any], spacing_mm: Spacing, target_mm: Spacing, channels: tuple[ChannelNormalization, ...]
 ) -> list[str]:
     """What looks far from the data that the model was trained on.
 

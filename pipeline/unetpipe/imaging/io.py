@@ -49,7 +49,7 @@ def load_image(paths: Sequence[Path]) -> tuple[MetaTensor, Grid]:
     """Read one image from one file, or from one file per channel.
 
     Returns:
-        float32 of shape (C, I, J[, K]) in RAS+ order, and the first file's own grid.
+        Shape (C, I, J[, K]) in RAS+ order, float32 or the file's own type if that is smaller; the first file's grid.
 
     Raises:
         ImageFileError: If a file cannot be read.

@@ -3,7 +3,7 @@
 Plain torch: preparing a dataset needs no more, and MONAI takes seconds to import.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import fsum
 from typing import Any
 
@@ -27,7 +27,7 @@ def network_image(values: Tensor, source: Grid, spec: Preprocessing) -> tuple[Te
     """Crop to the nonzero box, normalise, resample.
 
     Args:
-        values: float32 (C, I, J[, K]) in RAS+ order; left as they are.
+        values: (C, I, J[, K]) in RAS+ order, of any type; left as they are.
         source: Grid of its file.
         spec: What to do.
 
@@ -53,7 +53,7 @@ def network_image(values: Tensor, source: Grid, spec: Preprocessing) -> tuple[Te
     )
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     channels = [
-        resample(normalize(channel[box], normalization)[None], placement.shape, spec.interpolation)
+        resample(channel[None, *box], placement.shape, spec.interpolation, normalizer(channel[box], normalization))
         for channel, normalization in zip(values, spec.normalization, strict=True)
     ]
     return channels[0] if len(channels) == 1 else torch.cat(channels), placement
@@ -141,29 +141,44 @@ def normalize(values: Tensor, normalization: ChannelNormalization) -> Tensor:
     """Normalise one channel; equal to MONAI's ``NormalizeIntensity`` and ``ScaleIntensityRange``.
 
     Args:
-        values: float32, any shape.
+        values: Any type and shape.
         normalization: What to do.
 
     Returns:
         A new float32 tensor; a constant channel becomes 0.
     """
+    return normalizer(values, normalization)(values)
+
+
+def normalizer(values: Tensor, normalization: ChannelNormalization) -> Callable[[Tensor], Tensor]:
+    """What normalises one channel, or any part of it: a scan of gigabytes need not exist twice.
+
+    Args:
+        values: Any type and shape; its statistics are taken now.
+        normalization: What to do.
+
+    Returns:
+        From a part of `values` to a new float32 tensor; a constant channel becomes 0.
+    """
     if normalization.scheme == "ct":
-        assert normalization.mean is not None  # its validator saw to it
-        assert normalization.std is not None
-        clipped = values.clamp(normalization.lower, normalization.upper)
-        return clipped.sub_(normalization.mean).div_(max(normalization.std, _SMALLEST_STD))
-    if normalization.scheme == "zscore":
-        centred = values - values.mean()
-        return centred.div_(max((_sum_of_squares(centred) / centred.numel()) ** 0.5, _SMALLEST_STD))
-    inside = values != 0
-    count = max(int(inside.sum()), 1)
-    centred = (values - values.sum() / count).mul_(inside)
-    return centred.div_(max((_sum_of_squares(centred) / count) ** 0.5, _SMALLEST_STD))
+        low, high, ct_mean, ct_std = normalization.lower, normalization.upper, normalization.mean, normalization.std
+        assert ct_mean is not None  # its validator saw to it
+        assert ct_std is not None
+        return lambda part: part.clamp(low, high).sub_(ct_mean).div_(max(ct_std, _SMALLEST_STD))
+    nonzero = normalization.scheme == "zscore_nonzero"
+    count = max(int(values.count_nonzero()) if nonzero else values.numel(), 1)
+    mean = fsum(float(part.sum(dtype=torch.float64)) for part in _parts(values)) / count
+
+    def centred(part: Tensor) -> Tensor:
+        return (part - mean).mul_(part != 0) if nonzero else part - mean
+
+    variance = fsum(float(centred(part).square_().sum()) for part in _parts(values)) / count
+    return lambda part: centred(part).div_(max(variance**0.5, _SMALLEST_STD))
 
 
-def _sum_of_squares(values: Tensor) -> float:
-    # A million at a time: they stay in the cache, and the partial sums are added in double precision.
-    return fsum(float(part.square().sum()) for part in torch.split(values.flatten(), 1 << 20))
+def _parts(values: Tensor) -> Iterator[Tensor]:
+    """Stretches along the first axis of about a million voxels, which stay in the cache."""
+    return iter(torch.split(values, max(1, (1 << 20) * len(values) // values.numel())))
 
 
 def _index_of(labels: Tensor, known: Sequence[int]) -> Tensor:

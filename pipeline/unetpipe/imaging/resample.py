@@ -11,7 +11,7 @@ Edges of the image stay where they are: output voxel i lies at ``(i + 0.5) * n /
 beyond the outermost voxel centre the edge value continues.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, reduce
 from itertools import product
 from math import prod
@@ -55,13 +55,20 @@ def resampled_shape(shape: Shape, spacing_mm: Spacing, target_mm: Spacing) -> Sh
     return tuple(max(1, round(n * spacing / target)) for n, spacing, target in sizes)
 
 
-def resample(array: Tensor, shape: Shape, interpolation: Sequence[Interpolation]) -> Tensor:
+def resample(
+    array: Tensor,
+    shape: Shape,
+    interpolation: Sequence[Interpolation],
+    prepare: Callable[[Tensor], Tensor] = torch.Tensor.float,
+) -> Tensor:
     """Resample to another number of voxels over the same extent.
 
     Args:
         array: (C, *spatial) of any type, on any device.
         shape: Wanted voxels along each spatial axis.
         interpolation: Per axis.
+        prepare: From a stretch of the array along its first spatial axis to float32 of the same shape: applied as the
+            stretch comes, so that no prepared copy of the whole exists. Stretches overlap.
 
     Returns:
         float32 (C, *shape), equal to ``scipy.ndimage.zoom(order=3 | 1 | 0, mode="nearest", grid_mode=True)`` to 1e-6 of
@@ -73,7 +80,7 @@ def resample(array: Tensor, shape: Shape, interpolation: Sequence[Interpolation]
     _check_axes(array, shape, interpolation)
     result = torch.empty((len(array), *shape), dtype=torch.float32, device=array.device)
     for channel, values in enumerate(array.as_subclass(Tensor)):
-        for rows, slab in _slabs(values, _matrices(values.shape, shape, interpolation)):
+        for rows, slab in _slabs(values, _matrices(values.shape, shape, interpolation), prepare):
             result[channel, rows] = slab
     return result
 
@@ -140,7 +147,9 @@ def _matrices(old: Sequence[int], new: Shape, interpolation: Sequence[Interpolat
     return [_blocks(*axis) for axis in zip(old, new, interpolation, strict=True)]
 
 
-def _slabs(values: Tensor, axes: Sequence[Sequence[_Block]]) -> Iterator[tuple[slice, Tensor]]:
+def _slabs(
+    values: Tensor, axes: Sequence[Sequence[_Block]], prepare: Callable[[Tensor], Tensor] = torch.Tensor.float
+) -> Iterator[tuple[slice, Tensor]]:
     """Multiply each axis of (*spatial) with its matrix, one block of the first axis after the other.
 
     What shrinks most goes first, to keep the next products small.
@@ -148,7 +157,7 @@ def _slabs(values: Tensor, axes: Sequence[Sequence[_Block]]) -> Iterator[tuple[s
     grown = [blocks[-1].rows.stop / n for blocks, n in zip(axes, values.shape, strict=True)]
     order = sorted(range(values.ndim), key=grown.__getitem__)
     for rows, columns, weights in axes[0]:
-        slab = values[columns].float()
+        slab = prepare(values[columns])
         own = _Block(rows, slice(0, len(slab)), weights)
         for axis in order:
             slab = _multiply(slab, axis, [own] if axis == 0 else axes[axis])

@@ -20,7 +20,7 @@ def read_image(paths: Sequence[Path]) -> tuple[Tensor, Grid]:
     """Read one image from one file, or from one file per channel.
 
     Returns:
-        float32 of shape (C, I, J[, K]) in RAS+ order, and the first file's own grid.
+        Shape (C, I, J[, K]) in RAS+ order, float32 or the file's own type if that is smaller; the first file's grid.
 
     Raises:
         ImageFileError: If a file cannot be read.
@@ -29,7 +29,7 @@ def read_image(paths: Sequence[Path]) -> tuple[Tensor, Grid]:
     volumes = [read_volume(path) for path in paths]
     refuse_different_grids([volume.grid for volume in volumes])
     grid = volumes[0].grid
-    channels = [_to_ras(volume, np.float32) for volume in volumes]
+    channels = [_to_ras(volume, volume.array.dtype if _is_small(volume) else np.float32) for volume in volumes]
     return channels[0] if len(channels) == 1 else torch.cat(channels), grid
 
 
@@ -69,6 +69,11 @@ def refuse_different_grids(grids: Sequence[Grid]) -> None:
             raise GeometryError(f"file {number} has shape {grid.shape}, the first has {grids[0].shape}")
         if (distance := grids[0].difference_mm(grid)) > AFFINE_TOLERANCE_MM:
             raise GeometryError(f"file {number} lies up to {distance:.4g} mm from where the first file lies")
+
+
+def _is_small(volume: Volume) -> bool:
+    """Whether torch computes with the file's type, and it takes less memory than float32."""
+    return volume.array.dtype in (np.uint8, np.int8, np.int16)
 
 
 def _to_ras(volume: Volume, dtype: DTypeLike) -> Tensor:

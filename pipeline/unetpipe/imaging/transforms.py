@@ -41,7 +41,7 @@ def preprocess_image(image: MetaTensor, source: Grid, spec: Preprocessing) -> tu
     """Crop to the nonzero box, normalise, resample.
 
     Args:
-        image: float32 (C, I, J[, K]) in RAS+ order; left as it is.
+        image: (C, I, J[, K]) in RAS+ order, of any type; left as it is.
         source: Grid of its file.
         spec: What to do.
 
