@@ -34,6 +34,20 @@ DATASETS = {
     "tiny": ((2.0, 2.0, 2.0), 0.0, (14, 18, 11), 0.1, 1, 2, 8, 12),
     "many_classes": ((1.5, 1.5, 1.5), 0.1, (280, 243, 243), 0.15, 1, 105, 8, 64),
 }
+# the same fingerprints for the residual-encoder presets: dataset, preset, memory
+RESIDUAL = (
+    ("brain_tumour", "resenc-m", 8),
+    ("liver", "resenc-m", 8),
+    ("hippocampus", "resenc-m", 8),
+    ("cardiac_cine", "resenc-m", 8),
+    ("brain_tumour", "resenc-l", 24),
+    ("prostate", "resenc-l", 24),
+    ("pancreas", "resenc-l", 24),
+    ("many_classes", "resenc-l", 24),
+    ("liver", "resenc-xl", 40),
+    ("thick_sagittal", "resenc-xl", 40),
+    ("colon", "resenc-l", 12),
+)
 
 
 def draw(name: str, number: int) -> dict[str, object]:
@@ -53,17 +67,27 @@ def draw(name: str, number: int) -> dict[str, object]:
         "name": name,
         "channels": channels,
         "classes": classes,
+        "preset": "plain",
         "memory_gb": memory_gb,
         "spacings": np.round(spacings, 4).tolist(),
         "shapes": shapes.tolist(),
     }
 
 
-def plan(dataset: dict[str, object], root: Path) -> dict[str, object]:
+def plan(dataset: dict[str, object], number: int, root: Path) -> dict[str, object]:
     """What nnU-Net plans."""
-    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+    from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
+    from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
+        residual_encoder_unet_planners as residual,
+    )
 
-    folder = f"Dataset{hash(dataset['name']) % 900 + 50:03d}_{dataset['name']}"
+    planner = {
+        "plain": default_experiment_planner.ExperimentPlanner,
+        "resenc-m": residual.nnUNetPlannerResEncM,
+        "resenc-l": residual.nnUNetPlannerResEncL,
+        "resenc-xl": residual.nnUNetPlannerResEncXL,
+    }[dataset["preset"]]
+    folder = f"Dataset{number:03d}_{dataset['name']}"
     cases = len(dataset["spacings"])
     raw, preprocessed = root / "raw" / folder, root / "preprocessed" / folder
     for part in (raw / "imagesTr", raw / "labelsTr", preprocessed):
@@ -86,7 +110,7 @@ def plan(dataset: dict[str, object], root: Path) -> dict[str, object]:
         "median_relative_size_after_cropping": 1.0,
     }
     (preprocessed / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
-    made = ExperimentPlanner(folder, gpu_memory_target_in_gb=dataset["memory_gb"]).plan_experiment()
+    made = planner(folder, gpu_memory_target_in_gb=dataset["memory_gb"]).plan_experiment()
     result: dict[str, object] = {"transpose": made["transpose_forward"]}
     for name, one in made["configurations"].items():
         if "spacing" in one:
@@ -98,6 +122,7 @@ def plan(dataset: dict[str, object], root: Path) -> dict[str, object]:
                 "strides": architecture["strides"],
                 "kernel_sizes": architecture["kernel_sizes"],
                 "features": architecture["features_per_stage"],
+                "encoder_blocks": architecture.get("n_blocks_per_stage"),
             }
     return result
 
@@ -109,7 +134,9 @@ def main(out: Path) -> None:
         for part in ("raw", "preprocessed", "results"):
             os.environ[f"nnUNet_{part}"] = str(root / part)
         drawn = [draw(name, number) for number, name in enumerate(DATASETS)]
-        table = [{**dataset, "plan": plan(dataset, root)} for dataset in drawn]
+        by_name = {dataset["name"]: dataset for dataset in drawn}
+        drawn += [{**by_name[name], "preset": preset, "memory_gb": memory_gb} for name, preset, memory_gb in RESIDUAL]
+        table = [{**dataset, "plan": plan(dataset, number, root)} for number, dataset in enumerate(drawn, start=1)]
     lines = ",\n".join(json.dumps(row) for row in table)
     out.write_text(f"[\n{lines}\n]\n")
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Network = Literal["dynunet", "unet"]
+Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -26,12 +27,14 @@ class PreprocessConfig(Config):
     """A Medical Segmentation Decathlon or nnU-Net folder, a folder of images and labels, or a CSV or JSON list."""
     out: Path
     """The work folder to make."""
-    check_only: bool = False
+    check: bool = False
     """Check every case and stop; nothing is written."""
     fix_affine: bool = False
     """Adopt the image's affine where a label's differs."""
-    memory_gb: Annotated[float, Field(gt=0)] = 8.0
-    """GPU memory the plan aims at, as nnU-Net's presets count it."""
+    preset: Preset = "plain"
+    """What is planned for: nnU-Net's plain U-Net, or its residual encoders for GPUs of 8, 24 and 40 GB."""
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """GPU memory the plan aims at, as nnU-Net's presets count it; the preset's own unless given."""
     configuration: str | None = None
     """Which configuration of the plan to preprocess; the plan's default unless given."""
     spacing_mm: tuple[float, ...] | None = None

@@ -40,14 +40,15 @@ def fingerprint_of(spacings: Any, shapes: Any, cropped_fraction: float = 1.0, ch
     )
 
 
-@pytest.mark.parametrize("row", TABLE, ids=[row["name"] for row in TABLE])
+@pytest.mark.parametrize("row", TABLE, ids=[f"{row['name']}-{row['preset']}" for row in TABLE])
 def test_plans_equal_nnunets(row: dict[str, Any]) -> None:
     """For every fingerprint of the table all configurations equal nnU-Net's, number for number."""
     # nnU-Net's arrays are (K, J, I); ours are (I, J, K)
     spacings = [tuple(reversed(spacing)) for spacing in row["spacings"]]
     shapes = [tuple(reversed(shape)) for shape in row["shapes"]]
     manifest = manifest_of(len(shapes), row["classes"], ("MRI",) * row["channels"])
-    plan = make_plan(fingerprint_of(spacings, shapes, channels=row["channels"]), manifest, row["memory_gb"])
+    fingerprint = fingerprint_of(spacings, shapes, channels=row["channels"])
+    plan = make_plan(fingerprint, manifest, row["preset"], row["memory_gb"])
 
     order = [2 - axis for axis in row["plan"]["transpose"]]
     assert set(plan.configurations) == set(row["plan"]) - {"transpose"}
@@ -65,6 +66,7 @@ def test_plans_equal_nnunets(row: dict[str, Any]) -> None:
         assert [[stride[axis] for axis in axes] for stride in ours.strides] == expected["strides"]
         assert [[kernel[axis] for axis in axes] for kernel in ours.kernel_sizes] == expected["kernel_sizes"]
         assert list(ours.features) == expected["features"]
+        assert (ours.encoder_blocks and list(ours.encoder_blocks)) == expected["encoder_blocks"]
 
 
 def test_coarse_axis_gets_its_tenth_percentile() -> None:
@@ -84,7 +86,7 @@ def test_coarse_axis_stays_coarser_than_the_others() -> None:
 def test_ct_uses_the_datasets_foreground() -> None:
     """A channel called CT, in any case, is clipped and scaled by the fingerprint; others are z-scored."""
     fingerprint = fingerprint_of([(1, 1, 1)] * 4, [(64, 64, 64)] * 4, channels=2)
-    plan = make_plan(fingerprint, manifest_of(4, channels=("ct", "PET")), 8)
+    plan = make_plan(fingerprint, manifest_of(4, channels=("ct", "PET")))
     assert plan.normalization[0].model_dump() == {"scheme": "ct", "mean": 80, "std": 40, "lower": -50, "upper": 200}
     assert plan.normalization[1].scheme == "zscore"
 
@@ -93,20 +95,20 @@ def test_ct_uses_the_datasets_foreground() -> None:
 def test_nonzero_normalisation_follows_the_crop(fraction: float, scheme: str) -> None:
     """Statistics come from the nonzero part only where the crop leaves less than three quarters."""
     fingerprint = fingerprint_of([(1, 1, 1)] * 4, [(64, 64, 64)] * 4, cropped_fraction=fraction)
-    assert make_plan(fingerprint, manifest_of(4), 8).normalization[0].scheme == scheme
+    assert make_plan(fingerprint, manifest_of(4)).normalization[0].scheme == scheme
 
 
 def test_interpolation_is_nearest_across_thick_slices() -> None:
     """Only one axis, and only if over 3x coarser than the finest, is not interpolated."""
-    thick = make_plan(fingerprint_of([(0.7, 0.7, 5)] * 4, [(512, 512, 40)] * 4), manifest_of(4), 8)
+    thick = make_plan(fingerprint_of([(0.7, 0.7, 5)] * 4, [(512, 512, 40)] * 4), manifest_of(4))
     assert thick.configurations["3d_fullres"].interpolation == ("cubic", "cubic", "nearest")
-    thin = make_plan(fingerprint_of([(0.7, 0.7, 2)] * 4, [(512, 512, 40)] * 4), manifest_of(4), 8)
+    thin = make_plan(fingerprint_of([(0.7, 0.7, 2)] * 4, [(512, 512, 40)] * 4), manifest_of(4))
     assert thin.configurations["3d_fullres"].interpolation == ("cubic", "cubic", "cubic")
 
 
 def test_2d_images_get_a_2d_plan() -> None:
     """Images with two axes have one configuration, with two axes."""
-    plan = make_plan(fingerprint_of([(1, 1)] * 8, [(300, 200)] * 8), manifest_of(8, dims=2), 8)
+    plan = make_plan(fingerprint_of([(1, 1)] * 8, [(300, 200)] * 8), manifest_of(8, dims=2))
     assert (plan.default, list(plan.configurations)) == ("2d", ["2d"])
     assert plan.configurations["2d"].spatial_dims == 2
     assert plan.configurations["2d"].patch_size == (320, 224)
@@ -114,7 +116,7 @@ def test_2d_images_get_a_2d_plan() -> None:
 
 def test_single_slices_get_no_3d_plan() -> None:
     """Volumes of one slice are planned for slice by slice."""
-    plan = make_plan(fingerprint_of([(1, 1, 5)] * 8, [(128, 128, 1)] * 8), manifest_of(8), 8)
+    plan = make_plan(fingerprint_of([(1, 1, 5)] * 8, [(128, 128, 1)] * 8), manifest_of(8))
     assert plan.default == "2d"
     assert plan.configurations["2d"].patch_size == (128, 128, 1)
 
@@ -123,7 +125,7 @@ def test_more_memory_gives_larger_patches() -> None:
     """The memory asked for scales the patch."""
     fingerprint = fingerprint_of([(1, 1, 1)] * 40, [(300, 300, 300)] * 40)
     sizes = [
-        np.prod(make_plan(fingerprint, manifest_of(40), gb).configurations["3d_fullres"].patch_size)
+        np.prod(make_plan(fingerprint, manifest_of(40), memory_gb=gb).configurations["3d_fullres"].patch_size)
         for gb in (4, 8, 24)
     ]
     assert sizes == sorted(sizes)
@@ -139,6 +141,20 @@ def test_feature_maps_are_counted_by_hand() -> None:
     assert feature_map_size(topology, classes=3) == encoder + decoder + 3 * 64
 
 
+def test_residual_feature_maps_are_counted_by_hand() -> None:
+    """Two stages of 8x8: the stem and a block of two, three blocks and a shortcut; one convolution in the decoder."""
+    encoder = (1 + 2) * 32 * 64 + (3 * 2 + 1) * 64 * 16
+    decoder = 2 * 32 * 64
+    assert feature_map_size(make_topology((1.0, 1.0), (8, 8)), 3, (1, 3)) == encoder + decoder + 3 * 64
+
+
+def test_presets_bring_their_own_memory() -> None:
+    """Without a figure for the memory a preset plans for its own; asking for that much changes nothing."""
+    fingerprint, manifest = fingerprint_of([(1, 1, 1)] * 40, [(300, 300, 300)] * 40), manifest_of(40)
+    assert make_plan(fingerprint, manifest, "resenc-l") == make_plan(fingerprint, manifest, "resenc-l", 24)
+    assert make_plan(fingerprint, manifest, "resenc-l") != make_plan(fingerprint, manifest, "resenc-l", 12)
+
+
 def test_hippocampus_plan(shared_data: Path) -> None:
     """Task04's 200 cases give the published patch, strides and features, and batch 7."""
     import nibabel
@@ -148,7 +164,7 @@ def test_hippocampus_plan(shared_data: Path) -> None:
         image = nibabel.load(path)
         spacings.append(tuple(float(mm) for mm in image.header.get_zooms()))
         shapes.append(image.shape)
-    plan = make_plan(fingerprint_of(spacings, shapes), manifest_of(len(shapes), classes=3), 8)
+    plan = make_plan(fingerprint_of(spacings, shapes), manifest_of(len(shapes), classes=3))
     chosen = plan.configurations["3d_fullres"]
     assert (chosen.patch_size, chosen.batch_size) == ((40, 56, 40), 7)
     assert chosen.strides == ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -158,7 +174,7 @@ def test_hippocampus_plan(shared_data: Path) -> None:
 def test_spacing_can_be_given() -> None:
     """A voxel size asked for takes the median's place, and everything follows from it."""
     fingerprint = fingerprint_of([(0.8, 0.8, 1.25)] * 8, [(320, 320, 200)] * 8)
-    chosen = make_plan(fingerprint, manifest_of(8), 8, (1, 1, 1)).configurations["3d_fullres"]
+    chosen = make_plan(fingerprint, manifest_of(8), spacing_mm=(1, 1, 1)).configurations["3d_fullres"]
     assert (chosen.spacing_mm, chosen.median_shape) == ((1, 1, 1), (256, 256, 250))
     with pytest.raises(PlanError, match=r"should be 3 positive numbers, got \[1, 1\]"):
-        make_plan(fingerprint, manifest_of(8), 8, (1, 1))
+        make_plan(fingerprint, manifest_of(8), spacing_mm=(1, 1))

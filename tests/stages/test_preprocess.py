@@ -208,16 +208,16 @@ def test_other_configurations(small: Path, tmp_path: Path) -> None:
         preprocess(PreprocessConfig(dataset=small, out=work, configuration="4d"))
 
 
-def test_check_only_writes_nothing(small: Path, tmp_path: Path) -> None:
+def test_a_mere_check_writes_nothing(small: Path, tmp_path: Path) -> None:
     """A mere check leaves no folder behind, and needs neither torch nor monai."""
     work = tmp_path / "work"
-    result = preprocess(PreprocessConfig(dataset=small, out=work, check_only=True))
+    result = preprocess(PreprocessConfig(dataset=small, out=work, check=True))
     assert (result.cases, result.work) == (6, None)
     assert not work.exists()
     code = (
         "import sys; from pathlib import Path; from unetpipe.config import PreprocessConfig;"
         "from unetpipe.stages.preprocess import preprocess;"
-        f"preprocess(PreprocessConfig(dataset=Path({str(small)!r}), out=Path('x'), check_only=True));"
+        f"preprocess(PreprocessConfig(dataset=Path({str(small)!r}), out=Path('x'), check=True));"
         "assert not {'torch', 'monai', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

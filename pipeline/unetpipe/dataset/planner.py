@@ -1,7 +1,8 @@
 """From a fingerprint to a plan: nnU-Net's rules, and nothing tuned to a dataset.
 
 Follows nnU-Net's ``ExperimentPlanner`` 2.8.1 (Isensee et al. 2021, Nat. Methods 18:203) number for number: target
-spacing, patch, batch, pooling, kernels, features, and the low-resolution and 2-D configurations. It departs from it in:
+spacing, patch, batch, pooling, kernels, features, the low-resolution and 2-D configurations, and its residual-encoder
+presets. It departs from it in:
 
 - Axes. nnU-Net puts the coarsest axis first; we keep (I, J, K) and reorder only inside the planning.
 - Interpolation is decided once per configuration from its target spacing, not per case from the case's.
@@ -9,15 +10,17 @@ spacing, patch, batch, pooling, kernels, features, and the low-resolution and 2-
   code trains and predicts it; slices are resampled to the target spacing along that axis too, without blending.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.config import Preset
 from unetpipe.dataset.fingerprint import Fingerprint
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.plan import Configuration, Plan, read_plan, write_plan
+from unetpipe.dataset.presets import BUDGETS, REFERENCE_BATCH, Budget
 from unetpipe.dataset.topology import Topology, feature_map_size, make_topology
 from unetpipe.errors import PlanError
 from unetpipe.imaging.geometry import Shape, Spacing
@@ -30,13 +33,7 @@ Floats = NDArray[np.float64]
 ANISOTROPY = 3.0
 """An axis this much coarser than the others is treated apart."""
 _INITIAL_VOXELS = {2: 2048**2, 3: 256**3}
-_REFERENCE = {2: 8.5e7, 3: 5.6e8}
-"""Feature-map values that fit 8 GB with the reference batch."""
-_REFERENCE_GB = 8.0
-_REFERENCE_BATCH = {2: 12, 3: 2}
 _MIN_BATCH = 2
-_MAX_DATASET_FRACTION = 0.05
-"""Of all voxels, in one batch."""
 _LOW_RESOLUTION_FRACTION = 0.25
 """A patch that covers less of the median volume calls for a low-resolution configuration."""
 _LOW_RESOLUTION_STEP = 1.03
@@ -50,18 +47,24 @@ class _Draft:
     spacing: Spacing
     median_shape: tuple[float, ...]
     topology: Topology
+    encoder_blocks: tuple[int, ...] | None
     batch_size: int
 
 
 def make_plan(
-    fingerprint: Fingerprint, manifest: Manifest, memory_gb: float, spacing_mm: Spacing | None = None
+    fingerprint: Fingerprint,
+    manifest: Manifest,
+    preset: Preset = "plain",
+    memory_gb: float | None = None,
+    spacing_mm: Spacing | None = None,
 ) -> Plan:
     """Plan every configuration that applies.
 
     Args:
         fingerprint: Of the dataset.
         manifest: Its labels and channels count in the memory estimate and the normalisation.
-        memory_gb: GPU memory to aim at, on nnU-Net's scale (8 is its default).
+        preset: Plain or residual encoder, and for how much memory.
+        memory_gb: GPU memory to aim at, on nnU-Net's scale; None takes the preset's own.
         spacing_mm: Voxel size of the full resolution; None takes `target_spacing`.
 
     Raises:
@@ -79,7 +82,7 @@ def make_plan(
     ]
     median_shape = np.median(np.array(resampled), axis=0)[order]
     classes = len(manifest.labels) + (manifest.ignore_value is not None)
-    planner = _Planner(classes=classes, memory_gb=memory_gb, cases=len(fingerprint.cases))
+    planner = _Planner(BUDGETS[preset], classes=classes, memory_gb=memory_gb, cases=len(fingerprint.cases))
     spacing, voxels = target[order], planner.voxels(median_shape)
     configurations: dict[str, Configuration] = {}
     if manifest.spatial_dims == 2:
@@ -135,15 +138,16 @@ def _planning_order(target: Floats) -> list[int]:
 
 @dataclass(frozen=True)
 class _Planner:
+    budget: Budget
     classes: int
-    memory_gb: float
+    memory_gb: float | None
     cases: int
 
     def voxels(self, median_shape: Floats) -> float:
         return float(np.prod(median_shape, dtype=np.float64)) * self.cases
 
     def draft(self, spacing: Floats, median_shape: Floats, dataset_voxels: float) -> _Draft:
-        """The largest patch that fits the memory with a batch of 2, and the largest batch that fits with it."""
+        """The largest patch that fits the memory with a small batch, and the largest batch that fits with it."""
         ndim = len(spacing)
         shape = tuple(float(n) for n in median_shape)
         spacing_mm = tuple(float(s) for s in spacing)
@@ -151,17 +155,22 @@ class _Planner:
         scale = (_INITIAL_VOXELS[ndim] / np.prod(inverse)) ** (1 / ndim)
         wished = [min(round(n), most) for n, most in zip(inverse * scale, shape, strict=True)]
         topology = make_topology(spacing_mm, wished)
-        estimate = feature_map_size(topology, self.classes)
-        reference = _REFERENCE[ndim] * self.memory_gb / _REFERENCE_GB
-        while estimate / _REFERENCE_BATCH[ndim] * _MIN_BATCH > reference:
+        estimate = self._estimate(topology)
+        budget, reference_batch = self.budget, REFERENCE_BATCH[ndim]
+        reference = budget.reference[ndim] * (self.memory_gb or budget.memory_gb) / budget.memory_gb
+        while estimate / reference_batch * budget.patch_batch[ndim] > reference:
             topology = make_topology(spacing_mm, _reduced(topology, spacing_mm, shape))
-            estimate = feature_map_size(topology, self.classes)
+            estimate = self._estimate(topology)
         patch_voxels = float(np.prod(topology.patch_size, dtype=np.float64))
         batch = min(
-            round(reference / estimate * _REFERENCE_BATCH[ndim]),
-            round(dataset_voxels * _MAX_DATASET_FRACTION / patch_voxels),
+            round(reference / estimate * reference_batch),
+            round(dataset_voxels * budget.dataset_fraction / patch_voxels),
         )
-        return _Draft(spacing_mm, shape, topology, max(batch, _MIN_BATCH))
+        blocks = budget.encoder_blocks(len(topology.features))
+        return _Draft(spacing_mm, shape, topology, blocks, max(batch, _MIN_BATCH))
+
+    def _estimate(self, topology: Topology) -> int:
+        return feature_map_size(topology, self.classes, self.budget.encoder_blocks(len(topology.features)))
 
     def low_resolution(self, full: _Draft, median_shape: Floats) -> _Draft | None:
         """Coarsen, finer axes first, until the patch covers a quarter of the volume; None if that changes little."""
@@ -208,6 +217,7 @@ def _configuration(draft: _Draft, order: list[int]) -> Configuration:
         strides=tuple(ours(stride) for stride in draft.topology.strides),
         kernel_sizes=tuple(ours(kernel) for kernel in draft.topology.kernel_sizes),
         features=draft.topology.features,
+        encoder_blocks=draft.encoder_blocks,
     )
 
 
@@ -221,7 +231,12 @@ def _slices(flat: _Draft, spacing_mm: float, slices: float, order: list[int]) ->
         features=topology.features,
         divisor=(1, *topology.divisor),
     )
-    draft = _Draft((spacing_mm, *flat.spacing), (slices, *flat.median_shape), thick, flat.batch_size)
+    draft = replace(
+        flat,
+        spacing=(spacing_mm, *flat.spacing),
+        median_shape=(slices, *flat.median_shape),
+        topology=thick,
+    )
     made = _configuration(draft, order)
     kinds: list[Interpolation] = ["cubic"] * len(order)
     kinds[order[0]] = "nearest"

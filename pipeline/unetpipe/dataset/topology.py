@@ -14,7 +14,7 @@ MIN_EDGE = 4
 """Voxels along an axis that pooling never goes below."""
 BASE_FEATURES = 32
 MAX_FEATURES = {2: 512, 3: 320}
-_CONVS_PER_STAGE = 2
+_PLAIN_CONVS = 2
 
 
 @dataclass(frozen=True)
@@ -76,20 +76,30 @@ def make_topology(spacing_mm: Spacing, patch_size: Sequence[float]) -> Topology:
     )
 
 
-def feature_map_size(topology: Topology, classes: int) -> int:
+def feature_map_size(topology: Topology, classes: int, encoder_blocks: Sequence[int] | None = None) -> int:
     """Values in all feature maps of one sample, forward: the measure of memory that nnU-Net's references refer to.
 
+    Args:
+        topology: Of the network.
+        classes: Channels of its head.
+        encoder_blocks: Residual blocks of each stage; None for the plain U-Net.
+
     Source:
-        ``PlainConvUNet.compute_conv_feature_map_size`` of dynamic-network-architectures.
+        ``compute_conv_feature_map_size`` of dynamic-network-architectures' ``PlainConvUNet``, ``ResidualEncoderUNet``.
     """
     size, voxels = topology.patch_size, []
     for stride in topology.strides:
         size = tuple(n // by for n, by in zip(size, stride, strict=True))
         voxels.append(int(np.prod(size, dtype=np.int64)))
-    maps = zip(topology.features, voxels, strict=True)
-    encoder = sum(_CONVS_PER_STAGE * features * count for features, count in maps)
+    stages = len(voxels)
+    if encoder_blocks is None:
+        encoder_maps, decoder_maps = [_PLAIN_CONVS] * stages, _PLAIN_CONVS
+    else:
+        # two per block, and one more: the stem of the first stage, the shortcut's convolution of the others
+        encoder_maps, decoder_maps = [2 * blocks + 1 for blocks in encoder_blocks], 1
+    sizes = [features * count for features, count in zip(topology.features, voxels, strict=True)]
+    encoder = sum(maps * size for maps, size in zip(encoder_maps, sizes, strict=True))
     # each decoder stage: its convolutions and the transposed convolution before them
-    decoder_maps = zip(topology.features[:-1], voxels[:-1], strict=True)
-    decoder = sum((_CONVS_PER_STAGE + 1) * features * count for features, count in decoder_maps)
-    head = classes * voxels[0] if len(voxels) > 1 else 0
+    decoder = sum((decoder_maps + 1) * size for size in sizes[:-1])
+    head = classes * voxels[0] if stages > 1 else 0
     return encoder + decoder + head

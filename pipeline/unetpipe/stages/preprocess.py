@@ -89,7 +89,7 @@ def preprocess(
     config: PreprocessConfig,
     progress: Progress = SilentProgress(),  # noqa: B008 - it has no state
 ) -> PreprocessResult:
-    """Check a dataset and, unless `check_only`, make or bring up to date its work folder.
+    """Check a dataset and, if it is to be more than a check, make or bring up to date its work folder.
 
     Raises:
         DatasetError: If any case has a fault; lists all faults of all cases. Nothing has been written then.
@@ -103,7 +103,7 @@ def preprocess(
     manifest = with_labels(manifest, report.facts)
     warnings = tuple(WarningLine(case=f.case, kind=f.kind, message=f.message) for f in report.faults)
     labels = tuple(label.name for label in manifest.labels)
-    if config.check_only:
+    if config.check:
         seconds = time.perf_counter() - started
         return PreprocessResult(cases=len(manifest.cases), labels=labels, seconds=seconds, warnings=warnings)
 
@@ -139,7 +139,7 @@ def preprocess(
 @contextmanager
 def _loading_torch(config: PreprocessConfig) -> Iterator[None]:
     """Import torch behind the checks of a first run: they leave Python's lock free most of the time."""
-    if config.check_only or (config.out / "checks.json").exists():
+    if config.check or (config.out / "checks.json").exists():
         yield
         return
     thread = Thread(target=import_module, args=("unetpipe.dataset.prepare",))
@@ -223,13 +223,13 @@ def _choose_plan(config: PreprocessConfig, manifest: Manifest, fingerprint: Fing
         if plan.made_from == basis:
             return plan
         progress.say("the dataset or the options have changed: planning afresh")
-    return make_plan(fingerprint, manifest, config.memory_gb, config.spacing_mm).signed(basis)
+    return make_plan(fingerprint, manifest, config.preset, config.memory_gb, config.spacing_mm).signed(basis)
 
 
 def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint) -> str:
     """Hash of everything that planning goes by."""
     parts = (PLANNER_SCHEMA, fingerprint.model_dump_json(), manifest.labels, manifest.ignore_value, manifest.channels)
-    return hashlib.sha256(repr((*parts, config.memory_gb, config.spacing_mm)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((*parts, config.preset, config.memory_gb, config.spacing_mm)).encode()).hexdigest()[:16]
 
 
 def _fits(plan: Plan, manifest: Manifest) -> None:
