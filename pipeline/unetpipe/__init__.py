@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from unetpipe.stages.evaluate import evaluate
     from unetpipe.stages.infer import infer
     from unetpipe.stages.preprocess import preprocess
-    from unetpipe.stages.train import train
+    from unetpipe.stages.train import train, train_folds
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "evaluate", "infer", "preprocess", "train"]
+__all__ = ["Predictor", "evaluate", "infer", "preprocess", "train", "train_folds"]
 
 _HOMES = {
     "Predictor": "unetpipe.bundle.predictor",
@@ -27,6 +27,7 @@ _HOMES = {
     "infer": "unetpipe.stages.infer",
     "preprocess": "unetpipe.stages.preprocess",
     "train": "unetpipe.stages.train",
+    "train_folds": "unetpipe.stages.train",
 }
 
 

@@ -1,7 +1,7 @@
 """Our own commands as jobs: on Slurm, or as background processes, through submitit.
 
 A job is a command line. It runs in the job's own process, so that the signals a cluster sends before it takes a node
-away reach submitit, which requeues the job with `--resume`; a job that is requeued from outside resumes as well.
+away reach submitit, which requeues it. A training that is run again goes on by itself, whoever requeued it.
 """
 
 import os
@@ -20,12 +20,12 @@ from typing import Any, Literal
 import submitit
 
 from unetpipe.config import Config, SlurmConfig
+from unetpipe.dataset.folds import choose_folds
 from unetpipe.errors import ClusterError
 from unetpipe.progress import Progress, SilentProgress
 
 Command = tuple[str, ...]
 
-_RESUMABLE = "train"
 _POLL_S = 1.0
 _PICKLE_LAG_S = 15.0  # network file systems show a finished job's result late
 _LAST_LINES = 20
@@ -72,17 +72,14 @@ class CommandJob:
         Raises:
             ClusterError: If one ends with another exit code than 0, so that the cluster sees the job fail.
         """
-        commands = self.commands
-        if int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0:
-            commands = _resuming(commands)
-        for command in commands:
+        for command in self.commands:
             code = _run(command)
             if code != 0:
                 raise ClusterError(f"`unetpipe {shlex.join(command)}` ended with exit code {code}")
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What submitit resubmits when the node is taken away or the time is up; it looks for this very name."""
-        return submitit.helpers.DelayedSubmission(CommandJob(_resuming(self.commands)))
+        return submitit.helpers.DelayedSubmission(self)
 
 
 def submit(
@@ -127,18 +124,12 @@ def one_per_fold(command: Command, folds: str, count: int) -> tuple[Command, ...
         count: Folds that there are.
 
     Raises:
-        ClusterError: If a fold is not a number, or not there.
+        ClusterError: If the command is another, or says itself which folds.
+        TrainingError: If a fold is not a number, or not there.
     """
-    if command[0] != _RESUMABLE or "--fold" in command:
+    if command[0] != "train" or {"--fold", "--folds"} & set(command):
         raise ClusterError(f"--folds goes with a train command without --fold, got: {shlex.join(command)}")
-    try:
-        numbers = list(range(count)) if folds == "all" else [int(number) for number in folds.split(",")]
-    except ValueError:
-        raise ClusterError(f"--folds takes `all` or numbers such as 0,2, got {folds!r}") from None
-    absent = sorted(set(numbers) - set(range(count)))
-    if absent:
-        raise ClusterError(f"there is no fold {', '.join(map(str, absent))}: the work folder has 0 to {count - 1}")
-    return tuple((*command, "--fold", str(number)) for number in numbers)
+    return tuple((*command, "--fold", str(number)) for number in choose_folds(folds, count))
 
 
 def _choose(wanted: str) -> Literal["slurm", "local"]:
@@ -173,13 +164,6 @@ def _executor(config: SlurmConfig, cluster: str) -> submitit.AutoExecutor:
             **({"slurm_partition": config.partition} if config.partition else {}),
         )
     return executor
-
-
-def _resuming(commands: tuple[Command, ...]) -> tuple[Command, ...]:
-    return tuple(
-        (*command, "--resume") if command[0] == _RESUMABLE and "--resume" not in command else command
-        for command in commands
-    )
 
 
 def _run(command: Command) -> int:

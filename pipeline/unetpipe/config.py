@@ -58,6 +58,8 @@ class TrainConfig(Config):
     """What `unetpipe preprocess` made."""
     fold: int = 0
     """Which part of the cases is held out for validation."""
+    folds: str | None = None
+    """Train several folds one after the other, instead of `fold`: `all`, or numbers such as 0,1,3."""
     network: Network = "dynunet"
     """`dynunet` follows the plan, `unet` is the classic U-Net."""
     configuration: str | None = None
@@ -67,17 +69,21 @@ class TrainConfig(Config):
     iterations: Annotated[int, Field(ge=1)] = 250
     """Optimiser steps per epoch."""
     max_minutes: Annotated[float, Field(gt=0)] | None = None
-    """Wall-clock budget for everything: set-up, training, validation, saving."""
+    """Wall-clock budget of a fold for everything: set-up, training, validation, saving."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop early when the smoothed Dice has not risen for so many epochs."""
+    target_dice: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Stop early when the smoothed Dice reaches this."""
+    deploy: Literal["last", "best"] = "last"
+    """Weights that the bundle gets in the end: the last ones, or the best by smoothed Dice."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
     precision: Precision = "auto"
     """`auto` takes the fastest that the device has in hardware."""
     seed: int = 0
     """Of weights, sampling and augmentation."""
-    resume: bool = False
-    """Go on from the run's last checkpoint."""
     run_name: str = "default"
-    """Folder under WORK/runs."""
+    """Folder under WORK/runs. The same command goes on with a run that was interrupted."""
 
 
 class InferConfig(Config):

@@ -57,7 +57,14 @@ class MlflowTracker:
     """One MLflow run, new or continued."""
 
     def __init__(
-        self, work: Path, name: str, run_id: str | None, progress: Progress, *, only_add: bool = False
+        self,
+        work: Path,
+        name: str,
+        run_id: str | None,
+        progress: Progress,
+        *,
+        only_add: bool = False,
+        parent: "MlflowTracker | None" = None,
     ) -> None:
         """Start or continue a run.
 
@@ -67,12 +74,15 @@ class MlflowTracker:
             run_id: Of the run to continue; None starts one.
             progress: Told once if the store does not answer.
             only_add: Leave the status and the times of the run to be continued as they are: it has ended.
+            parent: Run that this one is a part of: MLflow shows it below that one.
         """
         self._progress = progress
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._broken = False
         self._run_id = run_id
         self._only_add = only_add and run_id is not None
+        self._parent = parent
+        self._answered = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._jobs.put(lambda: self._start(work, name))
         self._thread.start()
@@ -127,6 +137,7 @@ class MlflowTracker:
                 job()
             except Exception as error:  # whatever a store, its driver or the network throw: the run goes on
                 self._broken = True
+                self._answered.set()
                 self._say(f"tracking stopped, the run goes on ({type(error).__name__})")
 
     def _say(self, line: str) -> None:
@@ -144,6 +155,7 @@ class MlflowTracker:
             return
         if self._run_id is not None:
             self._client.update_run(self._run_id, status="RUNNING")
+            self._answered.set()
             return
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         if experiment is not None:
@@ -151,7 +163,11 @@ class MlflowTracker:
         else:
             local = (work / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
             identifier = self._client.create_experiment(EXPERIMENT, artifact_location=local)
-        self._run_id = self._client.create_run(identifier, run_name=name).info.run_id
+        tags = {}
+        if self._parent is not None and self._parent._answered.wait(_PATIENCE) and self._parent.run_id:
+            tags["mlflow.parentRunId"] = self._parent.run_id
+        self._run_id = self._client.create_run(identifier, run_name=name, tags=tags).info.run_id
+        self._answered.set()
 
     def _log_batch(
         self,

@@ -6,17 +6,34 @@ import signal
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from unetpipe.config import TrainConfig
 from unetpipe.errors import TrainingError
+from unetpipe.model.checkpoint import claimed
+from unetpipe.model.holdout import HeldOut
 from unetpipe.model.learner import Learner
-from unetpipe.stages.train import TrainResult, train
+from unetpipe.model.loader import Batch
+from unetpipe.progress import SilentProgress
+from unetpipe.stages.train import TrainResult, train, train_folds
+
+
+class Told(SilentProgress):
+    """Keeps the lines of news."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def run(work: Path, **options: object) -> TrainResult:
@@ -57,33 +74,126 @@ def test_result_is_a_bundle_with_its_journal(work: Path) -> None:
         "models/model.pt",
         "overlay.png",
     } <= names
-    rows = [json.loads(line) for line in (result.bundle / "metrics.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [0, 1]
-    assert rows[1]["iteration"] == result.iterations == 4
+    assert [row["epoch"] for row in rows(result)] == [0, 1]
+    assert rows(result)[1]["iteration"] == result.iterations == 4
     assert "| bright |" in (result.bundle / "docs" / "README.md").read_text()
 
 
-def test_stopped_and_resumed_equals_undisturbed(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal after the third step, then --resume: the same weights bit for bit."""
-    undisturbed = run(work, run_name="undisturbed", epochs=3)
-    step = Learner.step
+def rows(result: TrainResult) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (result.bundle / "metrics.jsonl").read_text().splitlines()]
 
-    def stopping(self: Learner, batch: object, *args: object) -> object:
-        if batch.number == 2:  # type: ignore[attr-defined]
+
+@contextmanager
+def signal_at(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> Iterator[None]:
+    """Send SIGTERM to this process while it learns from these batches, once each."""
+    step, waiting = Learner.step, set(numbers)
+
+    def stopping(self: Learner, batch: Batch, *args: object) -> object:
+        if batch.number in waiting:
+            waiting.remove(batch.number)
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, batch, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run(work, run_name="stopped", epochs=3)
-    with pytest.raises(TrainingError, match="--resume"):
-        run(work, run_name="stopped", epochs=3)
-    resumed = run(work, run_name="stopped", epochs=3, resume=True)
-    assert resumed.iterations == undisturbed.iterations == 6
-    before, after = weights(undisturbed.bundle), weights(resumed.bundle)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+        yield
+
+
+def test_interrupted_twice_equals_undisturbed(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signals in the middle of the first epoch and of the third: the same weights bit for bit, the same journal."""
+    undisturbed = run(work, run_name="undisturbed", epochs=4, iterations=3)
+    with signal_at(monkeypatch, 1, 6):
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                run(work, run_name="interrupted", epochs=4, iterations=3)
+        resumed = run(work, run_name="interrupted", epochs=4, iterations=3)
+    assert resumed.iterations == undisturbed.iterations == 12
+    for name in ("models/model.pt", "best.pt"):
+        before, after = (torch.load(r.bundle / name, weights_only=True) for r in (undisturbed, resumed))
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
+    timed = {"seconds", "patches_per_second", "data_wait", "memory_gb"}
+    assert [{key: row[key] for key in row.keys() - timed} for row in rows(undisturbed)] == [
+        {key: row[key] for key in row.keys() - timed} for row in rows(resumed)
+    ]
+    assert resumed.dice == undisturbed.dice
+
+
+def test_a_finished_run_is_left_alone(work: Path) -> None:
+    """The same call again says so, gives the same result and touches nothing."""
+    told = Told()
+    first = run(work, epochs=1)
+    stamps = {path: path.stat().st_mtime_ns for path in first.bundle.rglob("*")}
+    assert train(TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2), told) == first
+    assert told.lines == ["run default/fold_0 is finished"]
+    assert {path: path.stat().st_mtime_ns for path in first.bundle.rglob("*")} == stamps
+
+
+def test_a_run_goes_on_only_as_it_began(work: Path) -> None:
+    """Other options, another plan or another split are refused by name."""
+    run(work, epochs=1)
+    with pytest.raises(TrainingError, match=r"--epochs was 1, is 3; --seed was 0, is 1\)"):
+        run(work, epochs=3, seed=1)
+    plan = yaml.safe_load((work / "plan.yaml").read_text())
+    plan["configurations"]["3d_fullres"]["batch_size"] += 1
+    (work / "plan.yaml").write_text(yaml.safe_dump(plan))
+    with pytest.raises(TrainingError, match=r"plan\.yaml has changed"):
+        run(work, epochs=1)
+
+
+def test_two_processes_do_not_share_a_run(work: Path) -> None:
+    """A second training in the same folder is refused while the first one holds it."""
+    with claimed(work / "runs" / "default" / "fold_0"), pytest.raises(TrainingError, match="by another process"):
+        run(work, epochs=1)
+
+
+def test_reaching_the_target_ends_training_on_a_low_rate(work: Path) -> None:
+    """A target that the first epoch reaches: the schedule is run through in one more epoch; blind cases are told."""
+    result = run(work, epochs=50, iterations=10, target_dice=1e-6)
+    assert result.epochs == 2
+    assert rows(result)[-1]["learning_rate"] < 2e-4  # type: ignore[operator]  # a tenth of the peak
+    assert (result.cases, result.blind) == (1, True)
+    assert "1 others chose" in (result.bundle / "docs" / "README.md").read_text()
+
+
+def test_patience_ends_training(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks that get no better: after two of them training ends, and the best weights are the first epoch's."""
+    dice = iter([0.5, 0.4, 0.3, 0.2, 0.1])
+    monkeypatch.setattr(HeldOut, "look", lambda *_: [next(dice), None])
+    result = run(work, epochs=50, iterations=2, patience=2, deploy="best")
+    assert result.epochs == 4
+    assert result.weights == "best"
+    best, last = (torch.load(result.bundle / f"{name}.pt", weights_only=True) for name in ("best", "last"))
+    deployed = weights(result.bundle)
+    assert all(torch.equal(deployed[key], best[key]) for key in best)
+    assert not all(torch.equal(deployed[key], last[key]) for key in last)
+    assert json.loads((result.bundle / "configs" / "metadata.json").read_text())["unetpipe"]["weights"] == "best"
+
+
+def test_folds_are_trained_under_one_run(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted in the second fold and called again: the first is left alone, and both hang below one parent run."""
+    config = TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2, folds="0,2")
+    told = Told()
+    step, calls = Learner.step, iter([False, False, True])
+
+    def stopping(self: Learner, *args: object) -> object:
+        if next(calls, False):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Learner, "step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train_folds(config)
+    result = train_folds(config, told)
+    assert told.lines[0] == "run default/fold_0 is finished"
+    assert [row.fold for row in result.folds] == [0, 2]
+    assert {path.name for path in (work / "runs" / "default").iterdir()} == {"fold_0", "fold_2", "tracking_run"}
+    with sqlite3.connect(work / "mlflow.db") as database:
+        names = dict(database.execute("select name, run_uuid from runs").fetchall())
+        parents = database.execute("select value from tags where key = 'mlflow.parentRunId'").fetchall()
+    assert names.keys() == {"default", "default/fold_0", "default/fold_2"}
+    assert parents == [(names["default"],)] * 2
+    assert result.tracking_run == names["default"]
 
 
 def test_minutes_are_kept(work: Path) -> None:
@@ -91,9 +201,8 @@ def test_minutes_are_kept(work: Path) -> None:
     before = time.monotonic()
     result = run(work, epochs=None, iterations=250, max_minutes=20 / 60)
     assert time.monotonic() - before < 30
-    rows = [json.loads(line) for line in (result.bundle / "metrics.jsonl").read_text().splitlines()]
-    assert result.epochs == len(rows) >= 1
-    assert rows[-1]["learning_rate"] < rows[0]["learning_rate"]
+    assert result.epochs == len(rows(result)) >= 1
+    assert rows(result)[-1]["learning_rate"] < rows(result)[0]["learning_rate"]  # type: ignore[operator]
 
 
 def test_tracking_holds_curves_and_no_person(work: Path) -> None:
@@ -113,7 +222,7 @@ def test_tracking_holds_curves_and_no_person(work: Path) -> None:
     everything = " ".join([*params.values(), *tags.values()])
     assert str(work) not in everything
     artifacts = {path.name for path in (work / "mlartifacts").rglob("*") if path.is_file()}
-    assert artifacts == {"curves.png", "overlay.png", "config.yaml"}
+    assert artifacts == {"curves.png", "overlay.png", "config.yaml", "plan.yaml"}
     state = torch.load(result.bundle / "checkpoint.pt", weights_only=True)
     state.pop("learner")
     assert str(work) not in repr(state)

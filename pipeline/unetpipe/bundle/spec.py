@@ -22,6 +22,7 @@ class ModelSpec(BaseModel):
         patch_size: Sliding window.
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         postprocessing: Names of the classes of which only the largest component is kept.
+        weights: Which are in `models/model.pt`: those of the last step, or the best by a look at held-out cases.
         tracking_run: Id of the MLflow run that trained it; None where no store answered.
     """
 
@@ -35,4 +36,5 @@ class ModelSpec(BaseModel):
     patch_size: Shape
     mirror_axes: tuple[int, ...]
     postprocessing: tuple[str, ...] = ()
+    weights: Literal["last", "best"] = "last"
     tracking_run: str | None = None

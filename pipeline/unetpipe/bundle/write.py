@@ -13,6 +13,7 @@ from unetpipe.bundle.configs import inference, metadata
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.files import atomic_path, write_json, write_text
 
+MODEL = "models/model.pt"  # the weights, in the bundle
 _VERSIONED = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
 
 
@@ -38,12 +39,12 @@ def write_bundle(
     for name, target in (("logging.conf", "configs/logging.conf"), ("LICENSE.txt", "LICENSE")):
         write_text(folder / target, (resources / name).read_text(encoding="utf-8"))
     write_text(folder / "docs" / "README.md", model_card(spec, network_def, results))
-    write_weights(folder, weights)
+    write_weights(folder / MODEL, weights)
 
 
-def write_weights(folder: Path, weights: dict[str, Tensor]) -> None:
-    """Replace a bundle's weights."""
-    with atomic_path(folder / "models" / "model.pt") as temporary:
+def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write or replace a state dict."""
+    with atomic_path(path) as temporary:
         torch.save({name: tensor.detach().cpu() for name, tensor in weights.items()}, temporary)
 
 

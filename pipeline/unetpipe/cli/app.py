@@ -91,15 +91,19 @@ def preprocess(config: PreprocessConfig, progress: Progress) -> BaseModel:
 
 @command(TrainConfig, "work")
 def train(config: TrainConfig, progress: Progress) -> BaseModel:
-    """Train one fold into a MONAI bundle in WORK/runs.
+    """Train one fold, or several, into MONAI bundles in WORK/runs.
+
+    The same command goes on with a run that was interrupted, and leaves a finished one alone.
 
     \b
-    Example:
+    Examples:
       unetpipe train work --fold 0 --max-minutes 60
+      unetpipe train work --folds all --epochs 200
     """
-    from unetpipe.stages.train import train as stage
+    from unetpipe.stages.train import train as one_fold
+    from unetpipe.stages.train import train_folds
 
-    return stage(config, progress)
+    return one_fold(config, progress) if config.folds is None else train_folds(config, progress)
 
 
 @command(InferConfig, "models", "inputs")

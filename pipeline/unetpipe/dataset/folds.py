@@ -8,7 +8,7 @@ import numpy as np
 
 from unetpipe.dataset.documents import Model, read_document, write_document
 from unetpipe.dataset.manifest import Manifest
-from unetpipe.errors import DatasetError, Fault
+from unetpipe.errors import DatasetError, Fault, TrainingError
 
 FOLDS_SCHEMA: Final = 1
 
@@ -62,6 +62,26 @@ def make_folds(manifest: Manifest, k: int, seed: int) -> Folds:
             )
         )
     return Folds(seed=seed, by_patient=any(case.patient for case in manifest.cases), folds=tuple(folds))
+
+
+def choose_folds(text: str, count: int) -> tuple[int, ...]:
+    """Read which folds are meant.
+
+    Args:
+        text: ``all``, or numbers such as ``0,2``.
+        count: Folds that there are.
+
+    Raises:
+        TrainingError: If a fold is not a number, or not there.
+    """
+    try:
+        numbers = range(count) if text == "all" else [int(number) for number in text.split(",")]
+    except ValueError:
+        raise TrainingError(f"--folds takes `all` or numbers such as 0,2, got {text!r}") from None
+    absent = sorted(set(numbers) - set(range(count)))
+    if absent:
+        raise TrainingError(f"there is no fold {', '.join(map(str, absent))}: the work folder has 0 to {count - 1}")
+    return tuple(dict.fromkeys(numbers))
 
 
 def read_folds(work: Path) -> Folds:

@@ -1,5 +1,7 @@
 """Where tensors live and how precisely they are multiplied."""
 
+import resource
+import sys
 from contextlib import AbstractContextManager
 
 import torch
@@ -48,3 +50,11 @@ def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
     """Autocast to `dtype`, or do nothing for float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Return the most memory that was in use so far: the GPU's tensors, or on other devices the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)

@@ -1,5 +1,6 @@
 """The held-out cases of a fold: a quick look between epochs, and their labels on their own grids at the end."""
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +23,17 @@ from unetpipe.model.validate import mean_dice, overlap_counts, predict_logits
 from unetpipe.progress import Advance
 
 _Labels = NDArray[np.integer]
+Counts = dict[str, NDArray[np.int64]]
+"""By case: `overlap_counts`."""
 
 
 class HeldOut:
-    """Predicts preprocessed cases with a network that is being trained."""
+    """Predicts preprocessed cases with a network that is being trained.
+
+    Attributes:
+        choosing: Cases of every other patient, which may decide something during training: the best weights, the end.
+        blind: The other cases, which never decide anything.
+    """
 
     def __init__(
         self,
@@ -39,7 +47,10 @@ class HeldOut:
         """Nothing is read yet."""
         self._store, self._ids, self._manifest, self._configuration = store, ids, manifest, configuration
         self._device, self._dtype = device, dtype
-        self._seconds_per_case: float | None = None
+        patients = {case.id: case.patient or case.id for case in manifest.cases}
+        choosing = set(list(dict.fromkeys(patients[case] for case in ids))[::2])
+        self.choosing = [case for case in ids if patients[case] in choosing]
+        self.blind = [case for case in ids if patients[case] not in choosing]
 
     def measure(self, network: nn.Module) -> float:
         """Seconds that one case takes, on its own grid and read from disk."""
@@ -47,24 +58,23 @@ class HeldOut:
         self._on_own_grid(network, self._ids[0])
         return time.monotonic() - before
 
-    def dice(self, network: nn.Module, at_most_seconds: float) -> list[float | None]:
-        """Mean Dice per foreground class on the network's grid, over as many cases as the time allows, at least one.
+    def sample(self, windows: float) -> list[str]:
+        """Cases to look at between epochs: of the choosing ones, spread evenly, as many as have so many windows.
 
-        Cases are spread evenly over the fold, and the same ones as long as the time allows as many.
+        At least one, and always the same ones: what is decided by looks must not depend on how fast a machine is.
         """
-        if self._seconds_per_case is None:
-            before = time.monotonic()
-            self._count(network, self._ids[0])
-            self._seconds_per_case = time.monotonic() - before
-        count = max(1, min(len(self._ids), int(at_most_seconds / self._seconds_per_case)))
-        chosen = [self._ids[index * len(self._ids) // count] for index in range(count)]
-        before = time.monotonic()
-        counts = [self._count(network, case) for case in chosen]
-        self._seconds_per_case = (time.monotonic() - before) / count
-        return mean_dice(counts)
+        patch = self._configuration.patch_size
+        shapes = [self._store.record(case).placement.shape for case in self.choosing]
+        of_each = [math.prod(max(1, math.ceil(2 * n / p) - 1) for n, p in zip(s, patch, strict=True)) for s in shapes]
+        count = max(1, min(len(shapes), int(windows / np.mean(of_each))))
+        return [self.choosing[index * len(shapes) // count] for index in range(count)]
 
-    def predict_all(self, network: nn.Module, folder: Path, advance: Advance) -> dict[str, float | None]:
-        """Write every case's labels as the dataset has them, and return the mean Dice of each foreground class.
+    def look(self, network: nn.Module, cases: Sequence[str]) -> list[float | None]:
+        """Mean Dice per foreground class over `cases`, on the network's grid."""
+        return mean_dice([self._count(network, case) for case in cases])
+
+    def predict_all(self, network: nn.Module, folder: Path, advance: Advance) -> Counts:
+        """Write every case's labels as the dataset has them, and count their overlap with the references'.
 
         Args:
             network: Trained.
@@ -75,14 +85,14 @@ class HeldOut:
         names = {label.value: label.name for label in self._manifest.labels}
         values = np.array([label.value for label in self._manifest.labels])
         suffix = ".nii.gz" if self._manifest.spatial_dims == 3 else ".png"
-        counts = []
+        counts = {}
         for case in self._ids:
             indices = self._on_own_grid(network, case)
             write_labels(folder / f"{case}{suffix}", values[indices], self._store.record(case).placement.source, names)
             orientation = orientation_to_ras(self._store.record(case).placement.source)
-            counts.append(overlap_counts(orientation.to_ras(indices), self._reference(cases[case]), len(values)))
+            counts[case] = overlap_counts(orientation.to_ras(indices), self._reference(cases[case]), len(values))
             advance()
-        return dict(zip((label.name for label in self._manifest.labels[1:]), mean_dice(counts), strict=True))
+        return counts
 
     def example(self, network: nn.Module) -> tuple[NDArray[np.float32], _Labels, _Labels]:
         """First channel, prediction and reference of one case on the network's grid."""

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,48 @@ from unetpipe.report.curves import draw_curves, draw_overlay
 from unetpipe.tracking import Tracker
 
 Row = dict[str, Any]
-"""One epoch: epoch, iteration, loss, learning_rate, dice (per foreground class), seconds, patches_per_second."""
+"""One epoch: epoch, iteration, loss, learning_rate, dice (per foreground class), smoothed_dice, seconds,
+patches_per_second, data_wait (share of the time), memory_gb (peak so far)."""
 
 _SHOWN_CLASSES = 8  # in a line on the terminal
+_CURVES = ("loss", "learning_rate", "smoothed_dice", "seconds", "patches_per_second", "data_wait", "memory_gb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What the held-out cases gave.
+
+    Attributes:
+        dice: Mean per foreground class on the cases' own grids; None where no case has the class.
+        cases: That the mean is over.
+        held_out: All of them.
+        weights: That were deployed.
+        blind: Whether none of `cases` had a say in choosing the weights or the end of training.
+    """
+
+    dice: Mapping[str, float | None]
+    cases: int
+    held_out: int
+    weights: Literal["last", "best"]
+    blind: bool
+
+    @property
+    def basis(self) -> str:
+        """What the figures are worth, in a sentence."""
+        if not self.blind:
+            return f"Over {self.cases} held-out cases that also chose the weights or the end: optimistic."
+        if self.cases < self.held_out:
+            others = self.held_out - self.cases
+            return f"Over {self.cases} held-out cases; {others} others chose the weights or the end of training."
+        return f"Over {self.cases} held-out cases, which chose nothing."
+
+    def markdown(self) -> str:
+        """For the model card."""
+        rows = "".join(
+            f"| {name} | {'none' if value is None else f'{value:.4f}'} |\n" for name, value in self.dice.items()
+        )
+        head = f"## Validation\n\nMean Dice of the {self.weights} weights. {self.basis}\n"
+        return f"{head}\n| class | Dice |\n|---|---|\n{rows}"
 
 
 class Journal:
@@ -41,16 +81,18 @@ class Journal:
         draw_curves(history, self._classes, self._folder / "curves.png")
         dice = _known(dict(zip(self._classes, row["dice"], strict=True)))
         self._tracker.metrics(
-            {key: row[key] for key in ("loss", "learning_rate", "seconds", "patches_per_second")}
-            | {f"dice/{name}": value for name, value in dice.items()},
+            {key: row[key] for key in _CURVES} | {f"dice/{name}": value for name, value in dice.items()},
             step=row["epoch"],
         )
         shown = "  ".join(f"{name} {value:.3f}" for name, value in list(dice.items())[:_SHOWN_CLASSES])
-        self._progress.say(f"epoch {row['epoch'] + 1}: loss {row['loss']:.3f}  Dice {shown}  {row['seconds']:.0f} s")
+        self._progress.say(
+            f"epoch {row['epoch'] + 1}: loss {row['loss']:.3f}  Dice {shown}  {row['seconds']:.0f} s  "
+            f"{row['patches_per_second']:.1f} patches/s  {row['data_wait']:.0%} waiting for data"
+        )
 
     def end(
         self,
-        dice: Mapping[str, float | None],
+        validation: Validation,
         seconds: float,
         epochs: int,
         example: tuple[NDArray[np.float32], NDArray[np.integer], NDArray[np.integer]],
@@ -58,22 +100,20 @@ class Journal:
         """Record what the held-out cases gave.
 
         Args:
-            dice: Mean per foreground class.
+            validation: Of the deployed weights.
             seconds: The run took.
             epochs: It had.
             example: Image, prediction and reference of one held-out case.
         """
         draw_overlay(*example, self._folder / "overlay.png")
-        final = {f"final_dice/{name}": value for name, value in _known(dice).items()}
+        known = _known(validation.dice)
+        final = {f"final_dice/{name}": value for name, value in known.items()}
+        if known:
+            final["final_mean_dice"] = float(np.mean(list(known.values())))
         self._tracker.metrics(final | {"duration_seconds": seconds}, step=epochs)
+        self._tracker.tags({"weights": validation.weights, "final_dice": validation.basis})
         for name in ("curves.png", "overlay.png", "config.yaml"):
             self._tracker.artifact(self._folder / name)
-
-
-def results_table(dice: Mapping[str, float | None], cases: int) -> str:
-    """Markdown for the model card."""
-    rows = "".join(f"| {name} | {'none' if value is None else f'{value:.4f}'} |\n" for name, value in dice.items())
-    return f"## Validation\n\nMean Dice over {cases} held-out cases.\n\n| class | Dice |\n|---|---|\n{rows}"
 
 
 def _known(dice: Mapping[str, float | None]) -> dict[str, float]:

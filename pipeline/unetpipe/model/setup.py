@@ -1,0 +1,128 @@
+"""Before the first step: what to learn from, what network on what device, and for how long."""
+
+import time
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from unetpipe.config import TrainConfig
+from unetpipe.dataset.training_set import TrainingSet, read_training_set
+from unetpipe.imaging.geometry import Shape
+from unetpipe.model.augment import Augmentation, source_shape
+from unetpipe.model.budget import Budget
+from unetpipe.model.device import compute_dtype, resolve_device
+from unetpipe.model.fit import fit_to_time
+from unetpipe.model.holdout import HeldOut
+from unetpipe.model.learner import Learner
+from unetpipe.model.loader import PatchLoader
+from unetpipe.model.network import Definition, network_definition
+from unetpipe.model.optim import Recipe, choose_recipe
+from unetpipe.model.symmetry import mirror_axes
+
+_MEASURED_STEPS = 3  # the first warms up
+_SAVING_SECONDS = 5.0
+_CACHE_SHARE = 0.25  # of free memory that the training set may fill
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What stays the same from before the first step to after the last.
+
+    Attributes:
+        data: Cases of the fold.
+        augmentation: Of each batch.
+        device: To learn on.
+        dtype: Of matrix products, where that is sound.
+    """
+
+    config: TrainConfig
+    data: TrainingSet
+    augmentation: Augmentation
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "Setup":
+        """Read what there is to learn from, and look for the device.
+
+        Raises:
+            UnetpipeError: If either is not there.
+        """
+        data = read_training_set(config.work, config.fold, config.configuration)
+        device = resolve_device(config.device)
+        locations = (data.store.record(case).locations for case in data.training)
+        return cls(
+            config=config,
+            data=data,
+            augmentation=Augmentation(mirror_axes=mirror_axes(locations, data.manifest.spatial_dims)),
+            device=device,
+            dtype=compute_dtype(device, config.precision),
+        )
+
+    def held_out(self) -> HeldOut:
+        """The cases that validate."""
+        data = self.data
+        return HeldOut(data.store, data.validation, data.manifest, data.configuration, self.device, self.dtype)
+
+    def loader(self) -> PatchLoader:
+        """The batches to learn from."""
+        patch: Shape = self.data.configuration.patch_size
+        return PatchLoader(
+            store=self.data.store,
+            ids=self.data.training,
+            patch=patch,
+            source=source_shape(patch, self.augmentation),
+            batch_size=self.data.configuration.batch_size,
+            seed=self.config.seed,
+            cache=self.data.training_bytes < _CACHE_SHARE * psutil.virtual_memory().available,
+        )
+
+    def learner(self, definition: Definition, recipe: Recipe) -> Learner:
+        """A network that has learned nothing yet."""
+        patch = self.data.configuration.patch_size
+        return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed)
+
+    def decide(self, held_out: HeldOut, started: float) -> tuple[Definition, Budget]:
+        """Choose network and budget; for a limit in minutes by measuring what this device can do with it.
+
+        Args:
+            held_out: Predicted after the last step.
+            started: `time.monotonic()` when the time began to run.
+        """
+        config, fit = self.config, None
+        if config.max_minutes is not None:
+
+            def measure(features: tuple[int, ...]) -> tuple[float, float]:
+                learner = self.learner(self._definition(features), choose_recipe(0))
+                step_seconds = self._measure_step(learner)
+                ending = 1.5 * held_out.measure(learner.network) * len(self.data.validation)
+                return step_seconds, _SAVING_SECONDS + ending
+
+            limit = config.max_minutes * 60
+            fit = fit_to_time(self.data.configuration.features, measure, limit_seconds=limit, started=started)
+        budget = Budget.plan(epochs=config.epochs, iterations=config.iterations, fit=fit)
+        return self._definition(fit.features if fit else self.data.configuration.features), budget
+
+    def _definition(self, features: tuple[int, ...]) -> Definition:
+        manifest = self.data.manifest
+        return network_definition(
+            self.config.network, self.data.configuration, len(manifest.channels), len(manifest.labels), features
+        )
+
+    def _measure_step(self, learner: Learner) -> float:
+        """Seconds per optimiser step."""
+        batches = self.loader().batches()
+        times = []
+        for _ in range(_MEASURED_STEPS):
+            before = time.monotonic()
+            loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
+            loss.item()
+            times.append(time.monotonic() - before)
+        batches.close()
+        return min(times[1:])
+
+
+def network_features(definition: Definition) -> tuple[int, ...]:
+    """Channels per stage of a network."""
+    return tuple(definition.get("filters") or definition["features"])

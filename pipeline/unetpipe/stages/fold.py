@@ -1,0 +1,214 @@
+"""One fold being trained: its epochs, what is saved after each, and its held-out cases at the end."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unetpipe.bundle.spec import ModelSpec
+from unetpipe.bundle.write import MODEL, write_bundle, write_weights
+from unetpipe.model.budget import Budget, Landing
+from unetpipe.model.checkpoint import State, save_checkpoint
+from unetpipe.model.device import peak_memory_gb
+from unetpipe.model.epoch import Epoch, joined, learn_epoch
+from unetpipe.model.holdout import HeldOut
+from unetpipe.model.loader import Batch
+from unetpipe.model.network import build_network
+from unetpipe.model.selection import best_look, reason_to_stop, smoothed_dice
+from unetpipe.model.setup import Setup, network_features
+from unetpipe.model.validate import mean_dice
+from unetpipe.progress import Progress
+from unetpipe.report.journal import Journal, Validation
+from unetpipe.tracking import MlflowTracker
+
+_LOOK = 0.3  # windows to look at per patch learned from: a tenth of the time, as learning takes three times as long
+
+
+class Fold:
+    """A fold from its state to its result."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        held_out: HeldOut,
+        folder: Path,
+        state: State,
+        tracker: MlflowTracker,
+        progress: Progress,
+        started: float,
+    ) -> None:
+        """Begin, or go on where `state` ends.
+
+        Args:
+            setup: What to learn from.
+            held_out: Cases that validate.
+            folder: The run's.
+            state: Is kept up to date.
+            tracker: Gets every figure.
+            progress: Told what happens.
+            started: `time.monotonic()` when the time began to run.
+        """
+        self._setup, self._held_out, self._folder, self._state = setup, held_out, folder, state
+        self._tracker, self._progress = tracker, progress
+        self._began: float = started - state["seconds"]
+        self._budget = Budget(**state["budget"])
+        self._landing = Landing(**state["landing"]) if state["landing"] else None
+        self._learner = setup.learner(state["definition"], self._budget.recipe)
+        if state["learner"]:
+            self._learner.load_state(state["learner"])
+        self._loader = setup.loader()
+        self._looked_at = held_out.sample(_LOOK * self._budget.iterations * self._loader.batch_size)
+        self._journal = Journal(folder, setup.data.foreground, tracker, progress)
+
+    def learn(self, stop: threading.Event) -> None:
+        """Go through epochs until the budget is spent or a signal asks to stop.
+
+        Raises:
+            KeyboardInterrupt: After a signal, when everything is saved.
+        """
+        self._progress.say(self._introduction())
+        state, over = self._state, False
+        with closing(self._loader.batches(first=state["iteration"])) as batches:
+            while not over:
+                epoch = self._learn_epoch(batches, stop)
+                over, cut = epoch.over, epoch.over and stop.is_set()
+                whole = joined(state["part"], epoch)
+                if not whole.losses:
+                    break
+                state["iteration"] += len(epoch.losses)
+                state["part"] = asdict(whole) if cut else None
+                if not cut:
+                    self._record(whole)
+                self._save()
+        if stop.is_set():
+            raise KeyboardInterrupt
+
+    def _learn_epoch(self, batches: Iterator[Batch], stop: threading.Event) -> Epoch:
+        """Learn to the end of an epoch, one that an interruption cut included."""
+        first, steps = self._state["iteration"], self._budget.iterations
+
+        def clock(done: int) -> tuple[float, bool]:
+            now = self._budget.progress(first + done, self.elapsed(), self._landing)
+            return now, stop.is_set() or (now >= 1 and first + done > 0)
+
+        left = steps - first % steps
+        with self._progress.task(f"epoch {self._state['epoch'] + 1}", steps) as advance:
+            advance(steps - left)
+            return learn_epoch(
+                self._learner, batches, self._setup.augmentation, steps=left, clock=clock, advance=advance
+            )
+
+    def validate(self, stop: threading.Event) -> Validation:
+        """Predict the held-out cases with the weights that are deployed.
+
+        Raises:
+            KeyboardInterrupt: After a signal; the cases are predicted anew when the run goes on.
+        """
+        deploy, held_out, weights = self._setup.config.deploy, self._held_out, self._learner.weights()
+        if deploy == "best":
+            write_weights(self._folder / "last.pt", weights)
+            weights = torch.load(self._folder / "best.pt", map_location="cpu", weights_only=True)
+        network = build_network(self._state["definition"]).to(self._setup.device)
+        network.load_state_dict(weights)
+        with self._progress.task("held-out cases", len(self._setup.data.validation)) as advance:
+
+            def advance_or_stop(steps: int = 1, *, note: str = "") -> None:
+                if stop.is_set():
+                    raise KeyboardInterrupt
+                advance(steps, note=note)
+
+            counts = held_out.predict_all(network, self._folder / "validation", advance_or_stop)
+        chosen = deploy == "best" or self._landing is not None
+        cases = (held_out.blind or held_out.choosing) if chosen else list(counts)
+        dice = mean_dice([counts[case] for case in cases])
+        validation = Validation(
+            dice=dict(zip(self._setup.data.foreground, dice, strict=True)),
+            cases=len(cases),
+            held_out=len(counts),
+            weights=deploy,
+            blind=bool(held_out.blind) or not chosen,
+        )
+        self._package(weights, validation)
+        self._journal.end(validation, self.elapsed(), self._state["epoch"], held_out.example(network))
+        return validation
+
+    def renew_card(self, validation: Validation) -> None:
+        """Name the tracking run in the bundle, if it has come to be known only after the last epoch."""
+        if self._tracker.run_id != self._state["tracking_run"]:
+            self._package(torch.load(self._folder / MODEL, map_location="cpu", weights_only=True), validation)
+
+    def _record(self, epoch: Epoch) -> None:
+        """Look at held-out cases, decide what follows, and renew what can be read: journal and bundle."""
+        state, config = self._state, self._setup.config
+        dice = self._held_out.look(self._learner.network, self._looked_at)
+        looks = [*(row["dice"] for row in state["history"]), dice]
+        smoothed = smoothed_dice(looks)
+        state["history"].append(
+            {
+                "epoch": state["epoch"],
+                "iteration": state["iteration"],
+                "loss": float(np.mean(epoch.losses)),
+                "learning_rate": epoch.learning_rate,
+                "dice": dice,
+                "smoothed_dice": smoothed[-1],
+                "seconds": round(epoch.seconds, 3),
+                "patches_per_second": round(len(epoch.losses) * self._loader.batch_size / epoch.seconds, 3),
+                "data_wait": round(epoch.waited / epoch.seconds, 4),
+                "memory_gb": round(peak_memory_gb(self._setup.device), 3),
+            }
+        )
+        state["epoch"] += 1
+        self._journal.epoch(state["history"])
+        if self._landing is None and (reason := reason_to_stop(smoothed, config.patience, config.target_dice)):
+            progress = self._budget.progress(state["iteration"], self.elapsed())
+            self._landing = Landing.begin(state["iteration"], progress, self._budget.iterations)
+            state["landing"] = asdict(self._landing)
+            steps = self._landing.steps
+            self._progress.say(f"{reason}: {steps} more steps, in which the learning rate falls to its end")
+        weights = self._learner.weights()
+        if best_look(smoothed) == len(smoothed) - 1:
+            write_weights(self._folder / "best.pt", weights)
+        self._package(weights)
+
+    def _save(self) -> None:
+        state = self._state
+        state["seconds"], state["learner"] = self.elapsed(), self._learner.state()
+        state["tracking_run"] = self._tracker.run_id
+        save_checkpoint(self._folder, state)
+
+    def _package(self, weights: dict[str, Tensor], validation: Validation | None = None) -> None:
+        data = self._setup.data
+        spec = ModelSpec(
+            spatial_dims=data.manifest.spatial_dims,
+            channels=data.manifest.channels,
+            labels=data.manifest.labels,
+            preprocessing=data.plan.preprocessing(data.name),
+            patch_size=data.configuration.patch_size,
+            mirror_axes=self._setup.augmentation.mirror_axes,
+            weights="last" if validation is None else validation.weights,
+            tracking_run=self._tracker.run_id,
+        )
+        results = "" if validation is None else validation.markdown()
+        write_bundle(self._folder, spec, self._state["definition"], weights, results=results)
+
+    def _introduction(self) -> str:
+        data, budget, device = self._setup.data, self._budget, self._setup.device
+        features = " ".join(map(str, network_features(self._state["definition"])))
+        length = f"{budget.seconds / 60:.1f} minutes" if budget.seconds else f"{budget.epochs} epochs"
+        return (
+            f"{data.name}: {len(data.training)} cases to train on, {len(data.validation)} held out; "
+            f"features {features}; patch {' '.join(map(str, data.configuration.patch_size))}; "
+            f"batch {data.configuration.batch_size}; {length}, "
+            f"{budget.iterations} steps an epoch, {budget.recipe}; {device.type} "
+            f"{str(self._learner.dtype).removeprefix('torch.')}"
+        )
+
+    def elapsed(self) -> float:
+        """Seconds that the run has taken, interruptions not counted."""
+        return time.monotonic() - self._began
