@@ -1,5 +1,7 @@
 """A network on its device, its optimiser, and one step of learning."""
 
+from itertools import chain
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from unetpipe.imaging.geometry import Shape
 from unetpipe.model.augment import Augmentation, augment
 from unetpipe.model.checkpoint import State
 from unetpipe.model.device import autocast
+from unetpipe.model.layout import use_fastest_layout
 from unetpipe.model.loader import Batch
 from unetpipe.model.loss import deep_supervision_loss
 from unetpipe.model.network import DeepSupervision, Definition, build_network
@@ -15,13 +18,14 @@ from unetpipe.model.optim import Recipe, learning_rate, make_optimizer
 from unetpipe.model.precision import trainable_dtype
 
 _CLIP = 12.0  # gradient norm, as nnU-Net
+_MEMORY = 0.02  # of the run so far: how long the average over past weights remembers
 
 
 class Learner:
     """Learns from batches; knows nothing of files, time or epochs.
 
     Attributes:
-        network: What will be deployed.
+        network: What will be deployed: a moving average of the one that learns, which is steadier than its last step.
         device: Where it lies.
         dtype: Of matrix products.
     """
@@ -41,13 +45,17 @@ class Learner:
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.network = build_network(definition)
+            learning = build_network(definition)
             deep = str(definition["_target_"]).endswith(".DynUNet")
-            self._module: nn.Module = DeepSupervision(self.network) if deep else self.network
+            self._module: nn.Module = DeepSupervision(learning) if deep else learning
+            self.network = build_network(definition)
+        self.network.load_state_dict(learning.state_dict())
+        self.network.requires_grad_(False)
         self.device = device
-        self.dtype = dtype = trainable_dtype(self.network, definition["in_channels"], patch, device, dtype)
-        self._layout = _fastest_layout(device, len(patch))
-        self._module.to(device).to(memory_format=self._layout)  # type: ignore[call-overload]  # torch's stub
+        self.dtype = dtype = trainable_dtype(learning, definition["in_channels"], patch, device, dtype)
+        self._layout = use_fastest_layout(self._module.to(device), device, len(patch))
+        use_fastest_layout(self.network.to(device), device, len(patch))
+        self._learning, self._deployed = _floats(learning), _floats(self.network)
         self._patch, self._recipe, self._seed = patch, recipe, seed
         self._optimizer = make_optimizer(recipe, self._module)
         self._scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
@@ -81,7 +89,19 @@ class Learner:
         nn.utils.clip_grad_norm_(self._module.parameters(), _CLIP)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        self._average(batch.number, progress)
         return loss.detach(), rate
+
+    def _average(self, step: int, progress: float) -> None:
+        """Let the deployed network follow the one that learns: their mean over all steps, later over the last ones.
+
+        What is remembered is a share of the run, as the learning rate is a function of progress.
+
+        Source:
+            Tarvainen and Valpola 2017, NeurIPS, on averages of weights.
+        """
+        share = 1 / (1 + step * min(1.0, _MEMORY / max(progress, 1e-6)))
+        torch._foreach_lerp_(self._deployed, self._learning, share)
 
     def weights(self) -> dict[str, Tensor]:
         """State dict of the deployed network."""
@@ -91,6 +111,7 @@ class Learner:
         """All that `load_state` needs to go on exactly."""
         return {
             "module": self._module.state_dict(),
+            "average": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
         }
@@ -98,6 +119,7 @@ class Learner:
     def load_state(self, state: State) -> None:
         """Go on from `state`."""
         self._module.load_state_dict(state["module"])
+        self.network.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
 
@@ -106,8 +128,6 @@ def _seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _fastest_layout(device: torch.device, dims: int) -> torch.memory_format:
-    """Tensor cores want channels last; oneDNN reorders by itself."""
-    if device.type != "cuda":
-        return torch.contiguous_format
-    return torch.channels_last_3d if dims == 3 else torch.channels_last
+def _floats(network: nn.Module) -> list[Tensor]:
+    """Weights and running statistics, without a copy."""
+    return [x.detach() for x in chain(network.parameters(), network.buffers()) if x.is_floating_point()]

@@ -18,6 +18,7 @@ from unetpipe.model.checkpoint import State, save_checkpoint
 from unetpipe.model.device import peak_memory_gb
 from unetpipe.model.epoch import Epoch, joined, learn_epoch
 from unetpipe.model.holdout import HeldOut
+from unetpipe.model.layout import use_fastest_layout
 from unetpipe.model.loader import Batch
 from unetpipe.model.network import build_network
 from unetpipe.model.selection import best_look, reason_to_stop, smoothed_dice
@@ -116,6 +117,7 @@ class Fold:
             weights = torch.load(self._folder / "best.pt", map_location="cpu", weights_only=True)
         network = build_network(self._state["definition"]).to(self._setup.device)
         network.load_state_dict(weights)
+        use_fastest_layout(network, self._setup.device, self._setup.data.manifest.spatial_dims)
         with self._progress.task("held-out cases", len(self._setup.data.validation)) as advance:
 
             def advance_or_stop(steps: int = 1, *, note: str = "") -> None:
