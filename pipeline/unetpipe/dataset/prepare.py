@@ -2,19 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from unetpipe.dataset.facts import CaseFacts
+from unetpipe.dataset.facts import CaseFacts, nonzero_box
 from unetpipe.dataset.manifest import Case, Manifest
-from unetpipe.errors import ImageFileError
-from unetpipe.imaging.files import read_volume
+from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.geometry import Spacing, orientation_to_ras
-from unetpipe.imaging.network_input import network_image, preprocess_label
+from unetpipe.imaging.network_input import network_channel, network_label, place
 from unetpipe.imaging.preprocessing import Placement, Preprocessing
-from unetpipe.imaging.tensors import read_image, read_label
+from unetpipe.imaging.tensors import contiguous, image_type, read_label_volume, read_volumes
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -45,20 +46,34 @@ def prepare_case(
     """
     if case.label is None:
         raise ImageFileError(f"{case.id} has no label")
-    image, grid = read_image(case.images)
-    values, placement = network_image(image, grid, spec)
-    del image
-    array = np.empty((len(values) + 1, *placement.shape), dtype=np.float16)
-    for channel, voxels in enumerate(values):
-        array[channel] = voxels.clamp_(-_LARGEST, _LARGEST).numpy()
-    del values
-    if facts.affine_adopted:
-        stored = orientation_to_ras(grid).to_ras(read_volume(case.label).array)
-        label = torch.from_numpy(np.ascontiguousarray(stored).astype(np.int32))
-    else:
-        label, _ = read_label(case.label)
-    indices = preprocess_label(label, placement, manifest.label_values, manifest.ignore_value, spec.interpolation)
-    array[-1] = indices[0].numpy()
-    stored_mm = [grid.spacing_mm[axis] for axis in orientation_to_ras(grid).axes]
+    volumes = read_volumes(case.images)
+    grid = volumes[0].grid
+    orientation = orientation_to_ras(grid)
+    # what the crop leaves out is never converted
+    channels = [orientation.to_ras(channel) for volume in volumes for channel in volume.array]
+    placement = place(grid, *nonzero_box(channels), channels=len(channels), spec=spec)
+    channels = [channel[placement.box] for channel in channels]
+    stored = torch.empty((len(channels) + 1, *placement.shape), dtype=torch.float16)
+    for number, normalization in enumerate(spec.normalization):
+        values = contiguous(channels[number], image_type(channels[number].dtype))
+        resampled = network_channel(values, placement, normalization, spec.interpolation)
+        stored[number] = resampled.clamp_(-_LARGEST, _LARGEST)
+    del volumes, channels, values, resampled
+    stored[-1] = _label_indices(case.label, placement, facts, manifest, spec)
+    stored_mm = [grid.spacing_mm[axis] for axis in orientation.axes]
     sizes = zip(stored_mm, placement.start, placement.stop, placement.shape, strict=True)
-    return array, placement, tuple(mm * (stop - start) / n for mm, start, stop, n in sizes)
+    return stored.numpy(), placement, tuple(mm * (stop - start) / n for mm, start, stop, n in sizes)
+
+
+def _label_indices(
+    path: Path, placement: Placement, facts: CaseFacts, manifest: Manifest, spec: Preprocessing
+) -> Tensor:
+    label = read_label_volume(path)
+    grid = placement.source if facts.affine_adopted else label.grid
+    whole = orientation_to_ras(grid).to_ras(label.array)
+    if whole.shape[1:] != placement.source.canonical().shape:
+        raise GeometryError(
+            f"label shape {whole.shape[1:]} differs from image shape {placement.source.canonical().shape}"
+        )
+    cropped = contiguous(whole[(slice(None), *placement.box)], whole.dtype)
+    return network_label(cropped, placement, manifest.label_values, manifest.ignore_value, spec.interpolation)[0]

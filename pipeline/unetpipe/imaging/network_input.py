@@ -38,25 +38,55 @@ def network_image(values: Tensor, source: Grid, spec: Preprocessing) -> tuple[Te
         GeometryError: If channels or axes are not as many as in `spec`.
     """
     grid = source.canonical()
-    if tuple(values.shape[1:]) != grid.shape or len(spec.spacing_mm) != grid.ndim:
-        expected = f"{len(spec.spacing_mm)} axes and shape {grid.shape}"
-        raise GeometryError(f"expected {expected}, got an image of shape {tuple(values.shape[1:])}")
-    if len(values) != len(spec.normalization):
-        raise GeometryError(f"expected {len(spec.normalization)} channels, got {len(values)}")
-    start, stop = nonzero_box(values)
-    cropped = grid.cropped(start, stop)
-    placement = Placement(
-        source=source,
-        start=start,
-        stop=stop,
-        shape=resampled_shape(cropped.shape, cropped.spacing_mm, spec.spacing_mm),
-    )
-    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+    if tuple(values.shape[1:]) != grid.shape:
+        raise GeometryError(f"expected an image of shape {grid.shape}, got {tuple(values.shape[1:])}")
+    placement = place(source, *nonzero_box(values), channels=len(values), spec=spec)
+    box = (slice(None), *placement.box)
     channels = [
-        resample(channel[None, *box], placement.shape, spec.interpolation, normalizer(channel[box], normalization))
-        for channel, normalization in zip(values, spec.normalization, strict=True)
+        network_channel(channel, placement, normalization, spec.interpolation)
+        for channel, normalization in zip(values[box], spec.normalization, strict=True)
     ]
-    return channels[0] if len(channels) == 1 else torch.cat(channels), placement
+    return channels[0][None] if len(channels) == 1 else torch.stack(channels), placement
+
+
+def place(source: Grid, start: Shape, stop: Shape, channels: int, spec: Preprocessing) -> Placement:
+    """Where the network's array lies in the file.
+
+    Args:
+        source: Grid of the file.
+        start: First voxel of the crop along each axis, in RAS+ order.
+        stop: Voxel after the last.
+        channels: Of the image.
+        spec: What is done to it.
+
+    Raises:
+        GeometryError: If channels or axes are not as many as in `spec`.
+    """
+    grid = source.canonical()
+    if len(spec.spacing_mm) != grid.ndim:
+        raise GeometryError(f"expected {len(spec.spacing_mm)} axes, got an image of shape {grid.shape}")
+    if channels != len(spec.normalization):
+        raise GeometryError(f"expected {len(spec.normalization)} channels, got {channels}")
+    cropped = grid.cropped(start, stop)
+    shape = resampled_shape(cropped.shape, cropped.spacing_mm, spec.spacing_mm)
+    return Placement(source=source, start=start, stop=stop, shape=shape)
+
+
+def network_channel(
+    values: Tensor, placement: Placement, normalization: ChannelNormalization, interpolation: Sequence[Interpolation]
+) -> Tensor:
+    """Normalise and resample one channel, already cropped.
+
+    Args:
+        values: The crop, (I, J[, K]) in RAS+ order, of any type; left as they are.
+        placement: Of its image.
+        normalization: What to do.
+        interpolation: Per axis.
+
+    Returns:
+        float32 (*network).
+    """
+    return resample(values[None], placement.shape, interpolation, normalizer(values, normalization))[0]
 
 
 def preprocess_label(
@@ -85,11 +115,21 @@ def preprocess_label(
     shape = placement.source.canonical().shape
     if tuple(label.shape[1:]) != shape:
         raise GeometryError(f"label shape {tuple(label.shape[1:])} differs from image shape {shape}")
-    box = (slice(None), *(slice(a, b) for a, b in zip(placement.start, placement.stop, strict=True)))
+    return network_label(label[(slice(None), *placement.box)], placement, values, ignore_value, interpolation)
+
+
+def network_label(
+    label: Tensor,
+    placement: Placement,
+    values: Sequence[int],
+    ignore_value: int | None,
+    interpolation: Sequence[Interpolation],
+) -> Tensor:
+    """As `preprocess_label`, of a label map that is already cropped."""
     known = [*values] if ignore_value is None else [*values, ignore_value]
     # Ignored voxels come last, so that they win no tie.
-    indices = _index_of(label[box], known)
-    resampled = resample_label(indices, placement.shape, interpolation)
+    indices = _index_of(label, known)
+    resampled = resample_label(indices, placement.shape, interpolation).to(torch.int16)
     return resampled if ignore_value is None else resampled.masked_fill_(resampled == len(values), IGNORED)
 
 
@@ -114,7 +154,7 @@ def restore_labels(labels: Tensor, placement: Placement) -> NDArray[Any]:
     restored = np.zeros(placement.source.shape, values.dtype)
     # A view in RAS+ order onto the result: filling it fills the file's order.
     view = orientation.to_ras(restored)
-    view[tuple(slice(a, b) for a, b in zip(placement.start, placement.stop, strict=True))] = values
+    view[placement.box] = values
     return restored
 
 
@@ -182,14 +222,15 @@ def _parts(values: Tensor) -> Iterator[Tensor]:
 
 
 def _index_of(labels: Tensor, known: Sequence[int]) -> Tensor:
-    """Replace each value by its position in `known`; int16."""
+    """Replace each value by its position in `known`; uint8, or int16 for more than 255."""
     lowest, highest = min(int(labels.min()), *known), max(int(labels.max()), *known)
     if highest - lowest >= 1 << 20:
         raise ImageFileError(f"label values reach from {int(labels.min())} to {int(labels.max())}, expected {known}")
-    table = np.full(highest - lowest + 1, len(known), np.int16)
+    kind = np.uint8 if len(known) < 256 else np.int16
+    table = np.full(highest - lowest + 1, len(known), kind)
     table[np.array(known) - lowest] = np.arange(len(known))
     array = labels.cpu().numpy()
-    indices = np.empty(array.shape, np.int16)
+    indices = np.empty(array.shape, kind)
     for plane in np.ndindex(array.shape[:2]):  # plane by plane, because an index array has four times the bytes
         indices[plane] = table[array[plane].astype(np.int32) - lowest]
     if indices.max() == len(known):

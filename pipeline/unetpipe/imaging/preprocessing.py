@@ -64,3 +64,8 @@ class Placement(BaseModel):
     start: Shape
     stop: Shape
     shape: Shape
+
+    @property
+    def box(self) -> tuple[slice, ...]:
+        """The crop, as an index of the RAS+ oriented image."""
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))

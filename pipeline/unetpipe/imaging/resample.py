@@ -13,7 +13,6 @@ beyond the outermost voxel centre the edge value continues.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, reduce
-from itertools import product
 from math import prod
 from typing import NamedTuple, cast
 
@@ -30,7 +29,7 @@ from unetpipe.imaging.preprocessing import Interpolation
 _PAD = 12  # voxels of continued edge that scipy prefilters along with the image
 _REACH = 12  # voxels after which an entry of the prefilter is below 1e-6
 _ROWS = 64  # of a block
-_VOTES = 1 << 17  # counted at a time, which keeps them in the cache
+_VOTES = 1 << 16  # counted at a time, which keeps them in the cache
 _TIE = 1e-6  # scores that differ less than by rounding count as equal
 
 
@@ -220,16 +219,13 @@ def _vote(source: Tensor, axes: Sequence[Sequence[_Tap]]) -> Tensor:
     columns = (lowest != highest).nonzero(as_tuple=True)
     for places in zip(*(torch.split(column, _VOTES) for column in columns), strict=True):
         at = reduce(torch.add, [place * stride for place, stride in zip(places, _strides(lowest.shape), strict=True)])
-        per_axis = [
-            [(tap.voxel[place] * stride, tap.weight[place]) for tap in taps]
-            for taps, place, stride in zip(axes, places, _strides(source.shape), strict=True)
-        ]
-        labels, weights = [], []
-        for corner in product(*per_axis):
-            offsets, shares = zip(*corner, strict=True)
-            labels.append(source.take(reduce(torch.add, offsets)))
-            weights.append(reduce(torch.mul, shares))
-        lowest.put_(at, _heaviest(torch.stack(labels), torch.stack(weights), lowest.take(at), highest.take(at)))
+        corners, shares = torch.zeros((1, len(at)), dtype=torch.int64, device=at.device), []
+        for taps, place, stride in zip(axes, places, _strides(source.shape), strict=True):
+            offsets = torch.stack([tap.voxel[place] * stride for tap in taps])
+            corners = (corners[:, None] + offsets).flatten(0, 1)
+            if len(taps) == 2:
+                shares.append(taps[1].weight[place])
+        lowest.put_(at, _elect(source.take(corners), shares, lowest.take(at), highest.take(at)))
     return lowest
 
 
@@ -238,16 +234,32 @@ def _strides(shape: Sequence[int]) -> list[int]:
     return [prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
-def _heaviest(labels: Tensor, weights: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-    """The label with the largest sum of weights in each column of (corner, voxel); ties go to the lowest label."""
-    low, high = (torch.where(labels == one, weights, 0).sum(dim=0) for one in (lowest, highest))
-    winners = torch.where(high - low > _TIE, highest, lowest)
+def _elect(labels: Tensor, shares: Sequence[Tensor], lowest: Tensor, highest: Tensor) -> Tensor:
+    """The label with the largest sum of weights in each column of (corner, voxel); ties go to the lowest label.
+
+    Args:
+        labels: Those at the corners around each voxel; along the last axis the nearest corners follow each other.
+        shares: Per axis, how much of the weight the second of two neighbours has.
+        lowest: Of each column.
+        highest: Of each column.
+    """
+    is_highest = labels == highest
+    winners = torch.where(_weighted(is_highest, shares) > 0.5 + _TIE / 2, highest, lowest)
     # Nearly everywhere that is all. Where three and more labels meet, each corner's label stands for election.
-    rest = (low + high < 1 - _TIE).nonzero()[:, 0]
-    labels, weights = labels[:, rest], weights[:, rest]
-    scores = torch.stack([torch.where(labels == one, weights, 0).sum(dim=0) for one in labels])
+    rest = (is_highest | (labels == lowest)).logical_not_().any(dim=0).nonzero()[:, 0]
+    labels, shares = labels[:, rest], [share[rest] for share in shares]
+    scores = torch.stack([_weighted(labels == one, shares) for one in labels])
     elected = torch.where(scores > scores.amax(dim=0) - _TIE, labels, highest[rest]).amin(dim=0)
     return winners.put_(rest, elected)
+
+
+def _weighted(chosen: Tensor, shares: Sequence[Tensor]) -> Tensor:
+    """Interpolate (corner, voxel) of yes and no to each voxel, one axis after the other."""
+    values = chosen.float()
+    for share in shares:
+        before, after = values.chunk(2)
+        values = torch.lerp(before, after, share)
+    return values[0]
 
 
 def _positions(n: int, m: int) -> NDArray[np.floating]:

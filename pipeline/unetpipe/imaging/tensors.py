@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from unetpipe.errors import GeometryError, ImageFileError
@@ -26,11 +27,20 @@ def read_image(paths: Sequence[Path]) -> tuple[Tensor, Grid]:
         ImageFileError: If a file cannot be read.
         GeometryError: If a grid is unusable, or the files' grids differ by more than 1e-3 mm.
     """
+    volumes = read_volumes(paths)
+    channels = [_to_ras(volume, image_type(volume.array.dtype)) for volume in volumes]
+    return channels[0] if len(channels) == 1 else torch.cat(channels), volumes[0].grid
+
+
+def read_volumes(paths: Sequence[Path]) -> list[Volume]:
+    """Read the files of one image as they are.
+
+    Raises:
+        ImageFileError, GeometryError: As `read_image`.
+    """
     volumes = [read_volume(path) for path in paths]
     refuse_different_grids([volume.grid for volume in volumes])
-    grid = volumes[0].grid
-    channels = [_to_ras(volume, volume.array.dtype if _is_small(volume) else np.float32) for volume in volumes]
-    return channels[0] if len(channels) == 1 else torch.cat(channels), grid
+    return volumes
 
 
 def read_label(path: Path) -> tuple[Tensor, Grid]:
@@ -42,6 +52,16 @@ def read_label(path: Path) -> tuple[Tensor, Grid]:
     Raises:
         ImageFileError: If it cannot be read, has several channels, or holds values that are not whole numbers.
         GeometryError: If its grid is unusable.
+    """
+    volume = read_label_volume(path)
+    return _to_ras(volume, volume.array.dtype), volume.grid
+
+
+def read_label_volume(path: Path) -> Volume:
+    """Read a label map as it lies in its file, in integers that torch has.
+
+    Raises:
+        ImageFileError, GeometryError: As `read_label`.
     """
     volume = read_volume(path)
     array = volume.array
@@ -55,7 +75,7 @@ def read_label(path: Path) -> tuple[Tensor, Grid]:
         array = rounded
     elif array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.int32 if array.dtype.itemsize == 2 else np.int64)
-    return _to_ras(Volume(array, volume.grid), array.dtype), volume.grid
+    return Volume(array, volume.grid)
 
 
 def refuse_different_grids(grids: Sequence[Grid]) -> None:
@@ -71,15 +91,19 @@ def refuse_different_grids(grids: Sequence[Grid]) -> None:
             raise GeometryError(f"file {number} lies up to {distance:.4g} mm from where the first file lies")
 
 
-def _is_small(volume: Volume) -> bool:
-    """Whether torch computes with the file's type, and it takes less memory than float32."""
-    return volume.array.dtype in (np.uint8, np.int8, np.int16)
+def image_type(dtype: np.dtype[Any]) -> DTypeLike:
+    """The type that an image is held in: the file's where torch computes with it and it is small, else float32."""
+    return dtype if dtype in (np.uint8, np.int8, np.int16) else np.float32
+
+
+def contiguous(array: NDArray[Any], dtype: DTypeLike) -> Tensor:
+    """Copy an array of any strides to a tensor of the given type."""
+    result = np.empty(array.shape, dtype)
+    for j in range(array.shape[-2]):  # plane by plane, because most files run the other way: half the time
+        result[..., j, :] = array[..., j, :]
+    return torch.from_numpy(result)
 
 
 def _to_ras(volume: Volume, dtype: DTypeLike) -> Tensor:
     """One copy makes it RAS+, contiguous and of the right type."""
-    array = orientation_to_ras(volume.grid).to_ras(volume.array)
-    result = np.empty(array.shape, dtype)
-    for j in range(array.shape[2]):  # plane by plane, because most files run the other way: half the time
-        result[:, :, j] = array[:, :, j]
-    return torch.from_numpy(result)
+    return contiguous(orientation_to_ras(volume.grid).to_ras(volume.array), dtype)
