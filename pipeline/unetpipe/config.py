@@ -78,6 +78,8 @@ class TrainConfig(Config):
     """Weights that the bundle gets in the end: the last ones, or the best by smoothed Dice."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
+    gpus: Annotated[int, Field(ge=1)] = 1
+    """Of this machine, that share each batch; with `--device cpu`, processes."""
     precision: Precision = "auto"
     """`auto` takes the fastest that the device has in hardware."""
     seed: int = 0

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 import warnings
 from collections import Counter
@@ -38,7 +39,9 @@ def run(context: typer.Context, config_type: type[C], stage: Stage[C]) -> None:
         # whatever a library prints must not end up between the result's lines
         with contextlib.redirect_stdout(sys.stderr):
             result = stage(config, progress_on_stderr())
-        if as_json:
+        if os.environ.get("RANK", "0") != "0":
+            pass  # one of several processes of a training: the first one tells
+        elif as_json:
             typer.echo(result.model_dump_json(indent=2))
         else:
             show(result)

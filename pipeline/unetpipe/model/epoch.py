@@ -1,6 +1,7 @@
 """One epoch of learning, and what it cost."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,10 +14,8 @@ from unetpipe.errors import TrainingError
 from unetpipe.model.augment import Augmentation
 from unetpipe.model.learner import Learner
 from unetpipe.model.loader import Batch
+from unetpipe.model.ranks import Group
 from unetpipe.progress import Advance
-
-Clock = Callable[[int], tuple[float, bool]]
-"""From the epoch's steps so far to how far training is, from 0 to 1, and whether it is over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +40,24 @@ def learn_epoch(
     batches: Iterator[Batch],
     augmentation: Augmentation,
     *,
+    first: int,
     steps: int,
-    clock: Clock,
+    progress: Callable[[int], float],
+    group: Group,
+    stop: threading.Event,
     advance: Advance,
 ) -> Epoch:
-    """Take up to `steps` optimiser steps.
+    """Take optimiser steps to the end of an epoch, or of training.
 
     Args:
         learner: Learns.
         batches: To learn from.
         augmentation: Of each batch.
-        steps: That are left of the epoch.
-        clock: Asked before each step.
+        first: Steps taken before; in the middle of an epoch after an interruption.
+        steps: Of a whole epoch.
+        progress: From steps taken to how far training is; from 1 on it is over, but one step is always taken.
+        group: Agrees on that with other processes.
+        stop: Asks to stop; is set if another process was asked to.
         advance: Told after each step.
 
     Raises:
@@ -60,21 +65,23 @@ def learn_epoch(
     """
     started = time.monotonic()
     losses: list[Tensor] = []
-    rate, waited, over, number = 0.0, 0.0, False, 0
-    while len(losses) < steps:
-        progress, over = clock(len(losses))
+    rate, waited, over = 0.0, 0.0, False
+    for taken in range(first, first - first % steps + steps):
+        now, halt = group.agree(progress(taken), stop.is_set())
+        if halt:
+            stop.set()
+        over = halt or (now >= 1 and taken > 0)
         if over:
             break
         asked = time.monotonic()
         batch = next(batches)
         waited += time.monotonic() - asked
-        loss, rate = learner.step(batch, progress, augmentation)
+        loss, rate = learner.step(batch, now, augmentation)
         losses.append(loss)
-        number = batch.number + 1
         advance()
     values = torch.stack(losses).tolist() if losses else []  # waits for the device, once
     if not all(map(math.isfinite, values)):
-        raise TrainingError(f"the loss is not a number after {number} steps: try --precision fp32")
+        raise TrainingError(f"the loss is not a number after {first + len(values)} steps: try --precision fp32")
     seconds = time.monotonic() - started
     return Epoch(losses=tuple(values), learning_rate=rate, seconds=seconds, waited=waited, over=over)
 

@@ -16,6 +16,7 @@ from unetpipe.model.loss import deep_supervision_loss
 from unetpipe.model.network import DeepSupervision, Definition, build_network
 from unetpipe.model.optim import Recipe, learning_rate, make_optimizer
 from unetpipe.model.precision import trainable_dtype
+from unetpipe.model.ranks import add_gradients
 
 _CLIP = 12.0  # gradient norm, as nnU-Net
 _MEMORY = 0.02  # of the run so far: how long the average over past weights remembers
@@ -72,7 +73,7 @@ class Learner:
             The loss (a scalar on the device, not waited for) and the learning rate.
         """
         self._module.train()
-        generator = torch.Generator().manual_seed(_seed_of(self._seed, batch.number))
+        generator = torch.Generator().manual_seed(_seed_of(self._seed, batch.number, batch.rank))
         rate = learning_rate(self._recipe, progress)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -85,6 +86,7 @@ class Learner:
             out = self._module(image)
         loss = deep_supervision_loss(out if isinstance(out, list) else [out], label)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's stub
+        add_gradients(self._module.parameters())
         self._scaler.unscale_(self._optimizer)
         nn.utils.clip_grad_norm_(self._module.parameters(), _CLIP)
         self._scaler.step(self._optimizer)

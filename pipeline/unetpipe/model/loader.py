@@ -6,9 +6,10 @@ memory. An error in a thread surfaces at the batch it belongs to.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
+from unetpipe.model.ranks import Ranks
 
 FOREGROUND_SHARE = 1 / 3  # of a batch: nnU-Net's oversampling
 _AHEAD = 4  # batches
@@ -29,11 +31,13 @@ Reader = Callable[[Shape, Shape], NDArray[np.float16]]  # (start, stop) -> (C + 
 class Batch:
     """Attributes:
     number: Counts from 0 over the whole training.
+    rank: Whose part of it this is.
     image: (B, C, *source) float32.
     label: (B, *source) int16 class indices.
     """
 
     number: int
+    rank: int
     image: Tensor
     label: Tensor
 
@@ -49,6 +53,7 @@ class PatchLoader:
     seed: Of all draws.
     cache: Keep every case in memory once it was read.
     threads: That read.
+    ranks: Who shares a batch: each reads every so many patches of it, from its rank on.
     """
 
     store: CaseStore
@@ -59,6 +64,7 @@ class PatchLoader:
     seed: int
     cache: bool
     threads: int = 2
+    ranks: Ranks = field(default_factory=Ranks)
 
     def batches(self, first: int = 0) -> Generator[Batch, None, None]:
         """Yield batches from number `first` on, without end.
@@ -84,27 +90,36 @@ class PatchLoader:
     def _batch(self, number: int, cached: dict[str, NDArray[np.float16]]) -> Batch:
         rng = np.random.default_rng([self.seed, number])
         forced = self.batch_size - round(self.batch_size * (1 - FOREGROUND_SHARE))
-        patches = [self._patch(rng, index >= self.batch_size - forced, cached) for index in range(self.batch_size)]
+        drawn = [self._draw(rng, index >= self.batch_size - forced) for index in range(self.batch_size)]
+        patches = [self._patch(case, start, cached) for case, start in drawn[self.ranks.rank :: self.ranks.size]]
         data = torch.from_numpy(np.stack(patches))
-        return Batch(number=number, image=data[:, :-1].float(), label=data[:, -1].to(torch.int16))
+        return Batch(number=number, rank=self.ranks.rank, image=data[:, :-1].float(), label=data[:, -1].to(torch.int16))
 
-    def _patch(
-        self, rng: np.random.Generator, foreground: bool, cached: dict[str, NDArray[np.float16]]
-    ) -> NDArray[np.float16]:
+    def _draw(self, rng: np.random.Generator, foreground: bool) -> tuple[str, Shape]:
+        """A case, and where in it a patch begins."""
         case = self.ids[int(rng.integers(len(self.ids)))]
-        try:
+        with _named(case):
             record = self.store.record(case)
-            shape = record.placement.shape
-            centre = _centre(rng, shape, self.patch, record.locations if foreground else {})
-            start = tuple(c - s // 2 for c, s in zip(centre, self.source, strict=True))
+            centre = _centre(rng, record.placement.shape, self.patch, record.locations if foreground else {})
+            return case, tuple(c - s // 2 for c, s in zip(centre, self.source, strict=True))
+
+    def _patch(self, case: str, start: Shape, cached: dict[str, NDArray[np.float16]]) -> NDArray[np.float16]:
+        with _named(case):
+            shape = self.store.record(case).placement.shape
             if not self.cache:
                 return _padded(lambda low, high: self.store.read(case, low, high), shape, start, self.source)
             if case not in cached:
                 cached[case] = self.store.load(case)
             whole = cached[case]
             return _padded(lambda low, high: whole[_box(low, high)], shape, start, self.source)
-        except Exception as error:
-            raise TrainingError(f"{case}: preprocessed case cannot be read: {error}") from error
+
+
+@contextmanager
+def _named(case: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise TrainingError(f"{case}: preprocessed case cannot be read: {error}") from error
 
 
 def _centre(rng: np.random.Generator, shape: Shape, patch: Shape, locations: dict[str, list[list[int]]]) -> Shape:

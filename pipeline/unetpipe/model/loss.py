@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unetpipe.imaging.transforms import IGNORED
+from unetpipe.model.ranks import total
 
 _SMOOTH = 1e-5
 
@@ -17,8 +18,8 @@ _SMOOTH = 1e-5
 def dice_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     """Return 1 - soft Dice, mean over foreground classes, plus mean cross-entropy.
 
-    Dice is taken over the batch as a whole: with small patches a class is often absent from a sample, and a per-sample
-    Dice would then only punish noise.
+    Dice is taken over the batch as a whole, also where several processes share it: with small patches a class is often
+    absent from a sample, and a per-sample Dice would then only punish noise.
 
     Args:
         logits: (B, L, ...).
@@ -32,7 +33,6 @@ def dice_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     valid = (label != IGNORED).float()
     label = label.clamp_min(0)
     right = log_probabilities.gather(1, label.unsqueeze(1)).squeeze(1)  # each voxel's at its own class
-    cross_entropy = -(right * valid).sum() / valid.sum().clamp_min(1)
 
     # sums per class without a one-hot label: intersection and reference are voxels gathered by their class
     classes, classes_of = logits.shape[1], label.flatten()
@@ -40,6 +40,12 @@ def dice_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     intersection = empty.index_add(0, classes_of, (right.exp() * valid).flatten())
     reference = empty.index_add(0, classes_of, valid.flatten())
     prediction = (log_probabilities.exp() * valid.unsqueeze(1)).sum([0, *range(2, logits.ndim)])
+
+    # where several processes share a batch, the loss is that of the whole batch
+    voxels = torch.stack([(right * valid).sum(), valid.sum()])
+    sums = total(torch.cat([voxels, intersection, prediction, reference]))
+    intersection, prediction, reference = sums[2:].view(3, classes).unbind()
+    cross_entropy = -sums[0] / sums[1].clamp_min(1)
     dice = (2 * intersection + _SMOOTH) / (prediction + reference + _SMOOTH)
     return 1 - dice[1:].mean() + cross_entropy
 

@@ -8,6 +8,7 @@ import torch
 
 from unetpipe.config import TrainConfig
 from unetpipe.dataset.training_set import TrainingSet, read_training_set
+from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.model.augment import Augmentation, source_shape
 from unetpipe.model.budget import Budget
@@ -18,6 +19,7 @@ from unetpipe.model.learner import Learner
 from unetpipe.model.loader import PatchLoader
 from unetpipe.model.network import Definition, network_definition
 from unetpipe.model.optim import Recipe, choose_recipe
+from unetpipe.model.ranks import Ranks
 from unetpipe.model.symmetry import mirror_axes
 
 _MEASURED_STEPS = 3  # the first warms up
@@ -30,6 +32,7 @@ class Setup:
     """What stays the same from before the first step to after the last.
 
     Attributes:
+        ranks: Who learns together.
         data: Cases of the fold.
         augmentation: Of each batch.
         device: To learn on.
@@ -37,23 +40,28 @@ class Setup:
     """
 
     config: TrainConfig
+    ranks: Ranks
     data: TrainingSet
     augmentation: Augmentation
     device: torch.device
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, config: TrainConfig) -> "Setup":
+    def of(cls, config: TrainConfig, ranks: Ranks) -> "Setup":
         """Read what there is to learn from, and look for the device.
 
         Raises:
-            UnetpipeError: If either is not there.
+            UnetpipeError: If either is not there, or a batch is too small to be shared.
         """
         data = read_training_set(config.work, config.fold, config.configuration)
-        device = resolve_device(config.device)
+        device = ranks.device(resolve_device(config.device))
+        if data.configuration.batch_size < ranks.size:
+            batch = data.configuration.batch_size
+            raise TrainingError(f"a batch of {batch} patches cannot be shared by {ranks.size} GPUs")
         locations = (data.store.record(case).locations for case in data.training)
         return cls(
             config=config,
+            ranks=ranks,
             data=data,
             augmentation=Augmentation(mirror_axes=mirror_axes(locations, data.manifest.spatial_dims)),
             device=device,
@@ -74,8 +82,9 @@ class Setup:
             patch=patch,
             source=source_shape(patch, self.augmentation),
             batch_size=self.data.configuration.batch_size,
+            ranks=self.ranks,
             seed=self.config.seed,
-            cache=self.data.training_bytes < _CACHE_SHARE * psutil.virtual_memory().available,
+            cache=self.ranks.size * self.data.training_bytes < _CACHE_SHARE * psutil.virtual_memory().available,
         )
 
     def learner(self, definition: Definition, recipe: Recipe) -> Learner:

@@ -21,6 +21,7 @@ from unetpipe.model.holdout import HeldOut
 from unetpipe.model.layout import use_fastest_layout
 from unetpipe.model.loader import Batch
 from unetpipe.model.network import build_network
+from unetpipe.model.ranks import Group
 from unetpipe.model.selection import best_look, reason_to_stop, smoothed_dice
 from unetpipe.model.setup import Setup, network_features
 from unetpipe.model.validate import mean_dice
@@ -40,6 +41,7 @@ class Fold:
         held_out: HeldOut,
         folder: Path,
         state: State,
+        group: Group,
         tracker: MlflowTracker,
         progress: Progress,
         started: float,
@@ -51,12 +53,13 @@ class Fold:
             held_out: Cases that validate.
             folder: The run's.
             state: Is kept up to date.
+            group: Processes that learn together.
             tracker: Gets every figure.
             progress: Told what happens.
             started: `time.monotonic()` when the time began to run.
         """
         self._setup, self._held_out, self._folder, self._state = setup, held_out, folder, state
-        self._tracker, self._progress = tracker, progress
+        self._group, self._tracker, self._progress = group, tracker, progress
         self._began: float = started - state["seconds"]
         self._budget = Budget(**state["budget"])
         self._landing = Landing(**state["landing"]) if state["landing"] else None
@@ -93,16 +96,18 @@ class Fold:
     def _learn_epoch(self, batches: Iterator[Batch], stop: threading.Event) -> Epoch:
         """Learn to the end of an epoch, one that an interruption cut included."""
         first, steps = self._state["iteration"], self._budget.iterations
-
-        def clock(done: int) -> tuple[float, bool]:
-            now = self._budget.progress(first + done, self.elapsed(), self._landing)
-            return now, stop.is_set() or (now >= 1 and first + done > 0)
-
-        left = steps - first % steps
         with self._progress.task(f"epoch {self._state['epoch'] + 1}", steps) as advance:
-            advance(steps - left)
+            advance(first % steps)
             return learn_epoch(
-                self._learner, batches, self._setup.augmentation, steps=left, clock=clock, advance=advance
+                self._learner,
+                batches,
+                self._setup.augmentation,
+                first=first,
+                steps=steps,
+                progress=lambda taken: self._budget.progress(taken, self.elapsed(), self._landing),
+                group=self._group,
+                stop=stop,
+                advance=advance,
             )
 
     def validate(self, stop: threading.Event) -> Validation:
@@ -202,12 +207,13 @@ class Fold:
     def _introduction(self) -> str:
         data, budget, device = self._setup.data, self._budget, self._setup.device
         features = " ".join(map(str, network_features(self._state["definition"])))
+        processes = f"{self._setup.ranks.size} x " if self._setup.ranks.size > 1 else ""
         length = f"{budget.seconds / 60:.1f} minutes" if budget.seconds else f"{budget.epochs} epochs"
         return (
             f"{data.name}: {len(data.training)} cases to train on, {len(data.validation)} held out; "
             f"features {features}; patch {' '.join(map(str, data.configuration.patch_size))}; "
             f"batch {data.configuration.batch_size}; {length}, "
-            f"{budget.iterations} steps an epoch, {budget.recipe}; {device.type} "
+            f"{budget.iterations} steps an epoch, {budget.recipe}; {processes}{device.type} "
             f"{str(self._learner.dtype).removeprefix('torch.')}"
         )
 

@@ -5,6 +5,7 @@ folder is a bundle from the first epoch on, and holds besides it `checkpoint.pt`
 `curves.png`, `config.yaml` and, at the end, `validation/` with the labels predicted for the held-out cases.
 """
 
+import json
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,9 +14,12 @@ import yaml
 
 from unetpipe.config import Config, TrainConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
+from unetpipe.errors import TrainingError
 from unetpipe.files import write_text
 from unetpipe.model.checkpoint import claimed, first_state, load_checkpoint, require_same, run_config, save_checkpoint
+from unetpipe.model.follower import follow, order_to_follow
 from unetpipe.model.interrupt import stop_requested
+from unetpipe.model.ranks import Ranks, together
 from unetpipe.model.setup import Setup, network_features
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.report.training_run import tracked
@@ -89,6 +93,8 @@ def train_folds(config: TrainConfig, progress: Progress | None = None) -> FoldsR
         TrainingError: As `train`, or if a fold is not there.
     """
     progress = progress or SilentProgress()
+    if Ranks.of(config.gpus).started:
+        raise TrainingError("--folds starts its own processes (--gpus): under torchrun, name one --fold")
     folds = choose_folds(config.folds or "all", len(read_folds(config.work).folds))
     note = config.work / "runs" / config.run_name / "tracking_run"
     known = note.read_text(encoding="utf-8") if note.is_file() else None
@@ -109,19 +115,24 @@ def train_folds(config: TrainConfig, progress: Progress | None = None) -> FoldsR
 
 def _train(config: TrainConfig, progress: Progress, parent: MlflowTracker | None) -> TrainResult:
     started = time.monotonic()
-    setup = Setup.of(config)
+    ranks = Ranks.of(config.gpus)
+    setup = Setup.of(config, ranks)
     name = f"{config.run_name}/fold_{config.fold}"
     folder = config.work / "runs" / name
     state = load_checkpoint(folder)
-    held_out = setup.held_out()
-    if state is None:
-        state = first_state(config, setup.data, *setup.decide(held_out, started))
-    else:
+    if state is not None:
         require_same(state, config, setup.data)
         if state["result"] is not None:
             progress.say(f"run {name} is finished")
             return TrainResult(bundle=folder, **state["result"])
         progress.say(f"run {name} goes on after epoch {state['epoch']}")
+    if ranks.rank > 0:
+        with together(ranks, setup.device, config) as group:
+            follow(setup, group, state)
+            return TrainResult(bundle=folder, **json.loads(group.share()))
+    held_out = setup.held_out()
+    if state is None:
+        state = first_state(config, setup.data, *setup.decide(held_out, started))
     parameters = {
         "config": state["config"],
         "configuration": setup.data.configuration.model_dump(mode="json"),
@@ -129,11 +140,12 @@ def _train(config: TrainConfig, progress: Progress, parent: MlflowTracker | None
         "budget": state["budget"],
         "cases": {"training": len(setup.data.training), "validation": len(setup.data.validation)},
     }
-    with claimed(folder):
+    run_id = state["tracking_run"]
+    with claimed(folder), together(ranks, setup.device, config) as group:
         write_text(folder / "config.yaml", yaml.safe_dump(state["config"], sort_keys=False))
-        run_id = state["tracking_run"]
+        group.share(order_to_follow(state))
         with tracked(config.work, name, parameters, progress, run_id=run_id, parent=parent) as tracker:
-            fold = Fold(setup, held_out, folder, state, tracker, progress, started)
+            fold = Fold(setup, held_out, folder, state, group, tracker, progress, started)
             with stop_requested() as stop:
                 fold.learn(stop)
                 validation = fold.validate(stop)
@@ -154,6 +166,7 @@ def _train(config: TrainConfig, progress: Progress, parent: MlflowTracker | None
         )
         state["result"] = result.model_dump(mode="json", exclude={"bundle"})
         save_checkpoint(folder, state)
+        group.share(json.dumps(state["result"]))
     return result
 
 

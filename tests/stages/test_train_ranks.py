@@ -1,0 +1,91 @@
+"""Training by two processes from the command line's point of view: they start, stop and end together."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from unetpipe.config import TrainConfig
+from unetpipe.model.ranks import RankDiedError, free_port
+from unetpipe.progress import SilentProgress
+from unetpipe.stages.train import train
+
+pytestmark = pytest.mark.slow
+
+
+class KillsAnotherRank(SilentProgress):
+    """Kills the process that was started after the first epoch."""
+
+    killed = 0
+
+    def say(self, line: str) -> None:
+        if line.startswith("epoch 1") and not self.killed:
+            (other,) = (process for process in psutil.Process().children() if "train" in process.cmdline())
+            other.kill()
+            self.killed = other.pid
+
+
+def test_a_killed_process_ends_the_others_and_training_goes_on_later(work: Path) -> None:
+    """The first one says so at once and leaves no process behind; the same call again ends as it should."""
+    config = TrainConfig(work=work, device="cpu", precision="fp32", gpus=2, epochs=3, iterations=2)
+    killer = KillsAnotherRank()
+    with pytest.raises(RankDiedError, match="the same command goes on"):
+        train(config, killer)
+    assert killer.killed
+    assert not psutil.pid_exists(killer.killed)
+    result = train(config)
+    assert result.iterations == 6
+    rows = [json.loads(line) for line in (result.bundle / "metrics.jsonl").read_text().splitlines()]
+    assert [row["iteration"] for row in rows] == [2, 4, 6]
+    assert [process for process in psutil.Process().children() if "train" in process.cmdline()] == []
+
+
+def test_signals_stop_both_and_a_killed_first_one_leaves_no_other(work: Path) -> None:
+    """SIGTERM to the started process: both save and end, code 130. Then kill the first: the other ends by itself."""
+    options = ["--device", "cpu", "--precision", "fp32", "--gpus", "2", "--epochs", "500", "--iterations", "2"]
+    command = [sys.executable, "-m", "unetpipe", "train", str(work), *options]
+    journal = work / "runs" / "default" / "fold_0" / "metrics.jsonl"
+
+    def after_an_epoch(before: int) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+        first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not journal.is_file() or len(journal.read_text().splitlines()) <= before:
+            assert first.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        (other,) = (p for p in psutil.Process(first.pid).children() if "train" in p.cmdline())
+        return first, other
+
+    first, other = after_an_epoch(0)
+    other.send_signal(signal.SIGTERM)
+    assert first.wait(60) == 130
+    first, other = after_an_epoch(len(journal.read_text().splitlines()))
+    first.kill()
+    first.wait(60)
+    other.wait(60)
+
+
+def test_processes_that_torchrun_started(work: Path) -> None:
+    """With RANK and WORLD_SIZE set both train; the first one alone prints the result."""
+    options = ["--device", "cpu", "--precision", "fp32", "--epochs", "1", "--iterations", "2", "--json"]
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "unetpipe", "train", str(work), *options],
+            env=os.environ | place | {"RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    first, second = (process.communicate(timeout=120)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert json.loads(first)["iterations"] == 2
+    assert second == ""
