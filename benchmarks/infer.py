@@ -53,7 +53,7 @@ def main() -> None:
     memory = commands.add_parser("memory", help="a long CT with 105 classes")
     memory.add_argument("--size", type=int, default=512)
     memory.add_argument("--slices", type=int, action="append", required=True)
-    memory.add_argument("--patch", type=int, default=96)
+    memory.add_argument("--patch", type=int, default=64)
     memory.set_defaults(run=measure_memory)
     for name, run in (("our-cases", run_cases), ("our-export", run_export)):
         child = commands.add_parser(name)
@@ -257,7 +257,7 @@ def measure_memory(arguments: argparse.Namespace) -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_model(folder / "model", dynunet([8, 16, 32], 105), (arguments.patch,) * 3, 1.5)
+        write_model(folder / "model", dynunet([4, 8, 16], 105), (arguments.patch,) * 3, 1.5)
         for slices in arguments.slices:
             shape = (arguments.size, arguments.size, slices)
             scan = folder / f"ct_{slices}.nii"

@@ -164,6 +164,23 @@ def test_probabilities_and_entropy_fit_the_labels(make_bundle: MakeBundle, diffe
     np.testing.assert_array_equal(found.entropy[0], 0)
 
 
+def test_agreement_is_of_folds_and_flips(make_bundle: MakeBundle) -> None:
+    """One network has none, the same network twice agrees with itself, other networks and flips do not."""
+    array = scan((20, 18, 19))
+    grid = Grid.of((20, 18, 19), np.eye(4))
+    image = MetaTensor(torch.from_numpy(array.copy()))
+
+    def agreement(*bundles: Path, **more: bool) -> dict[str, float]:
+        predictor = Predictor(bundles, device="cpu", precision="fp32", **more)
+        return predictor.segment(predictor.prepare(image, grid)).agreement
+
+    first, second = make_bundle("a"), make_bundle("b", seed=1)
+    assert agreement(first) == {}
+    assert agreement(first, first) == {"class 1": 1, "class 2": 1}
+    assert 0 < agreement(first, second)["class 1"] < 1
+    assert 0 < agreement(first, tta=True)["class 1"] < 1
+
+
 def test_only_the_largest_component_is_kept_where_the_bundle_says_so(make_bundle: MakeBundle) -> None:
     """Postprocessing of named classes leaves one component of each and nothing else changes; it can be switched off."""
     from scipy import ndimage

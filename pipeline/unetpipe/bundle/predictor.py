@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from unetpipe.errors import BundleError, GeometryError
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.preprocessing import Placement
 from unetpipe.imaging.transforms import preprocess_image, restore_labels
+from unetpipe.model.agreement import Agreement
 from unetpipe.model.components import keep_largest
 from unetpipe.model.device import compute_dtype, resolve_device
 from unetpipe.model.labelling import Answer, Run, Wanted, label_scan
@@ -46,11 +47,14 @@ class Segmentation:
         labels: The dataset's label values, (*spatial).
         entropy: Of the mean probabilities, in [0, 1] (1: every class as likely as any other), float32 (*spatial).
         probabilities: float16 (L, *spatial).
+        agreement: Dice between folds and mirrored passes (`Agreement`) of each class but the background that one of
+            them found; empty with one network and no mirroring.
     """
 
     labels: NDArray[Any]
     entropy: NDArray[np.float32] | None = None
     probabilities: NDArray[np.float16] | None = None
+    agreement: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,9 @@ class Predictor:
     def segment(self, prepared: Prepared, *, entropy: bool = False, probabilities: bool = False) -> Segmentation:
         """Run the networks and bring their answer back to the scan's grid."""
         with self._turn, torch.inference_mode():
+            agreement = Agreement()
+            for group in self._groups:
+                group.ensemble.agreement = agreement
             runs = [
                 Run(
                     planes=group.inferer.planes(values.to(self.device), group.ensemble),
@@ -201,9 +208,9 @@ class Predictor:
             placement = prepared.placements[0]
             out = tuple(b - a for a, b in zip(placement.start, placement.stop, strict=True))
             answer = label_scan(runs, out, Wanted(entropy=entropy, probabilities=probabilities))
-        return self._restored(answer, placement)
+        return self._restored(answer, placement, agreement)
 
-    def _restored(self, answer: Answer, placement: Placement) -> Segmentation:
+    def _restored(self, answer: Answer, placement: Placement, agreement: Agreement) -> Segmentation:
         indices = restore_labels(answer.labels, placement)
         if self._postprocess:
             for index, label in enumerate(self.spec.labels):
@@ -212,7 +219,13 @@ class Predictor:
         values = [label.value for label in self.spec.labels]
         labels = indices if values == list(range(len(values))) else np.array(values, dtype=_smallest(values))[indices]
         entropy = None if answer.entropy is None else restore_labels(answer.entropy, placement)
-        return Segmentation(labels, entropy, _restored_probabilities(answer.probabilities, placement))
+        dice = zip(self.spec.labels[1:], agreement.dice()[1:], strict=False)
+        return Segmentation(
+            labels=labels,
+            entropy=entropy,
+            probabilities=_restored_probabilities(answer.probabilities, placement),
+            agreement={label.name: value for label, value in dice if value is not None},
+        )
 
 
 def _common_axes(bundles: Sequence[Bundle]) -> list[int]:
@@ -238,6 +251,6 @@ def _smallest(values: Sequence[int]) -> Any:
 
 
 def _refuse_other_task(first: Bundle, other: Bundle) -> None:
-    for field in ("spatial_dims", "channels", "labels"):
-        if getattr(first.spec, field) != getattr(other.spec, field):
-            raise BundleError(f"{first.name} and {other.name} cannot be averaged: their {field} differ")
+    for name in ("spatial_dims", "channels", "labels"):
+        if getattr(first.spec, name) != getattr(other.spec, name):
+            raise BundleError(f"{first.name} and {other.name} cannot be averaged: their {name} differ")

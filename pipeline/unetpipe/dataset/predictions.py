@@ -48,6 +48,9 @@ class Prediction(Model):
         output: File name of the labels.
         dicom: The scan is a DICOM series; its folder's name, which is the id, may tell who the patient is.
         volumes_ml: Of each class but the background.
+        agreement: Mean of `class_agreement`: low where the labels are likely to be wrong. None with a single network
+            and no mirroring, or where nothing was found.
+        class_agreement: Dice between folds and mirrored passes, of each class but the background that one found.
         peak_memory_mb: Of the whole process, up to the end of this scan.
         warnings: What a person should look at.
         error: Why there are no labels.
@@ -60,6 +63,8 @@ class Prediction(Model):
     seconds: Seconds | None = None
     peak_memory_mb: float | None = None
     volumes_ml: Mapping[str, float] = {}
+    agreement: float | None = None
+    class_agreement: Mapping[str, float] = {}
     warnings: tuple[str, ...] = ()
     error: str | None = None
 

@@ -9,7 +9,9 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from unetpipe.imaging.geometry import Shape
+from unetpipe.model.agreement import Agreement
 from unetpipe.model.device import autocast
+from unetpipe.model.export import label_dtype
 from unetpipe.model.sliding import Forward, Planes, Windows, finished_planes
 
 Say = Callable[[str], None]
@@ -27,6 +29,9 @@ class Ensemble:
         dtype: Of matrix products; logits of several members are summed in float32.
         mirror_axes: Spatial axes; the mean runs over every combination of mirroring along them, 2^n passes.
         say: Told when memory ran out.
+
+    Attributes:
+        agreement: Of the members, over all windows since it was last replaced; empty where there is one member.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Ensemble:
         self._flips = [dims for n in range(len(axes) + 1) for dims in combinations(axes, n)]
         self._say = say
         self._most: int | None = None
+        self.agreement = Agreement()
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Map (B, C, *patch) to logits (B, L, *patch)."""
@@ -65,13 +71,16 @@ class Ensemble:
         if members == 1:
             return self._run(self._networks[0], windows)
         total: Tensor | None = None
+        labels: list[Tensor] = []
         for dims in self._flips:
             mirrored = windows.flip(dims) if dims else windows
             for network in self._networks:
                 logits = self._run(network, mirrored).float()
                 logits = logits.flip(dims) if dims else logits
+                labels.append(logits.argmax(dim=1).to(label_dtype(logits.shape[1])))
                 total = logits if total is None else total.add_(logits)
         assert total is not None
+        self.agreement.add(labels, total.shape[1])
         return total.div_(members)
 
     def _run(self, network: nn.Module, windows: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,6 +190,7 @@ class _Run:
         start = time.perf_counter()
         path, grid, labels = self.labels_path(case), found.grid, found.segmentation.labels
         names, background = self._predictor.names, self._predictor.spec.labels[0].value
+        agreement = found.segmentation.agreement
         if found.segmentation.probabilities is not None:
             self._save_probabilities(case, found.segmentation.probabilities, grid)
         if found.segmentation.entropy is not None:
@@ -208,6 +210,8 @@ class _Run:
             ),
             peak_memory_mb=_peak_memory_mb(),
             volumes_ml=volumes_ml(labels, grid, names, background),
+            agreement=round(fmean(agreement.values()), 4) if agreement else None,
+            class_agreement={name: round(value, 4) for name, value in agreement.items()},
             warnings=tuple(found.warnings + label_warnings(labels, names, background)),
         )
 
