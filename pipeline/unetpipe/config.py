@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Network = Literal["dynunet", "unet"]
 Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
+Strength = Literal["none", "light", "default", "strong"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -76,6 +77,8 @@ class TrainConfig(Config):
     """Stop early when the smoothed Dice reaches this."""
     deploy: Literal["last", "best"] = "last"
     """Weights that the bundle gets in the end: the last ones, or the best by smoothed Dice."""
+    augmentation: Strength = "default"
+    """How often images are changed: `default` is nnU-Net's, `light` half as often, `strong` half as often again."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
     gpus: Annotated[int, Field(ge=1)] = 1

@@ -174,3 +174,17 @@ def test_default_probabilities_are_met() -> None:
     out, _ = apply(image, only(brightness=0.15))
     share = (out != 1).flatten(1).any(1).float().mean()
     assert float(share) == pytest.approx(0.15, abs=0.03)
+
+
+def test_presets_scale_how_often_and_not_how_much() -> None:
+    """Strong: half as often again; none: the patch is cut from the middle and left as it is."""
+    published, strong = Augmentation.preset("default", (0, 1)), Augmentation.preset("strong", (0, 1))
+    assert published == Augmentation(mirror_axes=(0, 1))
+    assert strong.gamma == pytest.approx(1.5 * published.gamma)
+    assert (strong.gamma_exponent, strong.mirror) == (published.gamma_exponent, published.mirror)
+    image = torch.randn((3, 2, 12, 12, 12), generator=torch.Generator().manual_seed(0))
+    label = torch.zeros((3, 12, 12, 12))
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        out, _ = augment(image, label, (8, 8, 8), Augmentation.preset("none", (0, 1, 2)), generator)
+        assert torch.equal(out, image[:, :, 2:10, 2:10, 2:10])

@@ -14,9 +14,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from unetpipe.config import Config
+from unetpipe.config import Config, Strength
 from unetpipe.imaging.geometry import Shape
 
+_FACTOR: dict[Strength, float] = {"none": 0.0, "light": 0.5, "default": 1.0, "strong": 1.5}
 _PSEUDO_2D = 3.0  # a patch this much longer than thick is rotated and scaled in its plane only
 
 
@@ -48,6 +49,13 @@ class Augmentation(Config):
     """Per axis of `mirror_axes`."""
     mirror_axes: tuple[int, ...] = (0, 1, 2)
     """Spatial axes that may be mirrored."""
+
+    @classmethod
+    def preset(cls, strength: Strength, mirror_axes: tuple[int, ...]) -> "Augmentation":
+        """Scale every probability but that of mirroring, which is all or nothing; ranges stay."""
+        names = ("rotation", "scaling", "noise", "blur", "brightness", "contrast", "low_resolution", "gamma")
+        chances = {n: cls.model_fields[n].default * _FACTOR[strength] for n in (*names, "inverted_gamma")}
+        return cls(**chances, mirror_axes=mirror_axes if strength != "none" else ())
 
 
 def planes_of_rotation(patch: Shape) -> list[tuple[int, int]]:

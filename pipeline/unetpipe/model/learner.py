@@ -77,7 +77,7 @@ class Learner:
         rate = learning_rate(self._recipe, progress)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        image = batch.image.to(self.device, non_blocking=True)
+        image = batch.image.to(self.device, non_blocking=True).float()
         label = batch.label.to(self.device, non_blocking=True)
         image, label = augment(image, label, self._patch, settings, generator)
         image = image.to(memory_format=self._layout)

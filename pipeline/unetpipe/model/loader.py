@@ -32,7 +32,7 @@ class Batch:
     """Attributes:
     number: Counts from 0 over the whole training.
     rank: Whose part of it this is.
-    image: (B, C, *source) float32.
+    image: (B, C, *source) float16, as it is stored.
     label: (B, *source) int16 class indices.
     """
 
@@ -54,6 +54,7 @@ class PatchLoader:
     cache: Keep every case in memory once it was read.
     threads: That read.
     ranks: Who shares a batch: each reads every so many patches of it, from its rank on.
+    pinned: Whether batches lie in memory that a GPU can copy from on its own.
     """
 
     store: CaseStore
@@ -65,6 +66,7 @@ class PatchLoader:
     cache: bool
     threads: int = 2
     ranks: Ranks = field(default_factory=Ranks)
+    pinned: bool = False
 
     def batches(self, first: int = 0) -> Generator[Batch, None, None]:
         """Yield batches from number `first` on, without end.
@@ -93,7 +95,10 @@ class PatchLoader:
         drawn = [self._draw(rng, index >= self.batch_size - forced) for index in range(self.batch_size)]
         patches = [self._patch(case, start, cached) for case, start in drawn[self.ranks.rank :: self.ranks.size]]
         data = torch.from_numpy(np.stack(patches))
-        return Batch(number=number, rank=self.ranks.rank, image=data[:, :-1].float(), label=data[:, -1].to(torch.int16))
+        image, label = data[:, :-1].contiguous(), data[:, -1].to(torch.int16)
+        if self.pinned:
+            image, label = image.pin_memory(), label.pin_memory()
+        return Batch(number=number, rank=self.ranks.rank, image=image, label=label)
 
     def _draw(self, rng: np.random.Generator, foreground: bool) -> tuple[str, Shape]:
         """A case, and where in it a patch begins."""

@@ -1,5 +1,6 @@
 """Before the first step: what to learn from, what network on what device, and for how long."""
 
+import os
 import time
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from unetpipe.model.symmetry import mirror_axes
 
 _MEASURED_STEPS = 3  # the first warms up
 _SAVING_SECONDS = 5.0
+_MOST_THREADS = 8  # that read patches
 _CACHE_SHARE = 0.25  # of free memory that the training set may fill
 
 
@@ -59,11 +61,12 @@ class Setup:
             batch = data.configuration.batch_size
             raise TrainingError(f"a batch of {batch} patches cannot be shared by {ranks.size} GPUs")
         locations = (data.store.record(case).locations for case in data.training)
+        axes = mirror_axes(locations, data.manifest.spatial_dims)
         return cls(
             config=config,
             ranks=ranks,
             data=data,
-            augmentation=Augmentation(mirror_axes=mirror_axes(locations, data.manifest.spatial_dims)),
+            augmentation=Augmentation.preset(config.augmentation, axes),
             device=device,
             dtype=compute_dtype(device, config.precision),
         )
@@ -85,6 +88,8 @@ class Setup:
             ranks=self.ranks,
             seed=self.config.seed,
             cache=self.ranks.size * self.data.training_bytes < _CACHE_SHARE * psutil.virtual_memory().available,
+            threads=max(2, min(_MOST_THREADS, (os.cpu_count() or 1) // (2 * self.ranks.size))),
+            pinned=self.device.type == "cuda",
         )
 
     def learner(self, definition: Definition, recipe: Recipe) -> Learner:
