@@ -23,8 +23,8 @@ import torch
 
 from unetpipe.config import TrainConfig
 from unetpipe.dataset.folds import read_folds
+from unetpipe.model.architectures import network_definition
 from unetpipe.model.learner import Learner
-from unetpipe.model.network import network_definition
 from unetpipe.model.setup import Setup
 
 STEPS = 9  # the first warms up

@@ -26,7 +26,8 @@ def _untrained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from unetpipe.dataset.manifest import LabelClass
     from unetpipe.dataset.plan import Configuration
     from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
-    from unetpipe.model.network import build_network, network_definition
+    from unetpipe.model.architectures import network_definition
+    from unetpipe.model.network import build_network
 
     configuration = Configuration(
         spacing_mm=(1.0, 1.0, 1.0),

@@ -5,11 +5,11 @@ Paths are `pathlib.Path`; unknown keys are errors.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Network = Literal["dynunet", "unet"]
 Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
 Strength = Literal["none", "light", "default", "strong"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -61,8 +61,11 @@ class TrainConfig(Config):
     """Which part of the cases is held out for validation."""
     folds: str | None = None
     """Train several folds one after the other, instead of `fold`: `all`, or numbers such as 0,1,3."""
-    network: Network = "dynunet"
-    """`dynunet` follows the plan, `unet` is the classic U-Net."""
+    network: str = "auto"
+    """`auto` follows the plan: `resenc`, a residual encoder, if it has `encoder_blocks`, else `dynunet`. `unet` is the
+    classic U-Net. Also `segresnet`, `swinunetr`, or any class of monai.networks.nets, such as AttentionUnet."""
+    network_options: dict[str, Any] = {}
+    """Arguments of the network, as YAML: norm=none or upsampling=interpolated for `unet`, MONAI's for its classes."""
     configuration: str | None = None
     """Which configuration of the plan; the plan's default unless given."""
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -89,6 +92,14 @@ class TrainConfig(Config):
     """Of weights, sampling and augmentation."""
     run_name: str = "default"
     """Folder under WORK/runs. The same command goes on with a run that was interrupted."""
+
+    @field_validator("network_options", mode="before")
+    @classmethod
+    def _yaml(cls, options: Any) -> Any:
+        """What was typed is text."""
+        if not isinstance(options, dict):
+            return options
+        return {name: yaml.safe_load(value) if isinstance(value, str) else value for name, value in options.items()}
 
 
 class InferConfig(Config):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from unetpipe.dataset.plan import Configuration
-from unetpipe.model.network import build_network, network_definition
+from unetpipe.model.architectures import network_definition
+from unetpipe.model.network import build_network
 from unetpipe.model.precision import trainable_dtype
 
 CPU = torch.device("cpu")
@@ -27,10 +28,13 @@ def configuration(patch: tuple[int, ...]) -> Configuration:
 @pytest.mark.parametrize(
     ("network", "patch", "expected"),
     [
-        ("unet", (20, 20, 20), torch.float32),  # 20, 10, 5, 2, 1
-        ("unet", (40, 16, 16), torch.float32),  # 40, 20, 10, 5, 2
-        ("unet", (48, 16, 16), torch.bfloat16),  # 48, 24, 12, 6, 3
-        ("unet", (32, 32), torch.bfloat16),
+        ("unet", (8, 16, 16), torch.float32),  # 8, 4, 2
+        ("unet", (16, 8, 8), torch.bfloat16),  # 16, 8, 4
+        ("unet", (8, 8), torch.bfloat16),
+        ("resenc", (8, 16, 16), torch.float32),
+        ("resenc", (16, 8, 8), torch.bfloat16),
+        ("segresnet", (16, 16, 16), torch.float32),  # 16, 8, 4, 2
+        ("dynunet", (8, 16, 16), torch.float32),
         ("dynunet", (40, 32, 32), torch.bfloat16),  # 40, 20, 10
     ],
 )
@@ -38,7 +42,7 @@ def test_inputs_two_voxels_deep_are_trained_in_float32(
     network: str, patch: tuple[int, ...], expected: torch.dtype
 ) -> None:
     """The first spatial axis decides; 2-D and other depths keep bfloat16."""
-    built = build_network(network_definition(network, configuration(patch), 1, 3))  # type: ignore[arg-type]
+    built = build_network(network_definition(network, configuration(patch), 1, 3))
     assert trainable_dtype(built, 1, patch, CPU, torch.bfloat16) == expected
     assert trainable_dtype(built, 1, patch, CPU, torch.float32) == torch.float32
     assert trainable_dtype(built, 1, patch, torch.device("cuda"), torch.bfloat16) == torch.bfloat16

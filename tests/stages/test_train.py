@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config import TrainConfig
 from unetpipe.errors import TrainingError
 from unetpipe.model.checkpoint import claimed
@@ -55,6 +56,30 @@ def test_learns(work: Path, network: str, expected: float) -> None:
     labels = sorted(path.name for path in (result.bundle / "validation").iterdir())
     folds = json.loads((work / "folds.json").read_text())["folds"]
     assert labels == [f"{case}.nii.gz" for case in folds[0]["validation"]]
+
+
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        ("resenc", {}),
+        ("unet", {"norm": "instance", "upsampling": "interpolated"}),
+        ("segresnet", {}),
+        pytest.param("swinunetr", {"feature_size": "12", "depths": "[1, 1, 1, 1]"}, marks=pytest.mark.slow),
+        ("AttentionUnet", {"channels": "[4, 8]", "strides": "[2]"}),
+    ],
+)
+def test_every_network_trains(work: Path, network: str, options: dict[str, str]) -> None:
+    """An epoch in 3-D with three classes, and the bundle passes its checks."""
+    path = work / "plan.yaml"
+    plan = yaml.safe_load(path.read_text())
+    configuration = plan["configurations"]["3d_fullres"]
+    patch = [64, 32, 32] if network == "swinunetr" else [16, 16, 16]
+    steps = [[1, 1, 1], [2, 2, 2], [2, 2, 2]]
+    configuration.update(patch_size=patch, features=[8, 16, 32], strides=steps, kernel_sizes=[[3, 3, 3]] * 3)
+    path.write_text(yaml.safe_dump(plan))
+    result = run(work, network=network, network_options=options, epochs=1)
+    assert (result.epochs, result.iterations) == (1, 2)
+    assert all(check.passed for check in verify_bundle(result.bundle))
 
 
 def test_result_is_a_bundle_with_its_journal(work: Path) -> None:

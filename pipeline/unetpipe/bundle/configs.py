@@ -7,6 +7,7 @@ from typing import Any
 
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.imaging.preprocessing import ChannelNormalization
+from unetpipe.model.network import output_channels
 
 Config = dict[str, Any]
 
@@ -254,7 +255,7 @@ def _restore_expression(spec: ModelSpec) -> str:
 
 def _decision(network_def: Config) -> Config:
     """From logits to class indices."""
-    if network_def["out_channels"] == 1:
+    if output_channels(network_def) == 1:
         return {"_target_": "monai.transforms.AsDiscreted", "keys": "pred", "threshold": 0.0}
     return {"_target_": "monai.transforms.AsDiscreted", "keys": "pred", "argmax": True}
 

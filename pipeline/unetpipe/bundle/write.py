@@ -12,6 +12,7 @@ from torch import Tensor
 from unetpipe.bundle.configs import inference, metadata
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.files import atomic_path, write_json, write_text
+from unetpipe.model.network import network_name
 
 MODEL = "models/model.pt"  # the weights, in the bundle
 _VERSIONED = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
@@ -57,13 +58,12 @@ def copy_bundle(source: Path, target: Path) -> None:
 
 def model_card(spec: ModelSpec, network_def: dict[str, Any], results: str) -> str:
     """`docs/README.md`: what the model does, how to run it, what it was measured at."""
-    network = str(network_def["_target_"]).rsplit(".", 1)[-1]
     classes = "\n".join(f"| {label.value} | {label.name} |" for label in spec.labels)
     spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
     patch = " x ".join(str(n) for n in spec.patch_size)
     return f"""# Segmentation model
 
-A {spec.spatial_dims}-D {network} for {", ".join(spec.channels)}, trained with unetpipe.
+A {spec.spatial_dims}-D {network_name(network_def)} for {", ".join(spec.channels)}, trained with unetpipe.
 For research: not validated for clinical use.
 
 | value | class |

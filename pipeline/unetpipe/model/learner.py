@@ -9,14 +9,16 @@ from torch import Tensor, nn
 from unetpipe.imaging.geometry import Shape
 from unetpipe.model.augment import Augmentation, augment
 from unetpipe.model.checkpoint import State
+from unetpipe.model.composed import Definition
 from unetpipe.model.device import autocast
 from unetpipe.model.layout import use_fastest_layout
 from unetpipe.model.loader import Batch
 from unetpipe.model.loss import deep_supervision_loss
-from unetpipe.model.network import DeepSupervision, Definition, build_network
+from unetpipe.model.network import build_network, input_channels
 from unetpipe.model.optim import Recipe, learning_rate, make_optimizer
 from unetpipe.model.precision import trainable_dtype
 from unetpipe.model.ranks import add_gradients
+from unetpipe.model.supervision import supervised
 
 _CLIP = 12.0  # gradient norm, as nnU-Net
 _MEMORY = 0.02  # of the run so far: how long the average over past weights remembers
@@ -47,13 +49,12 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             learning = build_network(definition)
-            deep = str(definition["_target_"]).endswith(".DynUNet")
-            self._module: nn.Module = DeepSupervision(learning) if deep else learning
+            self._module = supervised(learning, definition)
             self.network = build_network(definition)
         self.network.load_state_dict(learning.state_dict())
         self.network.requires_grad_(False)
         self.device = device
-        self.dtype = dtype = trainable_dtype(learning, definition["in_channels"], patch, device, dtype)
+        self.dtype = dtype = trainable_dtype(learning, input_channels(definition), patch, device, dtype)
         self._layout = use_fastest_layout(self._module.to(device), device, len(patch))
         use_fastest_layout(self.network.to(device), device, len(patch))
         self._learning, self._deployed = _floats(learning), _floats(self.network)

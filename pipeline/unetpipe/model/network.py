@@ -7,143 +7,147 @@ import importlib
 from typing import Any
 
 import torch
-from monai.networks.nets import DynUNet
+from monai.networks.blocks import UnetResBlock
+from monai.networks.nets.resnet import ResNetBlock
 from torch import Tensor, nn
 
-from unetpipe.config import Network
-from unetpipe.dataset.plan import Configuration
-from unetpipe.errors import BundleError, PlanError
+from unetpipe.errors import BundleError
+from unetpipe.model.composed import Definition
 
-Definition = dict[str, Any]
+NETWORKS = "monai.networks.nets."
 
-_ALLOWED = "monai.networks.nets."
-_CLASSIC_POOLINGS = 4  # BasicUNet has five levels, always
-
-
-def network_definition(
-    network: Network,
-    configuration: Configuration,
-    in_channels: int,
-    classes: int,
-    features: tuple[int, ...] | None = None,
-) -> Definition:
-    """Describe a network for a plan's configuration, as JSON that MONAI's ConfigParser instantiates.
-
-    Args:
-        network: ``dynunet`` follows the plan stage by stage (as nnU-Net's plain U-Net does); ``unet`` is the classic
-            U-Net: two convolutions + batch norm + ReLU per level, max pooling, transposed convolutions, skip
-            connections by concatenation, 1x1 head.
-        configuration: Resolution, patch and topology.
-        in_channels: C.
-        classes: L, background included. The classic U-Net has one output for two classes (see `build_network`).
-        features: Channels per stage, in place of the plan's.
-
-    Raises:
-        PlanError: If the patch is too small for the network.
-
-    Source:
-        dynunet: Isensee et al. 2021, Nat. Methods 18:203. unet: Ronneberger et al. 2015 and Çiçek et al. 2016, MICCAI.
-    """
-    features = features or configuration.features
-    dims = configuration.spatial_dims
-    if network == "unet":
-        if min(configuration.patch_size) < 2**_CLASSIC_POOLINGS:
-            raise PlanError(
-                f"the classic U-Net halves every axis {_CLASSIC_POOLINGS} times and needs a patch of at least "
-                f"{2**_CLASSIC_POOLINGS} voxels, got {configuration.patch_size}: use --network dynunet"
-            )
-        first = features[0]
-        return {
-            "_target_": "monai.networks.nets.BasicUNet",
-            "spatial_dims": dims,
-            "in_channels": in_channels,
-            "out_channels": 1 if classes == 2 else classes,
-            "features": [first, first * 2, first * 4, first * 8, first * 16, first],
-            "act": ["relu", {"inplace": True}],
-            "norm": ["batch", {"affine": True}],
-            "upsample": "deconv",
-        }
-    kernels = [list(kernel) for kernel in configuration.kernel_sizes]
-    strides = [list(stride) for stride in configuration.strides]
-    filters = list(features)
-    while len(strides) < 3:  # DynUNet has at least three stages: more of the deepest one, without pooling
-        kernels, strides, filters = [*kernels, kernels[-1]], [*strides, [1] * dims], [*filters, filters[-1]]
-    return {
-        "_target_": "monai.networks.nets.DynUNet",
-        "spatial_dims": dims,
-        "in_channels": in_channels,
-        "out_channels": classes,
-        "kernel_size": kernels,
-        "strides": strides,
-        "upsample_kernel_size": strides[1:],
-        "filters": filters,
-        "norm_name": ["instance", {"affine": True}],
-        "act_name": ["leakyrelu", {"inplace": True, "negative_slope": 0.01}],
-        "trans_bias": True,
-    }
+_SEQUENTIAL = "torch.nn.Sequential.extend"
+_LAYERS = {
+    "monai.networks.blocks.Convolution",
+    "monai.networks.blocks.UnetResBlock",
+    "monai.networks.blocks.UpSample",
+    "monai.networks.layers.SkipConnection",
+    "monai.networks.nets.resnet.ResNetBlock",
+    "torch.nn.AvgPool2d",
+    "torch.nn.AvgPool3d",
+    "torch.nn.Conv2d",
+    "torch.nn.Conv3d",
+    "torch.nn.MaxPool2d",
+    "torch.nn.MaxPool3d",
+}
 
 
 def build_network(definition: Definition) -> nn.Module:
     """Instantiate a network that maps (B, C, ...) to one logit per class, (B, L, ...).
+
+    A definition names a class of MONAI's networks, or is composed of the few layers that `model/composed.py` uses.
 
     A network with a single output channel (binary, sigmoid) gets the background's logit, which is 0, put in front:
     softmax((0, z)) = (1 - sigmoid(z), sigmoid(z)), so that nothing downstream knows the difference. Done in a forward
     hook, so the weights keep their names.
 
     Raises:
-        BundleError: If the definition names anything but a network of MONAI, or arguments it does not take.
+        BundleError: If the definition names anything else, or arguments it does not take.
     """
-    target = str(definition.get("_target_", ""))
-    name = target.removeprefix(_ALLOWED)
-    if not target.startswith(_ALLOWED) or "." in name:
-        raise BundleError(f"network target must be a class of {_ALLOWED.rstrip('.')}, got {target!r}")
-    networks = importlib.import_module(_ALLOWED.rstrip("."))
-    constructor = getattr(networks, name, None)
-    if not (isinstance(constructor, type) and issubclass(constructor, nn.Module)):
-        raise BundleError(f"MONAI has no network {name!r}")
-    arguments = {key: value for key, value in definition.items() if not key.startswith("_")}
-    try:
-        network = constructor(**arguments)
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"{name} cannot be built from the definition: {error}") from error
-    if definition.get("out_channels") == 1:
+    if definition.get("_target_") == _SEQUENTIAL:
+        network: nn.Module = _layer(definition)
+        _initialize(network)
+    else:
+        target = str(definition.get("_target_", ""))
+        network = _construct(network_class(target), definition, _arguments(definition))
+    if output_channels(definition) == 1:
         network.register_forward_hook(_with_background)
     return network
 
 
+def network_class(target: str) -> type[nn.Module]:
+    """A class of MONAI's networks.
+
+    Raises:
+        BundleError: If it is none.
+    """
+    name = target.removeprefix(NETWORKS)
+    if not target.startswith(NETWORKS) or "." in name:
+        raise BundleError(f"network target must be a class of {NETWORKS.rstrip('.')}, got {target!r}")
+    found = getattr(importlib.import_module(NETWORKS.rstrip(".")), name, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise BundleError(f"MONAI has no network {name!r}")
+    return found
+
+
+def network_name(definition: Definition) -> str:
+    """In words."""
+    return str(definition.get("_desc_") or str(definition["_target_"]).rsplit(".", 1)[-1])
+
+
+def input_channels(definition: Definition) -> int:
+    """C."""
+    return _channels(definition, "in_channels", 0)
+
+
+def output_channels(definition: Definition) -> int:
+    """Channels that the network itself gives: L, or 1 for two classes."""
+    return _channels(definition, "out_channels", -1)
+
+
+def network_features(definition: Definition) -> tuple[int, ...]:
+    """Channels per stage, the finest first; empty where a class of MONAI's does not take them."""
+    if "sequential" not in definition:
+        given = definition.get("filters") or definition.get("channels") or definition.get("features") or ()
+        return tuple(int(width) for width in given)
+    level, widths = definition["sequential"][0], []
+    while True:
+        parts = level["sequential"]
+        encoder, *skip = parts if any("submodule" in part for part in parts) else [level]
+        last = encoder["sequential"][-1]
+        widths.append(int(last.get("out_channels") or last["planes"]))
+        if not skip:
+            return tuple(widths)
+        level = skip[0]["submodule"]["sequential"][-2]
+
+
+def _channels(definition: Definition, key: str, layer: int) -> int:
+    while "sequential" in definition:
+        definition = definition["sequential"][layer]
+    return int(definition.get(key, 0))
+
+
+def _arguments(definition: Definition) -> Definition:
+    return {key: value for key, value in definition.items() if not key.startswith("_")}
+
+
+def _layer(definition: Any) -> Any:
+    """Build one part of a composed network, and what is inside it."""
+    if not isinstance(definition, dict) or "_target_" not in definition:
+        return definition
+    target = definition["_target_"]
+    if target == _SEQUENTIAL:
+        layers = definition.get("sequential")
+        if not isinstance(layers, list):
+            raise BundleError(f"{_SEQUENTIAL} needs a list of layers")
+        return nn.Sequential(*(_layer(layer) for layer in layers))
+    if target not in _LAYERS:
+        raise BundleError(f"network layer must be one of {', '.join(sorted(_LAYERS))}, got {target!r}")
+    module, name = target.rsplit(".", 1)
+    constructor = getattr(importlib.import_module(module), name)
+    return _construct(constructor, definition, {k: _layer(v) for k, v in _arguments(definition).items()})
+
+
+def _construct(constructor: type[nn.Module], definition: Definition, arguments: Definition) -> nn.Module:
+    try:
+        return constructor(**arguments)
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        name = str(definition["_target_"]).rsplit(".", 1)[-1]
+        raise BundleError(f"{name} cannot be built from the definition: {error}") from error
+
+
+def _initialize(network: nn.Module) -> None:
+    """He's initialisation; residual blocks begin as the identity, as nnU-Net's do."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, a=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in network.modules():
+        last = {ResNetBlock: "bn2", UnetResBlock: "norm2"}.get(type(module))
+        if last:
+            nn.init.zeros_(getattr(module, last).weight)
+
+
 def _with_background(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(output), output], dim=1)
-
-
-class DeepSupervision(nn.Module):
-    """A DynUNet with 1x1 heads on its lower decoder levels, for training only.
-
-    The wrapped network is the one that is deployed: its own weights, no heads in it. Each head reads its level at its
-    native resolution, whereas DynUNet's own deep supervision upsamples every head to full size.
-
-    Attributes:
-        network: DynUNet built with ``deep_supervision=False``.
-        heads: Finest level first. The lowest decoder level has none: nnU-Net gives it weight 0.
-    """
-
-    def __init__(self, network: DynUNet) -> None:
-        super().__init__()
-        self.network = network
-        convolution = nn.Conv3d if network.spatial_dims == 3 else nn.Conv2d
-        widths = network.filters[1 : len(network.upsamples) - 1]
-        self.heads = nn.ModuleList(convolution(width, network.out_channels, kernel_size=1) for width in widths)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Map (B, C, ...) to logits (B, L, ...), first at full resolution, then at each level that has a head."""
-        network = self.network
-        skips = [network.input_block(x)]
-        for block in network.downsamples:
-            skips.append(block(skips[-1]))
-        x = network.bottleneck(skips[-1])
-        levels = []
-        for block, skip in zip(network.upsamples, reversed(skips), strict=True):
-            x = block(x, skip)
-            levels.append(x)
-        finest = network.output_block(levels[-1])
-        lower = [head(level) for head, level in zip(self.heads, levels[-2::-1], strict=False)]
-        return [finest, *lower]

@@ -11,14 +11,15 @@ from unetpipe.config import TrainConfig
 from unetpipe.dataset.training_set import TrainingSet, read_training_set
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
+from unetpipe.model.architectures import network_definition
 from unetpipe.model.augment import Augmentation, source_shape
 from unetpipe.model.budget import Budget
+from unetpipe.model.composed import Definition
 from unetpipe.model.device import compute_dtype, resolve_device
 from unetpipe.model.fit import fit_to_time
 from unetpipe.model.holdout import HeldOut
 from unetpipe.model.learner import Learner
 from unetpipe.model.loader import PatchLoader
-from unetpipe.model.network import Definition, network_definition
 from unetpipe.model.optim import Recipe, choose_recipe
 from unetpipe.model.ranks import Ranks
 from unetpipe.model.symmetry import mirror_axes
@@ -121,7 +122,12 @@ class Setup:
     def _definition(self, features: tuple[int, ...]) -> Definition:
         manifest = self.data.manifest
         return network_definition(
-            self.config.network, self.data.configuration, len(manifest.channels), len(manifest.labels), features
+            self.config.network,
+            self.data.configuration,
+            in_channels=len(manifest.channels),
+            classes=len(manifest.labels),
+            features=features,
+            options=self.config.network_options,
         )
 
     def _measure_step(self, learner: Learner) -> float:
@@ -135,8 +141,3 @@ class Setup:
             times.append(time.monotonic() - before)
         batches.close()
         return min(times[1:])
-
-
-def network_features(definition: Definition) -> tuple[int, ...]:
-    """Channels per stage of a network."""
-    return tuple(definition.get("filters") or definition["features"])

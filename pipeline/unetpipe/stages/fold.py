@@ -20,10 +20,10 @@ from unetpipe.model.epoch import Epoch, joined, learn_epoch
 from unetpipe.model.holdout import HeldOut
 from unetpipe.model.layout import use_fastest_layout
 from unetpipe.model.loader import Batch
-from unetpipe.model.network import build_network
+from unetpipe.model.network import build_network, network_features, network_name
 from unetpipe.model.ranks import Group
 from unetpipe.model.selection import best_look, reason_to_stop, smoothed_dice
-from unetpipe.model.setup import Setup, network_features
+from unetpipe.model.setup import Setup
 from unetpipe.model.validate import mean_dice
 from unetpipe.progress import Progress
 from unetpipe.report.journal import Journal, Validation
@@ -206,12 +206,13 @@ class Fold:
 
     def _introduction(self) -> str:
         data, budget, device = self._setup.data, self._budget, self._setup.device
-        features = " ".join(map(str, network_features(self._state["definition"])))
+        definition = self._state["definition"]
+        network = " ".join([network_name(definition), *map(str, network_features(definition))])
         processes = f"{self._setup.ranks.size} x " if self._setup.ranks.size > 1 else ""
         length = f"{budget.seconds / 60:.1f} minutes" if budget.seconds else f"{budget.epochs} epochs"
         return (
             f"{data.name}: {len(data.training)} cases to train on, {len(data.validation)} held out; "
-            f"features {features}; patch {' '.join(map(str, data.configuration.patch_size))}; "
+            f"{network}; patch {' '.join(map(str, data.configuration.patch_size))}; "
             f"batch {data.configuration.batch_size}; {length}, "
             f"{budget.iterations} steps an epoch, {budget.recipe}; {processes}{device.type} "
             f"{str(self._learner.dtype).removeprefix('torch.')}"

@@ -19,8 +19,9 @@ from unetpipe.files import write_text
 from unetpipe.model.checkpoint import claimed, first_state, load_checkpoint, require_same, run_config, save_checkpoint
 from unetpipe.model.follower import follow, order_to_follow
 from unetpipe.model.interrupt import stop_requested
+from unetpipe.model.network import network_features
 from unetpipe.model.ranks import Ranks, together
-from unetpipe.model.setup import Setup, network_features
+from unetpipe.model.setup import Setup
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.report.training_run import tracked
 from unetpipe.stages.fold import Fold
