@@ -13,6 +13,7 @@ from pathlib import Path
 import blosc2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import SkipValidation
 
 from unetpipe.dataset.documents import Model, read_document
 from unetpipe.errors import PlanError
@@ -42,7 +43,7 @@ class CaseRecord(Model):
     placement: Placement
     spacing_mm: Spacing
     class_voxels: tuple[int, ...]
-    locations: dict[str, list[list[int]]]
+    locations: SkipValidation[dict[str, list[list[int]]]]  # thousands of numbers, written by this module
 
 
 class CaseStore:
@@ -205,7 +206,7 @@ def locate_classes(
     flat = index.ravel()
     bits = flat.view(np.int16)  # of the same sign and zero as the halves, and compared ten times as fast
     inside = np.flatnonzero(bits > 0)
-    found = flat[inside].astype(np.uint16)
+    found = flat[inside].astype(np.uint8 if classes <= 256 else np.uint16)  # bytes are sorted in one pass
     order = np.argsort(found, kind="stable")
     sizes = np.bincount(found, minlength=classes)
     ends = np.cumsum(sizes)

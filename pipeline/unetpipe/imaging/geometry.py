@@ -4,8 +4,10 @@ The one place that says it: arrays are (C, I, J, K) — (C, I, J) in 2-D — and
 An affine maps voxel indices (i, j, k, 1) to (right, anterior, superior, 1). LPS exists only inside readers and writers.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self, TypeVar, cast
 
 import numpy as np
@@ -41,14 +43,14 @@ class Grid(BaseModel):
     def _is_usable(self) -> Self:
         if self.ndim not in (2, 3) or min(self.shape) < 1:
             raise GeometryError(f"expected 2 or 3 axes of at least one voxel, got shape {self.shape}")
-        matrix = self.matrix
+        matrix, spacing_mm = self.matrix, self.spacing_mm
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             raise GeometryError(f"expected a finite 4x4 affine, got {matrix.tolist()}")
-        if not np.allclose(matrix[3], (0, 0, 0, 1)):
+        if not all(math.isclose(a, b, abs_tol=1e-8) for a, b in zip(self.affine[3], (0, 0, 0, 1), strict=True)):
             raise GeometryError(f"the affine's last row must be 0 0 0 1, got {matrix[3].tolist()}")
-        if min(self.spacing_mm) <= 0:
-            raise GeometryError(f"voxel spacing must be positive, got {self.spacing_mm} mm")
-        directions = matrix[:3, : self.ndim] / self.spacing_mm
+        if min(spacing_mm) <= 0:
+            raise GeometryError(f"voxel spacing must be positive, got {spacing_mm} mm")
+        directions = matrix[:3, : self.ndim] / spacing_mm
         if np.linalg.svd(directions, compute_uv=False)[-1] < 1e-4:
             raise GeometryError(f"the affine is singular: two axes run the same way in {matrix[:3].tolist()}")
         return self
@@ -72,8 +74,7 @@ class Grid(BaseModel):
     @property
     def spacing_mm(self) -> Spacing:
         """Distance between neighbouring voxel centres along each axis, in mm."""
-        norms = np.linalg.norm(self.matrix[:3, : self.ndim], axis=0)
-        return tuple(float(n) for n in norms)
+        return tuple(math.hypot(*(row[axis] for row in self.affine[:3])) for axis in range(self.ndim))
 
     @property
     def voxel_ml(self) -> float:
@@ -82,14 +83,7 @@ class Grid(BaseModel):
 
     def canonical(self) -> "Grid":
         """The same voxels with axes permuted and flipped to run closest to R, A, S."""
-        orientation = orientation_to_ras(self)
-        index = np.eye(4)
-        index[:, : self.ndim] = 0
-        for axis, (source, flip) in enumerate(zip(orientation.axes, orientation.flips, strict=True)):
-            index[source, axis] = -1 if flip else 1
-            if flip:
-                index[source, 3] = self.shape[source] - 1
-        return Grid.of([self.shape[source] for source in orientation.axes], self.matrix @ index)
+        return _canonical(self)
 
     def cropped(self, start: Shape, stop: Shape) -> "Grid":
         """The voxels in [start, stop)."""
@@ -141,6 +135,7 @@ class Orientation:
         return [lead + axis for axis, flip in enumerate(self.flips) if flip]
 
 
+@lru_cache(maxsize=1024)
 def orientation_to_ras(grid: Grid) -> Orientation:
     """Which permutation and flips bring a grid's axes closest to RAS+.
 
@@ -161,6 +156,18 @@ def orientation_to_ras(grid: Grid) -> Orientation:
         rotation[nearest] = 0
     axes = sorted(range(grid.ndim), key=world.__getitem__)
     return Orientation(axes=tuple(axes), flips=tuple(signs[axis] < 0 for axis in axes))
+
+
+@lru_cache(maxsize=1024)
+def _canonical(grid: Grid) -> Grid:
+    orientation = orientation_to_ras(grid)
+    index = np.eye(4)
+    index[:, : grid.ndim] = 0
+    for axis, (source, flip) in enumerate(zip(orientation.axes, orientation.flips, strict=True)):
+        index[source, axis] = -1 if flip else 1
+        if flip:
+            index[source, 3] = grid.shape[source] - 1
+    return Grid.of([grid.shape[source] for source in orientation.axes], grid.matrix @ index)
 
 
 def _permute(array: Voxels, order: list[int]) -> Voxels:

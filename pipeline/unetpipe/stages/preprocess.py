@@ -81,7 +81,7 @@ class KnownFacts(Model):
     facts: tuple[CaseFacts, ...]
 
 
-FACTS_SCHEMA = 1
+FACTS_SCHEMA = 2
 """Raise it when the same file comes to be described by other facts."""
 
 
