@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unetpipe.dataset.store import CaseStore, locate_classes, remove_others, stored_key, write_case
+from unetpipe.dataset.store import CaseStore, encode_case, locate_classes, remove_others, stored_key
 from unetpipe.errors import PlanError
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.preprocessing import Placement
@@ -14,9 +14,7 @@ from unetpipe.imaging.preprocessing import Placement
 
 def store_case(work: Path, name: str, array: np.ndarray, key: str = "key", classes: int = 3) -> None:
     shape = array.shape[1:]
-    write_case(
-        work,
-        "3d_fullres",
+    encoded = encode_case(
         array,
         case=name,
         key=key,
@@ -25,6 +23,7 @@ def store_case(work: Path, name: str, array: np.ndarray, key: str = "key", class
         classes=classes,
         patch_size=(16,) * len(shape),
     )
+    encoded.write(work, "3d_fullres")
 
 
 def array_of(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -81,8 +80,8 @@ def test_record(tmp_path: Path) -> None:
     store_case(tmp_path, "a", array)
     record = CaseStore(tmp_path, "3d_fullres").record("a")
     assert record.class_voxels == tuple(int((array[-1] == value).sum()) for value in range(3))
-    assert set(record.locations) == {"1", "2"}
-    for value, voxels in record.locations.items():
+    assert set(record.coordinates) == {"1", "2"}
+    for value, voxels in record.coordinates.items():
         assert len(voxels) == 1000 == len({tuple(voxel) for voxel in voxels})
         assert all(array[-1][tuple(voxel)] == int(value) for voxel in voxels)
 
@@ -93,14 +92,14 @@ def test_locations_of_small_classes() -> None:
     index[2, 1:4] = 2
     counts, locations = locate_classes(index, 4, seed="a")
     assert counts == (27, 0, 3, 0)
-    assert locations == {"2": [[2, 1], [2, 2], [2, 3]]}
+    assert locations == {"2": [11, 12, 13]}
 
 
 def test_locations_are_spread() -> None:
     """The drawn voxels are spread over a class, not its first ones."""
     index = np.ones((100, 100), dtype=np.float16)
     _, locations = locate_classes(index, 2, seed="a")
-    assert np.abs(np.mean(locations["1"], axis=0) - 49.5).max() < 5
+    assert np.abs(np.mean(np.unravel_index(locations["1"], index.shape), axis=1) - 49.5).max() < 5
 
 
 def test_key_needs_both_files(tmp_path: Path) -> None:

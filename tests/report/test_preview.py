@@ -13,7 +13,7 @@ from unetpipe.dataset.facts import CaseFacts, channel_facts
 from unetpipe.dataset.fingerprint import make_fingerprint
 from unetpipe.dataset.manifest import Case, LabelClass, Manifest
 from unetpipe.dataset.planner import make_plan
-from unetpipe.dataset.store import CaseStore, write_case
+from unetpipe.dataset.store import CaseStore, encode_case
 from unetpipe.errors import Fault
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.preprocessing import Placement
@@ -24,9 +24,7 @@ from unetpipe.report.thumbnails import case_png, middle_of_label
 
 def store_case(work: Path, name: str, array: np.ndarray, spacing: tuple[float, ...], configuration: str) -> None:
     shape = array.shape[1:]
-    write_case(
-        work,
-        configuration,
+    encoded = encode_case(
         array.astype(np.float16),
         case=name,
         key=name,
@@ -35,6 +33,7 @@ def store_case(work: Path, name: str, array: np.ndarray, spacing: tuple[float, .
         classes=3,
         patch_size=shape,
     )
+    encoded.write(work, configuration)
 
 
 def body(corner: tuple[int, ...]) -> np.ndarray:
@@ -146,7 +145,7 @@ def test_page(tmp_path: Path, dims: int) -> None:
         cases=tuple(Case(id=one.id, images=(Path("/secret/place/x.nii"),), patient="Jane") for one in facts),
     )
     fingerprint = make_fingerprint(facts)
-    plan = make_plan(fingerprint, manifest, 8)
+    plan = make_plan(fingerprint, manifest)
     fault = Fault(case="case_2", kind="empty_label", message="is <odd>", severity="warning")
     path = write_preview(tmp_path, manifest, fingerprint, plan, plan.default, [fault], workers=2)
     page = path.read_text()

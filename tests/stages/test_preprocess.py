@@ -105,7 +105,7 @@ def test_phantom_with_dicom_and_orientations(tmp_path: Path) -> None:
     store = CaseStore(work, "3d_fullres")
     for case in store.ids:
         record = store.record(case)
-        liver, spleen = (np.mean(record.locations[value], axis=0) for value in ("1", "2"))
+        liver, spleen = (np.mean(record.coordinates[value], axis=0) for value in ("1", "2"))
         assert liver[0] > spleen[0]
         np.testing.assert_allclose(
             record.spacing_mm, read_plan(work).configurations["3d_fullres"].spacing_mm, rtol=0.02

@@ -1,27 +1,122 @@
-"""One case from its files to the array that training reads. Needs torch: import it only where cases are prepared."""
+"""Cases from their files to the arrays that training reads. Needs torch: import it only where cases are prepared."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unetpipe.dataset.budget import MemoryBudget, preparation_bytes
 from unetpipe.dataset.facts import CaseFacts, nonzero_box
+from unetpipe.dataset.keys import case_key
 from unetpipe.dataset.manifest import Case, Manifest
-from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.dataset.plan import Plan
+from unetpipe.dataset.store import EncodedCase, encode_case
+from unetpipe.errors import DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.geometry import Spacing, orientation_to_ras
 from unetpipe.imaging.network_input import network_channel, network_label, place
 from unetpipe.imaging.preprocessing import Placement, Preprocessing
 from unetpipe.imaging.tensors import contiguous, image_type, read_label_volume, read_volumes
+from unetpipe.progress import Progress
 
 _LARGEST = float(np.finfo(np.float16).max)
 
 
+_WRITERS = 4
+"""Threads that wait for the disk while others compute."""
+_WAITING = 8
+"""Prepared cases, compressed, that may wait for a writer."""
+
+
+def prepare_cases(
+    work: Path,
+    cases: Sequence[Case],
+    facts: Mapping[str, CaseFacts],
+    manifest: Manifest,
+    plan: Plan,
+    configuration: str,
+    *,
+    workers: int,
+    budget: MemoryBudget,
+    progress: Progress,
+) -> None:
+    """Prepare and store cases, in threads.
+
+    Args:
+        work: The work folder.
+        cases: Which of the manifest's.
+        facts: Of each case, by id.
+        manifest: Of the dataset.
+        plan: Its plan.
+        configuration: Which of the plan's.
+        workers: Threads.
+        budget: Cases are held back until they fit.
+        progress: Advanced once per case.
+
+    Raises:
+        DatasetError: If a file has changed since it was checked; names the case.
+    """
+    spec, patch = plan.preprocessing(configuration), plan.configurations[configuration].patch_size
+    room = BoundedSemaphore(_WAITING)
+
+    def prepare(case: Case) -> Future[None]:
+        known = facts[case.id]
+        with _blamed_on(case), budget.hold(preparation_bytes(known.shape, known.spacing_mm, len(known.channels), spec)):
+            array, placement, spacing_mm = prepare_case(case, known, manifest, spec)
+            encoded = encode_case(
+                array,
+                case=case.id,
+                key=case_key(known, manifest, plan, configuration),
+                placement=placement,
+                spacing_mm=spacing_mm,
+                classes=len(manifest.labels),
+                patch_size=patch,
+            )
+        room.acquire()
+        return writers.submit(write, case, encoded)
+
+    def write(case: Case, encoded: EncodedCase) -> None:
+        try:
+            with _blamed_on(case):
+                encoded.write(work, configuration)
+        finally:
+            room.release()
+
+    with (
+        _shared_cores(workers),
+        progress.task("preprocessing", len(cases)) as advance,
+        ThreadPoolExecutor(_WRITERS) as writers,
+        ThreadPoolExecutor(workers) as threads,
+    ):
+        futures = {threads.submit(prepare, case): case for case in cases}
+        try:
+            for future in as_completed(futures):
+                future.result().result()
+                advance(note=futures[future].id)
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 @contextmanager
-def shared_cores(workers: int) -> Iterator[None]:
+def _blamed_on(case: Case) -> Iterator[None]:
+    """Say which case an error is about."""
+    try:
+        yield
+    except UnetpipeError as error:
+        raise DatasetError([Fault(case=case.id, kind="preprocessing", message=str(error))]) from error
+    except Exception as error:
+        error.add_note(f"while preprocessing case {case.id}")
+        raise
+
+
+@contextmanager
+def _shared_cores(workers: int) -> Iterator[None]:
     """Let torch use as many threads per worker as there are cores for each; with all in each they stand in line."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // workers))

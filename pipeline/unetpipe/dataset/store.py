@@ -7,13 +7,13 @@ JSON is written last: where it is, the array is whole. The only module that know
 
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import blosc2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import SkipValidation
 
 from unetpipe.dataset.documents import Model, read_document
 from unetpipe.errors import PlanError
@@ -21,7 +21,7 @@ from unetpipe.files import atomic_path, write_text
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import Placement
 
-STORE_SCHEMA = 1
+STORE_SCHEMA = 2
 """Part of every case's key: raise it when the same input comes to be preprocessed to something else."""
 MAX_LOCATIONS = 1000
 _BLOCK = 32
@@ -35,7 +35,8 @@ class CaseRecord(Model):
         placement: Where the array lies in the file it came from.
         spacing_mm: Of the array, exactly.
         class_voxels: Voxels of each class in the array, in network order; ignored ones count for none.
-        locations: For each foreground class index that occurs, up to 1000 of its voxels, evenly drawn.
+        locations: For each foreground class index that occurs, up to 1000 of its voxels, evenly drawn, as positions in
+            the flattened array.
     """
 
     id: str
@@ -43,7 +44,13 @@ class CaseRecord(Model):
     placement: Placement
     spacing_mm: Spacing
     class_voxels: tuple[int, ...]
-    locations: SkipValidation[dict[str, list[list[int]]]]  # thousands of numbers, written by this module
+    locations: dict[str, list[int]]
+
+    @property
+    def coordinates(self) -> dict[str, NDArray[np.int64]]:
+        """The `locations` as indices of voxels, (n, axes)."""
+        shape = self.placement.shape
+        return {name: np.stack(np.unravel_index(at, shape), axis=-1) for name, at in self.locations.items()}
 
 
 class CaseStore:
@@ -133,9 +140,30 @@ def stored_key(work: Path, configuration: str, case: str) -> str | None:
     return str(key) if (folder / f"{case}.b2nd").is_file() else None
 
 
-def write_case(
-    work: Path,
-    configuration: str,
+@dataclass(frozen=True)
+class EncodedCase:
+    """A case as it will lie on disk.
+
+    Attributes:
+        record: What is known about it.
+        frame: Its array, compressed.
+    """
+
+    record: CaseRecord
+    frame: bytes
+
+    def write(self, work: Path, configuration: str) -> None:
+        """Store it, in place of an earlier one. Mostly waits for the disk."""
+        folder = cases_folder(work, configuration)
+        description = folder / f"{self.record.id}.json"
+        # a kill between the two writes must not leave an old description beside a new array
+        description.unlink(missing_ok=True)
+        with atomic_path(folder / f"{self.record.id}.b2nd") as temporary:
+            temporary.write_bytes(self.frame)
+        write_text(description, self.record.model_dump_json() + "\n")
+
+
+def encode_case(
     array: NDArray[np.float16],
     *,
     case: str,
@@ -144,12 +172,10 @@ def write_case(
     spacing_mm: Spacing,
     classes: int,
     patch_size: Shape,
-) -> None:
-    """Store a case, in place of an earlier one. The same array always gives the same bytes.
+) -> EncodedCase:
+    """Compress and describe a case. The same array always gives the same bytes.
 
     Args:
-        work: The work folder.
-        configuration: Such as ``3d_fullres``.
         array: (C + 1, \\*spatial), the class index last.
         case: Case id.
         key: Hash of everything that the array depends on.
@@ -158,28 +184,22 @@ def write_case(
         classes: How many there are, background included.
         patch_size: What training will read at once: chunks are no larger.
     """
-    folder = cases_folder(work, configuration)
-    description = folder / f"{case}.json"
-    # a kill between the two writes must not leave an old description beside a new array
-    description.unlink(missing_ok=True)
     chunk = tuple(min(n, patch) for n, patch in zip(array.shape[1:], patch_size, strict=True))
-    with atomic_path(folder / f"{case}.b2nd") as temporary:
-        blosc2.asarray(
-            array,
-            chunks=(1, *chunk),
-            blocks=(1, *(min(n, _BLOCK) for n in chunk)),
-            cparams=blosc2.CParams(
-                codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.SHUFFLE], filters_meta=[0], nthreads=1
-            ),
-            dparams=blosc2.DParams(nthreads=1),
-            urlpath=str(temporary),
-            mode="w",
-        )
+    stored = blosc2.asarray(
+        array,
+        chunks=(1, *chunk),
+        blocks=(1, *(min(n, _BLOCK) for n in chunk)),
+        cparams=blosc2.CParams(
+            codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.SHUFFLE], filters_meta=[0], nthreads=1
+        ),
+        dparams=blosc2.DParams(nthreads=1),
+        contiguous=True,
+    )
     counts, locations = locate_classes(array[-1], classes, seed=case)
     record = CaseRecord(
         id=case, key=key, placement=placement, spacing_mm=spacing_mm, class_voxels=counts, locations=locations
     )
-    write_text(description, record.model_dump_json() + "\n")
+    return EncodedCase(record, stored.to_cframe())
 
 
 def remove_others(work: Path, configuration: str, keep: set[str]) -> None:
@@ -190,9 +210,7 @@ def remove_others(work: Path, configuration: str, keep: set[str]) -> None:
             path.unlink()
 
 
-def locate_classes(
-    index: NDArray[np.float16], classes: int, seed: str
-) -> tuple[tuple[int, ...], dict[str, list[list[int]]]]:
+def locate_classes(index: NDArray[np.float16], classes: int, seed: str) -> tuple[tuple[int, ...], dict[str, list[int]]]:
     """Count every class and draw voxels of each foreground class.
 
     Args:
@@ -201,7 +219,7 @@ def locate_classes(
         seed: The draw is the same for the same text.
 
     Returns:
-        Voxels per class, and for each foreground class that occurs up to 1000 coordinates in C order.
+        Voxels per class, and for each foreground class that occurs up to 1000 ascending positions in the flat array.
     """
     flat = index.ravel()
     bits = flat.view(np.int16)  # of the same sign and zero as the halves, and compared ten times as fast
@@ -216,6 +234,5 @@ def locate_classes(
     for value in range(1, classes):
         if sizes[value]:
             drawn = generator.choice(int(sizes[value]), min(int(sizes[value]), MAX_LOCATIONS), replace=False)
-            voxels = inside[order[ends[value] - sizes[value] + np.sort(drawn)]]
-            locations[str(value)] = np.stack(np.unravel_index(voxels, index.shape), axis=-1).tolist()
+            locations[str(value)] = inside[order[ends[value] - sizes[value] + np.sort(drawn)]].tolist()
     return tuple(int(size) for size in sizes[:classes]), locations

@@ -127,15 +127,16 @@ def _named(case: str) -> Iterator[None]:
         raise TrainingError(f"{case}: preprocessed case cannot be read: {error}") from error
 
 
-def _centre(rng: np.random.Generator, shape: Shape, patch: Shape, locations: dict[str, list[list[int]]]) -> Shape:
+def _centre(rng: np.random.Generator, shape: Shape, patch: Shape, locations: dict[str, list[int]]) -> Shape:
     """Draw where a patch's centre lies: on a voxel of a class drawn uniformly, or anywhere.
 
     The patch stays inside the volume where it fits; where it does not, the volume stays inside the patch.
     """
-    classes = sorted(name for name, voxels in locations.items() if voxels)
+    classes = sorted(name for name, positions in locations.items() if positions)
     if classes:
-        voxels = locations[classes[int(rng.integers(len(classes)))]]
-        wanted = [v - p // 2 for v, p in zip(voxels[int(rng.integers(len(voxels)))], patch, strict=True)]
+        positions = locations[classes[int(rng.integers(len(classes)))]]
+        voxel = np.unravel_index(positions[int(rng.integers(len(positions)))], shape)
+        wanted = [int(v) - p // 2 for v, p in zip(voxel, patch, strict=True)]
     else:
         wanted = [int(rng.integers(min(0, n - p), max(0, n - p) + 1)) for n, p in zip(shape, patch, strict=True)]
     return tuple(

@@ -61,7 +61,7 @@ class Setup:
         if data.configuration.batch_size < ranks.size:
             batch = data.configuration.batch_size
             raise TrainingError(f"a batch of {batch} patches cannot be shared by {ranks.size} GPUs")
-        locations = (data.store.record(case).locations for case in data.training)
+        locations = (data.store.record(case).coordinates for case in data.training)
         axes = mirror_axes(locations, data.manifest.spatial_dims)
         return cls(
             config=config,

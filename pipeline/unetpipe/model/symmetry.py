@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 _CONSISTENT = 0.9  # share of cases in which two classes lie in the same order
 
-Locations = Mapping[str, list[list[int]]]
-"""Class index to some of its voxels, as `CaseRecord.locations` has them."""
+Locations = Mapping[str, NDArray[np.int64]]
+"""Class index to some of its voxels, as `CaseRecord.coordinates` has them."""
 
 
 def mirror_axes(cases: Iterable[Locations], dims: int) -> tuple[int, ...]:
@@ -28,7 +28,7 @@ def mirror_axes(cases: Iterable[Locations], dims: int) -> tuple[int, ...]:
     """
     orders: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
     for locations in cases:
-        classes = {name: np.array(voxels, dtype=float) for name, voxels in locations.items() if voxels}
+        classes = {name: np.asarray(voxels, dtype=float) for name, voxels in locations.items() if len(voxels)}
         for first, second in combinations(sorted(classes), 2):
             a, b = classes[first], classes[second]
             apart = a.mean(axis=0) - b.mean(axis=0)

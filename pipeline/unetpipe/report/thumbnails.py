@@ -47,7 +47,7 @@ def case_png(store: CaseStore, case: str, side: int) -> bytes:
 
 def middle_of_label(record: CaseRecord) -> Shape:
     """The voxel in the middle of all foreground classes; of the array where there is none."""
-    drawn = [np.mean(voxels, axis=0) for voxels in record.locations.values()]
+    drawn = [np.mean(voxels, axis=0) for voxels in record.coordinates.values()]
     if not drawn:
         return tuple(n // 2 for n in record.placement.shape)
     sizes = [record.class_voxels[int(value)] for value in record.locations]

@@ -9,14 +9,13 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
 from unetpipe.config import Config, PreprocessConfig
-from unetpipe.dataset.budget import MemoryBudget, preparation_bytes
+from unetpipe.dataset.budget import MemoryBudget
 from unetpipe.dataset.checks import CheckReport, check_cases, with_labels
 from unetpipe.dataset.documents import Model, read_document, write_document
 from unetpipe.dataset.facts import CaseFacts
@@ -27,7 +26,7 @@ from unetpipe.dataset.layouts import inspect_dataset
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.plan import Plan, plan_text, read_plan
 from unetpipe.dataset.planner import make_plan
-from unetpipe.dataset.store import remove_others, stored_key, write_case
+from unetpipe.dataset.store import remove_others, stored_key
 from unetpipe.errors import DatasetError, Fault, PlanError, UnetpipeError
 from unetpipe.files import write_text
 from unetpipe.imaging.files import read_grid
@@ -298,50 +297,13 @@ def _write_cases(
     progress: Progress,
 ) -> int:
     """Preprocess what is not there yet; how many that were."""
-    spec, chosen = plan.preprocessing(name), plan.configurations[name]
     known = {one.id: one for one in facts}
     keys = {case.id: case_key(known[case.id], manifest, plan, name) for case in manifest.cases}
     remove_others(config.out, name, keep=set(keys))
     todo = [case for case in manifest.cases if stored_key(config.out, name, case.id) != keys[case.id]]
+    if todo:
+        # torch loads only now, when there is work for it
+        from unetpipe.dataset.prepare import prepare_cases
 
-    if not todo:
-        return 0
-    # torch loads only now, when there is work for it
-    from unetpipe.dataset.prepare import prepare_case, shared_cores
-
-    def work_on(case: Case) -> None:
-        try:
-            facts_of = known[case.id]
-            with budget.hold(preparation_bytes(facts_of.shape, facts_of.spacing_mm, len(manifest.channels), spec)):
-                array, placement, spacing_mm = prepare_case(case, facts_of, manifest, spec)
-                write_case(
-                    config.out,
-                    name,
-                    array,
-                    case=case.id,
-                    key=keys[case.id],
-                    placement=placement,
-                    spacing_mm=spacing_mm,
-                    classes=len(manifest.labels),
-                    patch_size=chosen.patch_size,
-                )
-        except UnetpipeError as error:
-            raise DatasetError([Fault(case=case.id, kind="preprocessing", message=str(error))]) from error
-        except Exception as error:
-            error.add_note(f"while preprocessing case {case.id}")
-            raise
-
-    with (
-        shared_cores(workers),
-        progress.task("preprocessing", len(todo)) as advance,
-        ThreadPoolExecutor(workers) as threads,
-    ):
-        futures = {threads.submit(work_on, case): case for case in todo}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                advance(note=futures[future].id)
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
+        prepare_cases(config.out, todo, known, manifest, plan, name, workers=workers, budget=budget, progress=progress)
     return len(todo)
