@@ -3,7 +3,7 @@
 Stages take a `Progress`; the command line passes one that draws, everybody else the silent default.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -15,11 +15,14 @@ class Advance(Protocol):
 
 
 class Progress(Protocol):
-    """Shows named tasks of a known number of steps, and single lines of news."""
+    """Shows named tasks of a known number of steps, single lines of news, and a board of figures that are renewed."""
 
     def task(self, name: str, total: int) -> AbstractContextManager[Advance]: ...
 
     def say(self, line: str) -> None: ...
+
+    def board(self, rows: Sequence[Sequence[str]], line: str) -> None:
+        """Show rows of cells in place of those before; where nothing can be renewed in place, say `line`."""
 
 
 class SilentProgress:
@@ -32,3 +35,7 @@ class SilentProgress:
         yield advance
 
     def say(self, line: str) -> None: ...
+
+    def board(self, rows: Sequence[Sequence[str]], line: str) -> None:  # noqa: ARG002 - the protocol's signature
+        """Say the line."""
+        self.say(line)

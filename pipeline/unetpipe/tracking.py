@@ -20,6 +20,10 @@ from unetpipe.progress import Progress
 EXPERIMENT = "unetpipe"
 _STORE = "mlflow.db"
 _PATIENCE = 60.0  # seconds that finishing a run waits for the store
+_MLFLOW = {  # by itself it waits minutes for a server that is not there, and longer for one that is silent
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+}
 _BATCH = 1000  # metrics that MLflow takes in one call
 _LONGEST_KEY = 250
 
@@ -144,6 +148,8 @@ class MlflowTracker:
         self._progress.say(line)
 
     def _start(self, work: Path, name: str) -> None:
+        for setting, value in _MLFLOW.items():
+            os.environ.setdefault(setting, value)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         from mlflow import MlflowClient  # two seconds, spent in this thread

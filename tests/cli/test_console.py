@@ -92,6 +92,23 @@ def test_progress_draws_on_a_terminal() -> None:
     assert "epoch 1" not in last
 
 
+def test_a_board_is_renewed_on_a_terminal_and_a_line_elsewhere() -> None:
+    """On a terminal the last rows stand above the bars, taken as they are; a file gets the lines."""
+    console, file = _console(terminal=True)
+    progress = ConsoleProgress(console)
+    with progress.task("training", 2):
+        progress.board([("loss", "0.5", "[▁]")], "epoch 1: loss 0.5")
+        progress.board([("loss", "0.4", "[█]")], "epoch 2: loss 0.4")
+    drawn = file.getvalue()
+    assert "0.4  [█]" in drawn.rsplit("loss", 1)[1]
+    assert "epoch" not in drawn
+    console, file = _console(terminal=False)
+    progress = ConsoleProgress(console)
+    with progress.task("training", 2):
+        progress.board([("loss", "0.5", "[▁]")], "epoch 1: loss 0.5")
+    assert file.getvalue() == "epoch 1: loss 0.5\n"
+
+
 def test_progress_can_be_used_again() -> None:
     """After a task is over, another one starts afresh; an error in between leaves nothing drawn."""
     console, file = _console(terminal=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import threading
 import time
@@ -137,7 +138,7 @@ def test_interrupted_twice_equals_undisturbed(work: Path, monkeypatch: pytest.Mo
         before, after = (torch.load(r.bundle / name, weights_only=True) for r in (undisturbed, resumed))
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
-    timed = {"seconds", "patches_per_second", "data_wait", "memory_gb"}
+    timed = {"seconds", "patches_per_second", "data_wait", "memory_gb", "system"}
     assert [{key: row[key] for key in row.keys() - timed} for row in rows(undisturbed)] == [
         {key: row[key] for key in row.keys() - timed} for row in rows(resumed)
     ]
@@ -240,6 +241,7 @@ def test_tracking_holds_curves_and_no_person(work: Path) -> None:
         tags = dict(query("select key, value from tags").fetchall())
         (status, user) = query("select status, user_id from runs").fetchone()
     assert {"loss", "learning_rate", "dice/bright", "dice/dark", "final_dice/bright", "duration_seconds"} <= metrics
+    assert {"patches_per_second", "data_wait", "memory_gb", "system/cpu_utilization_percentage"} <= metrics
     assert params["config.seed"] == "0"
     assert {"dataset", "plan", "unetpipe"} <= tags.keys()
     assert status == "FINISHED"
@@ -256,10 +258,35 @@ def test_tracking_holds_curves_and_no_person(work: Path) -> None:
     assert result.tracking_run is not None
 
 
-def test_training_goes_on_without_its_tracking_store(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that refuses every call costs one line, not the run."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{work}/nowhere")
-    assert run(work, epochs=1).tracking_run is None
+@pytest.mark.parametrize("store", ["unknown", "refusing", "silent"])
+def test_training_goes_on_without_its_tracking_store(work: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+    """A store that refuses every call, a port where nobody listens, one that never answers: one line, not the run."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if store == "silent":
+            server.listen()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{work}/nowhere" if store == "unknown" else address)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        told = Told()
+        result = train(TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2), told)
+    assert result.tracking_run is None
+    assert [line for line in told.lines if line.startswith("tracking")] == [
+        "tracking stopped, the run goes on (MlflowException)"
+    ]
+
+
+def test_what_a_store_missed_is_told_when_it_answers(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted while there was no store, and gone on with one: the run there has the first epochs too."""
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"file://{work}/nowhere")
+        with signal_at(monkeypatch, 2), pytest.raises(KeyboardInterrupt):
+            run(work, epochs=3)
+    run(work, epochs=3)
+    with sqlite3.connect(work / "mlflow.db") as database:
+        steps = database.execute("select step from metrics where key = 'loss' order by step").fetchall()
+    assert steps == [(0,), (1,), (2,)]
 
 
 def test_a_broken_case_is_named(work: Path) -> None:

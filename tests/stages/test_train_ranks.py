@@ -1,4 +1,4 @@
-"""Training by two processes from the command line's point of view: they start, stop and end together."""
+"""Training as processes: signals end them with a code, and several start, stop and end together."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from unetpipe.config import TrainConfig
+from unetpipe.model.checkpoint import load_checkpoint
 from unetpipe.model.ranks import RankDiedError, free_port
 from unetpipe.progress import SilentProgress
 from unetpipe.stages.train import train
@@ -46,29 +47,48 @@ def test_a_killed_process_ends_the_others_and_training_goes_on_later(work: Path)
     assert [process for process in psutil.Process().children() if "train" in process.cmdline()] == []
 
 
+def after_an_epoch(work: Path, *options: str) -> subprocess.Popen[bytes]:
+    """The command, from its start to the end of its first epoch."""
+    common = ["--device", "cpu", "--precision", "fp32", "--epochs", "500", "--iterations", "2"]
+    journal = work / "runs" / "default" / "fold_0" / "metrics.jsonl"
+    before = journal.read_text() if journal.is_file() else ""
+    command = [sys.executable, "-m", "unetpipe", "train", str(work), *common, *options]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not journal.is_file() or journal.read_text() == before:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return process
+
+
+def test_signals_end_a_training_with_the_documented_code(work: Path) -> None:
+    """SIGUSR1, and in the run that goes on from there Ctrl-C: exit code 130, and the checkpoint has all epochs."""
+    for number in (signal.SIGUSR1, signal.SIGINT):
+        process = after_an_epoch(work)
+        process.send_signal(number)
+        assert process.wait(60) == 130
+    folder = work / "runs" / "default" / "fold_0"
+    state = load_checkpoint(folder)
+    assert state is not None
+    assert state["epoch"] == len((folder / "metrics.jsonl").read_text().splitlines()) >= 2
+
+
 def test_signals_stop_both_and_a_killed_first_one_leaves_no_other(work: Path) -> None:
     """SIGTERM to the started process: both save and end, code 130. Then kill the first: the other ends by itself."""
-    options = ["--device", "cpu", "--precision", "fp32", "--gpus", "2", "--epochs", "500", "--iterations", "2"]
-    command = [sys.executable, "-m", "unetpipe", "train", str(work), *options]
-    journal = work / "runs" / "default" / "fold_0" / "metrics.jsonl"
-
-    def after_an_epoch(before: int) -> tuple[subprocess.Popen[bytes], psutil.Process]:
-        first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while not journal.is_file() or len(journal.read_text().splitlines()) <= before:
-            assert first.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        (other,) = (p for p in psutil.Process(first.pid).children() if "train" in p.cmdline())
-        return first, other
-
-    first, other = after_an_epoch(0)
+    first, other = with_its_other(after_an_epoch(work, "--gpus", "2"))
     other.send_signal(signal.SIGTERM)
     assert first.wait(60) == 130
-    first, other = after_an_epoch(len(journal.read_text().splitlines()))
+    first, other = with_its_other(after_an_epoch(work, "--gpus", "2"))
     first.kill()
     first.wait(60)
     other.wait(60)
+
+
+def with_its_other(first: subprocess.Popen[bytes]) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+    """A training and the process that it started."""
+    (other,) = (process for process in psutil.Process(first.pid).children() if "train" in process.cmdline())
+    return first, other
 
 
 def test_processes_that_torchrun_started(work: Path) -> None:

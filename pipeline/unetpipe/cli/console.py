@@ -10,22 +10,36 @@ from typing import Any
 
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from unetpipe.progress import Advance
 
 _LISTED = 5  # of many paths or names, so many are shown
 _WIDTH_IN_A_FILE = 120
+_LONGEST_STEP_S = 7200.0  # the time left is told from the steps of so many seconds: a hundredth of a training is long
+
+
+class _Bars(Progress):
+    """Bars, with a board above them once there is one."""
+
+    board: Table | None = None
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """What is drawn, from top to bottom."""
+        if self.board is not None:
+            yield self.board
+        yield self.make_tasks_table(self.tasks)
 
 
 class ConsoleProgress:
-    """Bars on a terminal; the lines of `say` everywhere."""
+    """Bars and a board on a terminal; the lines of `say` everywhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bars: Progress | None = None
+        self._bars: _Bars | None = None
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Advance]:
@@ -55,8 +69,18 @@ class ConsoleProgress:
         """Print one line, above the bars."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _new_bars(self) -> Progress:
-        return Progress(
+    def board(self, rows: Sequence[Sequence[str]], line: str) -> None:
+        """Draw the rows above the bars of the task that is running; elsewhere than on a terminal, print the line."""
+        if self._bars is None or not self._console.is_terminal:
+            self.say(line)
+            return
+        table = Table.grid(padding=(0, 2))
+        for row in rows:
+            table.add_row(*map(Text, row))
+        self._bars.board = table
+
+    def _new_bars(self) -> _Bars:
+        return _Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
@@ -65,6 +89,7 @@ class ConsoleProgress:
             TimeRemainingColumn(),
             TextColumn("[dim]{task.fields[note]}"),
             console=self._console,
+            speed_estimate_period=_LONGEST_STEP_S,
             disable=not self._console.is_terminal,
         )
 

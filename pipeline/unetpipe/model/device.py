@@ -4,6 +4,7 @@ import resource
 import sys
 from contextlib import AbstractContextManager
 
+import psutil
 import torch
 
 from unetpipe.config import Precision
@@ -58,3 +59,18 @@ def peak_memory_gb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**30
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def machine_use(device: torch.device) -> dict[str, float]:
+    """Return how busy the machine was since the last call, under MLflow's names for it."""
+    memory = psutil.virtual_memory()
+    use = {
+        "system/cpu_utilization_percentage": psutil.cpu_percent(),
+        "system/system_memory_usage_megabytes": memory.used / 1e6,
+        "system/system_memory_usage_percentage": memory.percent,
+    }
+    if device.type == "cuda":
+        free, everything = torch.cuda.mem_get_info(device)
+        use["system/gpu_0_memory_usage_megabytes"] = (everything - free) / 1e6
+        use["system/gpu_0_memory_usage_percentage"] = 100 * (1 - free / everything)
+    return use

@@ -16,9 +16,11 @@ from unetpipe.tracking import Tracker
 
 Row = dict[str, Any]
 """One epoch: epoch, iteration, loss, learning_rate, dice (per foreground class), smoothed_dice, seconds,
-patches_per_second, data_wait (share of the time), memory_gb (peak so far)."""
+patches_per_second, data_wait (share of the time), memory_gb (peak so far), system (of the whole machine)."""
 
 _SHOWN_CLASSES = 8  # in a line on the terminal
+_POINTS = 30  # of a course on the terminal
+_BLOCKS = "▁▂▃▄▅▆▇█"
 _CURVES = ("loss", "learning_rate", "smoothed_dice", "seconds", "patches_per_second", "data_wait", "memory_gb")
 
 
@@ -69,26 +71,52 @@ class Journal:
             folder: The run's.
             classes: Names of the foreground classes.
             tracker: Gets every figure.
-            progress: Gets a line per epoch.
+            progress: Gets a board and a line per epoch.
         """
         self._folder, self._classes, self._tracker, self._progress = folder, classes, tracker, progress
 
     def epoch(self, history: Sequence[Row]) -> None:
         """Record the last epoch of `history`. The files are written from the whole, so that a resume leaves no gap."""
-        row = history[-1]
         lines = "".join(json.dumps(past) + "\n" for past in history)
         write_text(self._folder / "metrics.jsonl", lines)
         draw_curves(history, self._classes, self._folder / "curves.png")
-        dice = _known(dict(zip(self._classes, row["dice"], strict=True)))
-        self._tracker.metrics(
-            {key: row[key] for key in _CURVES} | {f"dice/{name}": value for name, value in dice.items()},
-            step=row["epoch"],
-        )
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in list(dice.items())[:_SHOWN_CLASSES])
-        self._progress.say(
-            f"epoch {row['epoch'] + 1}: loss {row['loss']:.3f}  Dice {shown}  {row['seconds']:.0f} s  "
+        self.track(history[-1])
+        self._progress.board(self._board(history), self._line(history[-1]))
+
+    def track(self, row: Row) -> None:
+        """Add an epoch to the tracking store."""
+        dice = {f"dice/{name}": value for name, value in self._known_dice(row)}
+        self._tracker.metrics({key: row[key] for key in _CURVES} | dice | row["system"], step=row["epoch"])
+
+    def _line(self, row: Row) -> str:
+        dice = "  ".join(f"{name} {value:.3f}" for name, value in self._known_dice(row)[:_SHOWN_CLASSES])
+        return (
+            f"epoch {row['epoch'] + 1}: loss {row['loss']:.3f}  Dice {dice}  {row['seconds']:.0f} s  "
             f"{row['patches_per_second']:.1f} patches/s  {row['data_wait']:.0%} waiting for data"
         )
+
+    def _board(self, history: Sequence[Row]) -> list[tuple[str, str, str]]:
+        """Name, figure and course of what a person looks at while training runs."""
+        row, smoothed = history[-1], [row["smoothed_dice"] for row in history]
+        best = smoothed.index(max(smoothed))
+        rows = [
+            ("epoch", str(row["epoch"] + 1), f"{row['seconds']:.1f} s"),
+            ("loss", f"{row['loss']:.3f}", _course([row["loss"] for row in history])),
+            ("learning rate", f"{row['learning_rate']:.2g}", _course([row["learning_rate"] for row in history])),
+            (
+                "Dice, smoothed",
+                f"{smoothed[-1]:.3f}",
+                f"{_course(smoothed)} best {smoothed[best]:.3f} in epoch {best + 1}",
+            ),
+        ]
+        for name, value in self._known_dice(row)[:_SHOWN_CLASSES]:
+            index = self._classes.index(name)
+            rows.append((f"Dice {name}", f"{value:.3f}", _course([row["dice"][index] or 0.0 for row in history])))
+        waiting = f"{row['data_wait']:.0%} waiting for data, {row['memory_gb']:.1f} GB at the peak"
+        return [*rows, ("patches/s", f"{row['patches_per_second']:.1f}", waiting)]
+
+    def _known_dice(self, row: Row) -> list[tuple[str, float]]:
+        return list(_known(dict(zip(self._classes, row["dice"], strict=True))).items())
 
     def end(
         self,
@@ -118,3 +146,10 @@ class Journal:
 
 def _known(dice: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in dice.items() if value is not None}
+
+
+def _course(values: Sequence[float]) -> str:
+    """A row of blocks, from the lowest value to the highest."""
+    points = [values[index * len(values) // _POINTS] for index in range(_POINTS)] if len(values) > _POINTS else values
+    low, high = min(points), max(points)
+    return "".join(_BLOCKS[round((value - low) / (high - low or 1) * (len(_BLOCKS) - 1))] for value in points)

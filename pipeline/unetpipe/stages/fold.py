@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.write import MODEL, write_bundle, write_weights
 from unetpipe.model.budget import Budget, Landing
 from unetpipe.model.checkpoint import State, save_checkpoint
-from unetpipe.model.device import peak_memory_gb
+from unetpipe.model.device import machine_use, peak_memory_gb
 from unetpipe.model.epoch import Epoch, joined, learn_epoch
 from unetpipe.model.holdout import HeldOut
 from unetpipe.model.layout import use_fastest_layout
@@ -69,6 +69,10 @@ class Fold:
         self._loader = setup.loader()
         self._looked_at = held_out.sample(_LOOK * self._budget.iterations * self._loader.batch_size)
         self._journal = Journal(folder, setup.data.foreground, tracker, progress)
+        machine_use(setup.device)  # from here on
+        if state["tracking_run"] is None:
+            for row in state["history"]:  # a store that did not answer before may do so now
+                self._journal.track(row)
 
     def learn(self, stop: threading.Event) -> None:
         """Go through epochs until the budget is spent or a signal asks to stop.
@@ -78,9 +82,21 @@ class Fold:
         """
         self._progress.say(self._introduction())
         state, over = self._state, False
-        with closing(self._loader.batches(first=state["iteration"])) as batches:
+        with (
+            closing(self._loader.batches(first=state["iteration"])) as batches,
+            self._progress.task("training", 100) as advance,
+        ):
+            percent = 0
+
+            def how_far(taken: int) -> float:
+                nonlocal percent
+                now = self._budget.progress(taken, self.elapsed(), self._landing)
+                advance(min(100, int(100 * now)) - percent)
+                percent = min(100, int(100 * now))
+                return now
+
             while not over:
-                epoch = self._learn_epoch(batches, stop)
+                epoch = self._learn_epoch(batches, how_far, stop)
                 over, cut = epoch.over, epoch.over and stop.is_set()
                 whole = joined(state["part"], epoch)
                 if not whole.losses:
@@ -93,7 +109,7 @@ class Fold:
         if stop.is_set():
             raise KeyboardInterrupt
 
-    def _learn_epoch(self, batches: Iterator[Batch], stop: threading.Event) -> Epoch:
+    def _learn_epoch(self, batches: Iterator[Batch], how_far: Callable[[int], float], stop: threading.Event) -> Epoch:
         """Learn to the end of an epoch, one that an interruption cut included."""
         first, steps = self._state["iteration"], self._budget.iterations
         with self._progress.task(f"epoch {self._state['epoch'] + 1}", steps) as advance:
@@ -104,7 +120,7 @@ class Fold:
                 self._setup.augmentation,
                 first=first,
                 steps=steps,
-                progress=lambda taken: self._budget.progress(taken, self.elapsed(), self._landing),
+                progress=how_far,
                 group=self._group,
                 stop=stop,
                 advance=advance,
@@ -168,6 +184,7 @@ class Fold:
                 "patches_per_second": round(len(epoch.losses) * self._loader.batch_size / epoch.seconds, 3),
                 "data_wait": round(epoch.waited / epoch.seconds, 4),
                 "memory_gb": round(peak_memory_gb(self._setup.device), 3),
+                "system": machine_use(self._setup.device),
             }
         )
         state["epoch"] += 1
