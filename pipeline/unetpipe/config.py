@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
 Strength = Literal["none", "light", "default", "strong"]
+LossName = Literal["dice_ce", "dice_focal", "tversky_ce"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -66,6 +67,11 @@ class TrainConfig(Config):
     classic U-Net. Also `segresnet`, `swinunetr`, or any class of monai.networks.nets, such as AttentionUnet."""
     network_options: dict[str, Any] = {}
     """Arguments of the network, as YAML: norm=none or upsampling=interpolated for `unet`, MONAI's for its classes."""
+    loss: LossName = "dice_ce"
+    """Dice + cross-entropy; Dice + focal (gamma 2), where most voxels are easy; Tversky (alpha 0.3, beta 0.7) +
+    cross-entropy, where what is missed costs more than what is too much."""
+    class_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Weight of a class in the cross-entropy or focal term, by name; 1 unless given."""
     configuration: str | None = None
     """Which configuration of the plan; the plan's default unless given."""
     epochs: Annotated[int, Field(ge=1)] | None = None

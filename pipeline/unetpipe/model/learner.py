@@ -13,7 +13,7 @@ from unetpipe.model.composed import Definition
 from unetpipe.model.device import autocast
 from unetpipe.model.layout import use_fastest_layout
 from unetpipe.model.loader import Batch
-from unetpipe.model.loss import deep_supervision_loss
+from unetpipe.model.loss import Loss, deep_supervision_loss
 from unetpipe.model.network import build_network, input_channels
 from unetpipe.model.optim import Recipe, learning_rate, make_optimizer
 from unetpipe.model.precision import trainable_dtype
@@ -34,17 +34,25 @@ class Learner:
     """
 
     def __init__(
-        self, definition: Definition, patch: Shape, recipe: Recipe, device: torch.device, dtype: torch.dtype, seed: int
+        self,
+        definition: Definition,
+        patch: Shape,
+        recipe: Recipe,
+        device: torch.device,
+        dtype: torch.dtype,
+        seed: int,
+        loss: Loss = Loss(),  # noqa: B008 - it has no state
     ) -> None:
         """Initialise weights from `seed`.
 
         Args:
-            definition: MONAI config of the network. A DynUNet learns under deep supervision.
+            definition: MONAI config of the network.
             patch: What the network sees.
             recipe: Optimiser and schedule.
             device: Where to compute.
             dtype: Autocast to this where that is sound (see `trainable_dtype`); float32 means no autocast.
             seed: Of the weights and of augmentation.
+            loss: What to minimise.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -58,7 +66,7 @@ class Learner:
         self._layout = use_fastest_layout(self._module.to(device), device, len(patch))
         use_fastest_layout(self.network.to(device), device, len(patch))
         self._learning, self._deployed = _floats(learning), _floats(self.network)
-        self._patch, self._recipe, self._seed = patch, recipe, seed
+        self._patch, self._recipe, self._seed, self._loss = patch, recipe, seed, loss
         self._optimizer = make_optimizer(recipe, self._module)
         self._scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
@@ -85,7 +93,7 @@ class Learner:
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
             out = self._module(image)
-        loss = deep_supervision_loss(out if isinstance(out, list) else [out], label)
+        loss = deep_supervision_loss(out if isinstance(out, list) else [out], label, self._loss)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's stub
         add_gradients(self._module.parameters())
         self._scaler.unscale_(self._optimizer)

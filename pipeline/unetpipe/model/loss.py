@@ -1,61 +1,129 @@
-"""Dice + cross-entropy, with deep supervision and voxels that do not count.
+"""An overlap term plus a term per voxel, with deep supervision and voxels that do not count.
 
-Shape legend: B batch, L classes, spatial axes written ``...``.
+Shape legend: B batch, L outputs: classes, or regions that may overlap; spatial axes written ``...``.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unetpipe.config import LossName
 from unetpipe.imaging.transforms import IGNORED
-from unetpipe.model.ranks import total
 
 _SMOOTH = 1e-5
+_FOCUS = 2.0  # gamma of Lin et al.
+_TVERSKY = (0.3, 0.7)  # alpha and beta of Salehi et al.: what is missed costs more than what is too much
 
 
-def dice_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    """Return 1 - soft Dice, mean over foreground classes, plus mean cross-entropy.
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """1 - overlap, mean over outputs, plus the mean over voxels of a cross-entropy.
 
-    Dice is taken over the batch as a whole, also where several processes share it: with small patches a class is often
-    absent from a sample, and a per-sample Dice would then only punish noise.
+    The overlap is taken over the batch as a whole: with small patches a class is often absent from a sample, and an
+    overlap per sample would then only punish noise.
 
-    Args:
-        logits: (B, L, ...).
-        label: Class indices, (B, ...); `IGNORED` takes no part.
+    Classes exclude each other: softmax, and the background has no overlap term. Regions do not: sigmoid, and every one
+    of them counts.
+
+    Attributes:
+        focus: gamma; voxels count (1 - p)^gamma times, p being the probability of what is right. 0: all the same.
+        false_positive, false_negative: alpha and beta of the Tversky index TP / (TP + alpha FP + beta FN). It is Dice
+            where both are 1/2.
+        weights: Of each output in the mean over voxels; None: all the same.
+        regions: Class indices that belong to each output; None: each output is a class.
 
     Source:
-        Isensee et al. 2021, Nat. Methods 18:203.
+        Dice and cross-entropy: Isensee et al. 2021, Nat. Methods 18:203. Focal: Lin et al. 2017, ICCV. Tversky: Salehi
+        et al. 2017, MLMI.
     """
-    log_probabilities = torch.log_softmax(logits.float(), dim=1)
-    label = label.long()
-    valid = (label != IGNORED).float()
-    label = label.clamp_min(0)
-    right = log_probabilities.gather(1, label.unsqueeze(1)).squeeze(1)  # each voxel's at its own class
 
-    # sums per class without a one-hot label: intersection and reference are voxels gathered by their class
-    classes, classes_of = logits.shape[1], label.flatten()
-    empty = torch.zeros(classes, device=logits.device)
-    intersection = empty.index_add(0, classes_of, (right.exp() * valid).flatten())
-    reference = empty.index_add(0, classes_of, valid.flatten())
-    prediction = (log_probabilities.exp() * valid.unsqueeze(1)).sum([0, *range(2, logits.ndim)])
+    focus: float = 0.0
+    false_positive: float = 0.5
+    false_negative: float = 0.5
+    weights: tuple[float, ...] | None = None
+    regions: tuple[tuple[int, ...], ...] | None = None
 
-    # where several processes share a batch, the loss is that of the whole batch
-    voxels = torch.stack([(right * valid).sum(), valid.sum()])
-    sums = total(torch.cat([voxels, intersection, prediction, reference]))
-    intersection, prediction, reference = sums[2:].view(3, classes).unbind()
-    cross_entropy = -sums[0] / sums[1].clamp_min(1)
-    dice = (2 * intersection + _SMOOTH) / (prediction + reference + _SMOOTH)
-    return 1 - dice[1:].mean() + cross_entropy
+    @classmethod
+    def named(
+        cls,
+        name: LossName,
+        weights: tuple[float, ...] | None = None,
+        regions: tuple[tuple[int, ...], ...] | None = None,
+    ) -> "Loss":
+        """``dice_ce``, ``dice_focal`` or ``tversky_ce``."""
+        false_positive, false_negative = _TVERSKY if name == "tversky_ce" else (0.5, 0.5)
+        return cls(
+            focus=_FOCUS if name == "dice_focal" else 0.0,
+            false_positive=false_positive,
+            false_negative=false_negative,
+            weights=weights,
+            regions=regions,
+        )
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Compare logits (B, L, ...) with class indices (B, ...); `IGNORED` takes no part."""
+        label = label.long()
+        valid = (label != IGNORED).float()
+        label = label.clamp_min(0)
+        if self.regions is None:
+            return self._of_classes(logits.float(), label, valid)
+        return self._of_regions(logits.float(), label, valid, self.regions)
+
+    def _of_classes(self, logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+        log_probabilities = torch.log_softmax(logits, dim=1)
+        right = log_probabilities.gather(1, label.unsqueeze(1)).squeeze(1)  # each voxel's at its own class
+        counting = valid if self.weights is None else valid * logits.new_tensor(self.weights)[label]
+        per_voxel = -right if not self.focus else -right * (1 - right.exp()) ** self.focus
+        cross_entropy = (per_voxel * counting).sum() / _at_least(counting.sum())
+
+        # sums per class without a one-hot label: intersection and reference are voxels gathered by their class
+        classes, classes_of = logits.shape[1], label.flatten()
+        empty = torch.zeros(classes, device=logits.device)
+        intersection = empty.index_add(0, classes_of, (right.exp() * valid).flatten())
+        reference = empty.index_add(0, classes_of, valid.flatten())
+        prediction = (log_probabilities.exp() * valid.unsqueeze(1)).sum([0, *range(2, logits.ndim)])
+        return 1 - self._overlap(intersection, prediction, reference)[1:].mean() + cross_entropy
+
+    def _of_regions(self, logits: Tensor, label: Tensor, valid: Tensor, regions: tuple[tuple[int, ...], ...]) -> Tensor:
+        most = max(map(max, regions))
+        members = logits.new_tensor([[float(index in region) for region in regions] for index in range(most + 1)])
+        inside = functional.pad(members, (0, 0, 0, 1))[label.clamp_max(most + 1)].movedim(-1, 1)  # (B, L, ...)
+        valid = valid.unsqueeze(1)
+        per_voxel = functional.binary_cross_entropy_with_logits(logits, inside, reduction="none")
+        if self.focus:
+            per_voxel = per_voxel * (1 - (-per_voxel).exp()) ** self.focus
+        counting = valid.expand_as(logits)
+        if self.weights is not None:
+            counting = counting * logits.new_tensor(self.weights).view(1, -1, *[1] * (logits.ndim - 2))
+        cross_entropy = (per_voxel * counting).sum() / _at_least(counting.sum())
+
+        probabilities, inside = logits.sigmoid() * valid, inside * valid
+        over = [0, *range(2, logits.ndim)]
+        overlap = self._overlap((probabilities * inside).sum(over), probabilities.sum(over), inside.sum(over))
+        return 1 - overlap.mean() + cross_entropy
+
+    def _overlap(self, intersection: Tensor, prediction: Tensor, reference: Tensor) -> Tensor:
+        """Tversky index per output: TP + alpha FP + beta FN = (1 - alpha - beta) TP + alpha P + beta R."""
+        alpha, beta = self.false_positive, self.false_negative
+        union = 2 * ((1 - alpha - beta) * intersection + alpha * prediction + beta * reference)
+        return (2 * intersection + _SMOOTH) / (union + _SMOOTH)
 
 
-def deep_supervision_loss(levels: Sequence[Tensor], label: Tensor) -> Tensor:
+def _at_least(count: Tensor) -> Tensor:
+    """So that a batch in which nothing counts has no loss, rather than none that is a number."""
+    return torch.where(count > 0, count, torch.ones_like(count))
+
+
+def deep_supervision_loss(levels: Sequence[Tensor], label: Tensor, loss: Loss) -> Tensor:
     """Weigh the loss of each level by 2^-i, normalised, against the label at the level's own resolution.
 
     Args:
         levels: Logits (B, L, ...), full resolution first.
         label: (B, ...) at full resolution.
+        loss: Of one level.
     """
     weights = [0.5**i for i in range(len(levels))]
     losses = []
@@ -64,5 +132,5 @@ def deep_supervision_loss(levels: Sequence[Tensor], label: Tensor) -> Tensor:
         if logits.shape[2:] != label.shape[1:]:
             resized = functional.interpolate(label.unsqueeze(1).float(), size=logits.shape[2:], mode="nearest-exact")
             target = resized.squeeze(1)
-        losses.append(weight * dice_cross_entropy(logits, target))
+        losses.append(weight * loss(logits, target))
     return torch.stack(losses).sum() / sum(weights)

@@ -20,6 +20,7 @@ from unetpipe.model.fit import fit_to_time
 from unetpipe.model.holdout import HeldOut
 from unetpipe.model.learner import Learner
 from unetpipe.model.loader import PatchLoader
+from unetpipe.model.loss import Loss
 from unetpipe.model.optim import Recipe, choose_recipe
 from unetpipe.model.ranks import Ranks
 from unetpipe.model.symmetry import mirror_axes
@@ -96,7 +97,14 @@ class Setup:
     def learner(self, definition: Definition, recipe: Recipe) -> Learner:
         """A network that has learned nothing yet."""
         patch = self.data.configuration.patch_size
-        return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed)
+        return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed, self._loss())
+
+    def _loss(self) -> Loss:
+        given, names = self.config.class_weights, [label.name for label in self.data.manifest.labels]
+        for name in given:
+            if name not in names:
+                raise TrainingError(f"--class-weights: no class {name!r}, only {', '.join(names)}")
+        return Loss.named(self.config.loss, tuple(given.get(name, 1.0) for name in names) if given else None)
 
     def decide(self, held_out: HeldOut, started: float) -> tuple[Definition, Budget]:
         """Choose network and budget; for a limit in minutes by measuring what this device can do with it.
