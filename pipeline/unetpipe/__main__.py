@@ -1,10 +1,16 @@
 """`python -m unetpipe` and the `unetpipe` command."""
 
+import gc
+
 from unetpipe.cli import app
+
+_ALLOCATIONS = 50_000  # between two looks for garbage, in place of 700
 
 
 def main() -> None:
     """Run the command line on `sys.argv`; exits 0, 1 (the input's fault), 2 (wrong usage) or 130 (interrupted)."""
+    # torch brings half a million objects that live to the end: to walk through them dozens of times takes long
+    gc.set_threshold(_ALLOCATIONS)
     app(prog_name="unetpipe")
 
 

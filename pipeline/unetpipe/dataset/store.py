@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +20,9 @@ from unetpipe.errors import PlanError
 from unetpipe.files import atomic_path, write_text
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import Placement
+
+if TYPE_CHECKING:  # it takes a third of a second to import: only where arrays are read and written
+    import blosc2
 
 STORE_SCHEMA = 2
 """Part of every case's key: raise it when the same input comes to be preprocessed to something else."""
@@ -115,6 +118,8 @@ class CaseStore:
         return sum(int(np.prod(self._open(case).shape, dtype=np.int64)) * 2 for case in self.ids)
 
     def _open(self, case: str) -> "blosc2.NDArray":
+        import blosc2
+
         # one handle per read: it takes 0.2 ms, and a shared handle is not safe from threads
         path = self.folder / f"{case}.b2nd"
         if not path.is_file():
@@ -184,6 +189,8 @@ def encode_case(
         classes: How many there are, background included.
         patch_size: What training will read at once: chunks are no larger.
     """
+    import blosc2
+
     chunk = tuple(min(n, patch) for n, patch in zip(array.shape[1:], patch_size, strict=True))
     stored = blosc2.asarray(
         array,

@@ -19,7 +19,6 @@ from typing import NamedTuple, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from unetpipe.errors import GeometryError
@@ -297,6 +296,8 @@ def _linear(n: int, positions: NDArray[np.floating]) -> tuple[int, NDArray[np.fl
 
 def _cubic(n: int, positions: NDArray[np.floating]) -> tuple[int, NDArray[np.floating]]:
     """Cubic B-spline taps times the prefilter of a stretch of the axis, whose edges are continued as scipy does."""
+    from scipy import ndimage  # a quarter of a second to import, and not every dataset is resampled
+
     lower = np.floor(positions).astype(int)
     start, stop = max(lower[0] - _REACH, -_PAD), min(lower[-1] + _REACH + 2, n + _PAD)
     voxels = np.clip(np.arange(start, stop), 0, n - 1)
