@@ -4,6 +4,7 @@ From the repository's root, with unetpipe's Python:
 
     python benchmarks/infer.py cases --images ../shared/data/Task04_Hippocampus/imagesTr --nnunet NNUNET_PYTHON
     python benchmarks/infer.py windows --size 256
+    python benchmarks/infer.py engines
     python benchmarks/infer.py export --nnunet NNUNET_PYTHON
     python benchmarks/infer.py memory --slices 1000 --slices 500
 
@@ -46,6 +47,9 @@ def main() -> None:
     windows.add_argument("--size", type=int, default=256)
     windows.add_argument("--batch", type=int)
     windows.set_defaults(run=compare_windows)
+    engines = commands.add_parser("engines", help="one forward pass on the CPU by each engine")
+    engines.add_argument("--small", action="store_true", help="the small windows only")
+    engines.set_defaults(run=compare_engines)
     export = commands.add_parser("export", help="50-class logits to labels on a finer grid")
     export.add_argument("--classes", type=int, default=50)
     export.add_argument("--nnunet", help="Python of an environment with nnunetv2")
@@ -154,7 +158,7 @@ def run_cases(arguments: argparse.Namespace) -> None:
     result = infer(
         InferConfig(
             models=(folder / "model",),
-            input_list=folder / "list.txt",
+            list=folder / "list.txt",
             out=folder / f"labels_{precision}",
             precision=precision,
         )
@@ -205,6 +209,34 @@ def compare_windows(arguments: argparse.Namespace) -> None:
             labels[name], seconds = timed(run, device)
         report(name=name, device=str(device), dtype=str(dtype), windows_per_second=round(count / seconds, 2))
     report(name="labels that agree", fraction=float((labels["unetpipe"] == labels["monai"]).double().mean()))
+
+
+def compare_engines(arguments: argparse.Namespace) -> None:
+    """A forward pass in torch, compiled by torch, and by OpenVINO."""
+    from unetpipe.model.network import build_network
+    from unetpipe.model.openvino import OpenvinoNetwork
+    from unetpipe.model.predict import Ensemble, for_inference
+
+    cpu, bf16 = torch.device("cpu"), torch.bfloat16
+    shapes = [((4, 1, 40, 56, 40), [32, 64, 128, 256]), ((1, 1, 128, 128, 128), [32, 64, 128, 256, 320, 320])]
+    for shape, features in shapes[: 1 if arguments.small else 2]:
+        torch.manual_seed(0)
+        definition, windows = dynunet(features, 3), torch.randn(shape)
+
+        def network(definition: dict[str, Any] = definition) -> torch.nn.Module:
+            return build_network(definition).eval()
+
+        compiled = torch.compile(for_inference(network(), cpu, bf16).to(memory_format=torch.channels_last_3d))
+        runs = {
+            "torch float32": Ensemble([network()], device=cpu, dtype=torch.float32),
+            "torch bfloat16": Ensemble([for_inference(network(), cpu, bf16)], device=cpu, dtype=bf16),
+            "compiled bfloat16": Ensemble([compiled], device=cpu, dtype=bf16),
+            "openvino bfloat16": Ensemble([OpenvinoNetwork(network(), 1, shape[2:], bf16)], device=cpu, dtype=bf16),
+        }
+        for name, run in runs.items():
+            run(windows)  # what is made ready at the first pass
+            _, seconds = timed(lambda run=run, windows=windows: run(windows), cpu)
+            report(name=name, windows=shape, seconds=round(seconds, 3))
 
 
 def timed(run: Callable[[], torch.Tensor], device: torch.device) -> tuple[torch.Tensor, float]:

@@ -14,6 +14,7 @@ Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
 Strength = Literal["none", "light", "default", "strong"]
 LossName = Literal["dice_ce", "dice_focal", "tversky_ce"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Engine = Literal["torch", "openvino"]
 
 
 class Config(BaseModel):
@@ -115,7 +116,7 @@ class InferConfig(Config):
     """Bundle folders or zips; several are averaged."""
     inputs: tuple[Path, ...] = ()
     """Scans: files, folders of files, DICOM series folders, wildcards."""
-    input_list: Path | None = None
+    list: Path | None = None
     """Text file with more inputs, one per line, relative to its folder."""
     out: Path
     """Folder for the labels."""
@@ -123,6 +124,8 @@ class InferConfig(Config):
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
     precision: Precision = "auto"
     """`auto` takes the fastest that the device has in hardware."""
+    engine: Engine = "torch"
+    """`openvino` is faster on CPUs, and slower to start; needs `pip install 'unetpipe[openvino]'`."""
     step: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Distance between windows as a fraction of the patch."""
     batch: Annotated[int, Field(ge=1)] | None = None
@@ -139,6 +142,8 @@ class InferConfig(Config):
     """Also write probabilities/CASE.npz: float16, all classes."""
     save_uncertainty: bool = False
     """Also write uncertainty/CASE: entropy of the mean probabilities, from 0 to 1."""
+    save_classes: bool = False
+    """Also write classes/CASE/NAME: one mask per class that was found."""
 
 
 class EvaluateConfig(Config):

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,35 @@ def test_bf16_agrees_with_fp32(bundle_folder: Path) -> None:
         for precision in ("fp32", "bf16")
     ]
     assert agreement(*labels) > 0.97
+
+
+def test_half_precision_is_compared_with_float32(make_bundle: MakeBundle) -> None:
+    """The first scan tells which share of a window changes class; much is said aloud, and float32 needs no check."""
+    bundle, said = make_bundle(), list[str]()
+    exact = Predictor(bundle, device="cpu", precision="fp32", say=said.append)
+    half = Predictor(bundle, device="cpu", precision="bf16", say=said.append)
+    array = scan((24, 24, 24))
+    assert half.differs is None
+    expected, got = exact.predict(array, np.eye(4)), half.predict(array, np.eye(4))
+    assert exact.differs is None
+    assert half.differs is not None
+    middle = (slice(4, 20),) * 3
+    assert 0 < half.differs < 0.1
+    assert half.differs == pytest.approx((expected != got)[middle].mean(), abs=0.03)
+    assert any("another class" in text for text in said) == (half.differs > 0.01)
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_openvino_gives_torchs_labels(make_bundle: MakeBundle) -> None:
+    """The same windows and the same labels from the other engine, several windows at a time, flips and all."""
+    bundle, array = make_bundle(), scan((37, 29, 23))
+    more = {"device": "cpu", "precision": "fp32", "tta": True, "batch": 3}
+    expected = Predictor(bundle, **more).predict(array, np.eye(4))
+    predictor = Predictor(bundle, engine="openvino", **more)
+    assert agreement(predictor.predict(array, np.eye(4)), expected) >= 0.9999
+    assert predictor.differs is not None
+    assert predictor.differs < 1e-3
 
 
 def test_threads_may_share_a_predictor(make_bundle: MakeBundle) -> None:

@@ -172,6 +172,16 @@ def test_probabilities_and_uncertainty_are_written_beside(make_bundle: MakeBundl
     assert 0 <= entropy.min() < entropy.max() <= 1
 
 
+def test_each_class_can_have_a_file(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Masks of the classes that were found, named by value and class, put together are the labels."""
+    write_scan(tmp_path / "in" / "a.mha")
+    run(make_bundle(values=(0, 4, 9)), tmp_path / "in", save_classes=True)
+    labels = read_volume(tmp_path / "out" / "a.mha").array
+    assert names_of(tmp_path / "out" / "classes" / "a") == ["4_class_1.mha", "9_class_2.mha"]
+    for name, value in (("4_class_1.mha", 4), ("9_class_2.mha", 9)):
+        np.testing.assert_array_equal(read_volume(tmp_path / "out" / "classes" / "a" / name).array, labels == value)
+
+
 def test_the_manifest_says_what_made_what(make_bundle: MakeBundle, tmp_path: Path) -> None:
     """Hash of the weights, training run, versions, settings, and per scan time, volume and warnings."""
     from hashlib import sha256
@@ -183,7 +193,13 @@ def test_the_manifest_says_what_made_what(make_bundle: MakeBundle, tmp_path: Pat
     assert manifest["models"][0]["sha256"] == sha256((model / "models" / "model.pt").read_bytes()).hexdigest()
     assert manifest["models"][0]["tracking_run"] == "a" * 32
     assert manifest["cases"][0]["dicom"] is False
-    assert manifest["settings"] == {"precision": "float32", "step": 0.5, "tta": False, "postprocess": True}
+    assert manifest["settings"] == {
+        "precision": "float32",
+        "engine": "torch",
+        "step": 0.5,
+        "tta": False,
+        "postprocess": True,
+    }
     assert set(manifest["versions"]) == {"unetpipe", "torch", "monai"}
     case = manifest["cases"][0]
     volume = read_volume(tmp_path / "out" / "a.nii.gz")

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from unetpipe.bundle.read import Bundle, find_bundles, read_bundle
 from unetpipe.bundle.spec import ModelSpec
-from unetpipe.config import Precision
-from unetpipe.errors import BundleError, GeometryError
+from unetpipe.config import Engine, Precision
+from unetpipe.errors import BundleError, GeometryError, UnetpipeError
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.preprocessing import Placement
 from unetpipe.imaging.transforms import preprocess_image, restore_labels
@@ -23,7 +23,12 @@ from unetpipe.model.agreement import Agreement
 from unetpipe.model.components import keep_largest
 from unetpipe.model.device import compute_dtype, resolve_device
 from unetpipe.model.labelling import Answer, Run, Wanted, label_scan
+from unetpipe.model.openvino import OpenvinoNetwork
+from unetpipe.model.precision import differing_share
 from unetpipe.model.predict import Ensemble, Say, SlabInferer, for_inference
+from unetpipe.model.sliding import central_window
+
+_MUCH = 0.01  # of the voxels
 
 
 @dataclass(frozen=True)
@@ -74,15 +79,22 @@ class Predictor:
     Args:
         models: A bundle folder or zip, a run's folder with ``fold_*``, or several of them: their logits are averaged.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        precision: ``auto`` takes the fastest that the device has in hardware.
+        precision: ``auto`` takes the fastest that the device has in hardware. The first scan's central window is then
+            also computed in float32, and `say` is told where labels differ.
+        engine: What computes: torch, or OpenVINO on a CPU.
         step: Distance between windows as a fraction of the patch.
         batch: Windows per forward pass; None chooses.
         tta: Average over mirrored copies, along the axes that were mirrored in training.
         postprocess: Keep only the largest component of the classes that the bundle names.
         say: Told what a person should know, such as that memory ran out.
 
+    Attributes:
+        differs: Share of voxels that get another class than in float32, in the central window of the first scan; None
+            before it, and where float32 is what computes.
+
     Raises:
         BundleError: If a bundle cannot be used, or several do not have the same channels and labels.
+        UnetpipeError: If the device or the engine is not on this machine.
 
     Example:
         >>> predictor = Predictor("work/runs/default/fold_0")  # doctest: +SKIP
@@ -95,6 +107,7 @@ class Predictor:
         *,
         device: str = "auto",
         precision: Precision = "auto",
+        engine: Engine = "torch",
         step: float = 0.5,
         batch: int | None = None,
         tta: bool = False,
@@ -108,8 +121,13 @@ class Predictor:
         self.spec = self.bundles[0].spec
         for bundle in self.bundles[1:]:
             _refuse_other_task(self.bundles[0], bundle)
-        self.device = resolve_device(device)
+        self.device = resolve_device("cpu" if engine == "openvino" and device == "auto" else device)
+        if engine == "openvino" and self.device.type != "cpu":
+            raise UnetpipeError(f"the engine openvino computes on the CPU, got device {device}")
+        self.engine = engine
         self.dtype = compute_dtype(self.device, precision)
+        self.differs: float | None = None
+        self._say = say
         self._postprocess = postprocess
         self._turn = threading.Lock()
         batch = batch or default_batch(self.device)
@@ -120,7 +138,7 @@ class Predictor:
             _Group(
                 spec=members[0].spec,
                 ensemble=Ensemble(
-                    [for_inference(bundle.network(), self.device, self.dtype) for bundle in members],
+                    [self._ready(bundle) for bundle in members],
                     device=self.device,
                     dtype=self.dtype,
                     mirror_axes=_common_axes(members) if tta else (),
@@ -130,6 +148,13 @@ class Predictor:
             )
             for members in groups.values()
         )
+
+    def _ready(self, bundle: Bundle) -> nn.Module:
+        """A bundle's network as the engine runs it."""
+        network = bundle.network()
+        if self.engine == "openvino":
+            return OpenvinoNetwork(network, len(bundle.spec.channels), bundle.spec.patch_size, self.dtype)
+        return for_inference(network, self.device, self.dtype)
 
     @property
     def names(self) -> dict[int, str]:
@@ -194,6 +219,8 @@ class Predictor:
     def segment(self, prepared: Prepared, *, entropy: bool = False, probabilities: bool = False) -> Segmentation:
         """Run the networks and bring their answer back to the scan's grid."""
         with self._turn, torch.inference_mode():
+            if self.differs is None and (self.dtype, self.engine) != (torch.float32, "torch"):
+                self._compare_with_float32(prepared.inputs[0])
             agreement = Agreement()
             for group in self._groups:
                 group.ensemble.agreement = agreement
@@ -209,6 +236,16 @@ class Predictor:
             out = tuple(b - a for a, b in zip(placement.start, placement.stop, strict=True))
             answer = label_scan(runs, out, Wanted(entropy=entropy, probabilities=probabilities))
         return self._restored(answer, placement, agreement)
+
+    def _compare_with_float32(self, values: Tensor) -> None:
+        """See on one window what the precision, or the engine, changes; tell where that is much."""
+        bundle, group = self.bundles[0], self._groups[0]
+        window = central_window(values.to(self.device), group.spec.patch_size)
+        reference = bundle.network().to(self.device)
+        self.differs = differing_share(group.ensemble.networks[0], reference, window, self.dtype)
+        if self.differs > _MUCH:
+            name = f"{self.engine} in {str(self.dtype).removeprefix('torch.')}"
+            self._say(f"{name} gives {self.differs:.1%} of a window's voxels another class than float32 does")
 
     def _restored(self, answer: Answer, placement: Placement, agreement: Agreement) -> Segmentation:
         indices = restore_labels(answer.labels, placement)

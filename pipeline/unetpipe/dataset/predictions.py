@@ -73,7 +73,7 @@ class Predictions(Model):
     """A run of `infer`, or of one of its shards.
 
     Attributes:
-        versions: Of unetpipe, torch and monai.
+        versions: Of unetpipe, monai and the engine.
         settings: What the labels depend on beside the models.
         cases: Sorted by id.
     """

@@ -1,9 +1,10 @@
-"""Where a precision that the hardware has must not be used."""
+"""Where a precision that the hardware has must not be used, and what it changes."""
 
 import torch
 from torch import Tensor, nn
 
 from unetpipe.imaging.geometry import Shape
+from unetpipe.model.device import autocast
 
 
 def trainable_dtype(
@@ -41,3 +42,19 @@ def trainable_dtype(
         for hook in hooks:
             hook.remove()
     return torch.float32 if hit else dtype
+
+
+def differing_share(network: nn.Module, reference: nn.Module, window: Tensor, dtype: torch.dtype) -> float:
+    """Share of a window's voxels that get another class than from the reference in float32.
+
+    Args:
+        network: Prepared to compute in `dtype`.
+        reference: The same one in float32, on the window's device.
+        window: (B, C, *patch).
+        dtype: Of matrix products.
+    """
+    with torch.inference_mode():
+        with autocast(window.device, dtype):
+            labels = network(window).argmax(dim=1)
+        expected = reference(window).argmax(dim=1)
+    return float((labels != expected).double().mean())

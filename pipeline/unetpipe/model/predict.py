@@ -31,6 +31,7 @@ class Ensemble:
         say: Told when memory ran out.
 
     Attributes:
+        networks: As given.
         agreement: Of the members, over all windows since it was last replaced; empty where there is one member.
     """
 
@@ -43,7 +44,7 @@ class Ensemble:
         mirror_axes: Sequence[int] = (),
         say: Say = lambda _: None,
     ) -> None:
-        self._networks = networks
+        self.networks = networks
         self._device = device
         self._dtype = dtype
         axes = [axis + 2 for axis in mirror_axes]
@@ -66,15 +67,15 @@ class Ensemble:
             self._say(f"out of memory: going on with {count} windows at a time")
 
     def _members(self, windows: Tensor) -> Tensor:
-        members = len(self._networks) * len(self._flips)
+        members = len(self.networks) * len(self._flips)
         windows = windows.to(self._device)
         if members == 1:
-            return self._run(self._networks[0], windows)
+            return self._run(self.networks[0], windows)
         total: Tensor | None = None
         labels: list[Tensor] = []
         for dims in self._flips:
             mirrored = windows.flip(dims) if dims else windows
-            for network in self._networks:
+            for network in self.networks:
                 logits = self._run(network, mirrored).float()
                 logits = logits.flip(dims) if dims else logits
                 labels.append(logits.argmax(dim=1).to(label_dtype(logits.shape[1])))

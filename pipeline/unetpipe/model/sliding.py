@@ -139,6 +139,13 @@ def finished_planes(
         yield from slab.advance(windows.padded[axis])
 
 
+def central_window(image: Tensor, patch: Shape) -> Tensor:
+    """The window (1, C, *patch) in the middle of a volume (C, *spatial), padded as windows are."""
+    windows = Windows.over(tuple(image.shape[1:]), patch, 0.5)
+    corner = tuple((n - p) // 2 for n, p in zip(windows.padded, patch, strict=True))
+    return _pad(image, windows)[_box(corner, patch)][None]
+
+
 def _new_slab(windows: Windows, axis: int, logits: Tensor, say: Callable[[str], None]) -> "_Slab":
     try:
         return _Slab(windows, axis, logits.shape[1], logits.device)

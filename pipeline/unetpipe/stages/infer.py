@@ -2,12 +2,15 @@
 
 import contextlib
 import importlib.metadata
+import re
 import resource
+import shutil
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from unetpipe.bundle.predictor import Predictor, Prepared, Segmentation
 from unetpipe.config import Config, InferConfig
 from unetpipe.dataset.inputs import InputCase, find_inputs, read_list, shard_of
+from unetpipe.dataset.manifest import LabelClass
 from unetpipe.dataset.predictions import (
     ModelUsed,
     Prediction,
@@ -77,13 +81,14 @@ def infer(
         config.models,
         device=config.device,
         precision=config.precision,
+        engine=config.engine,
         step=config.step,
         batch=config.batch,
         tta=config.tta,
         postprocess=config.postprocess,
         say=progress.say,
     )
-    listed = read_list(config.input_list) if config.input_list else []
+    listed = read_list(config.list) if config.list else []
     cases = find_inputs([*config.inputs, *listed], len(predictor.spec.channels))
     if config.shard:
         cases = shard_of(cases, config.shard)
@@ -197,6 +202,8 @@ class _Run:
             suffix = path.name.removeprefix(case.id)
             suffix = ".nii.gz" if suffix in (".png", ".tif", ".tiff") else suffix
             write_image(path.parent / "uncertainty" / f"{case.id}{suffix}", found.segmentation.entropy[None], grid)
+        if self._config.save_classes:
+            self._save_classes(case, labels, grid)
         write_labels(path, labels, grid, names)
         return Prediction(
             id=case.id,
@@ -220,6 +227,16 @@ class _Run:
         with atomic_path(self._config.out / "probabilities" / f"{case.id}.npz") as temporary:
             np.savez(temporary, probabilities=probabilities, values=values, affine=grid.matrix)
 
+    def _save_classes(self, case: InputCase, labels: NDArray[Any], grid: Grid) -> None:
+        """One mask per class that was found; an earlier run's are removed."""
+        folder = self._config.out / "classes" / case.id
+        shutil.rmtree(folder, ignore_errors=True)
+        suffix = self.labels_path(case).name.removeprefix(case.id)
+        for label in self._predictor.spec.labels[1:]:
+            mask = labels == label.value
+            if mask.any():
+                write_labels(folder / f"{_file_name(label)}{suffix}", mask.astype(np.uint8), grid, {1: label.name})
+
     def write_manifest(self) -> None:
         """Write predictions.json as far as it is known."""
         config, predictor = self._config, self._predictor
@@ -230,10 +247,12 @@ class _Run:
                     ModelUsed(name=b.name, version=b.version, sha256=b.sha256, tracking_run=b.spec.tracking_run)
                     for b in predictor.bundles
                 ),
-                versions={name: importlib.metadata.version(name) for name in ("unetpipe", "torch", "monai")},
+                versions={name: importlib.metadata.version(name) for name in ("unetpipe", "monai", config.engine)},
                 device=predictor.device_name,
                 settings={
                     "precision": str(predictor.dtype).removeprefix("torch."),
+                    "engine": config.engine,
+                    **({} if predictor.differs is None else {"differs_from_float32": round(predictor.differs, 6)}),
                     "step": config.step,
                     "tta": config.tta,
                     "postprocess": config.postprocess,
@@ -241,6 +260,11 @@ class _Run:
                 cases=tuple(sorted(self.predictions.values(), key=lambda record: record.id)),
             ),
         )
+
+
+def _file_name(label: LabelClass) -> str:
+    """A class's name as a file's, its value in front so that no two are the same: ``3_left_kidney``."""
+    return f"{label.value}_{re.sub(r'[^A-Za-z0-9+-]+', '_', label.name).strip('_')}"
 
 
 def _suffix(case: InputCase) -> str:
