@@ -4,7 +4,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -361,34 +360,49 @@ def test_interrupt(small: Path, tmp_path: Path) -> None:
     assert preprocess(PreprocessConfig(dataset=small, out=work)).cases == 6
 
 
-_RUN = """
-import sys
+_FORKS = """
+import os, signal, sys, time
 from pathlib import Path
-import unetpipe.dataset.prepare, unetpipe.report.preview
+import unetpipe.dataset.prepare, unetpipe.report.preview, blosc2
 from unetpipe.config import PreprocessConfig
 from unetpipe.stages.preprocess import preprocess
-print("ready", flush=True)
-preprocess(PreprocessConfig(dataset=Path(sys.argv[1]), out=Path(sys.argv[2])))
+for line in sys.stdin:  # torch is loaded once for all
+    dataset, out, *seconds = line.split()
+    child = os.fork()
+    if not child:
+        preprocess(PreprocessConfig(dataset=Path(dataset), out=Path(out)))
+        os._exit(0)
+    if seconds:
+        time.sleep(float(seconds[0]))
+        os.kill(child, signal.SIGKILL)
+    print(os.waitpid(child, 0)[1], flush=True)
 """
 
 
-@pytest.mark.slow
-def test_kill_at_random_points(tmp_path: Path) -> None:
+def test_twenty_kills_at_random_points(tmp_path: Path) -> None:
     """Killed again and again, a run still ends with the bytes of an undisturbed one."""
     dataset = write_small(tmp_path / "set", cases=24)
-    calm = tmp_path / "calm"
-    started = time.perf_counter()
-    preprocess(PreprocessConfig(dataset=dataset, out=calm))
-    seconds = time.perf_counter() - started
-    work = tmp_path / "work"
-    draws = random.Random(0)
-    for _ in range(int(os.environ.get("UNETPIPE_TEST_KILLS", "4"))):
-        run = subprocess.Popen([sys.executable, "-c", _RUN, str(dataset), str(work)], stdout=subprocess.PIPE)
-        assert run.stdout is not None
-        run.stdout.readline()
-        time.sleep(draws.uniform(0, 1.2 * seconds))
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        run.stdout.close()
-    preprocess(PreprocessConfig(dataset=dataset, out=work))
-    assert contents(work) == contents(calm)
+    calm, draws, interrupted = tmp_path / "calm", random.Random(0), 0
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # threads do not survive a fork
+    with subprocess.Popen(
+        [sys.executable, "-c", _FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as runs:
+        assert runs.stdin is not None
+        assert runs.stdout is not None
+
+        def run(work: Path, *seconds: float) -> bool:
+            """Whether it came to its end, killed after some seconds."""
+            print(dataset, work, *seconds, file=runs.stdin, flush=True)
+            return runs.stdout.readline() == "0\n"
+
+        assert run(tmp_path / "first")  # waits for torch
+        started = time.perf_counter()
+        assert run(calm)
+        whole = time.perf_counter() - started
+        for number in range(5):
+            work = tmp_path / f"work_{number}"
+            interrupted += sum(not run(work, draws.uniform(0, 0.8 * whole)) for _ in range(4))
+            assert run(work)
+            assert contents(work) == contents(calm)
+        runs.stdin.close()
+    assert interrupted >= 5
