@@ -17,14 +17,14 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from unetpipe.config import TrainConfig
 from unetpipe.dataset.folds import read_folds
-from unetpipe.model.architectures import network_definition
-from unetpipe.model.learner import Learner
+from unetpipe.model.ranks import Ranks
 from unetpipe.model.setup import Setup
 
 STEPS = 9  # the first warms up
@@ -90,12 +90,11 @@ def score(name: str, labels: Path, work: Path, options: argparse.Namespace) -> N
 
 def our_steps(work: Path) -> None:
     """Seconds per step of the plan's network and of one half as wide."""
-    setup = Setup.of(TrainConfig(work=work, fold=0, device="cpu"))
-    plan, manifest = setup.data.configuration, setup.data.manifest
+    setup = Setup.of(TrainConfig(work=work, fold=0, device="cpu"), Ranks())
+    plan = setup.data.configuration
     for features in (plan.features, tuple(n // 2 for n in plan.features)):
         for dtype in dict.fromkeys((setup.dtype, torch.float32)):
-            definition = network_definition("dynunet", plan, len(manifest.channels), len(manifest.labels), features)
-            learner = Learner(definition, plan.patch_size, "adamw", setup.device, dtype, seed=0)
+            learner = replace(setup, dtype=dtype).learner(setup.definition(features), "adamw")
             seconds = []
             with closing(setup.loader().batches()) as batches:
                 for _ in range(STEPS):

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from unetpipe.errors import PlanError
 from unetpipe.files import write_text
 
+_FAULTS_SHOWN = 5
+
 
 class Model(BaseModel):
     """Base of the dataset's files: frozen, and strict about names."""
@@ -38,10 +40,15 @@ def write_document(path: Path, document: Model) -> None:
 
 
 def explain(name: str, error: ValidationError) -> str:
-    """One line per offending key: ``plan.yaml: configurations.3d_fullres.batch_size: Input should be ..., got 'x'``."""
-    lines = []
-    for fault in error.errors():
+    """One line per offending key: ``plan.yaml: configurations.3d_fullres.batch_size: Input should be ..., got 'x'``.
+
+    No more than a few: a list of another form than expected is wrong in each of its items.
+    """
+    lines, faults = [], error.errors()
+    for fault in faults[:_FAULTS_SHOWN]:
         key = ".".join(str(part) for part in fault["loc"]) or "(document)"
         given = "" if fault["type"] == "missing" else f", got {fault['input']!r:.60}"
         lines.append(f"{name}: {key}: {fault['msg']}{given}")
+    if len(faults) > _FAULTS_SHOWN:
+        lines.append(f"{name}: and {len(faults) - _FAULTS_SHOWN} more")
     return "\n".join(lines)

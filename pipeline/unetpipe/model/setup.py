@@ -117,7 +117,7 @@ class Setup:
         if config.max_minutes is not None:
 
             def measure(features: tuple[int, ...]) -> tuple[float, float]:
-                learner = self.learner(self._definition(features), choose_recipe(0))
+                learner = self.learner(self.definition(features), choose_recipe(0))
                 step_seconds = self._measure_step(learner)
                 ending = 1.5 * held_out.measure(learner.network) * len(self.data.validation)
                 return step_seconds, _SAVING_SECONDS + ending
@@ -125,9 +125,10 @@ class Setup:
             limit = config.max_minutes * 60
             fit = fit_to_time(self.data.configuration.features, measure, limit_seconds=limit, started=started)
         budget = Budget.plan(epochs=config.epochs, iterations=config.iterations, fit=fit)
-        return self._definition(fit.features if fit else self.data.configuration.features), budget
+        return self.definition(fit.features if fit else self.data.configuration.features), budget
 
-    def _definition(self, features: tuple[int, ...]) -> Definition:
+    def definition(self, features: tuple[int, ...]) -> Definition:
+        """The network that the config asks for, with so many features per stage."""
         manifest = self.data.manifest
         return network_definition(
             self.config.network,
