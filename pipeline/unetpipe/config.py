@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
 Strength = Literal["none", "light", "default", "strong"]
@@ -28,10 +29,14 @@ class PreprocessConfig(Config):
 
     dataset: Path
     """A Medical Segmentation Decathlon or nnU-Net folder, a folder of images and labels, or a CSV or JSON list."""
-    out: Path
-    """The work folder to make."""
+    images: tuple[str, ...] = ()
+    """Pattern of a channel's files in a folder of another layout, such as '{case}/t1.nii.gz'; one per channel."""
+    label: str | None = None
+    """Pattern of the labels, such as '{case}/seg.nii.gz'."""
     check: bool = False
     """Check every case and stop; nothing is written."""
+    out: Annotated[Path | None, Field(validate_default=True)] = None
+    """The work folder to make. Required, but for a mere `--check`."""
     fix_affine: bool = False
     """Adopt the image's affine where a label's differs."""
     preset: Preset = "plain"
@@ -52,6 +57,13 @@ class PreprocessConfig(Config):
     """Of the split into folds and of the sampling."""
     preview: bool = True
     """Write preview.html."""
+
+    @field_validator("out")
+    @classmethod
+    def _is_given(cls, out: Path | None, info: ValidationInfo) -> Path | None:
+        if out is None and not info.data.get("check"):
+            raise PydanticCustomError("missing", "Field required")
+        return out
 
 
 class TrainConfig(Config):

@@ -238,7 +238,7 @@ FAULTS: dict[str, tuple[type[UnetpipeError], str, Callable[[Path], object]]] = {
     ),
     "two series": (
         ImageFileError,
-        "SEVERAL_SERIES: expected one, got 2 of 5, 1 images",
+        "SEVERAL_SERIES: expected one, got 2 .5 MR images of 9x8, 1 MR images of 9x8.: give each a folder",
         lambda f: edit(f, lambda i: setattr(i, "SeriesInstanceUID", "1.2.3.4"), 1),
     ),
     "colour": (ImageFileError, "colour", lambda f: edit(f, colour)),

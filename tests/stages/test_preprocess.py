@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from unetpipe.config import PreprocessConfig
 from unetpipe.dataset.folds import read_folds
@@ -209,14 +210,15 @@ def test_other_configurations(small: Path, tmp_path: Path) -> None:
 
 def test_a_mere_check_writes_nothing(small: Path, tmp_path: Path) -> None:
     """A mere check leaves no folder behind, and needs neither torch nor monai."""
-    work = tmp_path / "work"
-    result = preprocess(PreprocessConfig(dataset=small, out=work, check=True))
+    result = preprocess(PreprocessConfig(dataset=small, check=True))
     assert (result.cases, result.work) == (6, None)
-    assert not work.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+    with pytest.raises(ValidationError, match="out\n  Field required"):
+        PreprocessConfig(dataset=small)
     code = (
         "import sys; from pathlib import Path; from unetpipe.config import PreprocessConfig;"
         "from unetpipe.stages.preprocess import preprocess;"
-        f"preprocess(PreprocessConfig(dataset=Path({str(small)!r}), out=Path('x'), check=True));"
+        f"preprocess(PreprocessConfig(dataset=Path({str(small)!r}), check=True));"
         "assert not {'torch', 'monai', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

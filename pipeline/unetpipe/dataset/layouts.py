@@ -1,11 +1,12 @@
 """From the layouts that datasets come in to one manifest.
 
 Medical Segmentation Decathlon, nnU-Net raw, ``images/`` beside ``labels/``, BIDS with a derivative of segmentations,
-CSV and JSON lists. The layout is recognised by what is there; each has a module of its own.
+CSV and JSON lists. The layout is recognised by what is there; each has a module of its own. Patterns tell of any other.
 """
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from unetpipe.dataset.listing import Listing, read_json, refuse
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.nnunet import list_nnunet
 from unetpipe.dataset.pairs import list_pairs
+from unetpipe.dataset.patterns import list_patterns
 from unetpipe.dataset.tables import list_csv, list_json
 from unetpipe.errors import DatasetError, Fault, UnetpipeError
 from unetpipe.imaging.files import read_grid
@@ -37,13 +39,23 @@ def read_dataset(path: Path) -> Manifest:
     return manifest
 
 
-def inspect_dataset(path: Path) -> tuple[Manifest, list[Fault]]:
+def inspect_dataset(path: Path, images: Sequence[str] = (), label: str | None = None) -> tuple[Manifest, list[Fault]]:
     """Read a dataset, and give what is wrong with its structure beside the cases that have no such fault.
+
+    Args:
+        path: Folder or list.
+        images: Patterns of a folder that has no known layout, one per channel; see `patterns`.
+        label: Its pattern of labels.
 
     Raises:
         DatasetError: If no case can be listed at all.
     """
-    listing = _list(path)
+    if images or label:
+        if not path.is_dir():
+            raise refuse("no_dataset", f"{path} is no folder, but patterns were given")
+        listing = list_patterns(path, images, label)
+    else:
+        listing = _list(path)
     cases = _sound_cases(listing)
     if not cases:
         if not listing.faults:
@@ -85,7 +97,7 @@ def _list(path: Path) -> Listing:
     raise refuse(
         "unknown_layout",
         f"{path} is no dataset: expected dataset.json with imagesTr/ and labelsTr/, images/ with labels/, "
-        "a BIDS folder, or a .csv or .json list",
+        "a BIDS folder, or a .csv or .json list; other folders need --images and --label patterns",
     )
 
 

@@ -158,8 +158,11 @@ def _series(folder: Path) -> tuple[list[_Frame], Grid]:
         raise ImageFileError(f"DICOM series: no image in the folder; left out: {_counted(left_out) or 'nothing'}")
     series = Counter(str(header.get("SeriesInstanceUID")) for _, header in kept)
     if len(series) > 1:
-        sizes = ", ".join(map(str, sorted(series.values(), reverse=True)))
-        raise ImageFileError(f"DICOM series: SEVERAL_SERIES: expected one, got {len(series)} of {sizes} images")
+        first = {str(header.get("SeriesInstanceUID")): header for _, header in reversed(kept)}
+        listed = ", ".join(f"{count} {_kind(first[uid])}" for uid, count in series.most_common())
+        raise ImageFileError(
+            f"DICOM series: SEVERAL_SERIES: expected one, got {len(series)} ({listed}): give each a folder of its own"
+        )
     try:
         frames = [frame for file, header in kept for frame in _frames(file, header)]
     except (ValueError, TypeError) as error:
@@ -171,6 +174,11 @@ def _series(folder: Path) -> tuple[list[_Frame], Grid]:
             raise GeometryError(f"{error}; their {', '.join(differing)} differ") from error
         raise
     return [frames[index] for index in order], grid
+
+
+def _kind(header: Dataset) -> str:
+    """What tells series apart and names nobody."""
+    return f"{header.get('Modality') or 'unknown'} images of {header.get('Columns')}x{header.get('Rows')}"
 
 
 def _header(file: Path) -> tuple[Dataset | None, str]:

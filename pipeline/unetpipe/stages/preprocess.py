@@ -105,22 +105,24 @@ def preprocess(
     if config.check:
         seconds = time.perf_counter() - started
         return PreprocessResult(cases=len(manifest.cases), labels=labels, seconds=seconds, warnings=warnings)
+    work = config.out
+    assert work is not None  # the config saw to it
 
     fingerprint = make_fingerprint(report.facts)
-    plan = _choose_plan(config, manifest, fingerprint, progress)
+    plan = _choose_plan(config, work, manifest, fingerprint, progress)
     name = config.configuration or plan.default
     plan.preprocessing(name)  # refuses an unknown name before anything is written
-    folds = _choose_folds(config, manifest)
-    _write_decisions(config.out, manifest, report.facts, fingerprint, plan, folds)
-    written = _write_cases(config, manifest, report.facts, plan, name, workers, budget, progress)
+    folds = _choose_folds(config, work, manifest)
+    _write_decisions(work, manifest, report.facts, fingerprint, plan, folds)
+    written = _write_cases(work, manifest, report.facts, plan, name, workers, budget, progress)
     preview = None
     if config.preview:
         from unetpipe.report.preview import write_preview
 
-        preview = write_preview(config.out, manifest, fingerprint, plan, name, report.faults, workers=workers)
+        preview = write_preview(work, manifest, fingerprint, plan, name, report.faults, workers=workers)
     chosen = plan.configurations[name]
     return PreprocessResult(
-        work=config.out,
+        work=work,
         cases=len(manifest.cases),
         written=written,
         reused=len(manifest.cases) - written,
@@ -138,7 +140,7 @@ def preprocess(
 @contextmanager
 def _loading_torch(config: PreprocessConfig) -> Iterator[None]:
     """Import torch behind the checks of a first run: they leave Python's lock free most of the time."""
-    if config.check or (config.out / "checks.json").exists():
+    if config.check or (config.out is not None and (config.out / "checks.json").exists()):
         yield
         return
     thread = Thread(target=import_module, args=("unetpipe.dataset.prepare",))
@@ -153,7 +155,7 @@ def _check(
     config: PreprocessConfig, workers: int, budget: MemoryBudget, progress: Progress
 ) -> tuple[Manifest, CheckReport]:
     """Every fault of the folder and of its cases, in one go."""
-    manifest, structural = inspect_dataset(config.dataset)
+    manifest, structural = inspect_dataset(config.dataset, config.images, config.label)
 
     def hold(case: Case) -> object:
         return budget.hold(_estimate_check(case))
@@ -163,7 +165,7 @@ def _check(
         workers=workers,
         fix_affine=config.fix_affine,
         progress=progress,
-        known=_known_facts(config.out),
+        known=_known_facts(config.out) if config.out is not None else {},
         hold=None if config.max_memory_gb is None else hold,
     )
     faults = (*structural, *report.faults)
@@ -202,15 +204,17 @@ def _known_facts(work: Path) -> dict[str, CaseFacts]:
     return {one.id: one for one in known.facts} if known.schema_version == FACTS_SCHEMA else {}
 
 
-def _choose_plan(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint, progress: Progress) -> Plan:
+def _choose_plan(
+    config: PreprocessConfig, work: Path, manifest: Manifest, fingerprint: Fingerprint, progress: Progress
+) -> Plan:
     """The plan on disk if it is still good or a person's; otherwise a new one.
 
     Raises:
         PlanError: If the plan on disk is malformed or contradicts the dataset.
     """
     basis = _basis(config, manifest, fingerprint)
-    if (config.out / "plan.yaml").exists():
-        plan = read_plan(config.out)
+    if (work / "plan.yaml").exists():
+        plan = read_plan(work)
         if plan.is_edited:
             _fits(plan, manifest)
             progress.say("plan.yaml was edited: it is used as it stands")
@@ -244,11 +248,11 @@ def _fits(plan: Plan, manifest: Manifest) -> None:
             )
 
 
-def _choose_folds(config: PreprocessConfig, manifest: Manifest) -> Folds:
+def _choose_folds(config: PreprocessConfig, work: Path, manifest: Manifest) -> Folds:
     """The folds on disk if they split these very cases as asked, so that a person may change them; else new ones."""
     made = make_folds(manifest, config.folds, config.seed)
-    if (config.out / "folds.json").exists():
-        found = read_folds(config.out)
+    if (work / "folds.json").exists():
+        found = read_folds(work)
         ids = {case.id for case in manifest.cases}
         if (
             (found.seed, len(found.folds), found.by_patient) == (made.seed, len(made.folds), made.by_patient)
@@ -287,7 +291,7 @@ def _write_decisions(
 
 
 def _write_cases(
-    config: PreprocessConfig,
+    work: Path,
     manifest: Manifest,
     facts: Sequence[CaseFacts],
     plan: Plan,
@@ -299,11 +303,11 @@ def _write_cases(
     """Preprocess what is not there yet; how many that were."""
     known = {one.id: one for one in facts}
     keys = {case.id: case_key(known[case.id], manifest, plan, name) for case in manifest.cases}
-    remove_others(config.out, name, keep=set(keys))
-    todo = [case for case in manifest.cases if stored_key(config.out, name, case.id) != keys[case.id]]
+    remove_others(work, name, keep=set(keys))
+    todo = [case for case in manifest.cases if stored_key(work, name, case.id) != keys[case.id]]
     if todo:
         # torch loads only now, when there is work for it
         from unetpipe.dataset.prepare import prepare_cases
 
-        prepare_cases(config.out, todo, known, manifest, plan, name, workers=workers, budget=budget, progress=progress)
+        prepare_cases(work, todo, known, manifest, plan, name, workers=workers, budget=budget, progress=progress)
     return len(todo)
