@@ -12,6 +12,7 @@ from unetpipe.imaging.geometry import Shape
 from unetpipe.model.agreement import Agreement
 from unetpipe.model.device import autocast
 from unetpipe.model.export import label_dtype
+from unetpipe.model.layout import use_fastest_layout
 from unetpipe.model.sliding import Forward, Planes, Windows, finished_planes
 
 Say = Callable[[str], None]
@@ -96,14 +97,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Put a network on a device, its convolutions' weights in `dtype` once and for all.
+    """Put a network on a device, its convolutions' weights in `dtype` and in the fastest layout once and for all.
 
     Autocast would cast them at every window; the products are the same. Normalisation stays in float32.
     """
     for module in network.modules():
         if isinstance(module, _Convolution):
             module.to(dtype)
-    return network.to(device).eval().requires_grad_(False)
+    dims = 3 if any(isinstance(module, nn.Conv3d) for module in network.modules()) else 2
+    use_fastest_layout(network.to(device), device, dims)
+    return network.eval().requires_grad_(False)
 
 
 class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
