@@ -24,6 +24,7 @@ _MLFLOW = {  # by itself it waits minutes for a server that is not there, and lo
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
 }
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's page opens as one for language models
 _BATCH = 1000  # metrics that MLflow takes in one call
 _LONGEST_KEY = 250
 
@@ -168,7 +169,7 @@ class MlflowTracker:
             identifier = experiment.experiment_id
         else:
             local = (work / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite:") else None
-            identifier = self._client.create_experiment(EXPERIMENT, artifact_location=local)
+            identifier = self._client.create_experiment(EXPERIMENT, artifact_location=local, tags=_KIND)
         tags = {}
         if self._parent is not None and self._parent._answered.wait(_PATIENCE) and self._parent.run_id:
             tags["mlflow.parentRunId"] = self._parent.run_id

@@ -100,7 +100,8 @@ def train_folds(config: TrainConfig, progress: Progress | None = None) -> FoldsR
     note = config.work / "runs" / config.run_name / "tracking_run"
     known = note.read_text(encoding="utf-8") if note.is_file() else None
     results: list[TrainResult] = []
-    with tracked(config.work, config.run_name, {"config": run_config(config)}, progress, run_id=known) as parent:
+    asked = {name: value for name, value in run_config(config).items() if name != "fold"}
+    with tracked(config.work, config.run_name, {"config": asked}, progress, run_id=known) as parent:
         try:
             for fold in folds:
                 one = config.model_copy(update={"fold": fold, "folds": None})
