@@ -3,6 +3,7 @@
 From the repository's root, with unetpipe's Python:
 
     python benchmarks/infer.py cases --images ../shared/data/Task04_Hippocampus/imagesTr --nnunet NNUNET_PYTHON
+    python benchmarks/infer.py brains --labels ../shared/data/brain_labels --nnunet NNUNET_PYTHON
     python benchmarks/infer.py windows --size 256
     python benchmarks/infer.py engines
     python benchmarks/infer.py export --nnunet NNUNET_PYTHON
@@ -22,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,6 +44,11 @@ def main() -> None:
     cases.add_argument("--count", type=int, default=60)
     cases.add_argument("--nnunet", help="Python of an environment with nnunetv2")
     cases.set_defaults(run=compare_cases)
+    brains = commands.add_parser("brains", help="volumes of 256x256x256, files to files")
+    brains.add_argument("--labels", type=Path, required=True, help="folder of label maps to make them from")
+    brains.add_argument("--count", type=int, default=2)
+    brains.add_argument("--nnunet", help="Python of an environment with nnunetv2")
+    brains.set_defaults(run=compare_brains)
     windows = commands.add_parser("windows", help="windows per second against MONAI, in memory")
     windows.add_argument("--size", type=int, default=256)
     windows.add_argument("--batch", type=int)
@@ -139,28 +145,61 @@ def compare_cases(arguments: argparse.Namespace) -> None:
     """60 hippocampus crops: the same network shape and windows, no flips, files to files, one CPU."""
     images = sorted(arguments.images.glob("*.nii.gz"))[: arguments.count]
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        write_model(folder / "model", dynunet([32, 64, 128, 256], 3), (40, 56, 40), 1.0)
-        (folder / "list.txt").write_text("\n".join(str(path.resolve()) for path in images))
-        ours = [sys.executable, __file__, "our-cases", str(folder), "auto"]
-        child(ours, "unetpipe")
-        child([*ours[:-1], "fp32"], "unetpipe, fp32")
-        if arguments.nnunet:
-            child([arguments.nnunet, str(HERE / "infer_nnunet.py"), "cases", str(folder)], "nnU-Net")
+        compare_files(Path(temporary), images, Shape([32, 64, 128, 256], (40, 56, 40), 3), arguments.nnunet)
+
+
+def compare_brains(arguments: argparse.Namespace) -> None:
+    """Cubes of 256 voxels with 15 classes; a narrower network, so that it takes minutes."""
+    from scipy.ndimage import gaussian_filter, zoom
+
+    from unetpipe.imaging.files import read_volume, write_image
+    from unetpipe.imaging.geometry import Grid
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, images = Path(temporary), []
+        for number, file in enumerate(sorted(arguments.labels.glob("*.nii.gz"))[: arguments.count]):
+            label = read_volume(file).array[0].astype(np.int32)
+            label = zoom(label, np.array((256,) * 3) / label.shape, order=0, grid_mode=True, mode="nearest")
+            generator = np.random.default_rng(number)
+            image = generator.uniform(100, 900, label.max() + 1)[label] + generator.normal(0, 30, label.shape)
+            images.append(folder / f"brain_{number}.nii.gz")
+            write_image(images[-1], gaussian_filter(image, 0.7).astype(np.int16)[None], Grid.of((256,) * 3, np.eye(4)))
+        compare_files(folder, images, Shape([16, 32, 64, 128], (128, 128, 128), 15), arguments.nnunet)
+
+
+class Shape(NamedTuple):
+    """Of a network and its windows, at 1 mm."""
+
+    features: list[int]
+    patch: tuple[int, ...]
+    classes: int
+
+
+def compare_files(folder: Path, images: list[Path], shape: Shape, nnunet: str | None) -> None:
+    """Segment the same files with ours and with nnU-Net, each in a process of its own."""
+    write_model(folder / "model", dynunet(shape.features, shape.classes), shape.patch, 1.0)
+    (folder / "list.txt").write_text("\n".join(str(path.resolve()) for path in images))
+    (folder / "shape.json").write_text(json.dumps(shape._asdict()))
+    for engine, precision in (("torch", "auto"), ("openvino", "auto"), ("torch", "fp32")):
+        command = [sys.executable, __file__, "our-cases", str(folder), precision, engine]
+        child(command, f"unetpipe, {engine}, {precision}")
+    if nnunet:
+        child([nnunet, str(HERE / "infer_nnunet.py"), "cases", str(folder)], "nnU-Net")
 
 
 def run_cases(arguments: argparse.Namespace) -> None:
-    """The child of `compare_cases`."""
+    """The child of `compare_files`."""
     from unetpipe import infer
     from unetpipe.config import InferConfig
 
-    folder, precision = Path(arguments.arguments[0]), arguments.arguments[1]
+    folder, precision, engine = Path(arguments.arguments[0]), *arguments.arguments[1:]
     result = infer(
         InferConfig(
             models=(folder / "model",),
             list=folder / "list.txt",
-            out=folder / f"labels_{precision}",
+            out=folder / f"labels_{engine}_{precision}",
             precision=precision,
+            engine=engine,
         )
     )
     assert not result.failed, result.failed
@@ -296,9 +335,11 @@ def measure_memory(arguments: argparse.Namespace) -> None:
             write_image(scan, phantom(shape), Grid.of(shape, np.diag([0.8, 0.8, 1.0, 1.0])))
             (folder / "list.txt").write_text(str(scan))
             subprocess.run(
-                [sys.executable, __file__, "our-cases", str(folder), "auto"], check=True, stdout=subprocess.PIPE
+                [sys.executable, __file__, "our-cases", str(folder), "auto", "torch"],
+                check=True,
+                stdout=subprocess.PIPE,
             )
-            manifest = json.loads((folder / "labels_auto" / "predictions.json").read_text())
+            manifest = json.loads((folder / "labels_torch_auto" / "predictions.json").read_text())
             report(slices=slices, **{key: manifest["cases"][0][key] for key in ("peak_memory_mb", "seconds")})
             scan.unlink()
 

@@ -16,7 +16,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 
-def plans(spacing: float, patch: list[int]) -> PlansManager:
+def plans(spacing: float, patch: list[int], features: tuple[int, ...] = (32, 64, 128, 256)) -> PlansManager:
     """Plans as nnU-Net writes them, of the network that `infer.py` builds."""
     resample = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     logits = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
@@ -40,7 +40,7 @@ def plans(spacing: float, patch: list[int]) -> PlansManager:
             "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
             "arch_kwargs": {
                 "n_stages": 4,
-                "features_per_stage": [32, 64, 128, 256],
+                "features_per_stage": list(features),
                 "conv_op": "torch.nn.modules.conv.Conv3d",
                 "kernel_sizes": [[3, 3, 3]] * 4,
                 "strides": [[1, 1, 1]] + [[2, 2, 2]] * 3,
@@ -81,14 +81,15 @@ def dataset(classes: int) -> dict[str, Any]:
 def cases(folder: Path) -> dict[str, float]:
     """Segment the listed files as nnUNetv2_predict does on a CPU, without mirroring."""
     torch.set_num_threads(multiprocessing.cpu_count())
-    manager = plans(1.0, [40, 56, 40])
+    shape = json.loads((folder / "shape.json").read_text())
+    manager = plans(1.0, shape["patch"], shape["features"])
     configuration = manager.get_configuration("3d_fullres")
     network = get_network_from_plans(
         configuration.network_arch_class_name,
         configuration.network_arch_init_kwargs,
         configuration.network_arch_init_kwargs_req_import,
         1,
-        3,
+        shape["classes"],
         allow_init=True,
         deep_supervision=False,
     )
@@ -96,7 +97,7 @@ def cases(folder: Path) -> dict[str, float]:
         use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"), allow_tqdm=False
     )
     predictor.manual_initialization(
-        network, manager, configuration, [network.state_dict()], dataset(3), "nnUNetTrainer", None
+        network, manager, configuration, [network.state_dict()], dataset(shape["classes"]), "nnUNetTrainer", None
     )
     files = (folder / "list.txt").read_text().splitlines()
     out = [str(folder / "nnunet" / Path(file).name.removesuffix(".nii.gz")) for file in files]
