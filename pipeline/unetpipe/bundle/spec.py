@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from unetpipe.dataset.familiar import Familiar
 from unetpipe.dataset.manifest import LabelClass
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Preprocessing
@@ -23,6 +24,7 @@ class ModelSpec(BaseModel):
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         postprocessing: Names of the classes of which only the largest component is kept.
         weights: Which are in `models/model.pt`: those of the last step, or the best by a look at held-out cases.
+        familiar: What the training set spans; None where that is not known.
         tracking_run: Id of the MLflow run that trained it; None where no store answered.
     """
 
@@ -37,4 +39,5 @@ class ModelSpec(BaseModel):
     mirror_axes: tuple[int, ...]
     postprocessing: tuple[str, ...] = ()
     weights: Literal["last", "best"] = "last"
+    familiar: Familiar | None = None
     tracking_run: str | None = None

@@ -9,13 +9,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from unetpipe.dataset.documents import Model, write_document
-from unetpipe.imaging.geometry import Grid, Spacing
-from unetpipe.imaging.preprocessing import ChannelNormalization
+from unetpipe.imaging.geometry import Grid
 
 PREDICTIONS_SCHEMA: Final = 1
-_FAR_SPACING = 3.0  # times finer or coarser than the network's
-_LITTLE_IN_RANGE = 0.01  # of the voxels
-_SAMPLES = 100_000  # voxels that a look at the intensities takes
 
 
 class ModelUsed(Model):
@@ -125,31 +121,3 @@ def label_warnings(labels: NDArray[Any], names: Mapping[int, str], background: i
         return ["empty: no class was found"]
     cut = [names[value] for value in sorted(faces - {background})]
     return [f"touches the border of the scan, so its volume may be cut off: {', '.join(cut)}"] if cut else []
-
-
-def input_warnings(
-    image: NDArray[Any], spacing_mm: Spacing, target_mm: Spacing, channels: tuple[ChannelNormalization, ...]
-) -> list[str]:
-    """What looks far from the data that the model was trained on.
-
-    Args:
-        image: (C, *spatial) in RAS+ order, not normalised.
-        spacing_mm: Its voxel size.
-        target_mm: That of the network.
-        channels: How the model normalises intensities.
-    """
-    warnings = []
-    ratios = [max(s / t, t / s) for s, t in zip(spacing_mm, target_mm, strict=True)]
-    if max(ratios) > _FAR_SPACING:
-        sizes = [" x ".join(f"{s:.3g}" for s in spacing) for spacing in (spacing_mm, target_mm)]
-        warnings.append(f"voxels of {sizes[0]} mm are far from the {sizes[1]} mm that the model was trained at")
-    for values, channel in zip(image, channels, strict=True):
-        sample = values.reshape(-1)[:: max(1, values.size // _SAMPLES)]
-        if sample.min() == sample.max():
-            warnings.append("a channel has the same intensity everywhere")
-        elif channel.scheme == "ct" and channel.lower is not None and channel.upper is not None:
-            inside = float(((sample > channel.lower) & (sample < channel.upper)).mean())
-            if inside < _LITTLE_IN_RANGE:
-                limits = f"{channel.lower:g} to {channel.upper:g}"
-                warnings.append(f"hardly any intensity lies in the model's range of {limits}: is this CT in HU?")
-    return warnings

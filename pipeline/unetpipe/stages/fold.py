@@ -13,6 +13,8 @@ from torch import Tensor
 
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.write import MODEL, write_bundle, write_weights
+from unetpipe.dataset.familiar import familiar
+from unetpipe.dataset.fingerprint import read_fingerprint
 from unetpipe.model.budget import Budget, Landing
 from unetpipe.model.checkpoint import State, save_checkpoint
 from unetpipe.model.device import machine_use, peak_memory_gb
@@ -216,6 +218,7 @@ class Fold:
             patch_size=data.configuration.patch_size,
             mirror_axes=self._setup.augmentation.mirror_axes,
             weights="last" if validation is None else validation.weights,
+            familiar=familiar(read_fingerprint(self._setup.config.work)),
             tracking_run=self._tracker.run_id,
         )
         results = "" if validation is None else validation.markdown()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from unetpipe.bundle.predictor import Predictor, Prepared, Segmentation
 from unetpipe.config import Config, InferConfig
+from unetpipe.dataset.familiar import input_warnings
 from unetpipe.dataset.inputs import InputCase, find_inputs, read_list, shard_of
 from unetpipe.dataset.manifest import LabelClass
 from unetpipe.dataset.predictions import (
@@ -24,7 +25,6 @@ from unetpipe.dataset.predictions import (
     Prediction,
     Predictions,
     Seconds,
-    input_warnings,
     label_warnings,
     read_predictions,
     volumes_ml,
@@ -177,9 +177,10 @@ class _Run:
         spec = self._predictor.spec
         image, grid = load_image(case.paths)
         prepared = self._predictor.prepare(image, grid)
-        preprocessing = spec.preprocessing
-        spacing_mm = grid.canonical().spacing_mm
-        warnings = input_warnings(image.numpy(), spacing_mm, preprocessing.spacing_mm, preprocessing.normalization)
+        spacing_mm, placement = grid.canonical().spacing_mm, prepared.placements[0]
+        sizes = zip(placement.start, placement.stop, spacing_mm, strict=True)
+        extent_mm = [(stop - start) * mm for start, stop, mm in sizes]
+        warnings = input_warnings(image.numpy(), spacing_mm, extent_mm, spec.preprocessing, spec.familiar)
         return _Loaded(grid, prepared, warnings, time.perf_counter() - start)
 
     def segment(self, _case: InputCase, loaded: _Loaded) -> _Segmented:
