@@ -49,8 +49,9 @@ def preparation_bytes(shape: Shape, spacing_mm: Spacing, channels: int, spec: Pr
     """
     source = float(np.prod(shape))
     target = source * float(np.prod(spacing_mm) / np.prod(spec.spacing_mm))
-    # the image as read, one channel normalised, all channels resampled
-    imaging = 4 * source * (channels + 1) + 4 * target * channels
-    # the stored array, the label as read and numbered, its resampling
-    labelling = 2 * target * (channels + 1) + 6 * source + 6 * target
-    return int(max(imaging, labelling))
+    stored = 2 * target * (channels + 1)
+    # the image as read, the crop of one channel, and that channel resampled
+    imaging = 4 * source * (channels + 1) + 4 * target
+    # the label as read and numbered, its resampling
+    labelling = 6 * source + 6 * target
+    return int(stored + max(imaging, labelling))
