@@ -63,8 +63,8 @@ def test_empty_label_has_no_foreground() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float32, np.float64])
 def test_label_counts(dtype: type) -> None:
     """Every value is counted, whatever type it is stored in."""
-    label = np.array([[0, 0, 3], [1, 3, 3]], dtype=dtype)
-    assert label_counts(label) == {0: 2, 1: 1, 3: 3}
+    label = np.array([[0], [0], [3], [1], [3], [3], [255]], dtype=np.float64).astype(dtype)
+    assert label_counts(label) == {0: 2, 1: 1, 3: 3, 255: 1}
 
 
 def test_negative_and_large_label_values() -> None:

@@ -46,7 +46,7 @@ class CaseFacts(Model):
         shape, spacing_mm: Of the image.
         cropped_shape: Of the box around voxels that are not 0 in some channel.
         label_counts: Voxels of each label value that occurs.
-        image_hash: Of the image's values alone, whatever format they are stored in.
+        image_hash: Of the image's mean and a sample of its voxels, whatever format they are stored in.
         signature: Means over 8 blocks along each axis, first channel, scaled to 0-255.
         affine_adopted: The label lay elsewhere than the image and takes the image's place.
     """
