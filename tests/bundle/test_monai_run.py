@@ -15,7 +15,7 @@ from PIL import Image
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.write import write_bundle
 from unetpipe.config import InferConfig
-from unetpipe.dataset.manifest import LabelClass
+from unetpipe.dataset.outputs import LabelClass, Region
 from unetpipe.dataset.plan import Configuration
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Preprocessing
 from unetpipe.model.architectures import network_definition
@@ -37,6 +37,7 @@ def _bundle(
     network: str = "dynunet",
     patch: tuple[int, ...] | None = None,
     options: dict[str, object] | None = None,
+    regions: tuple[Region, ...] = (),
 ) -> Path:
     dims = len(spacing)
     configuration = Configuration(
@@ -53,12 +54,20 @@ def _bundle(
         spatial_dims=3 if dims == 3 else 2,
         channels=tuple(f"channel {n}" for n in range(len(normalization))),
         labels=tuple(LabelClass(name=f"class {value}", value=value) for value in values),
+        regions=regions,
         preprocessing=Preprocessing(spacing_mm=spacing, interpolation=interpolation, normalization=normalization),
         patch_size=configuration.patch_size,
         mirror_axes=(),
     )
     torch.manual_seed(0)
-    definition = network_definition(network, configuration, len(normalization), len(values), options=options)
+    definition = network_definition(
+        network,
+        configuration,
+        len(normalization),
+        spec.outputs.count,
+        options=options,
+        overlapping=spec.outputs.overlapping,
+    )
     built = build_network(definition).eval()
     if output_channels(definition) == 1:  # untrained, it may say background everywhere: let it for half of the voxels
         with torch.no_grad():
@@ -84,6 +93,17 @@ def _run_monai(bundle: Path, images: Path, out: Path, *overrides: str) -> None:
     device = ["--device", "$torch.device('cpu')"]
     done = subprocess.run([*command, *options, *device], capture_output=True, text=True, timeout=300, cwd=out.parent)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def _in_process(bundle: Path, images: Path, out: Path) -> None:
+    """As `_run_monai`; a process of its own would only import torch and MONAI again."""
+    monai.bundle.run(
+        config_file=str(bundle / "configs" / "inference.json"),
+        bundle_root=str(bundle),
+        dataset_dir=str(images),
+        output_dir=str(out),
+        device="$torch.device('cpu')",
+    )
 
 
 AFFINES = {
@@ -163,6 +183,43 @@ def test_same_labels_in_2d(tmp_path: Path) -> None:
         assert (a == b).mean() >= 0.9995
 
 
+def test_regions_are_written_in_their_order(tmp_path: Path) -> None:
+    """Sigmoid outputs that overlap: the last region above 0 decides, with MONAI as with `infer`."""
+    images = tmp_path / "images"
+    images.mkdir()
+    nib.save(nib.Nifti1Image(_blobs((33, 30, 25), 0), AFFINES["permuted"]), images / "scan.nii.gz")
+    bundle = _bundle(
+        tmp_path / "bundle",
+        spacing=(1.3, 1.0, 1.0),
+        interpolation=("cubic", "cubic", "cubic"),
+        normalization=(ZSCORE,),
+        values=(0, 1, 2, 4),
+        regions=(
+            Region(name="whole", values=(1, 2, 4), written=2),
+            Region(name="core", values=(1, 4), written=1),
+            Region(name="active", values=(4,), written=4),
+        ),
+    )
+    config = InferConfig(
+        models=(bundle,), inputs=(images,), out=tmp_path / "ours", device="cpu", precision="fp32",
+        save_probabilities=True, save_uncertainty=True,
+    )  # fmt: skip
+    infer(config)
+    _in_process(bundle, images, tmp_path / "theirs")
+    ours, theirs = (np.asarray(nib.load(tmp_path / who / "scan.nii.gz").dataobj) for who in ("ours", "theirs"))
+    assert set(np.unique(ours)) == {0, 1, 2, 4}
+    assert (ours == theirs).mean() >= 0.9995
+    with np.load(tmp_path / "ours" / "probabilities" / "scan.npz") as saved:
+        assert saved["values"].tolist() == [2, 1, 4]
+        whole, core, active = saved["probabilities"]
+    expected = np.where(active > 0.5, 4, np.where(core > 0.5, 1, np.where(whole > 0.5, 2, 0)))
+    assert (ours == expected).mean() >= 0.995  # float16 rounds a few to 0.5
+    plain = config.model_copy(
+        update={"out": tmp_path / "plain", "save_probabilities": False, "save_uncertainty": False, "tta": True}
+    )
+    infer(plain)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "options"),
@@ -193,14 +250,7 @@ def test_every_network_gives_the_same_labels(
         options=options,
     )
     infer(InferConfig(models=(bundle,), inputs=(images,), out=tmp_path / "ours", device="cpu", precision="fp32"))
-    # in this process: a further one would only import torch and MONAI again
-    monai.bundle.run(
-        config_file=str(bundle / "configs" / "inference.json"),
-        bundle_root=str(bundle),
-        dataset_dir=str(images),
-        output_dir=str(tmp_path / "theirs"),
-        device="$torch.device('cpu')",
-    )
+    _in_process(bundle, images, tmp_path / "theirs")
     ours, theirs = (np.asarray(nib.load(tmp_path / who / "scan.nii.gz").dataobj) for who in ("ours", "theirs"))
     assert len(np.unique(ours)) == classes
     assert (ours == theirs).mean() >= 0.9995

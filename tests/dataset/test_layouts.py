@@ -91,11 +91,17 @@ def test_nnunet(tmp_path: Path) -> None:
     assert manifest.ignore_value == 255
 
 
-def test_nnunet_regions_are_refused(tmp_path: Path) -> None:
-    """Overlapping regions are named as what is not supported."""
-    nnunet(tmp_path, labels={"background": 0, "whole": [1, 2], "core": 2})
-    with pytest.raises(DatasetError, match=r"'whole' is a region.*overlapping regions are not supported"):
-        read_dataset(tmp_path)
+def test_nnunet_regions_are_kept(tmp_path: Path) -> None:
+    """Every value becomes a class; regions keep their sets, and the values that are written for them."""
+    nnunet(tmp_path, labels={"background": 0, "whole": [3, 7], "core": 7, "ignore": 255})
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"regions_class_order": [3, 7]}))
+    manifest = read_dataset(tmp_path)
+    assert [(label.name, label.value) for label in manifest.labels] == [("background", 0), ("value 3", 3), ("core", 7)]
+    assert manifest.ignore_value == 255
+    outputs = manifest.outputs
+    assert (outputs.overlapping, outputs.count, outputs.names) == (True, 2, ("whole", "core"))
+    assert (outputs.members, outputs.decisions) == (((1, 2), (2,)), (0, 1, 2))
 
 
 def test_nnunet_faults_come_together(tmp_path: Path) -> None:

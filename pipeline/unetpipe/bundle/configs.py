@@ -37,7 +37,10 @@ def metadata(spec: ModelSpec, *, version: str, versions: dict[str, str], changel
         versions: Of monai, torch, numpy and others that it was made with.
         changelog: What is new in this version.
     """
-    classes = {str(index): label.name for index, label in enumerate(spec.labels)}
+    outputs = spec.outputs
+    kind = "regions" if outputs.overlapping else "classes"
+    found = outputs.names if outputs.overlapping else [label.name for label in spec.labels]
+    classes = {str(index): name for index, name in enumerate(found)}
     patch = list(spec.patch_size)
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
@@ -47,9 +50,9 @@ def metadata(spec: ModelSpec, *, version: str, versions: dict[str, str], changel
         "pytorch_version": versions["torch"],
         "numpy_version": versions["numpy"],
         "required_packages_version": {k: v for k, v in versions.items() if k not in {"monai", "torch", "numpy"}},
-        "name": f"Segmentation of {', '.join(label.name for label in spec.labels[1:])}",
+        "name": f"Segmentation of {', '.join(outputs.names)}",
         "task": "segmentation",
-        "description": f"{spec.spatial_dims}-D segmentation of {len(spec.labels) - 1} classes",
+        "description": f"{spec.spatial_dims}-D segmentation of {len(outputs.names)} {kind}",
         "authors": "trained with unetpipe",
         "copyright": "see LICENSE",
         "data_type": "nifti",
@@ -72,7 +75,7 @@ def metadata(spec: ModelSpec, *, version: str, versions: dict[str, str], changel
                 "pred": {
                     "type": "image",
                     "format": "segmentation",
-                    "num_channels": len(spec.labels),
+                    "num_channels": outputs.count,
                     "spatial_shape": patch,
                     "dtype": "float32",
                     "value_range": [],
@@ -143,7 +146,7 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
             "_target_": "monai.transforms.Compose",
             "transforms": [
                 _restore_expression(spec),
-                _decision(network_def),
+                _decision(spec, network_def),
                 {
                     "_target_": "monai.transforms.Invertd",
                     "keys": "pred",
@@ -253,8 +256,13 @@ def _restore_expression(spec: ModelSpec) -> str:
     return f"$lambda d: {{**d, 'pred': {nested}}}"
 
 
-def _decision(network_def: Config) -> Config:
+def _decision(spec: ModelSpec, network_def: Config) -> Config:
     """From logits to class indices."""
+    if spec.outputs.overlapping:  # each region over those before it
+        chosen = "0 * x[:1]"
+        for region, index in enumerate(spec.outputs.decisions[1:]):
+            chosen = f"torch.where(x[{region}:{region + 1}] > 0, {float(index)}, {chosen})"
+        return {"_target_": "monai.transforms.Lambdad", "keys": "pred", "func": f"$lambda x: {chosen}"}
     if output_channels(network_def) == 1:
         return {"_target_": "monai.transforms.AsDiscreted", "keys": "pred", "threshold": 0.0}
     return {"_target_": "monai.transforms.AsDiscreted", "keys": "pred", "argmax": True}

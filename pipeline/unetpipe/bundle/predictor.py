@@ -221,9 +221,11 @@ class Predictor:
         with self._turn, torch.inference_mode():
             if self.differs is None and (self.dtype, self.engine) != (torch.float32, "torch"):
                 self._compare_with_float32(prepared.inputs[0])
+            outputs = self.spec.outputs
+            wanted = Wanted(entropy=entropy, probabilities=probabilities, overlapping=outputs.overlapping)
             agreement = Agreement()
             for group in self._groups:
-                group.ensemble.agreement = agreement
+                group.ensemble.agreement = None if outputs.overlapping else agreement
             runs = [
                 Run(
                     planes=group.inferer.planes(values.to(self.device), group.ensemble),
@@ -234,7 +236,7 @@ class Predictor:
             ]
             placement = prepared.placements[0]
             out = tuple(b - a for a, b in zip(placement.start, placement.stop, strict=True))
-            answer = label_scan(runs, out, Wanted(entropy=entropy, probabilities=probabilities))
+            answer = label_scan(runs, out, wanted)
         return self._restored(answer, placement, agreement)
 
     def _compare_with_float32(self, values: Tensor) -> None:
@@ -249,6 +251,8 @@ class Predictor:
 
     def _restored(self, answer: Answer, placement: Placement, agreement: Agreement) -> Segmentation:
         indices = restore_labels(answer.labels, placement)
+        if self.spec.outputs.overlapping:
+            indices = np.array(self.spec.outputs.decisions, dtype=indices.dtype)[indices]
         if self._postprocess:
             for index, label in enumerate(self.spec.labels):
                 if label.name in self.spec.postprocessing:
@@ -260,7 +264,9 @@ class Predictor:
         return Segmentation(
             labels=labels,
             entropy=entropy,
-            probabilities=_restored_probabilities(answer.probabilities, placement),
+            probabilities=_restored_probabilities(
+                answer.probabilities, placement, regions=self.spec.outputs.overlapping
+            ),
             agreement={label.name: value for label, value in dice if value is not None},
         )
 
@@ -275,9 +281,13 @@ def default_batch(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 4
 
 
-def _restored_probabilities(probabilities: Tensor | None, placement: Placement) -> NDArray[np.float16] | None:
+def _restored_probabilities(
+    probabilities: Tensor | None, placement: Placement, *, regions: bool
+) -> NDArray[np.float16] | None:
     if probabilities is None:
         return None
+    if regions:
+        return np.stack([restore_labels(one, placement) for one in probabilities])
     background = 1 - restore_labels(1 - probabilities[0], placement)  # certain outside the crop
     others = [restore_labels(one, placement) for one in probabilities[1:]]
     return np.stack([background, *others])
@@ -288,6 +298,6 @@ def _smallest(values: Sequence[int]) -> Any:
 
 
 def _refuse_other_task(first: Bundle, other: Bundle) -> None:
-    for name in ("spatial_dims", "channels", "labels"):
+    for name in ("spatial_dims", "channels", "labels", "regions"):
         if getattr(first.spec, name) != getattr(other.spec, name):
             raise BundleError(f"{first.name} and {other.name} cannot be averaged: their {name} differ")

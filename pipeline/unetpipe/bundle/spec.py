@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from unetpipe.dataset.familiar import Familiar
-from unetpipe.dataset.manifest import LabelClass
+from unetpipe.dataset.outputs import LabelClass, Outputs, Region
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Preprocessing
 
@@ -18,7 +18,8 @@ class ModelSpec(BaseModel):
     Attributes:
         spatial_dims: 2 or 3.
         channels: Modality of each input channel.
-        labels: Classes in the order of the network's logits, each with its value in label files.
+        labels: Classes, each with its value in label files; in the order of the network's logits but for regions.
+        regions: What the network's logits are where they are not classes.
         preprocessing: From RAS+ image to network input.
         patch_size: Sliding window.
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
@@ -34,6 +35,7 @@ class ModelSpec(BaseModel):
     spatial_dims: Literal[2, 3]
     channels: tuple[str, ...]
     labels: tuple[LabelClass, ...]
+    regions: tuple[Region, ...] = ()
     preprocessing: Preprocessing
     patch_size: Shape
     mirror_axes: tuple[int, ...]
@@ -41,3 +43,8 @@ class ModelSpec(BaseModel):
     weights: Literal["last", "best"] = "last"
     familiar: Familiar | None = None
     tracking_run: str | None = None
+
+    @property
+    def outputs(self) -> Outputs:
+        """What the network's logits stand for."""
+        return Outputs(self.labels, self.regions)

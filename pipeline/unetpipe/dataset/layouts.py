@@ -66,6 +66,7 @@ def inspect_dataset(path: Path, images: Sequence[str] = (), label: str | None = 
         name=listing.name,
         channels=listing.channels or channels,
         labels=listing.labels or (),
+        regions=listing.regions,
         ignore_value=listing.ignore_value,
         spatial_dims=spatial_dims,
         cases=tuple(sorted(cases, key=lambda case: case.id)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unetpipe.dataset.manifest import Case, LabelClass
+from unetpipe.dataset.manifest import Case, LabelClass, Region
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.files import is_image, strip_suffix
 
@@ -22,11 +22,13 @@ class Listing:
     Attributes:
         channels: None where the layout does not name them.
         labels: None where the layout does not name them: they are what label files hold.
+        regions: Sets of label values, where the layout asks for them.
     """
 
     name: str
     channels: tuple[str, ...] | None = None
     labels: tuple[LabelClass, ...] | None = None
+    regions: tuple[Region, ...] = ()
     ignore_value: int | None = None
     cases: list[Case] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
@@ -63,20 +65,50 @@ def images_in(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def classes_by_name(names: Mapping[str, Any], listing: Listing) -> None:
-    """Take nnU-Net's ``{name: value}``: non-consecutive values and one called ``ignore`` are fine, regions are not."""
-    classes = []
+def classes_by_name(names: Mapping[str, Any], listing: Listing, order: Any = None) -> None:
+    """Take nnU-Net's ``{name: value}``, or ``{name: [value, ...]}`` for regions; one called ``ignore`` is no class.
+
+    Args:
+        names: Values need not be consecutive.
+        listing: Gets classes and regions.
+        order: nnU-Net's ``regions_class_order``: the value written for each region.
+    """
+    taken: dict[str, tuple[int, ...]] = {}
     for name, value in names.items():
-        if isinstance(value, list | tuple):
-            message = f"label {name!r} is a region of several values, {value}: overlapping regions are not supported"
-            listing.fault("regions", message)
-        elif not _is_integer(value):
-            listing.fault("bad_labels", f"label {name!r} should have an integer value, got {value!r}")
+        values = value if isinstance(value, list | tuple) else [value]
+        if not values or not all(_is_integer(one) for one in values):
+            listing.fault(
+                "bad_labels", f"label {name!r} should have an integer value, or a list of them, got {value!r}"
+            )
         elif name == "ignore":
-            listing.ignore_value = int(value)
+            listing.ignore_value = int(values[0])
         else:
-            classes.append(LabelClass(name=name, value=int(value)))
-    set_classes(classes, listing)
+            taken[name] = tuple(int(one) for one in values)
+    if all(len(values) == 1 for values in taken.values()):
+        set_classes([LabelClass(name=name, value=value) for name, (value,) in taken.items()], listing)
+    else:
+        _set_regions({name: values for name, values in taken.items() if set(values) != {0}}, order, listing)
+
+
+def _set_regions(regions: Mapping[str, tuple[int, ...]], order: Any, listing: Listing) -> None:
+    """Make every value that occurs a class, and check that what is written for each region says which it is."""
+    alone = {values[0]: name for name, values in regions.items() if len(values) == 1}
+    found = sorted({value for values in regions.values() for value in values})
+    set_classes([LabelClass(name=alone.get(value, f"value {value}"), value=value) for value in found], listing)
+    expected = f"'regions_class_order' should have {len(regions)} different values of those in regions"
+    if len(regions) < 2:
+        listing.fault("regions", f"a single region, {', '.join(regions)}: give its values one label value instead")
+    elif 0 in found:
+        listing.fault("regions", "a region contains 0, the background")
+    elif not isinstance(order, list | tuple) or len(order) != len(regions):
+        listing.fault("regions", f"{expected}, got {order!r}")
+    elif len(set(order)) < len(order) or not set(order) <= set(found):
+        listing.fault("regions", f"{expected}, {', '.join(map(str, found))}, got {order!r}")
+    else:
+        listing.regions = tuple(
+            Region(name=name, values=values, written=int(written))
+            for (name, values), written in zip(regions.items(), order, strict=True)
+        )
 
 
 def set_classes(classes: list[LabelClass], listing: Listing) -> None:

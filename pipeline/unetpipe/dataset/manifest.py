@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Final, Literal
 
 from unetpipe.dataset.documents import Model, read_document, write_document
+from unetpipe.dataset.outputs import LabelClass, Outputs, Region
 
-__all__ = ["MANIFEST_SCHEMA", "Case", "LabelClass", "Manifest", "Model", "read_manifest", "write_manifest"]
+__all__ = [
+    "MANIFEST_SCHEMA",
+    "Case",
+    "LabelClass",
+    "Manifest",
+    "Model",
+    "Outputs",
+    "Region",
+    "read_manifest",
+    "write_manifest",
+]
 
 MANIFEST_SCHEMA: Final = 1
-
-
-class LabelClass(Model):
-    """One class: its name and the value it has in label files."""
-
-    name: str
-    value: int
 
 
 class Case(Model):
@@ -42,6 +46,7 @@ class Manifest(Model):
     Attributes:
         channels: Modality of each channel, such as ``MRI`` or ``CT``.
         labels: Classes in network order; index 0 is the background. Empty while not yet known.
+        regions: Overlapping sets of label values to be found instead of classes; later ones are written over earlier.
         ignore_value: Label value that takes no part in training, if any.
         spatial_dims: 2 or 3.
         cases: Sorted by id.
@@ -51,9 +56,15 @@ class Manifest(Model):
     name: str
     channels: tuple[str, ...]
     labels: tuple[LabelClass, ...]
+    regions: tuple[Region, ...] = ()
     ignore_value: int | None = None
     spatial_dims: Literal[2, 3]
     cases: tuple[Case, ...]
+
+    @property
+    def outputs(self) -> Outputs:
+        """What a network has to find."""
+        return Outputs(self.labels, self.regions)
 
     @property
     def label_values(self) -> tuple[int, ...]:

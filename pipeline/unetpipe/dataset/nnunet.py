@@ -21,7 +21,7 @@ def list_nnunet(folder: Path, declared: dict[str, Any]) -> Listing:
         listing.fault("bad_dataset_json", "dataset.json: 'channel_names' should map '0', '1', ... to names")
     labels = declared.get("labels")
     if isinstance(labels, dict) and labels:
-        classes_by_name(labels, listing)
+        classes_by_name(labels, listing, declared.get("regions_class_order"))
     else:
         listing.fault("bad_dataset_json", "dataset.json: 'labels' should map names to values")
     ending = str(declared.get("file_ending", ".nii.gz"))

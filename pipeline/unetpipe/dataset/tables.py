@@ -54,18 +54,18 @@ def list_json(path: Path) -> Listing:
     content = read_json(path)
     declared: Mapping[str, Any] = content if isinstance(content, dict) else {"cases": content}
     entries = declared.get("cases")
-    unknown = sorted(declared.keys() - {"cases", "name", "channels", "labels"})
+    unknown = sorted(declared.keys() - {"cases", "name", "channels", "labels", "regions_class_order"})
     if not isinstance(entries, list) or unknown:
         raise refuse(
             "bad_table",
-            f"{path.name}: should be a list of cases, or an object with cases, name, channels, labels"
+            f"{path.name}: a list of cases, or an object with cases, name, channels, labels, regions_class_order"
             + (f"; got {', '.join(unknown)}" if unknown else ""),
         )
     listing = Listing(name=str(declared.get("name", path.stem)))
     if declared.get("channels"):
         listing.channels = tuple(str(name) for name in declared["channels"])
     if declared.get("labels"):
-        classes_by_name(declared["labels"], listing)
+        classes_by_name(declared["labels"], listing, declared.get("regions_class_order"))
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or entry.keys() - _KEYS:
             keys = ", ".join(sorted(_KEYS))

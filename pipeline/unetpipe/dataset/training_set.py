@@ -31,8 +31,8 @@ class TrainingSet:
 
     @property
     def foreground(self) -> list[str]:
-        """Names of the classes but the background."""
-        return [label.name for label in self.manifest.labels[1:]]
+        """Names of what is to be found."""
+        return list(self.manifest.outputs.names)
 
     @property
     def training_bytes(self) -> int:

@@ -110,13 +110,16 @@ def resample_label(label: Tensor, shape: Shape, interpolation: Sequence[Interpol
     return result[None]
 
 
-def resample_logits_argmax(logits: Tensor, shape: Shape, interpolation: Sequence[Interpolation]) -> Tensor:
+def resample_logits_argmax(
+    logits: Tensor, shape: Shape, interpolation: Sequence[Interpolation], *, overlapping: bool = False
+) -> Tensor:
     """The class of the largest logit on another grid, without ever holding all classes there.
 
     Args:
         logits: (C, *spatial); linear where images go cubic.
         shape: Wanted voxels along each spatial axis.
         interpolation: Of the image, per axis.
+        overlapping: Instead of the largest, take the last logit above 0; 0 is none of them, n the n-th.
 
     Returns:
         (*shape) of type uint8, or int16 for more than 256 classes; ties go to the lowest class.
@@ -127,6 +130,9 @@ def resample_logits_argmax(logits: Tensor, shape: Shape, interpolation: Sequence
     result = torch.zeros(shape, dtype=torch.uint8 if len(logits) <= 256 else torch.int16, device=logits.device)
     for index, values in enumerate(logits.as_subclass(Tensor)):
         for rows, scores in _slabs(values, matrices):
+            if overlapping:
+                result[rows].masked_fill_(scores > 0, index + 1)
+                continue
             result[rows].masked_fill_(scores > best[rows], index)
             torch.maximum(best[rows], scores, out=best[rows])
     return result

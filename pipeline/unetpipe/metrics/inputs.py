@@ -10,6 +10,7 @@ from pathlib import Path
 from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import Manifest, read_manifest
+from unetpipe.dataset.outputs import Region
 from unetpipe.dataset.predictions import ModelUsed, Predictions, read_predictions
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.files import is_image, strip_suffix
@@ -45,6 +46,7 @@ class Inputs:
         references: Label file by case id, sorted.
         models: One or more; the first is the baseline of a comparison.
         classes: Name by label value; empty when every value that occurs is a class named by itself.
+        regions: Sets of label values that are a class each, named by the value that is written for it.
         ignore_value: Reference voxels of this value take no part.
         patients: Patient by case id, where known.
         images: Scan by case id, where known.
@@ -55,6 +57,7 @@ class Inputs:
     references: Files
     models: tuple[Model, ...]
     classes: Mapping[int, str]
+    regions: tuple[Region, ...] = ()
     ignore_value: int | None
     patients: Mapping[str, str]
     images: Files
@@ -96,6 +99,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         references=references,
         models=tuple(models),
         classes={value: name for name, value in config.classes.items()} or _classes(manifest),
+        regions=manifest.regions if manifest and not config.classes else (),
         ignore_value=manifest.ignore_value if manifest else None,
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
         images=images,
@@ -173,7 +177,11 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _classes(manifest: Manifest | None) -> Mapping[int, str]:
-    return {label.value: label.name for label in manifest.labels[1:]} if manifest else {}
+    if manifest is None:
+        return {}
+    if manifest.regions:
+        return {region.written: region.name for region in manifest.regions}
+    return {label.value: label.name for label in manifest.labels[1:]}
 
 
 def _images(config: EvaluateConfig, manifest: Manifest | None) -> Files:

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.config import EvaluateConfig
+from unetpipe.dataset.outputs import Region
 from unetpipe.errors import DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.files import read_grid
 from unetpipe.imaging.geometry import Grid
@@ -109,10 +111,23 @@ def _score_case(case: str, inputs: Inputs, config: EvaluateConfig, threads: int)
         predicted = set() if prediction is None else values_in(prediction)
         values = sorted(inputs.classes or values_in(reference) | predicted)
         tolerances = {value: _tolerance_mm(value, inputs.classes.get(value, str(value)), config) for value in values}
-        scores[model.name] = score_case(
-            case, reference, prediction, grid, tolerances, lesions=config.lesions, workers=threads
-        )
+        pairs = [(reference, prediction, tolerances)]
+        if inputs.regions:  # they may overlap: one after the other, each by the value that is written for it
+            pairs = [
+                (_region(reference, one), _region(prediction, one), {one.written: tolerances[one.written]})
+                for one in sorted(inputs.regions, key=lambda one: one.written)
+            ]
+        scores[model.name] = [
+            score
+            for ours, theirs, wanted in pairs
+            for score in score_case(case, ours, theirs, grid, wanted, lesions=config.lesions, workers=threads)
+        ]
     return scores
+
+
+def _region(labels: NDArray[np.integer] | None, region: Region) -> Any:
+    """Labels with one value where any of the region's is, and 0 elsewhere."""
+    return None if labels is None else np.isin(labels, region.values).astype(np.int32) * region.written
 
 
 def _read_prediction(path: Path, grid: Grid) -> NDArray[np.integer]:

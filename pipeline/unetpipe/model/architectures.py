@@ -23,6 +23,8 @@ def network_definition(
     classes: int,
     features: tuple[int, ...] | None = None,
     options: Mapping[str, Any] | None = None,
+    *,
+    overlapping: bool = False,
 ) -> Definition:
     """Describe a network for a plan's configuration.
 
@@ -35,6 +37,7 @@ def network_definition(
         classes: L, background included. The classic U-Net has one output for two classes (see `build_network`).
         features: Channels per stage, in place of the plan's.
         options: Arguments of the network that win over those chosen here.
+        overlapping: Outputs are regions, and not classes of which the first is the background.
 
     Raises:
         PlanError: If the network cannot be built so, or does not map the plan's patch to a logit per class.
@@ -44,7 +47,8 @@ def network_definition(
     if network == "auto":
         network = "resenc" if configuration.encoder_blocks else "dynunet"
     try:
-        definition = _definition(network, configuration, in_channels, classes, features, options)
+        outputs = 1 if network == "unet" and classes == 2 and not overlapping else classes
+        definition = _definition(network, configuration, in_channels, outputs, features, options)
         _try(network, definition, configuration, in_channels, classes)
     except BundleError as error:
         raise PlanError(f"--network {network}: {error}") from error
@@ -55,24 +59,23 @@ def _definition(
     network: str,
     configuration: Configuration,
     in_channels: int,
-    classes: int,
+    outputs: int,
     features: tuple[int, ...],
     options: dict[str, Any],
 ) -> Definition:
     if network == "unet":
-        outputs = 1 if classes == 2 else classes
         return _with_options(classic_unet, options, configuration, in_channels, outputs, features)
     if network == "resenc":
         stages = len(features)
         blocks = configuration.encoder_blocks or (_RESIDUAL_BLOCKS + _RESIDUAL_BLOCKS[-1:] * stages)[:stages]
-        return _with_options(residual_unet, options, configuration, in_channels, classes, features, blocks)
+        return _with_options(residual_unet, options, configuration, in_channels, outputs, features, blocks)
     own = {"dynunet": _dynunet, "segresnet": _segresnet, "swinunetr": _swinunetr}
     chosen = own[network](configuration, features) if network in own else {"_target_": _target(network)}
     taken = inspect.signature(network_class(chosen["_target_"])).parameters
     task: Definition = {
         "spatial_dims": configuration.spatial_dims,
         "in_channels": in_channels,
-        "out_channels": classes,
+        "out_channels": outputs,
         "img_size": list(configuration.patch_size),
     }
     return chosen | {key: value for key, value in task.items() if key in taken} | options

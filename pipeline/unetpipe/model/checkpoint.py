@@ -127,6 +127,7 @@ def _digests(data: TrainingSet) -> dict[str, str]:
     """Of what a run is made from, by the file a person would look into."""
     plan = [data.name, data.configuration.model_dump(mode="json"), data.plan.preprocessing(data.name).model_dump()]
     dataset = [data.manifest.channels, [label.model_dump() for label in data.manifest.labels]]
+    dataset += [[region.model_dump() for region in data.manifest.regions]] if data.manifest.regions else []
     parts = {"plan.yaml": plan, "manifest.json": dataset, "folds.json": [data.training, data.validation]}
     return {
         name: hashlib.sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()[:16]

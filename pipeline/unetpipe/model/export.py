@@ -243,6 +243,22 @@ def _reduced(data: Tensor, pairwise: Callable[[Tensor, Tensor], Tensor]) -> Tens
     return x
 
 
+def last_region(chunk: Chunk) -> Tensor:
+    """The last region whose logit is above 0, shape (P, A[, B]), uint8 or int16; 0 is none of them, n the n-th.
+
+    Raises:
+        UnetpipeError: If a logit is not a number.
+    """
+    device = chunk.source.logits.device
+    labels = torch.zeros(chunk.shape, dtype=label_dtype(chunk.classes + 1), device=device)
+    for region in range(chunk.classes):
+        values = chunk.values(region)
+        if not torch.isfinite(values).all():
+            raise UnetpipeError("the network's output is not a number somewhere: try --precision fp32")
+        labels.masked_fill_(values > 0, region + 1)
+    return labels
+
+
 def largest_class(chunk: Chunk) -> Tensor:
     """Class of the largest logit, shape (P, A[, B]), uint8 or int16; ties go to the lower class.
 

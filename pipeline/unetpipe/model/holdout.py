@@ -19,6 +19,7 @@ from unetpipe.imaging.files import read_volume, write_labels
 from unetpipe.imaging.geometry import orientation_to_ras
 from unetpipe.imaging.resample import resample_logits_argmax
 from unetpipe.imaging.transforms import restore_labels
+from unetpipe.model.labelling import last_above_zero
 from unetpipe.model.validate import mean_dice, overlap_counts, predict_logits
 from unetpipe.progress import Advance
 
@@ -47,6 +48,7 @@ class HeldOut:
         """Nothing is read yet."""
         self._store, self._ids, self._manifest, self._configuration = store, ids, manifest, configuration
         self._device, self._dtype = device, dtype
+        self._decided = np.array(manifest.outputs.decisions, dtype=np.int16)
         patients = {case.id: case.patient or case.id for case in manifest.cases}
         choosing = set(list(dict.fromkeys(patients[case] for case in ids))[::2])
         self.choosing = [case for case in ids if patients[case] in choosing]
@@ -90,7 +92,8 @@ class HeldOut:
             indices = self._on_own_grid(network, case)
             write_labels(folder / f"{case}{suffix}", values[indices], self._store.record(case).placement.source, names)
             orientation = orientation_to_ras(self._store.record(case).placement.source)
-            counts[case] = overlap_counts(orientation.to_ras(indices), self._reference(cases[case]), len(values))
+            reference = self._reference(cases[case])
+            counts[case] = overlap_counts(orientation.to_ras(indices), reference, self._manifest.outputs)
             advance()
         return counts
 
@@ -117,16 +120,23 @@ class HeldOut:
     def _predict(self, network: nn.Module, data: NDArray[np.float16]) -> _Labels:
         image = torch.from_numpy(data[:-1])
         logits = predict_logits(network, image, self._configuration.patch_size, self._device, self._dtype)
-        labels: _Labels = logits.argmax(0).to(torch.int16).cpu().numpy()
-        return labels
+        outputs = self._manifest.outputs
+        labels = last_above_zero(logits) if outputs.overlapping else logits.argmax(0)
+        return self._classes(labels.cpu().numpy())
 
     def _count(self, network: nn.Module, case: str) -> NDArray[np.int64]:
         data = self._store.load(case)
-        return overlap_counts(self._predict(network, data), data[-1].astype(np.int16), len(self._manifest.labels))
+        return overlap_counts(self._predict(network, data), data[-1].astype(np.int16), self._manifest.outputs)
 
     def _on_own_grid(self, network: nn.Module, case: str) -> _Labels:
         placement = self._store.record(case).placement
         image = torch.from_numpy(self._store.load(case)[:-1])
         logits = predict_logits(network, image, self._configuration.patch_size, self._device, self._dtype)
         cropped = tuple(stop - start for start, stop in zip(placement.start, placement.stop, strict=True))
-        return restore_labels(resample_logits_argmax(logits, cropped, self._configuration.interpolation), placement)
+        interpolation, overlapping = self._configuration.interpolation, self._manifest.outputs.overlapping
+        labels = resample_logits_argmax(logits, cropped, interpolation, overlapping=overlapping)
+        return self._classes(restore_labels(labels, placement))
+
+    def _classes(self, decisions: _Labels) -> _Labels:
+        indices: _Labels = self._decided[decisions]
+        return indices

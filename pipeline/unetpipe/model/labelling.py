@@ -13,7 +13,7 @@ from torch import Tensor
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Interpolation
-from unetpipe.model.export import Chunk, SlabResampler, label_dtype, largest_class
+from unetpipe.model.export import Chunk, SlabResampler, label_dtype, largest_class, last_region
 from unetpipe.model.sliding import Planes
 
 
@@ -34,10 +34,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to compute beside labels."""
+    """What to make of logits.
+
+    Attributes:
+        entropy, probabilities: Beside labels.
+        overlapping: Logits are regions', each with a sigmoid, and not classes'.
+    """
 
     entropy: bool = False
     probabilities: bool = False
+    overlapping: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,8 @@ class Answer:
     """On the cropped RAS+ grid.
 
     Attributes:
-        labels: Class indices, uint8 or int16.
-        entropy: Of the mean probabilities over the largest that L classes can have, float32.
+        labels: Class indices, uint8 or int16; 0 and above also for regions, of which n is the n-th.
+        entropy: Of the mean probabilities over the largest that L classes can have, float32; of regions the mean.
         probabilities: float16 (L, *spatial).
     """
 
@@ -56,7 +62,7 @@ class Answer:
 
 
 def label_scan(runs: Sequence[Run], out: Shape, wanted: Wanted) -> Answer:
-    """Bring logits to the scan's grid, average over `runs`, and take the largest.
+    """Bring logits to the scan's grid, average over `runs`, and decide: the largest class, or the last region above 0.
 
     With one run and labels alone, no more than a slab of logits exists at any time. Runs that differ in spacing or
     patch meet on the scan's grid, where all classes of the whole scan are then held.
@@ -64,7 +70,7 @@ def label_scan(runs: Sequence[Run], out: Shape, wanted: Wanted) -> Answer:
     Args:
         runs: At least one.
         out: Shape of the cropped scan.
-        wanted: What else to return.
+        wanted: What to decide, and what else to return.
 
     Raises:
         UnetpipeError: If a logit is not a number.
@@ -75,7 +81,7 @@ def label_scan(runs: Sequence[Run], out: Shape, wanted: Wanted) -> Answer:
         if answer is None:
             answer = _empty(out, piece.classes if isinstance(piece, Chunk) else len(piece), wanted)
         count = piece.shape[0] if isinstance(piece, Chunk) else piece.shape[1]
-        _fill(answer, axis, first, count, piece)
+        _fill(answer, axis, first, count, piece, overlapping=wanted.overlapping)
     assert answer is not None
     return answer
 
@@ -108,19 +114,30 @@ def _mean_of(runs: Sequence[Run], out: Shape) -> Iterator[tuple[int, int, Tensor
         yield 0, first, total[:, first : first + 1].div_(len(runs))
 
 
-def _fill(answer: Answer, axis: int, first: int, count: int, piece: Chunk | Tensor) -> None:
+def _fill(answer: Answer, axis: int, first: int, count: int, piece: Chunk | Tensor, *, overlapping: bool) -> None:
     """Write one piece's labels, and whatever else is wanted, where they belong. Pieces have their axis first."""
     labels = answer.labels.narrow(axis, first, count)
     if isinstance(piece, Chunk) and answer.entropy is None and answer.probabilities is None:
-        labels.copy_(largest_class(piece).movedim(0, axis))
+        decided = last_region(piece) if overlapping else largest_class(piece)
+        labels.copy_(decided.movedim(0, axis))
         return
     logits = piece.all_values() if isinstance(piece, Chunk) else piece
-    probabilities = logits.softmax(dim=0)
+    probabilities = logits.sigmoid() if overlapping else logits.softmax(dim=0)
     if not torch.isfinite(probabilities).all():
         raise UnetpipeError("the network's output is not a number somewhere: try --precision fp32")
-    labels.copy_(logits.argmax(dim=0).movedim(0, axis))
+    labels.copy_((last_above_zero(logits) if overlapping else logits.argmax(dim=0)).movedim(0, axis))
     if answer.entropy is not None:
-        entropy = torch.special.entr(probabilities).sum(dim=0) / math.log(max(len(logits), 2))
+        if overlapping:
+            of_each = torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)
+            entropy = of_each.mean(dim=0) / math.log(2)
+        else:
+            entropy = torch.special.entr(probabilities).sum(dim=0) / math.log(max(len(logits), 2))
         answer.entropy.narrow(axis, first, count).copy_(entropy.movedim(0, axis))
     if answer.probabilities is not None:
         answer.probabilities.narrow(axis + 1, first, count).copy_(probabilities.movedim(1, axis + 1))
+
+
+def last_above_zero(logits: Tensor) -> Tensor:
+    """The last region whose logit is above 0: from (L, ...) to (...), 0 where none is and n for the n-th."""
+    order = torch.arange(1, len(logits) + 1, device=logits.device).view(-1, *[1] * (logits.ndim - 1))
+    return ((logits > 0) * order).amax(dim=0)

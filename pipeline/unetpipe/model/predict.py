@@ -33,7 +33,8 @@ class Ensemble:
 
     Attributes:
         networks: As given.
-        agreement: Of the members, over all windows since it was last replaced; empty where there is one member.
+        agreement: Of the members, over all windows since it was last replaced; empty where there is one member. None:
+            not looked at.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Ensemble:
         self._flips = [dims for n in range(len(axes) + 1) for dims in combinations(axes, n)]
         self._say = say
         self._most: int | None = None
-        self.agreement = Agreement()
+        self.agreement: Agreement | None = Agreement()
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Map (B, C, *patch) to logits (B, L, *patch)."""
@@ -79,10 +80,12 @@ class Ensemble:
             for network in self.networks:
                 logits = self._run(network, mirrored).float()
                 logits = logits.flip(dims) if dims else logits
-                labels.append(logits.argmax(dim=1).to(label_dtype(logits.shape[1])))
+                if self.agreement is not None:
+                    labels.append(logits.argmax(dim=1).to(label_dtype(logits.shape[1])))
                 total = logits if total is None else total.add_(logits)
         assert total is not None
-        self.agreement.add(labels, total.shape[1])
+        if self.agreement is not None:
+            self.agreement.add(labels, total.shape[1])
         return total.div_(members)
 
     def _run(self, network: nn.Module, windows: Tensor) -> Tensor:

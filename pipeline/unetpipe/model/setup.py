@@ -100,11 +100,13 @@ class Setup:
         return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed, self._loss())
 
     def _loss(self) -> Loss:
-        given, names = self.config.class_weights, [label.name for label in self.data.manifest.labels]
+        given, outputs = self.config.class_weights, self.data.manifest.outputs
+        names = outputs.names if outputs.overlapping else [label.name for label in outputs.labels]
         for name in given:
             if name not in names:
                 raise TrainingError(f"--class-weights: no class {name!r}, only {', '.join(names)}")
-        return Loss.named(self.config.loss, tuple(given.get(name, 1.0) for name in names) if given else None)
+        weights = tuple(given.get(name, 1.0) for name in names) if given else None
+        return Loss.named(self.config.loss, weights, outputs.members if outputs.overlapping else None)
 
     def decide(self, held_out: HeldOut, started: float) -> tuple[Definition, Budget]:
         """Choose network and budget; for a limit in minutes by measuring what this device can do with it.
@@ -134,7 +136,8 @@ class Setup:
             self.config.network,
             self.data.configuration,
             in_channels=len(manifest.channels),
-            classes=len(manifest.labels),
+            classes=manifest.outputs.count,
+            overlapping=manifest.outputs.overlapping,
             features=features,
             options=self.config.network_options,
         )

@@ -8,6 +8,7 @@ from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unetpipe.dataset.outputs import Outputs
 from unetpipe.imaging.geometry import Shape
 from unetpipe.model.device import autocast
 
@@ -42,16 +43,24 @@ def predict_logits(network: nn.Module, image: Tensor, patch: Shape, device: torc
     return logits[0]
 
 
-def overlap_counts(prediction: NDArray[np.integer], reference: NDArray[np.integer], classes: int) -> NDArray[np.int64]:
-    """Count voxels per foreground class: rows are intersection, prediction, reference; shape (3, classes - 1).
+def overlap_counts(
+    prediction: NDArray[np.integer], reference: NDArray[np.integer], outputs: Outputs
+) -> NDArray[np.int64]:
+    """Count voxels of all that is to be found: rows are intersection, prediction, reference; shape (3, names).
 
-    Voxels whose reference is negative do not count.
+    Args:
+        prediction: Class indices.
+        reference: Class indices; voxels where it is negative do not count.
+        outputs: What belongs together.
     """
-    valid = reference >= 0
-    prediction, reference = prediction[valid], reference[valid]
-    hits = prediction[prediction == reference]
-    counts = [np.bincount(values, minlength=classes)[1:classes] for values in (hits, prediction, reference)]
-    return np.stack(counts).astype(np.int64)
+    valid, classes = reference >= 0, len(outputs.labels)
+    pairs = reference[valid].astype(np.int64) * classes + prediction[valid]
+    joint = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    counts = [
+        (joint[np.ix_(members, members)].sum(), joint[:, members].sum(), joint[members].sum())
+        for members in map(list, outputs.members)
+    ]
+    return np.array(counts, dtype=np.int64).T
 
 
 def mean_dice(counts: Sequence[NDArray[np.int64]]) -> list[float | None]:

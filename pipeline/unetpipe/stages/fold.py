@@ -214,6 +214,7 @@ class Fold:
             spatial_dims=data.manifest.spatial_dims,
             channels=data.manifest.channels,
             labels=data.manifest.labels,
+            regions=data.manifest.regions,
             preprocessing=data.plan.preprocessing(data.name),
             patch_size=data.configuration.patch_size,
             mirror_axes=self._setup.augmentation.mirror_axes,

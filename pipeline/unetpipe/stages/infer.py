@@ -224,7 +224,8 @@ class _Run:
         )
 
     def _save_probabilities(self, case: InputCase, probabilities: NDArray[np.float16], grid: Grid) -> None:
-        values = np.array([label.value for label in self._predictor.spec.labels])
+        spec = self._predictor.spec
+        values = np.array([one.written for one in spec.regions] or [one.value for one in spec.labels])
         with atomic_path(self._config.out / "probabilities" / f"{case.id}.npz") as temporary:
             np.savez(temporary, probabilities=probabilities, values=values, affine=grid.matrix)
 
