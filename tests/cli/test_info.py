@@ -27,7 +27,10 @@ def test_bundle_folder_and_zip(bundle_folder: Path, tmp_path: Path) -> None:
     """A bundle is described the same, packed or not; labels by their values in files, parameters counted once."""
     found = describe(bundle_folder)
     assert isinstance(found, BundleFolder)
-    assert (found.network, found.stages, found.patch_size) == ("DynUNet", 3, (16, 16, 16))
+    assert (found.network, len(found.stages), found.patch_size) == ("DynUNet", 5, (16, 16, 16))
+    assert sum(stage.parameters for stage in found.stages) == found.parameters
+    assert "16x16x16  1 →² 4 ┄" in found.drawing
+    assert "drawing" not in found.model_dump_json()
     assert found.labels == {0: "background", 1: "liver", 3: "spleen"}
     assert 10_000 < found.parameters < 100_000
     pack(bundle_folder, tmp_path / "packed.zip")
@@ -44,6 +47,8 @@ def test_work_folder(tmp_path: Path) -> None:
     assert (found.cases, found.labelled, found.folds, found.configuration) == (5, 5, 5, "3d_fullres")
     assert found.labels[4] == "spine"
     assert found.runs == ("runs/default/fold_0",)
+    assert found.stages[0].shape == "x".join(map(str, found.patch_size))
+    assert "⇒ 5" in found.drawing
 
 
 def test_something_else_is_refused(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def demo(config: DemoConfig, progress: Progress) -> BaseModel:
 
 @command(InfoConfig, "path")
 def info(config: InfoConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - quick enough
-    """Describe this installation, a dataset or a model.
+    """Describe this installation, a dataset or a model, and draw its network.
 
     \b
     Examples:

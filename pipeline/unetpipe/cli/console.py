@@ -105,13 +105,20 @@ def show(result: BaseModel, console: Console | None = None) -> None:
     values = [(_words(name), getattr(result, name)) for name in type(result).model_fields]
     plain = Table.grid(padding=(0, 2))
     for name, value in values:
-        if not _is_table(value) and value not in (None, "", (), {}):
+        if not _is_table(value) and not _is_drawing(value) and value not in (None, "", (), {}):
             plain.add_row(name, _text(value))
     if plain.row_count:
         console.print(plain)
+    for _name, value in values:
+        if _is_drawing(value):
+            console.print(f"\n{value}", markup=False, soft_wrap=True)
     for name, value in values:
         if _is_table(value):
             console.print(_table(name, value))
+
+
+def _is_drawing(value: Any) -> bool:
+    return isinstance(value, str) and "\n" in value
 
 
 def _is_table(value: Any) -> bool:

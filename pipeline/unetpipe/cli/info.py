@@ -3,8 +3,11 @@
 import importlib.metadata
 import os
 import platform
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
 
 from unetpipe import __version__
 from unetpipe.config import Config
@@ -15,7 +18,7 @@ if TYPE_CHECKING:  # both import numpy, which `unetpipe --help` has no use for
     from unetpipe.imaging.preprocessing import Preprocessing
 
 _LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom", "blosc2", "mlflow", "submitit")
-_GB = 2**30
+_GB, _MB = 2**30, 2**20
 
 
 class InfoConfig(Config):
@@ -38,7 +41,40 @@ class Installation(Config):
     libraries: dict[str, str]
 
 
-class WorkFolder(Config):
+class StageRow(Config):
+    """One stage of a network, for one patch.
+
+    Attributes:
+        layers: Those that are not norms or activations, in the order in which they run.
+        gflops: Of products; a multiplication and an addition are two.
+        memory_mb: Of all feature maps in float32, as training keeps them.
+    """
+
+    shape: str
+    channels: int
+    layers: str
+    parameters: int
+    gflops: float
+    memory_mb: float
+
+
+class Anatomy(Config):
+    """A network.
+
+    Attributes:
+        drawing: In the symbols of the U-Net paper; empty for one that is no U. Left out of JSON.
+        stages: In the order in which they run; empty for one that does not consist of stages, as a transformer.
+    """
+
+    network: str
+    parameters: int
+    gflops: float | None
+    memory_mb: float | None
+    drawing: str = Field("", exclude=True)
+    stages: tuple[StageRow, ...]
+
+
+class WorkFolder(Anatomy):
     """What preprocessing and training left in a folder."""
 
     name: str
@@ -55,12 +91,9 @@ class WorkFolder(Config):
     runs: tuple[str, ...]
 
 
-class BundleFolder(Config):
+class BundleFolder(Anatomy):
     """A model."""
 
-    network: str
-    parameters: int
-    stages: int | None
     channels: tuple[str, ...]
     labels: dict[int, str]
     spacing_mm: tuple[float, ...]
@@ -123,9 +156,14 @@ def _work_folder(path: Path) -> WorkFolder:
     from unetpipe.dataset.folds import read_folds
     from unetpipe.dataset.manifest import read_manifest
     from unetpipe.dataset.planner import read_plan
+    from unetpipe.model.architectures import network_definition
 
     manifest, plan = read_manifest(path), read_plan(path)
     chosen = plan.configurations[plan.default]
+    outputs = manifest.outputs
+    definition = network_definition(
+        "auto", chosen, len(manifest.channels), outputs.count, overlapping=outputs.overlapping
+    )
     return WorkFolder(
         name=manifest.name,
         cases=len(manifest.cases),
@@ -138,6 +176,7 @@ def _work_folder(path: Path) -> WorkFolder:
         patch_size=chosen.patch_size,
         batch_size=chosen.batch_size,
         features=chosen.features,
+        **_anatomy(definition, chosen.patch_size),
         runs=tuple(sorted(str(run.relative_to(path)) for run in path.glob("runs/*/fold_*"))),
     )
 
@@ -146,11 +185,8 @@ def _bundle(path: Path) -> BundleFolder:
     from unetpipe.bundle.read import read_bundle
 
     bundle = read_bundle(path)
-    strides = bundle.network_def.get("strides")
     return BundleFolder(
-        network=str(bundle.network_def["_target_"]).rsplit(".", 1)[-1],
-        parameters=sum(parameter.numel() for parameter in bundle.network().parameters()),
-        stages=len(strides) if strides else None,
+        **_anatomy(bundle.network_def, bundle.spec.patch_size),
         channels=bundle.spec.channels,
         labels=_values(bundle.spec.labels),
         spacing_mm=bundle.spec.preprocessing.spacing_mm,
@@ -158,6 +194,38 @@ def _bundle(path: Path) -> BundleFolder:
         patch_size=bundle.spec.patch_size,
         sha256=bundle.sha256,
     )
+
+
+def _anatomy(definition: dict[str, Any], patch: tuple[int, ...]) -> dict[str, Any]:
+    from unetpipe.cli.drawing import draw
+    from unetpipe.model.anatomy import stages_of
+    from unetpipe.model.network import build_network, input_channels, network_name
+
+    network = build_network(definition)
+    stages = stages_of(network, input_channels(definition), patch)
+    return {
+        "network": network_name(definition),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "gflops": round(sum(stage.flops for stage in stages) / 1e9, 3) if stages else None,
+        "memory_mb": round(sum(stage.bytes for stage in stages) / _MB, 1) if stages else None,
+        "drawing": draw(stages),
+        "stages": tuple(
+            StageRow(
+                shape="x".join(map(str, stage.shape)),
+                channels=stage.channels,
+                layers=_layers([step.words for step in stage.steps]),
+                parameters=stage.parameters,
+                gflops=round(stage.flops / 1e9, 3),
+                memory_mb=round(stage.bytes / _MB, 1),
+            )
+            for stage in stages
+        ),
+    }
+
+
+def _layers(words: list[str]) -> str:
+    """In a row, those that repeat counted."""
+    return ", ".join(f"{count} x {word}" if count > 1 else word for word, count in Counter(words).items())
 
 
 def _values(labels: "tuple[LabelClass, ...]") -> dict[int, str]:
