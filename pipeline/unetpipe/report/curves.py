@@ -18,8 +18,8 @@ def draw_curves(history: Sequence[Mapping[str, Any]], classes: Sequence[str], pa
     """Draw loss, Dice per class and learning rate over epochs as a PNG.
 
     Args:
-        history: One mapping per epoch with ``epoch``, ``loss``, ``dice`` (a list per foreground class) and
-            ``learning_rate``.
+        history: One mapping per epoch with ``epoch``, ``loss``, ``dice`` (a list per foreground class),
+            ``smoothed_dice`` and ``learning_rate``.
         classes: Names of the foreground classes.
         path: Where to; replaced atomically.
     """
@@ -34,6 +34,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], classes: Sequence[str], pa
         dice.plot(epochs, values, label=name, color=_COLOURS[index])
     means = [np.nanmean([np.nan if d is None else d for d in row["dice"]] or [np.nan]) for row in history]
     dice.plot(epochs, means, label="mean", color="#555555", linestyle="--")
+    dice.plot(epochs, [row["smoothed_dice"] for row in history], label="smoothed", color="#555555")
     dice.set_ylim(0, 1)
     dice.set_ylabel("validation Dice")
     dice.legend(loc="lower right", fontsize="small")
