@@ -25,8 +25,6 @@ from unetpipe.imaging.tensors import contiguous, image_type, read_label_volume, 
 from unetpipe.progress import Progress
 
 _LARGEST = float(np.finfo(np.float16).max)
-
-
 _WRITERS = 4
 """Threads that wait for the disk while others compute."""
 _WAITING = 8
@@ -64,11 +62,11 @@ def prepare_cases(
     spec, patch = plan.preprocessing(configuration), plan.configurations[configuration].patch_size
     room = BoundedSemaphore(_WAITING)
 
-    def prepare(case: Case) -> Future[None]:
+    def encode(case: Case) -> EncodedCase:
         known = facts[case.id]
-        with _blamed_on(case), budget.hold(preparation_bytes(known.shape, known.spacing_mm, len(known.channels), spec)):
+        with budget.hold(preparation_bytes(known.shape, known.spacing_mm, len(known.channels), spec)):
             array, placement, spacing_mm = prepare_case(case, known, manifest, spec)
-            encoded = encode_case(
+            return encode_case(
                 array,
                 case=case.id,
                 key=case_key(known, manifest, plan, configuration),
@@ -77,6 +75,10 @@ def prepare_cases(
                 classes=len(manifest.labels),
                 patch_size=patch,
             )
+
+    def prepare(case: Case) -> Future[None]:
+        with _blamed_on(case):
+            encoded = encode(case)
         room.acquire()
         return writers.submit(write, case, encoded)
 
