@@ -62,7 +62,15 @@ def test_from_dataset_to_dice(tmp_path: Path) -> None:
 
     held_out = json.loads((work / "folds.json").read_text())["folds"][0]["validation"]
     scans = tuple(data / "imagesTr" / f"{case}_0000.nii.gz" for case in held_out)
-    infer(InferConfig(models=(result.bundle,), inputs=scans, out=tmp_path / "labels", device="cpu"))
+    infer(InferConfig(models=(result.bundle,), inputs=scans, out=tmp_path / "labels", device="cpu", save_classes=True))
+    records = json.loads((tmp_path / "labels" / "predictions.json").read_text())["cases"]
+    for record in records:
+        labels = np.asarray(nib.load(tmp_path / "labels" / record["output"]).dataobj)
+        assert record["volumes_ml"] == pytest.approx(
+            {"whole": (labels > 0).sum() / 1e3, "core": (labels == 2).sum() / 1e3}
+        )
+        whole = np.asarray(nib.load(tmp_path / "labels" / "classes" / record["id"] / "1_whole.nii.gz").dataobj)
+        assert np.array_equal(whole, labels > 0)
     for path in (tmp_path / "labels").glob("*_0000.nii.gz"):
         path.rename(path.with_name(path.name.replace("_0000", "")))
     predicted = np.asarray(nib.load(tmp_path / "labels" / f"{held_out[0]}.nii.gz").dataobj)

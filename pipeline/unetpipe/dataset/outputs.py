@@ -56,6 +56,16 @@ class Outputs:
         return tuple(one.name for one in self.regions or self.labels[1:])
 
     @property
+    def written(self) -> tuple[int, ...]:
+        """Label value that is written for each of `names`."""
+        return tuple(region.written for region in self.regions) or tuple(label.value for label in self.labels[1:])
+
+    @property
+    def values(self) -> tuple[tuple[int, ...], ...]:
+        """Label values that each of `names` consists of."""
+        return tuple(tuple(self.labels[index].value for index in indices) for indices in self.members)
+
+    @property
     def members(self) -> tuple[tuple[int, ...], ...]:
         """Class indices of what each of `names` consists of."""
         if not self.regions:

@@ -19,7 +19,6 @@ from unetpipe.bundle.predictor import Predictor, Prepared, Segmentation
 from unetpipe.config import Config, InferConfig
 from unetpipe.dataset.familiar import input_warnings
 from unetpipe.dataset.inputs import InputCase, find_inputs, read_list, shard_of
-from unetpipe.dataset.manifest import LabelClass
 from unetpipe.dataset.predictions import (
     ModelUsed,
     Prediction,
@@ -217,11 +216,18 @@ class _Run:
                 write=round(time.perf_counter() - start, 3),
             ),
             peak_memory_mb=_peak_memory_mb(),
-            volumes_ml=volumes_ml(labels, grid, names, background),
+            volumes_ml=self._volumes_ml(labels, grid),
             agreement=round(fmean(agreement.values()), 4) if agreement else None,
             class_agreement={name: round(value, 4) for name, value in agreement.items()},
             warnings=tuple(found.warnings + label_warnings(labels, names, background)),
         )
+
+    def _volumes_ml(self, labels: NDArray[Any], grid: Grid) -> dict[str, float]:
+        """Of each class, or of each region the sum of what belongs to it."""
+        names, outputs = self._predictor.names, self._predictor.spec.outputs
+        of_value = volumes_ml(labels, grid, names, outputs.labels[0].value)
+        found = zip(outputs.names, outputs.values, strict=True)
+        return {name: sum(of_value[names[value]] for value in values) for name, values in found}
 
     def _save_probabilities(self, case: InputCase, probabilities: NDArray[np.float16], grid: Grid) -> None:
         spec = self._predictor.spec
@@ -230,14 +236,15 @@ class _Run:
             np.savez(temporary, probabilities=probabilities, values=values, affine=grid.matrix)
 
     def _save_classes(self, case: InputCase, labels: NDArray[Any], grid: Grid) -> None:
-        """One mask per class that was found; an earlier run's are removed."""
+        """One mask per class or region that was found; an earlier run's are removed."""
         folder = self._config.out / "classes" / case.id
         shutil.rmtree(folder, ignore_errors=True)
         suffix = self.labels_path(case).name.removeprefix(case.id)
-        for label in self._predictor.spec.labels[1:]:
-            mask = labels == label.value
+        outputs = self._predictor.spec.outputs
+        for name, written, values in zip(outputs.names, outputs.written, outputs.values, strict=True):
+            mask = np.isin(labels, values)
             if mask.any():
-                write_labels(folder / f"{_file_name(label)}{suffix}", mask.astype(np.uint8), grid, {1: label.name})
+                write_labels(folder / f"{_file_name(name, written)}{suffix}", mask.astype(np.uint8), grid, {1: name})
 
     def write_manifest(self) -> None:
         """Write predictions.json as far as it is known."""
@@ -264,9 +271,9 @@ class _Run:
         )
 
 
-def _file_name(label: LabelClass) -> str:
+def _file_name(name: str, value: int) -> str:
     """A class's name as a file's, its value in front so that no two are the same: ``3_left_kidney``."""
-    return f"{label.value}_{re.sub(r'[^A-Za-z0-9+-]+', '_', label.name).strip('_')}"
+    return f"{value}_{re.sub(r'[^A-Za-z0-9+-]+', '_', name).strip('_')}"
 
 
 def _suffix(case: InputCase) -> str:
