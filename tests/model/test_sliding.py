@@ -6,6 +6,7 @@ from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
+from unetpipe.model import sliding
 from unetpipe.model.sliding import Windows, finished_planes, window_weights
 
 CASES = [
@@ -70,6 +71,28 @@ def test_a_slab_is_as_thin_as_can_be() -> None:
     """Planes follow each other along the axis whose cross-section times patch is smallest."""
     assert Windows.over((300, 200, 1000), (96, 96, 96), 0.5).thinnest_axis() == 2
     assert Windows.over((300, 300, 300), (96, 16, 96), 0.5).thinnest_axis() == 1
+
+
+def test_a_slab_that_does_not_fit_is_summed_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the device has no memory for a slab, logits are the same, and a person is told once."""
+    asked: list[torch.device] = []
+
+    class Full(sliding._Slab):
+        def __init__(self, windows: Windows, axis: int, classes: int, device: torch.device) -> None:
+            asked.append(device)
+            if len(asked) == 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            super().__init__(windows, axis, classes, device)
+
+    net, image, windows = network(3), torch.randn(2, 37, 29, 41), Windows.over((37, 29, 41), (16, 12, 20), 0.5)
+    said: list[str] = []
+    with torch.inference_mode():
+        expected = [p.logits.clone() for p in finished_planes(image, windows, net, batch=2)]
+        monkeypatch.setattr(sliding, "_Slab", Full)
+        got = [p.logits.clone() for p in finished_planes(image, windows, net, batch=2, say=said.append)]
+    assert said == ["out of memory: summing logits on the CPU"]
+    assert asked[-1] == torch.device("cpu")
+    torch.testing.assert_close(got, expected)
 
 
 def test_half_precision_logits_are_summed_in_float32() -> None:

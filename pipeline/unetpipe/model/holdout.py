@@ -20,6 +20,7 @@ from unetpipe.imaging.geometry import orientation_to_ras
 from unetpipe.imaging.resample import resample_logits_argmax
 from unetpipe.imaging.transforms import restore_labels
 from unetpipe.model.labelling import last_above_zero
+from unetpipe.model.postprocess import LargestComponentChoice
 from unetpipe.model.validate import mean_dice, overlap_counts, predict_logits
 from unetpipe.progress import Advance
 
@@ -49,6 +50,7 @@ class HeldOut:
         self._store, self._ids, self._manifest, self._configuration = store, ids, manifest, configuration
         self._device, self._dtype = device, dtype
         self._decided = np.array(manifest.outputs.decisions, dtype=np.int16)
+        self.largest = LargestComponentChoice(len(manifest.labels))
         patients = {case.id: case.patient or case.id for case in manifest.cases}
         choosing = set(list(dict.fromkeys(patients[case] for case in ids))[::2])
         self.choosing = [case for case in ids if patients[case] in choosing]
@@ -94,6 +96,7 @@ class HeldOut:
             orientation = orientation_to_ras(self._store.record(case).placement.source)
             reference = self._reference(cases[case])
             counts[case] = overlap_counts(orientation.to_ras(indices), reference, self._manifest.outputs)
+            self.largest.add(orientation.to_ras(indices), reference)
             advance()
         return counts
 

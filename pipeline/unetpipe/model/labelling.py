@@ -5,6 +5,7 @@ Shape legend: L classes; the scan's grid is the cropped RAS+ one, (I, J[, K]).
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -81,9 +82,25 @@ def label_scan(runs: Sequence[Run], out: Shape, wanted: Wanted) -> Answer:
         if answer is None:
             answer = _empty(out, piece.classes if isinstance(piece, Chunk) else len(piece), wanted)
         count = piece.shape[0] if isinstance(piece, Chunk) else piece.shape[1]
-        _fill(answer, axis, first, count, piece, overlapping=wanted.overlapping)
+        with _one_thread():
+            _fill(answer, axis, first, count, piece, overlapping=wanted.overlapping)
     assert answer is not None
     return answer
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Work in the calling thread alone.
+
+    A chunk is thousands of products and comparisons of some 100 µs: handing each to several threads takes longer than
+    it saves, and on a machine that does other work ten times as long.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _empty(out: Shape, classes: int, wanted: Wanted) -> Answer:

@@ -34,6 +34,7 @@ class Validation:
         held_out: All of them.
         weights: That were deployed.
         blind: Whether none of `cases` had a say in choosing the weights or the end of training.
+        largest: Names of the classes that are better with only their largest component; `dice` is without that.
     """
 
     dice: Mapping[str, float | None]
@@ -41,6 +42,7 @@ class Validation:
     held_out: int
     weights: Literal["last", "best"]
     blind: bool
+    largest: tuple[str, ...] = ()
 
     @property
     def basis(self) -> str:
@@ -58,7 +60,8 @@ class Validation:
             f"| {name} | {'none' if value is None else f'{value:.4f}'} |\n" for name, value in self.dice.items()
         )
         head = f"## Validation\n\nMean Dice of the {self.weights} weights. {self.basis}\n"
-        return f"{head}\n| class | Dice |\n|---|---|\n{rows}"
+        kept = f"\nInference keeps only the largest component of: {', '.join(self.largest)}.\n" if self.largest else ""
+        return f"{head}\n| class | Dice |\n|---|---|\n{rows}{kept}"
 
 
 class Journal:

@@ -158,6 +158,7 @@ class Fold:
             held_out=len(counts),
             weights=deploy,
             blind=bool(held_out.blind) or not chosen,
+            largest=tuple(self._setup.data.manifest.labels[index].name for index in held_out.largest.chosen()),
         )
         self._package(weights, validation)
         self._journal.end(validation, self.elapsed(), self._state["epoch"], held_out.example(network))
@@ -219,6 +220,7 @@ class Fold:
             patch_size=data.configuration.patch_size,
             mirror_axes=self._setup.augmentation.mirror_axes,
             weights="last" if validation is None else validation.weights,
+            postprocessing=() if validation is None else validation.largest,
             familiar=familiar(read_fingerprint(self._setup.config.work)),
             tracking_run=self._tracker.run_id,
         )
