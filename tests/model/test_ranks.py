@@ -19,28 +19,31 @@ LEARN = """
     from unetpipe.model.augment import Augmentation
     from unetpipe.model.learner import Learner
     from unetpipe.model.loader import Batch
+    from unetpipe.model.loss import Loss
     from unetpipe.model.ranks import Ranks, together
 
     ranks = Ranks.of(1)
     device, rng = torch.device("cpu"), np.random.default_rng(0)
     definition = {
-        "_target_": "monai.networks.nets.DynUNet", "spatial_dims": 2, "in_channels": 1, "out_channels": 3,
+        "_target_": "monai.networks.nets.DynUNet", "spatial_dims": 2, "in_channels": 1,
         "kernel_size": [[3, 3]] * 4, "strides": [[1, 1], [2, 2], [2, 2], [2, 2]],
         "upsample_kernel_size": [[2, 2]] * 3, "filters": [4, 8, 8, 8],
         "norm_name": ["instance", {"affine": True}],
     }
     none = {"rotation": 0, "scaling": 0, "noise": 0, "blur": 0, "brightness": 0, "contrast": 0, "low_resolution": 0}
     plain = Augmentation(**none, inverted_gamma=0, gamma=0, mirror=0)
+    weighted = Loss.named("tversky_ce", weights=(1.0, 2.0), regions=((1, 2), (2,)))
     with together(ranks, device, TrainConfig(work=".")) as group:
-        learner = Learner(definition, (16, 16), "adamw", device, torch.float32, 0)
         losses = []
-        for number in range(5):
-            image = torch.from_numpy(rng.normal(size=(5, 1, 16, 16))).float()
-            label = (image[:, 0] > 0.5).to(torch.int16) + (image[:, 0] > 1).to(torch.int16)
-            label[0, :4] = -1
-            mine = slice(ranks.rank, None, ranks.size)
-            batch = Batch(number=number, rank=ranks.rank, image=image[mine], label=label[mine])
-            losses.append(float(learner.step(batch, 0.2, plain)[0]))
+        for loss, outputs in ((Loss(), 3), (weighted, 2)):
+            learner = Learner(definition | {"out_channels": outputs}, (16, 16), "adamw", device, torch.float32, 0, loss)
+            for number in range(5):
+                image = torch.from_numpy(rng.normal(size=(5, 1, 16, 16))).float()
+                label = (image[:, 0] > 0.5).to(torch.int16) + (image[:, 0] > 1).to(torch.int16)
+                label[0, :4] = -1
+                mine = slice(ranks.rank, None, ranks.size)
+                batch = Batch(number=number, rank=ranks.rank, image=image[mine], label=label[mine])
+                losses.append(float(learner.step(batch, 0.2, plain)[0]))
         agreed = group.agree(0.25 if ranks.rank == 0 else 0.5, stop=ranks.rank == 1)
         told = group.share("äöü" if ranks.rank == 0 else "")
         print(json.dumps({"losses": losses, "agreed": agreed, "told": told}))
@@ -59,7 +62,9 @@ def learn(size: int, port: int = 0) -> list[dict[str, object]]:
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does_from_the_whole_batch() -> None:
-    """Five patches shared as three and two, some voxels ignored: the same losses, on both, as from all five in one."""
+    """Five patches shared as three and two, some voxels ignored: the same losses, on both, as from all five in one,
+    for classes and for weighted regions.
+    """
     (alone,) = learn(1)
     first, second = learn(2, port=free_port())
     assert first["losses"] == second["losses"] == pytest.approx(alone["losses"], rel=1e-4)

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from unetpipe.config import LossName
 from unetpipe.imaging.transforms import IGNORED
+from unetpipe.model.ranks import total
 
 _SMOOTH = 1e-5
 _FOCUS = 2.0  # gamma of Lin et al.
@@ -23,7 +24,7 @@ class Loss:
     """1 - overlap, mean over outputs, plus the mean over voxels of a cross-entropy.
 
     The overlap is taken over the batch as a whole: with small patches a class is often absent from a sample, and an
-    overlap per sample would then only punish noise.
+    overlap per sample would then only punish noise. Where several processes share a batch, it is the whole batch's.
 
     Classes exclude each other: softmax, and the background has no overlap term. Regions do not: sigmoid, and every one
     of them counts.
@@ -77,7 +78,7 @@ class Loss:
         right = log_probabilities.gather(1, label.unsqueeze(1)).squeeze(1)  # each voxel's at its own class
         counting = valid if self.weights is None else valid * logits.new_tensor(self.weights)[label]
         per_voxel = -right if not self.focus else -right * (1 - right.exp()) ** self.focus
-        cross_entropy = (per_voxel * counting).sum() / _at_least(counting.sum())
+        cross_entropy = _mean(per_voxel, counting)
 
         # sums per class without a one-hot label: intersection and reference are voxels gathered by their class
         classes, classes_of = logits.shape[1], label.flatten()
@@ -98,7 +99,7 @@ class Loss:
         counting = valid.expand_as(logits)
         if self.weights is not None:
             counting = counting * logits.new_tensor(self.weights).view(1, -1, *[1] * (logits.ndim - 2))
-        cross_entropy = (per_voxel * counting).sum() / _at_least(counting.sum())
+        cross_entropy = _mean(per_voxel, counting)
 
         probabilities, inside = logits.sigmoid() * valid, inside * valid
         over = [0, *range(2, logits.ndim)]
@@ -108,13 +109,15 @@ class Loss:
     def _overlap(self, intersection: Tensor, prediction: Tensor, reference: Tensor) -> Tensor:
         """Tversky index per output: TP + alpha FP + beta FN = (1 - alpha - beta) TP + alpha P + beta R."""
         alpha, beta = self.false_positive, self.false_negative
+        intersection, prediction, reference = total(torch.stack([intersection, prediction, reference])).unbind()
         union = 2 * ((1 - alpha - beta) * intersection + alpha * prediction + beta * reference)
         return (2 * intersection + _SMOOTH) / (union + _SMOOTH)
 
 
-def _at_least(count: Tensor) -> Tensor:
-    """So that a batch in which nothing counts has no loss, rather than none that is a number."""
-    return torch.where(count > 0, count, torch.ones_like(count))
+def _mean(per_voxel: Tensor, counting: Tensor) -> Tensor:
+    """Mean over the voxels that count; 0 for a batch in which none does."""
+    loss, count = total(torch.stack([(per_voxel * counting).sum(), counting.sum()])).unbind()
+    return loss / torch.where(count > 0, count, torch.ones_like(count))
 
 
 def deep_supervision_loss(levels: Sequence[Tensor], label: Tensor, loss: Loss) -> Tensor:
