@@ -1,5 +1,6 @@
 """The OpenVINO engine, held against torch."""
 
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -10,6 +11,7 @@ from monai.networks.nets import BasicUNet, DynUNet
 from torch import nn
 
 from unetpipe.errors import UnetpipeError
+from unetpipe.model import openvino
 from unetpipe.model.openvino import OpenvinoNetwork
 
 installed = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
@@ -50,8 +52,31 @@ def test_nothing_is_told_to_anybody() -> None:
     assert "openvino.tools.ovc.telemetry_stub" in sys.modules
 
 
+_SIGNALLED = """
+import faulthandler, signal, torch
+from unetpipe.model.openvino import OpenvinoNetwork
+faulthandler.enable()  # has a signal stack, which OpenVINO replaces
+networks = [OpenvinoNetwork(torch.nn.Conv3d(1, 2, 3, padding=1), 1, (8, 8, 8), torch.float32) for _ in range(2)]
+for network in networks:
+    network(torch.zeros(1, 1, 8, 8, 8))
+del network
+while networks:
+    networks.pop(0)
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@installed
+def test_signals_are_handled_after_several_networks() -> None:
+    """A signal after networks came and went reaches Python's handler, and does not end the process."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", _SIGNALLED], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n")
+
+
 def test_without_openvino_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is named."""
     monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(openvino, "_start", openvino._start.__wrapped__)
     with pytest.raises(UnetpipeError, match=r"unetpipe\[openvino\]"):
         OpenvinoNetwork(dynunet(), 2, (8, 8, 8), torch.float32)

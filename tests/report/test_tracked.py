@@ -71,6 +71,7 @@ def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with sqlite3.connect(folder / "mlflow.db") as database:
         database.execute("delete from tags")
         database.execute("delete from runs")
+        database.execute("delete from experiment_tags")
         database.execute("delete from experiments where name = ?", (EXPERIMENT,))
     return folder / "mlflow.db"
 

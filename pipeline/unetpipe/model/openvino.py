@@ -1,6 +1,7 @@
 """Networks compiled by OpenVINO for the CPU: the same products as torch's, in fewer passes over memory."""
 
 import sys
+from functools import cache
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ class OpenvinoNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, channels: int, patch: Shape, dtype: torch.dtype) -> None:
         super().__init__()
-        self._openvino = _import()
+        self._openvino, self._core = _start()
         self._settings = {
             "INFERENCE_PRECISION_HINT": _PRECISION[dtype],
             "PERFORMANCE_HINT": "LATENCY",
@@ -41,7 +42,7 @@ class OpenvinoNetwork(nn.Module):
     def forward(self, windows: Tensor) -> Tensor:
         if len(windows) not in self._requests:
             self._model.reshape(list(windows.shape))
-            compiled = self._openvino.Core().compile_model(self._model, "CPU", self._settings)
+            compiled = self._core.compile_model(self._model, "CPU", self._settings)
             self._requests[len(windows)] = compiled.create_infer_request()
         request = self._requests[len(windows)]
         windows = windows.float().contiguous()
@@ -53,11 +54,16 @@ class OpenvinoNetwork(nn.Module):
         return logits
 
 
-def _import() -> Any:
-    """Import OpenVINO without the module by which it would tell its makers of every import and conversion."""
+@cache
+def _start() -> tuple[Any, Any]:
+    """OpenVINO, without the module by which it would tell its makers of every import and conversion, and its core.
+
+    There is one core, which is never let go of: each puts a signal stack of its own in place, and takes it away in the
+    order of their ends, so that after two of them a signal may find none and end the process.
+    """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # makes importing it fail
     try:
         import openvino
     except ImportError as error:
         raise UnetpipeError("OpenVINO is not installed: pip install 'unetpipe[openvino]'") from error
-    return openvino
+    return openvino, openvino.Core()
