@@ -20,9 +20,10 @@ from unetpipe.progress import Progress
 EXPERIMENT = "unetpipe"
 _STORE = "mlflow.db"
 _PATIENCE = 60.0  # seconds that finishing a run waits for the store
-_MLFLOW = {  # by itself it waits minutes for a server that is not there, and longer for one that is silent
+_MLFLOW = {  # by itself it waits minutes for a server that is not there, and tells its makers of every call
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's page opens as one for language models
 _BATCH = 1000  # metrics that MLflow takes in one call
