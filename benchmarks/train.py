@@ -94,7 +94,7 @@ def our_steps(work: Path) -> None:
     plan = setup.data.configuration
     for features in (plan.features, tuple(n // 2 for n in plan.features)):
         for dtype in dict.fromkeys((setup.dtype, torch.float32)):
-            learner = replace(setup, dtype=dtype).learner(setup.definition(features), "adamw")
+            learner = replace(setup, dtype=dtype).learner(setup.definition(features), "muon")
             seconds = []
             with closing(setup.loader().batches()) as batches:
                 for _ in range(STEPS):

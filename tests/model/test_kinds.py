@@ -33,7 +33,7 @@ def test_learns_a_batch(network: str, dims: int, classes: int) -> None:
         features=(4, 8, 16),
     )
     definition = network_definition(network, plan, 1, classes, options=OPTIONS.get(network))
-    learner = Learner(definition, patch, "adamw", torch.device("cpu"), torch.float32, seed=0)
+    learner = Learner(definition, patch, "muon", torch.device("cpu"), torch.float32, seed=0)
     label = torch.zeros(2, *patch, dtype=torch.int16)
     for index in range(1, classes):
         label[:, index * patch[0] // classes :] = index

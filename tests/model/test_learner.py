@@ -24,7 +24,7 @@ PATCH = (8, 8, 8)
 
 
 def learner() -> Learner:
-    return Learner(DEFINITION, PATCH, "adamw", torch.device("cpu"), torch.float32, seed=0)
+    return Learner(DEFINITION, PATCH, "muon", torch.device("cpu"), torch.float32, seed=0)
 
 
 def batch(number: int) -> Batch:

@@ -20,18 +20,18 @@ def test_polynomial_decay_is_as_published() -> None:
 
 def test_one_cycle_rises_and_falls() -> None:
     """Up to the peak at a tenth, down to almost nothing at the end, without a jump."""
-    rates = [learning_rate("adamw", n / 1000) for n in range(1001)]
+    rates = [learning_rate("muon", n / 1000) for n in range(1001)]
     assert rates.index(max(rates)) == 100
     assert rates[-1] < 0.01 * max(rates)
     assert max(abs(a - b) for a, b in pairwise(rates)) < 0.03 * max(rates)
 
 
 def test_published_length_gets_the_published_recipe() -> None:
-    """1000 epochs of 250 steps: SGD; a few thousand steps: one cycle of AdamW."""
+    """1000 epochs of 250 steps: SGD; a few thousand steps: one cycle of Muon."""
     assert Budget.plan(epochs=None, iterations=250, fit=None) == Budget(
         epochs=1000, iterations=250, seconds=None, recipe="sgd"
     )
-    assert choose_recipe(5000) == "adamw"
+    assert choose_recipe(5000) == "muon"
 
 
 def test_budget_in_minutes_ends_by_the_clock() -> None:

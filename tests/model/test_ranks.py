@@ -36,7 +36,7 @@ LEARN = """
     with together(ranks, device, TrainConfig(work=".")) as group:
         losses = []
         for loss, outputs in ((Loss(), 3), (weighted, 2)):
-            learner = Learner(definition | {"out_channels": outputs}, (16, 16), "adamw", device, torch.float32, 0, loss)
+            learner = Learner(definition | {"out_channels": outputs}, (16, 16), "muon", device, torch.float32, 0, loss)
             for number in range(5):
                 image = torch.from_numpy(rng.normal(size=(5, 1, 16, 16))).float()
                 label = (image[:, 0] > 0.5).to(torch.int16) + (image[:, 0] > 1).to(torch.int16)

@@ -254,6 +254,7 @@ def test_tracking_holds_curves_and_no_person(work: Path) -> None:
     state.pop("learner")
     assert str(work) not in repr(state)
     spec = json.loads((result.bundle / "configs" / "metadata.json").read_text())["unetpipe"]
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert spec["tracking_run"] == result.tracking_run
     assert result.tracking_run is not None
 

@@ -115,8 +115,12 @@ class Learner:
         torch._foreach_lerp_(self._deployed, self._learning, share)
 
     def weights(self) -> dict[str, Tensor]:
-        """State dict of the deployed network."""
-        return {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+        """State dict of the deployed network; what has two names, as in a DynUNet, is one tensor, and saved once."""
+        copies: dict[int, Tensor] = {}
+        return {
+            name: copies.setdefault(tensor.data_ptr(), tensor.detach().cpu().clone())
+            for name, tensor in self.network.state_dict().items()
+        }
 
     def state(self) -> State:
         """All that `load_state` needs to go on exactly."""

@@ -6,36 +6,37 @@ from typing import Literal
 import torch
 from torch import nn
 
-Recipe = Literal["sgd", "adamw"]
+from unetpipe.model.muon import Muon
+
+Recipe = Literal["sgd", "muon"]
 
 LONG_RUN = 50_000  # iterations from which the published SGD recipe is used
-_PEAK = {"sgd": 1e-2, "adamw": 2e-3}
+_PEAK = {"sgd": 1e-2, "muon": 5e-3}
 _WARM_UP = 0.1  # of a one-cycle run
 _FIRST, _LAST = 0.04, 0.001  # of the peak
 
 
 def choose_recipe(iterations: int) -> Recipe:
-    """Pick SGD with Nesterov momentum and polynomial decay for long runs, AdamW with one cycle for short ones."""
-    return "sgd" if iterations >= LONG_RUN else "adamw"
+    """Pick SGD with Nesterov momentum and polynomial decay for long runs, Muon with one cycle for short ones."""
+    return "sgd" if iterations >= LONG_RUN else "muon"
 
 
 def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     """Build the optimiser at its peak learning rate.
 
     Source:
-        sgd: Isensee et al. 2021, Nat. Methods 18:203. adamw: Loshchilov and Hutter 2019, ICLR.
+        sgd: Isensee et al. 2021, Nat. Methods 18:203. muon: see `Muon`.
     """
     parameters = network.parameters()
     if recipe == "sgd":
         return torch.optim.SGD(parameters, lr=_PEAK["sgd"], momentum=0.99, nesterov=True, weight_decay=3e-5)
-    fused = next(network.parameters()).device.type in {"cpu", "cuda"}
-    return torch.optim.AdamW(parameters, lr=_PEAK["adamw"], weight_decay=1e-2, fused=fused)
+    return Muon(parameters, lr=_PEAK["muon"], weight_decay=1e-2)
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
     """Learning rate at `progress`, from 0 at the start to 1 at the end.
 
-    sgd: (1 - progress)^0.9. adamw: one cycle (Smith 2018), cosine up over the first tenth, cosine down over the rest.
+    sgd: (1 - progress)^0.9. muon: one cycle (Smith 2018), cosine up over the first tenth, cosine down over the rest.
     """
     progress = min(max(progress, 0.0), 1.0)
     peak = _PEAK[recipe]

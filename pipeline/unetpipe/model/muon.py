@@ -1,0 +1,96 @@
+"""Muon: steps of equal size in every direction of a weight matrix, where Adam's are of equal size in every entry.
+
+A convolution's kernel is a matrix from input channels and places to output channels. Its momentum is replaced by the
+nearest matrix whose singular values are all about 1, so that directions that rarely have a gradient are learned as fast
+as common ones. What is no such matrix (biases, norms, the first layer, the heads) is updated as by AdamW.
+
+Source:
+    Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; sizes of the steps and weight decay:
+    Liu et al. 2025, arXiv:2502.16982. AdamW: Loshchilov and Hutter 2019, ICLR.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_FEWEST_CHANNELS = 8  # on either side, of a convolution between feature maps
+_MOMENTUM = 0.95
+_BETAS = (0.9, 0.999)
+_EPS = 1e-8
+_RMS = 0.2  # of an update over its learning rate: Adam's, so that one rate suits both
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic whose iteration drives singular values to about 1
+_ITERATIONS = 5
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for convolutions between feature maps, AdamW for all other parameters, with one learning rate.
+
+    Args:
+        parameters: Of a network.
+        lr: Learning rate.
+        weight_decay: Decoupled, times the learning rate.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
+        every = list(parameters)
+        groups = [
+            {"params": [p for p in every if is_hidden(p)], "hidden": True},
+            {"params": [p for p in every if not is_hidden(p)], "hidden": False},
+        ]
+        super().__init__([group for group in groups if group["params"]], {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]  # never a loss
+        """Take one step; parameters without a gradient stay."""
+        assert closure is None, "a step needs gradients, not a closure"
+        for group in self.param_groups:
+            update = _muon if group["hidden"] else _adam
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(update(parameter.grad, self.state[parameter]), alpha=-group["lr"])
+
+
+def is_hidden(parameter: Tensor) -> bool:
+    """Whether this is the kernel of a convolution between feature maps."""
+    return parameter.ndim > 2 and min(parameter.shape[:2]) >= _FEWEST_CHANNELS and parameter[0, 0].numel() > 1
+
+
+def _muon(gradient: Tensor, state: dict[str, Any]) -> Tensor:
+    if not state:
+        state["momentum"] = torch.zeros_like(gradient)
+    momentum = state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
+    matrix = gradient.lerp(momentum, _MOMENTUM).flatten(1)  # Nesterov's
+    scale: float = _RMS * max(matrix.shape) ** 0.5
+    update: Tensor = orthogonal(matrix).mul_(scale).view(gradient.shape)
+    return update
+
+
+def _adam(gradient: Tensor, state: dict[str, Any]) -> Tensor:
+    if not state:
+        state["step"] = 0
+        state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+    state["step"] += 1
+    mean: Tensor = state["mean"].lerp_(gradient, 1 - _BETAS[0]) / (1 - _BETAS[0] ** state["step"])
+    square = state["square"].mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
+    return mean.div_((square / (1 - _BETAS[1] ** state["step"])).sqrt_().add_(_EPS))
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Return about the nearest matrix with singular values of 1: between 0.7 and 1.2, by Newton-Schulz iteration.
+
+    Args:
+        matrix: (rows, columns).
+    """
+    a, b, c = _COEFFICIENTS
+    x: Tensor = matrix.bfloat16() if matrix.is_cuda else matrix
+    wide = x.shape[0] <= x.shape[1]
+    x = x if wide else x.T
+    x = x / (x.norm() + 1e-7)
+    for _ in range(_ITERATIONS):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    x = x if wide else x.T
+    return x.to(matrix.dtype).contiguous()
