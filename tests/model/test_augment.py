@@ -106,10 +106,25 @@ def test_thin_patches_rotate_in_their_plane_only() -> None:
 
 
 def test_source_covers_a_rotated_patch() -> None:
-    """The patch's box rotated by 30 degrees, over the mean of 1 and the smallest zoom."""
+    """The patch's box rotated by 30 degrees, over the mean of 1 and the smallest zoom, and as much on both sides."""
     grown = source_shape((40, 40, 40), Augmentation())
     box = 40 * (math.cos(math.radians(30)) + math.sin(math.radians(30)))
-    assert grown == (math.ceil(box / 0.85),) * 3
+    assert grown == (2 * math.ceil(box / 0.85 / 2),) * 3
+
+
+@pytest.mark.parametrize("patch", [(40, 56, 40), (15, 24, 17)])
+def test_a_sample_that_is_not_turned_is_cut_though_others_are(patch: tuple[int, ...]) -> None:
+    """Image and label are those in the middle of the source, neither blurred nor moved by half a voxel."""
+    settings = only(rotation=0.5)
+    source = source_shape(patch, settings)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand((6, 1, *source), generator=generator)
+    label = torch.randint(0, 3, (6, *source), generator=generator)
+    out, cut = augment(image, label, patch, settings, torch.Generator().manual_seed(1))
+    middle = tuple(slice((n - p) // 2, (n - p) // 2 + p) for n, p in zip(source, patch, strict=True))
+    same = [bool(torch.equal(a.long(), b[middle])) for a, b in zip(cut, label, strict=True)]
+    assert 0 < sum(same) < 6
+    assert same == [torch.allclose(a[0], b[0][middle], atol=1e-3) for a, b in zip(out, image, strict=True)]
 
 
 def test_noise_has_the_drawn_variance() -> None:

@@ -74,6 +74,9 @@ def source_shape(patch: Shape, settings: Augmentation) -> Shape:
 
     A rotation by the largest angle needs the rotated patch's bounding box; larger angles than 45° need no more than the
     diagonal. Of the zoom only the half is covered, as in nnU-Net: the corners of few samples are padded instead.
+
+    As many voxels are added on both sides, so that the middles of patch and source are one point. Between voxels, the
+    image would be blurred where it is only cut, and the label's nearest voxel would be a tie.
     """
     planes = planes_of_rotation(patch)
     angle = min(math.radians(settings.degrees if len(planes) > 1 else settings.degrees_in_plane), math.pi / 4)
@@ -84,7 +87,11 @@ def source_shape(patch: Shape, settings: Augmentation) -> Shape:
             needed[axis] = max(needed[axis], rotated)
     zoom = (1 + settings.scales[0]) / 2
     turning = {axis for plane in planes for axis in plane}
-    return tuple(math.ceil(n / zoom) if axis in turning else patch[axis] for axis, n in enumerate(needed))
+    margins = (
+        math.ceil((n / zoom - p) / 2) if axis in turning else 0
+        for axis, (n, p) in enumerate(zip(needed, patch, strict=True))
+    )
+    return tuple(p + 2 * margin for p, margin in zip(patch, margins, strict=True))
 
 
 def augment(
