@@ -7,6 +7,7 @@ Reads ``nnUNet_raw``, ``nnUNet_preprocessed`` and ``nnUNet_results`` from the en
 """
 
 import json
+import multiprocessing
 import os
 import sys
 import time
@@ -56,7 +57,7 @@ def steps(count: int) -> None:
         trainer.train_step(next(trainer.dataloader_train))
         seconds.append(time.perf_counter() - before)
     print(json.dumps(seconds), flush=True)
-    os._exit(0)  # its worker processes would be waited for
+    leave()
 
 
 def minutes(limit: float, started: float) -> None:
@@ -82,6 +83,13 @@ def minutes(limit: float, started: float) -> None:
         trainer.on_epoch_end()
     trainer.on_train_end()
     print(json.dumps({"steps": taken, "seconds": time.monotonic() - started}), flush=True)
+    leave()
+
+
+def leave() -> None:
+    """End at once, and the worker processes too: they would be waited for, or hold on to our output."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
     os._exit(0)
 
 
