@@ -2,7 +2,8 @@
 
 A convolution's kernel is a matrix from input channels and places to output channels. Its momentum is replaced by the
 nearest matrix whose singular values are all about 1, so that directions that rarely have a gradient are learned as fast
-as common ones. What is no such matrix (biases, norms, the first layer, the heads) is updated as by AdamW.
+as common ones. What is no such matrix (biases, norms, the first layer, the heads) is updated as by AdamW. torch's own
+Muon takes parameters of two dimensions alone, and no kernels.
 
 Source:
     Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; sizes of the steps and weight decay:
