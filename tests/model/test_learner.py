@@ -1,11 +1,16 @@
-"""One step of learning, and the average of weights that is deployed."""
+"""One step of learning, the average of weights that is deployed, and whether steps are compiled."""
 
 import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from unetpipe.model.augment import Augmentation
+from unetpipe.model.compiled import compile_if_faster
 from unetpipe.model.learner import Learner
 from unetpipe.model.loader import Batch
 
@@ -72,3 +77,57 @@ def test_state_carries_the_average() -> None:
     assert losses[0] == pytest.approx(losses[1], abs=0)
     for a, b in zip(one.network.parameters(), other.network.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def loss_of(one: Learner, number: int) -> float:
+    return one.step(batch(number), 0.0, Augmentation())[0].item()
+
+
+def measured(seconds: dict[bool, float], compiled: Callable[[], bool]) -> Callable[[Learner], float]:
+    """A stopwatch that shows `seconds` of a compiled step or of a plain one, after a step."""
+
+    def measure(one: Learner) -> float:
+        loss_of(one, 99)
+        return seconds[compiled()]
+
+    return measure
+
+
+@pytest.mark.parametrize(("seconds", "used"), [({False: 2.0, True: 1.0}, True), ({False: 1.0, True: 2.0}, False)])
+def test_the_faster_one_goes_on_from_where_it_was(
+    monkeypatch: pytest.MonkeyPatch, seconds: dict[bool, float], used: bool
+) -> None:
+    """Compiled or not, the next losses are those of a learner that was never measured."""
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    expected = [loss_of(other, n) for other in [learner()] for n in range(2)]
+    one, said = learner(), list[str]()
+    compile_if_faster(one, measured(seconds, lambda: bool(graphs)), said.append)
+    found = "used" if used else "not used"
+    assert said == [
+        f"torch.compile is {found}: a step takes {seconds[True]:.3f} s with it and {seconds[False]:.3f} s without"
+    ]
+    assert (one._forward is not one._module) == used
+    assert [loss_of(one, n) for n in range(2)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says so, and training goes on as it would have."""
+
+    def broken(_module: nn.Module, **_options: Any) -> Any:
+        def forward(_image: torch.Tensor) -> Any:
+            raise FileNotFoundError("no C++ compiler")
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", broken)
+    expected = loss_of(learner(), 0)
+    one, said = learner(), list[str]()
+    compile_if_faster(one, lambda other: loss_of(other, 99), said.append)
+    assert said == ["going on without torch.compile, which failed (FileNotFoundError)"]
+    assert loss_of(one, 0) == expected

@@ -51,6 +51,17 @@ def test_epochs_and_minutes_end_with_what_comes_first() -> None:
     assert budget.progress(1, 100) == pytest.approx(1)
 
 
+def test_preparation_is_repaid_by_long_runs() -> None:
+    """By what is left, in time where there is a limit and in steps where there is none."""
+    fit = fit_to_time((32,), lambda _: (0.1, 0.0), limit_seconds=3600, started=time.monotonic())
+    timed = Budget.plan(epochs=None, iterations=250, fit=fit)
+    assert timed.repays_preparation(0, 100)
+    assert not timed.repays_preparation(0, 3000)
+    published = Budget.plan(epochs=None, iterations=250, fit=None)
+    assert published.repays_preparation(0, 1e6)
+    assert not published.repays_preparation(249_000, 0)
+
+
 def test_slow_devices_get_narrower_networks() -> None:
     """Steps whose time falls with the square of the width: halved until there is time for enough of them."""
     fit = fit_to_time(

@@ -26,6 +26,7 @@ from unetpipe.model.labelling import Answer, Run, Wanted, label_scan
 from unetpipe.model.openvino import OpenvinoNetwork
 from unetpipe.model.precision import differing_share
 from unetpipe.model.predict import Ensemble, Say, SlabInferer, for_inference
+from unetpipe.model.recorded import RecordedNetwork
 from unetpipe.model.sliding import central_window
 
 _MUCH = 0.01  # of the voxels
@@ -154,7 +155,8 @@ class Predictor:
         network = bundle.network()
         if self.engine == "openvino":
             return OpenvinoNetwork(network, len(bundle.spec.channels), bundle.spec.patch_size, self.dtype)
-        return for_inference(network, self.device, self.dtype)
+        ready = for_inference(network, self.device, self.dtype)
+        return RecordedNetwork(ready, self._say) if self.device.type == "cuda" else ready
 
     @property
     def names(self) -> dict[int, str]:
@@ -212,7 +214,8 @@ class Predictor:
         for preprocessing in (group.spec.preprocessing for group in self._groups):
             if preprocessing not in done:
                 values, placement = preprocess_image(image, grid, preprocessing)
-                done[preprocessing] = (values.as_subclass(Tensor), placement)
+                values = values.as_subclass(Tensor)
+                done[preprocessing] = (values.pin_memory() if self.device.type == "cuda" else values, placement)
         pairs = [done[group.spec.preprocessing] for group in self._groups]
         return Prepared(tuple(values for values, _ in pairs), tuple(placement for _, placement in pairs))
 
@@ -228,7 +231,7 @@ class Predictor:
                 group.ensemble.agreement = None if outputs.overlapping else agreement
             runs = [
                 Run(
-                    planes=group.inferer.planes(values.to(self.device), group.ensemble),
+                    planes=group.inferer.planes(values.to(self.device, non_blocking=True), group.ensemble),
                     shape=tuple(values.shape[1:]),
                     interpolation=group.spec.preprocessing.interpolation,
                 )

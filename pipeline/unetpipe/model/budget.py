@@ -8,6 +8,7 @@ from unetpipe.model.optim import Recipe, choose_recipe
 
 PUBLISHED_EPOCHS = 1000
 _LANDING = 10  # of the steps taken, one in so many is added to end on a low learning rate
+_LONG_MINUTES, _LONG_STEPS = 20, 5000  # from which it pays to wait a few minutes for a faster step
 _EPOCHS_IN_A_BUDGET = 20  # at least: so that there is a curve to look at and a checkpoint to resume from
 
 
@@ -71,3 +72,9 @@ class Budget:
         if landing is not None:
             done = max(done, landing.at(iteration))
         return done if self.seconds is None else max(done, seconds / self.seconds)
+
+    def repays_preparation(self, iteration: int, seconds: float) -> bool:
+        """Whether, after `iteration` steps and `seconds`, so much is left that minutes spent on faster steps pay."""
+        if self.seconds is not None:
+            return self.seconds - seconds >= 60 * _LONG_MINUTES
+        return self.epochs * self.iterations - iteration >= _LONG_STEPS

@@ -21,7 +21,9 @@ def use_fastest_layout(network: nn.Module, device: torch.device, dims: int) -> t
         for part in network.modules():
             if type(part) is nn.InstanceNorm3d and not part.track_running_stats:
                 part.__class__ = ChannelsLastInstanceNorm3d
-    elif device.type != "cuda":
+    elif device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # patches and windows keep one shape, so that trying algorithms out pays
+    else:
         return torch.contiguous_format
     layout = torch.channels_last_3d if dims == 3 else torch.channels_last
     network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub

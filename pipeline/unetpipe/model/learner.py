@@ -1,6 +1,8 @@
 """A network on its device, its optimiser, and one step of learning."""
 
+from collections.abc import Callable
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,6 +66,7 @@ class Learner:
         self.device = device
         self.dtype = dtype = trainable_dtype(learning, input_channels(definition), patch, device, dtype)
         self._layout = use_fastest_layout(self._module.to(device), device, len(patch))
+        self._forward: Callable[[Tensor], Any] = self._module
         use_fastest_layout(self.network.to(device), device, len(patch))
         self._learning, self._deployed = _floats(learning), _floats(self.network)
         self._patch, self._recipe, self._seed, self._loss = patch, recipe, seed, loss
@@ -92,7 +95,7 @@ class Learner:
         image = image.to(memory_format=self._layout)
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
-            out = self._module(image)
+            out = self._forward(image)
         loss = deep_supervision_loss(out if isinstance(out, list) else [out], label, self._loss)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's stub
         add_gradients(self._module.parameters())
@@ -102,6 +105,10 @@ class Learner:
         self._scaler.update()
         self._average(batch.number, progress)
         return loss.detach(), rate
+
+    def compile(self, wanted: bool = True) -> None:
+        """Compute by torch.compile from the next step on, or no longer. It compiles, or fails to, in that step."""
+        self._forward = torch.compile(self._module, dynamic=False) if wanted else self._module
 
     def _average(self, step: int, progress: float) -> None:
         """Let the deployed network follow the one that learns: their mean over all steps, later over the last ones.

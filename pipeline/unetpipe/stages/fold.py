@@ -17,6 +17,7 @@ from unetpipe.dataset.familiar import familiar
 from unetpipe.dataset.fingerprint import read_fingerprint
 from unetpipe.model.budget import Budget, Landing
 from unetpipe.model.checkpoint import State, save_checkpoint
+from unetpipe.model.compiled import compile_if_faster
 from unetpipe.model.device import machine_use, peak_memory_gb
 from unetpipe.model.epoch import Epoch, joined, learn_epoch
 from unetpipe.model.holdout import HeldOut
@@ -68,6 +69,9 @@ class Fold:
         self._learner = setup.learner(state["definition"], self._budget.recipe)
         if state["learner"]:
             self._learner.load_state(state["learner"])
+        alone_on_gpu = setup.device.type == "cuda" and setup.ranks.size == 1
+        if alone_on_gpu and self._budget.repays_preparation(state["iteration"], self.elapsed()):
+            compile_if_faster(self._learner, setup.measure_step, progress.say)
         self._loader = setup.loader()
         self._looked_at = held_out.sample(_LOOK * self._budget.iterations * self._loader.batch_size)
         self._journal = Journal(folder, setup.data.foreground, tracker, progress)
