@@ -14,6 +14,7 @@ of one run on the machine as it is; give it the machine alone. nnU-Net runs in a
 """
 
 import argparse
+import copy
 import json
 import os
 import resource
@@ -215,7 +216,7 @@ def compare_windows(arguments: argparse.Namespace) -> None:
     from unetpipe.model.device import autocast, compute_dtype, resolve_device
     from unetpipe.model.labelling import Run, Wanted, label_scan
     from unetpipe.model.network import build_network
-    from unetpipe.model.predict import Ensemble, SlabInferer
+    from unetpipe.model.predict import Ensemble, SlabInferer, for_inference
     from unetpipe.model.sliding import Windows
 
     device = resolve_device("auto")
@@ -224,13 +225,14 @@ def compare_windows(arguments: argparse.Namespace) -> None:
     definition = dynunet([32, 64, 128, 256, 320, 320] if device.type == "cuda" else [32, 64, 128, 256], 3)
     patch = (128, 128, 128) if device.type == "cuda" else (64, 64, 64)
     network = build_network(definition).to(device).eval()
+    prepared = for_inference(copy.deepcopy(network), device, dtype)
     shape = (arguments.size,) * 3
     image = torch.randn(1, *shape)
     count = Windows.over(shape, patch, 0.5).count
     batch = arguments.batch or (4 if device.type == "cuda" else 1)
 
     def ours() -> torch.Tensor:
-        ensemble = Ensemble([network], device=device, dtype=dtype)
+        ensemble = Ensemble([prepared], device=device, dtype=dtype)
         planes = SlabInferer(patch, batch=batch).planes(image.to(device), ensemble)
         return label_scan([Run(planes, shape, ("cubic",) * 3)], shape, Wanted()).labels
 

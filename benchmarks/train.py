@@ -4,9 +4,10 @@
     python benchmarks/train.py dice --minutes 25 --nnunet NNUNET_VENV/bin --data ... --out /tmp/bench
 
 `--nnunet` is the folder with the executables of an environment that has nnunetv2 2.8.1. Both sides preprocess the same
-cases, train on the same split (fold 0) on the CPU, one after the other, and predict the held-out scans without
+cases, train on the same split (fold 0) on one device, one after the other, and predict the held-out scans without
 mirroring; `unetpipe evaluate` scores both. `steps` measures the plan's network, sampling and augmentation included, in
-the precision that each side chooses, and ours in float32 and half as wide too. Give it the machine alone.
+the precision that each side chooses, and ours in float32 and half as wide too, on a GPU also compiled; "of peak" is the
+share of the rate at which the device multiplies large bfloat16 matrices. Give it the machine alone.
 """
 
 import argparse
@@ -18,12 +19,15 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
 
 from unetpipe.config import TrainConfig
 from unetpipe.dataset.folds import read_folds
+from unetpipe.model.anatomy import stages_of
+from unetpipe.model.network import build_network
 from unetpipe.model.ranks import Ranks
 from unetpipe.model.setup import Setup
 
@@ -39,20 +43,21 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="an MSD folder")
     parser.add_argument("--out", type=Path, required=True, help="scratch folder; what is prepared in it is kept")
     parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--side", choices=["ours", "nnunet"], help="only this one")
     options = parser.parse_args()
     work = options.out / "work"
     if not (work / "plan.yaml").exists():
         run(*UNETPIPE, "preprocess", options.data, "--out", work)
-    peer = NnUNet(options.nnunet, options.data, options.out) if options.nnunet and options.side != "ours" else None
+    peer = NnUNet(options) if options.nnunet and options.side != "ours" else None
     if peer is not None:
         peer.prepare(work)
     if options.what == "steps":
         if options.side != "nnunet":
-            our_steps(work)
+            our_steps(work, options.device)
         if peer is not None:
             seconds = json.loads(peer.run("steps", str(STEPS)))
-            print(f"nnU-Net, the plan's network, float32: median {statistics.median(seconds[1:]):.3f} s", flush=True)
+            print(f"nnU-Net, the plan's network: median {statistics.median(seconds[1:]):.3f} s", flush=True)
         return
     held_out = read_folds(work).folds[0].validation
     images = options.out / "held_out"
@@ -62,9 +67,9 @@ def main() -> None:
         if not link.exists():
             link.symlink_to((options.data / "imagesTr" / f"{case}.nii.gz").resolve())
     if options.side != "nnunet":
-        run(*UNETPIPE, "train", work, "--fold", "0", "--device", "cpu", "--max-minutes", str(options.minutes))
+        run(*UNETPIPE, "train", work, "--fold", "0", "--device", options.device, "--max-minutes", str(options.minutes))
         labels = options.out / "labels_ours"
-        run(*UNETPIPE, "infer", work / "runs/default/fold_0", images, "--out", labels, "--device", "cpu")
+        run(*UNETPIPE, "infer", work / "runs/default/fold_0", images, "--out", labels, "--device", options.device)
         score("unetpipe", labels, work, options)
     if peer is not None:
         print("nnU-Net:", peer.run("minutes", str(options.minutes)), flush=True)
@@ -88,13 +93,20 @@ def score(name: str, labels: Path, work: Path, options: argparse.Namespace) -> N
     print(name, json.dumps(json.loads((out / "summary.json").read_text())), flush=True)
 
 
-def our_steps(work: Path) -> None:
+def our_steps(work: Path, device: str) -> None:
     """Seconds per step of the plan's network and of one half as wide."""
-    setup = Setup.of(TrainConfig(work=work, fold=0, device="cpu"), Ranks())
-    plan = setup.data.configuration
+    setup = Setup.of(TrainConfig(work=work, fold=0, device=device), Ranks())
+    plan, channels = setup.data.configuration, len(setup.data.manifest.channels)
+    peak = matrix_rate(setup.device)
     for features in (plan.features, tuple(n // 2 for n in plan.features)):
-        for dtype in dict.fromkeys((setup.dtype, torch.float32)):
-            learner = replace(setup, dtype=dtype).learner(setup.definition(features), "muon")
+        definition = setup.definition(features)
+        stages = stages_of(build_network(definition), channels, plan.patch_size)
+        flops = 3 * plan.batch_size * sum(stage.flops for stage in stages)  # forward, and back to inputs and weights
+        for dtype, compiled in product(
+            dict.fromkeys((setup.dtype, torch.float32)), dict.fromkeys((False, device != "cpu"))
+        ):
+            learner = replace(setup, dtype=dtype).learner(definition, "muon")
+            learner.compile(compiled)
             seconds = []
             with closing(setup.loader().batches()) as batches:
                 for _ in range(STEPS):
@@ -103,16 +115,32 @@ def our_steps(work: Path) -> None:
                     loss.item()
                     seconds.append(time.perf_counter() - before)
             median = statistics.median(seconds[1:])
-            print(f"unetpipe, features {features}, {dtype}: median {median:.3f} s", flush=True)
+            name = f"unetpipe, features {features}, {dtype}{', compiled' if compiled else ''}"
+            print(f"{name}: median {median:.3f} s, {flops / median / peak:.2f} of peak", flush=True)
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Floating-point operations per second in products of large bfloat16 matrices."""
+    size = 8192 if device.type == "cuda" else 2048
+    one = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+    best = float("inf")
+    for _ in range(STEPS):
+        before = time.perf_counter()
+        (one @ one)[0, 0].item()
+        best = min(best, time.perf_counter() - before)
+    return 2 * size**3 / best
 
 
 class NnUNet:
     """nnU-Net 2.8.1 on the same cases and split."""
 
-    def __init__(self, programs: Path, data: Path, out: Path) -> None:
-        self.programs, self.data, self.root = programs, data, (out / "nnunet").resolve()
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.programs, self.data, self.root = options.nnunet, options.data, (options.out / "nnunet").resolve()
+        self.device: str = options.device
         folders = {f"nnUNet_{part}": str(self.root / part) for part in ("raw", "preprocessed", "results")}
         self.environment = {**folders, "nnUNet_compile": "f", "nnUNet_n_proc_DA": "1"}
+        if self.device != "cpu":  # its own choices there
+            self.environment = folders
 
     def prepare(self, work: Path) -> None:
         """Its raw folder, by links; its plan and preprocessed cases; our folds."""
@@ -144,13 +172,13 @@ class NnUNet:
     def run(self, *words: str) -> str:
         """One of the commands of train_nnunet.py."""
         script = Path(__file__).with_name("train_nnunet.py")
-        return run(self.programs / "python", script, *words, environment=self.environment)
+        return run(self.programs / "python", script, self.device, *words, environment=self.environment)
 
     def predict(self, images: Path) -> Path:
         """Labels of a folder of scans, by the last weights, without mirroring."""
         labels = self.root.parent / "labels_nnunet"
         words = ["-i", images, "-o", labels, "-d", "901", "-c", "3d_fullres", "-f", "0", "--disable_tta"]
-        run(self.programs / "nnUNetv2_predict", *words, "-device", "cpu", environment=self.environment)
+        run(self.programs / "nnUNetv2_predict", *words, "-device", self.device, environment=self.environment)
         return labels
 
 

@@ -1,7 +1,7 @@
 """nnU-Net's side of `train.py`; run by it, with the Python of an environment that has nnunetv2 2.8.1.
 
-    python train_nnunet.py steps 8         # seconds of each of so many training steps, as JSON
-    python train_nnunet.py minutes 25      # train fold 0 for so long
+    python train_nnunet.py cpu steps 8         # seconds of each of so many training steps, as JSON
+    python train_nnunet.py cuda minutes 25     # train fold 0 for so long
 
 Reads ``nnUNet_raw``, ``nnUNet_preprocessed`` and ``nnUNet_results`` from the environment, as nnU-Net does.
 """
@@ -29,8 +29,8 @@ class TimedPolynomial:
             group["lr"] = self.initial_lr * left**0.9
 
 
-def trainer_of_fold_0():
-    """nnU-Net's own trainer, on the CPU, with short epochs."""
+def trainer_of_fold_0(device: str):
+    """nnU-Net's own trainer, with short epochs."""
     import torch
     from nnunetv2.paths import nnUNet_preprocessed
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -38,16 +38,16 @@ def trainer_of_fold_0():
     folder = Path(nnUNet_preprocessed) / DATASET
     plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
     declared = json.loads((folder / "dataset.json").read_text())
-    trainer = nnUNetTrainer(plans, "3d_fullres", 0, declared, device=torch.device("cpu"))
+    trainer = nnUNetTrainer(plans, "3d_fullres", 0, declared, device=torch.device(device))
     trainer.num_iterations_per_epoch = EPOCH
     trainer.num_val_iterations_per_epoch = 1
     trainer.initialize()
     return trainer
 
 
-def steps(count: int) -> None:
+def steps(device: str, count: int) -> None:
     """Print the seconds of each step, loading and augmentation included."""
-    trainer = trainer_of_fold_0()
+    trainer = trainer_of_fold_0(device)
     trainer.on_train_start()
     trainer.on_epoch_start()
     trainer.on_train_epoch_start()
@@ -60,11 +60,11 @@ def steps(count: int) -> None:
     leave()
 
 
-def minutes(limit: float, started: float) -> None:
+def minutes(device: str, limit: float, started: float) -> None:
     """Train until the time is over, start-up included, and save the last weights."""
     import torch
 
-    trainer = trainer_of_fold_0()
+    trainer = trainer_of_fold_0(device)
     seconds = limit * 60
     trainer.lr_scheduler = TimedPolynomial(trainer.optimizer, trainer.initial_lr, started, seconds)
     trainer.on_train_start()
@@ -95,7 +95,8 @@ def leave() -> None:
 
 if __name__ == "__main__":
     start = time.monotonic()
-    if sys.argv[1] == "steps":
-        steps(int(sys.argv[2]))
+    device, what, amount = sys.argv[1:]
+    if what == "steps":
+        steps(device, int(amount))
     else:
-        minutes(float(sys.argv[2]), start)
+        minutes(device, float(amount), start)

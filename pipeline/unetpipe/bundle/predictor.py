@@ -26,7 +26,6 @@ from unetpipe.model.labelling import Answer, Run, Wanted, label_scan
 from unetpipe.model.openvino import OpenvinoNetwork
 from unetpipe.model.precision import differing_share
 from unetpipe.model.predict import Ensemble, Say, SlabInferer, for_inference
-from unetpipe.model.recorded import RecordedNetwork
 from unetpipe.model.sliding import central_window
 
 _MUCH = 0.01  # of the voxels
@@ -155,8 +154,7 @@ class Predictor:
         network = bundle.network()
         if self.engine == "openvino":
             return OpenvinoNetwork(network, len(bundle.spec.channels), bundle.spec.patch_size, self.dtype)
-        ready = for_inference(network, self.device, self.dtype)
-        return RecordedNetwork(ready, self._say) if self.device.type == "cuda" else ready
+        return for_inference(network, self.device, self.dtype, self._say)
 
     @property
     def names(self) -> dict[int, str]:

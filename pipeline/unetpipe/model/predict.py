@@ -13,6 +13,7 @@ from unetpipe.model.agreement import Agreement
 from unetpipe.model.device import autocast
 from unetpipe.model.export import label_dtype
 from unetpipe.model.layout import use_fastest_layout
+from unetpipe.model.recorded import RecordedNetwork
 from unetpipe.model.sliding import Forward, Planes, Windows, finished_planes
 
 Say = Callable[[str], None]
@@ -99,17 +100,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype, say: Say = lambda _: None) -> nn.Module:
     """Put a network on a device, its convolutions' weights in `dtype` and in the fastest layout once and for all.
 
-    Autocast would cast them at every window; the products are the same. Normalisation stays in float32.
+    Autocast would cast them at every window; the products are the same. Normalisation stays in float32. On a GPU
+    windows may be replayed from a recording (`RecordedNetwork`, which is what has something to `say`).
     """
     for module in network.modules():
         if isinstance(module, _Convolution):
             module.to(dtype)
     dims = 3 if any(isinstance(module, nn.Conv3d) for module in network.modules()) else 2
     use_fastest_layout(network.to(device), device, dims)
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
+    return RecordedNetwork(network, say) if device.type == "cuda" else network
 
 
 class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
