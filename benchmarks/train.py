@@ -108,7 +108,7 @@ def our_steps(work: Path, device: str) -> None:
             learner = replace(setup, dtype=dtype).learner(definition, "muon")
             learner.compile(compiled)
             seconds = []
-            with closing(setup.loader().batches()) as batches:
+            with closing(setup.loader(plan.batch_size).batches()) as batches:
                 for _ in range(STEPS):
                     before = time.perf_counter()
                     loss, _ = learner.step(next(batches), 0.5, setup.augmentation)

@@ -25,7 +25,10 @@ def test_the_loss_of_a_fixed_seed_is_the_one_it_was(work: Path) -> None:
     """
     setup = Setup.of(TrainConfig(work=work, device="cpu", precision="fp32", seed=1), Ranks())
     learner = setup.learner(network_definition("dynunet", setup.data.configuration, 1, 3), "muon")
-    with closing(setup.loader().batches()) as batches, SilentProgress().task("", 0) as advance:
+    with (
+        closing(setup.loader(setup.data.configuration.batch_size).batches()) as batches,
+        SilentProgress().task("", 0) as advance,
+    ):
         epoch = learn_epoch(
             learner,
             batches,

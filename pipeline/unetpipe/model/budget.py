@@ -1,4 +1,4 @@
-"""How long to train: a number of iterations, a number of seconds, or both, whichever ends first."""
+"""How long to train, and with what steps: so many iterations, so many seconds, or both, whichever ends first."""
 
 import math
 from dataclasses import dataclass
@@ -44,27 +44,30 @@ class Budget:
     """Attributes:
     epochs: The end, if there is no limit in seconds or if it comes first.
     iterations: Per epoch.
+    batch_size: Patches per iteration.
     seconds: For everything up to the last optimiser step; None is no limit.
     recipe: Optimiser and schedule for a run of this length.
     """
 
     epochs: int
     iterations: int
+    batch_size: int
     seconds: float | None
     recipe: Recipe
 
     @classmethod
-    def plan(cls, *, epochs: int | None, iterations: int, fit: Fit | None) -> "Budget":
-        """Decide from what was asked for and, for a limit in time, from what was measured."""
+    def plan(cls, *, epochs: int | None, iterations: int, batch_size: int, fit: Fit | None) -> "Budget":
+        """Decide from what was asked for or planned and, for a limit in time, from what was measured."""
         if fit is None:
             total = epochs or PUBLISHED_EPOCHS
-            return cls(epochs=total, iterations=iterations, seconds=None, recipe=choose_recipe(total * iterations))
+            recipe = choose_recipe(total * iterations)
+            return cls(epochs=total, iterations=iterations, batch_size=batch_size, seconds=None, recipe=recipe)
         affordable = max(1, int(fit.seconds / fit.step_seconds))
         if epochs is None:
             iterations = max(1, min(iterations, affordable // _EPOCHS_IN_A_BUDGET))
             epochs = 10 * math.ceil(affordable / iterations)  # the clock decides, not this
         recipe = choose_recipe(min(affordable, epochs * iterations))
-        return cls(epochs=epochs, iterations=iterations, seconds=fit.seconds, recipe=recipe)
+        return cls(epochs=epochs, iterations=iterations, batch_size=fit.batch_size, seconds=fit.seconds, recipe=recipe)
 
     def progress(self, iteration: int, seconds: float, landing: Landing | None = None) -> float:
         """Fraction that is over after `iteration` steps and `seconds`; 1 or more means stop."""

@@ -40,7 +40,7 @@ def follow(setup: Setup, group: Group, state: State | None) -> None:
     over = False
     with (
         stop_requested() as stop,
-        closing(setup.loader().batches(first=iteration)) as batches,
+        closing(setup.loader(budget.batch_size).batches(first=iteration)) as batches,
         SilentProgress().task("", 0) as advance,
     ):
         while not over:

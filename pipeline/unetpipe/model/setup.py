@@ -16,7 +16,7 @@ from unetpipe.model.augment import Augmentation, source_shape
 from unetpipe.model.budget import Budget
 from unetpipe.model.composed import Definition
 from unetpipe.model.device import compute_dtype, resolve_device
-from unetpipe.model.fit import fit_to_time
+from unetpipe.model.fit import SMALLEST_BATCH, fit_to_time
 from unetpipe.model.holdout import HeldOut
 from unetpipe.model.learner import Learner
 from unetpipe.model.loader import PatchLoader
@@ -78,15 +78,15 @@ class Setup:
         data = self.data
         return HeldOut(data.store, data.validation, data.manifest, data.configuration, self.device, self.dtype)
 
-    def loader(self) -> PatchLoader:
-        """The batches to learn from."""
+    def loader(self, batch_size: int) -> PatchLoader:
+        """The batches to learn from, of so many patches."""
         patch: Shape = self.data.configuration.patch_size
         return PatchLoader(
             store=self.data.store,
             ids=self.data.training,
             patch=patch,
             source=source_shape(patch, self.augmentation),
-            batch_size=self.data.configuration.batch_size,
+            batch_size=batch_size,
             ranks=self.ranks,
             seed=self.config.seed,
             cache=self.ranks.size * self.data.training_bytes < _CACHE_SHARE * psutil.virtual_memory().available,
@@ -109,25 +109,31 @@ class Setup:
         return Loss.named(self.config.loss, weights, outputs.members if outputs.overlapping else None)
 
     def decide(self, held_out: HeldOut, started: float) -> tuple[Definition, Budget]:
-        """Choose network and budget; for a limit in minutes by measuring what this device can do with it.
+        """Choose network, batch and budget; for a limit in minutes by measuring what this device can do with it.
 
         Args:
             held_out: Predicted after the last step.
             started: `time.monotonic()` when the time began to run.
         """
-        config, fit = self.config, None
+        config, plan, fit = self.config, self.data.configuration, None
         if config.max_minutes is not None:
 
-            def measure(features: tuple[int, ...]) -> tuple[float, float]:
+            def measure(features: tuple[int, ...], batch_size: int) -> tuple[float, float]:
                 learner = self.learner(self.definition(features), choose_recipe(0))
-                step_seconds = self.measure_step(learner)
+                step_seconds = self.measure_step(learner, batch_size)
                 ending = 1.5 * held_out.measure(learner.network) * len(self.data.validation)
                 return step_seconds, _SAVING_SECONDS + ending
 
-            limit = config.max_minutes * 60
-            fit = fit_to_time(self.data.configuration.features, measure, limit_seconds=limit, started=started)
-        budget = Budget.plan(epochs=config.epochs, iterations=config.iterations, fit=fit)
-        return self.definition(fit.features if fit else self.data.configuration.features), budget
+            fit = fit_to_time(
+                plan.features,
+                plan.batch_size,
+                measure,
+                limit_seconds=config.max_minutes * 60,
+                started=started,
+                smallest_batch=max(SMALLEST_BATCH, self.ranks.size),
+            )
+        budget = Budget.plan(epochs=config.epochs, iterations=config.iterations, batch_size=plan.batch_size, fit=fit)
+        return self.definition(fit.features if fit else plan.features), budget
 
     def definition(self, features: tuple[int, ...]) -> Definition:
         """The network that the config asks for, with so many features per stage."""
@@ -142,9 +148,9 @@ class Setup:
             options=self.config.network_options,
         )
 
-    def measure_step(self, learner: Learner) -> float:
+    def measure_step(self, learner: Learner, batch_size: int) -> float:
         """Let it take a few optimiser steps; seconds of the shortest but for the first."""
-        batches = self.loader().batches()
+        batches = self.loader(batch_size).batches()
         times = []
         for _ in range(_MEASURED_STEPS):
             before = time.monotonic()

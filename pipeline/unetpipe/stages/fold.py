@@ -71,9 +71,11 @@ class Fold:
             self._learner.load_state(state["learner"])
         alone_on_gpu = setup.device.type == "cuda" and setup.ranks.size == 1
         if alone_on_gpu and self._budget.repays_preparation(state["iteration"], self.elapsed()):
-            compile_if_faster(self._learner, setup.measure_step, progress.say)
-        self._loader = setup.loader()
-        self._looked_at = held_out.sample(_LOOK * self._budget.iterations * self._loader.batch_size)
+            compile_if_faster(
+                self._learner, lambda learner: setup.measure_step(learner, self._budget.batch_size), progress.say
+            )
+        self._loader = setup.loader(self._budget.batch_size)
+        self._looked_at = held_out.sample(_LOOK * self._budget.iterations * self._budget.batch_size)
         self._journal = Journal(folder, setup.data.foreground, tracker, progress)
         machine_use(setup.device)  # from here on
         if state["tracking_run"] is None:
@@ -188,7 +190,7 @@ class Fold:
                 "dice": dice,
                 "smoothed_dice": smoothed[-1],
                 "seconds": round(epoch.seconds, 3),
-                "patches_per_second": round(len(epoch.losses) * self._loader.batch_size / epoch.seconds, 3),
+                "patches_per_second": round(len(epoch.losses) * self._budget.batch_size / epoch.seconds, 3),
                 "data_wait": round(epoch.waited / epoch.seconds, 4),
                 "memory_gb": round(peak_memory_gb(self._setup.device), 3),
                 "system": machine_use(self._setup.device),
@@ -240,7 +242,7 @@ class Fold:
         return (
             f"{data.name}: {len(data.training)} cases to train on, {len(data.validation)} held out; "
             f"{network}; patch {' '.join(map(str, data.configuration.patch_size))}; "
-            f"batch {data.configuration.batch_size}; {length}, "
+            f"batch {budget.batch_size}; {length}, "
             f"{budget.iterations} steps an epoch, {budget.recipe}; {processes}{device.type} "
             f"{str(self._learner.dtype).removeprefix('torch.')}"
         )
