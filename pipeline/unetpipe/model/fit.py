@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from unetpipe.errors import TrainingError
 
-ENOUGH_ITERATIONS = 2000  # below this smaller batches and a narrower network learn more: docs/training.md
+ENOUGH_ITERATIONS = 1000  # below this smaller batches and a narrower network learn more: docs/training.md
 SMALLEST_BATCH = 4
 _NARROWEST = 16  # features of the first stage
 

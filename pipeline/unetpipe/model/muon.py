@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 _FEWEST_CHANNELS = 8  # on either side, of a convolution between feature maps
 _MOMENTUM = 0.95
@@ -47,11 +48,37 @@ class Muon(torch.optim.Optimizer):
         """Take one step; parameters without a gradient stay."""
         assert closure is None, "a step needs gradients, not a closure"
         for group in self.param_groups:
-            update = _muon if group["hidden"] else _adam
-            for parameter in group["params"]:
-                if parameter.grad is not None:
+            learning: list[Tensor] = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if group["hidden"]:
+                for parameter in learning:
+                    assert parameter.grad is not None
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(update(parameter.grad, self.state[parameter]), alpha=-group["lr"])
+                    parameter.add_(_update(parameter.grad, self.state[parameter]), alpha=-group["lr"])
+            else:
+                self._step_as_adamw(learning, group["lr"], group["weight_decay"])
+
+    def _step_as_adamw(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
+        """All at once on a GPU, which would wait for Python if each were updated on its own."""
+        for parameter in parameters:
+            if not self.state[parameter]:
+                zeros = [torch.zeros_like(parameter) for _ in range(2)]
+                self.state[parameter] = {"step": torch.tensor(0.0), "mean": zeros[0], "square": zeros[1]}
+        states = [self.state[parameter] for parameter in parameters]
+        adamw(
+            parameters,
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [state["mean"] for state in states],
+            [state["square"] for state in states],
+            [],
+            [state["step"] for state in states],
+            amsgrad=False,
+            beta1=_BETAS[0],
+            beta2=_BETAS[1],
+            lr=lr,
+            weight_decay=weight_decay,
+            eps=_EPS,
+            maximize=False,
+        )
 
 
 def is_hidden(parameter: Tensor) -> bool:
@@ -59,7 +86,7 @@ def is_hidden(parameter: Tensor) -> bool:
     return parameter.ndim > 2 and min(parameter.shape[:2]) >= _FEWEST_CHANNELS and parameter[0, 0].numel() > 1
 
 
-def _muon(gradient: Tensor, state: dict[str, Any]) -> Tensor:
+def _update(gradient: Tensor, state: dict[str, Any]) -> Tensor:
     if not state:
         state["momentum"] = torch.zeros_like(gradient)
     momentum = state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
@@ -67,16 +94,6 @@ def _muon(gradient: Tensor, state: dict[str, Any]) -> Tensor:
     scale: float = _RMS * max(matrix.shape) ** 0.5
     update: Tensor = orthogonal(matrix).mul_(scale).view(gradient.shape)
     return update
-
-
-def _adam(gradient: Tensor, state: dict[str, Any]) -> Tensor:
-    if not state:
-        state["step"] = 0
-        state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-    state["step"] += 1
-    mean: Tensor = state["mean"].lerp_(gradient, 1 - _BETAS[0]) / (1 - _BETAS[0] ** state["step"])
-    square = state["square"].mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
-    return mean.div_((square / (1 - _BETAS[1] ** state["step"])).sqrt_().add_(_EPS))
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
