@@ -32,6 +32,6 @@ def test_reasons_to_stop() -> None:
 
 def test_landing_runs_through_what_is_left_of_the_schedule() -> None:
     """At step 400 of 1000 training lands in 40 steps: progress is continuous there and 1 at step 440."""
-    budget = Budget(epochs=100, iterations=10, seconds=None, recipe="muon")
+    budget = Budget(epochs=100, iterations=10, batch_size=2, seconds=None, recipe="muon")
     landing = Landing.begin(400, budget.progress(400, 0), budget.iterations)
     assert [budget.progress(step, 0, landing) for step in (400, 420, 440)] == pytest.approx([0.4, 0.7, 1.0])
