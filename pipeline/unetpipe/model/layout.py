@@ -39,7 +39,8 @@ class ChannelsLastInstanceNorm3d(nn.InstanceNorm3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (B, C, I, J, K) in its own memory format."""
-        normalised: Tensor = _InstanceNorm.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        apply: Any = _InstanceNorm.apply  # which carries no types
+        normalised: Tensor = apply(x, self.weight, self.bias, self.eps)
         return normalised
 
 

@@ -35,7 +35,8 @@ class OpenvinoNetwork(nn.Module):
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         with torch.no_grad():
-            traced = torch.jit.trace(network, torch.zeros(1, channels, *patch), check_trace=False)  # type: ignore[no-untyped-call]
+            window = torch.zeros(1, channels, *patch)
+            traced = torch.jit.trace(network, window, check_trace=False)  # type: ignore[no-untyped-call]  # torch's stub
         self._model = self._openvino.convert_model(traced)
         self._requests: dict[int, Any] = {}  # by the number of windows: fixed shapes run faster
 
