@@ -37,7 +37,7 @@ ENVIRONMENT = {
 
 
 def main() -> None:
-    """Run one comparison and print its figures as JSON lines."""
+    """GroupLogits one comparison and print its figures as JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     cases = commands.add_parser("cases", help="a folder of scans, files to files")
@@ -107,7 +107,7 @@ def write_model(folder: Path, definition: dict[str, Any], patch: tuple[int, ...]
     from unetpipe.bundle.write import write_bundle
     from unetpipe.dataset.manifest import LabelClass
     from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
-    from unetpipe.model.network import build_network
+    from unetpipe.networks.build import build_network
 
     torch.manual_seed(0)
     classes = definition["out_channels"]
@@ -127,7 +127,7 @@ def write_model(folder: Path, definition: dict[str, Any], patch: tuple[int, ...]
 
 
 def child(command: list[str], name: str) -> None:
-    """Run a process and report what it prints, its wall time and its peak memory."""
+    """GroupLogits a process and report what it prints, its wall time and its peak memory."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**ENVIRONMENT, **os.environ})
@@ -213,11 +213,11 @@ def compare_windows(arguments: argparse.Namespace) -> None:
     """A cube against MONAI's sliding window: same network, same windows, labels out."""
     from monai.inferers import sliding_window_inference
 
-    from unetpipe.model.device import autocast, compute_dtype, resolve_device
-    from unetpipe.model.labelling import Run, Wanted, label_scan
-    from unetpipe.model.network import build_network
-    from unetpipe.model.predict import Ensemble, SlabInferer, for_inference
-    from unetpipe.model.sliding import Windows
+    from unetpipe.inference.decoding import GroupLogits, OutputOptions, label_scan
+    from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
+    from unetpipe.inference.sliding_window import Windows
+    from unetpipe.networks.build import build_network
+    from unetpipe.networks.device import autocast, compute_dtype, resolve_device
 
     device = resolve_device("auto")
     dtype = compute_dtype(device, "auto")
@@ -234,7 +234,7 @@ def compare_windows(arguments: argparse.Namespace) -> None:
     def ours() -> torch.Tensor:
         ensemble = Ensemble([prepared], device=device, dtype=dtype)
         planes = SlabInferer(patch, batch=batch).planes(image.to(device), ensemble)
-        return label_scan([Run(planes, shape, ("cubic",) * 3)], shape, Wanted()).labels
+        return label_scan([GroupLogits(planes, shape, ("cubic",) * 3)], shape, OutputOptions()).labels
 
     def monai() -> torch.Tensor:
         def forward(x: torch.Tensor) -> torch.Tensor:
@@ -254,9 +254,9 @@ def compare_windows(arguments: argparse.Namespace) -> None:
 
 def compare_engines(arguments: argparse.Namespace) -> None:
     """A forward pass in torch, compiled by torch, and by OpenVINO."""
-    from unetpipe.model.network import build_network
-    from unetpipe.model.openvino import OpenvinoNetwork
-    from unetpipe.model.predict import Ensemble, for_inference
+    from unetpipe.inference.engines.openvino import OpenvinoNetwork
+    from unetpipe.inference.ensemble import Ensemble, for_inference
+    from unetpipe.networks.build import build_network
 
     cpu, bf16 = torch.device("cpu"), torch.bfloat16
     shapes = [((4, 1, 40, 56, 40), [32, 64, 128, 256]), ((1, 1, 128, 128, 128), [32, 64, 128, 256, 320, 320])]
@@ -302,8 +302,8 @@ def compare_export(arguments: argparse.Namespace) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """The child of `compare_export`."""
-    from unetpipe.model.labelling import Run, Wanted, label_scan
-    from unetpipe.model.sliding import Planes
+    from unetpipe.inference.decoding import GroupLogits, OutputOptions, label_scan
+    from unetpipe.inference.sliding_window import Planes
 
     kind, classes = arguments.arguments[0], int(arguments.arguments[1])
     shape, out = (128, 160, 160), (192, 240, 240)
@@ -319,7 +319,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     with torch.inference_mode():
         planes = [Planes(0, n, logits[:, n : n + 64]) for n in range(0, shape[0], 64)]
-        label_scan([Run(planes, shape, ("cubic",) * 3)], out, Wanted())
+        label_scan([GroupLogits(planes, shape, ("cubic",) * 3)], out, OutputOptions())
     report(running_seconds=round(time.perf_counter() - start, 2), peak_mb=peak_mb())
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from unetpipe.dataset.plan import Configuration
-from unetpipe.model.architectures import network_definition
-from unetpipe.model.network import build_network
-from unetpipe.model.supervision import levels_of
+from unetpipe.dataset.planning.plan import Configuration
+from unetpipe.networks.build import build_network
+from unetpipe.networks.deep_supervision import levels_of
+from unetpipe.networks.definition import network_definition
 
 BLOCKS = (1, 3, 4, 6, 6, 6)
 PLANS = {

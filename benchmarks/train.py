@@ -26,10 +26,10 @@ import torch
 
 from unetpipe.config import TrainConfig
 from unetpipe.dataset.folds import read_folds
-from unetpipe.model.anatomy import stages_of
-from unetpipe.model.network import build_network
-from unetpipe.model.ranks import Ranks
-from unetpipe.model.setup import Setup
+from unetpipe.networks.build import build_network
+from unetpipe.networks.summary import summarize_network
+from unetpipe.training.distributed import Ranks
+from unetpipe.training.setup import Setup
 
 STEPS = 9  # the first warms up
 UNETPIPE = (sys.executable, "-m", "unetpipe")
@@ -100,7 +100,7 @@ def our_steps(work: Path, device: str) -> None:
     peak = matrix_rate(setup.device)
     for features in (plan.features, tuple(n // 2 for n in plan.features)):
         definition = setup.definition(features)
-        stages = stages_of(build_network(definition), channels, plan.patch_size)
+        stages = summarize_network(build_network(definition), channels, plan.patch_size)
         flops = 3 * plan.batch_size * sum(stage.flops for stage in stages)  # forward, and back to inputs and weights
         for dtype, compiled in product(
             dict.fromkeys((setup.dtype, torch.float32)), dict.fromkeys((False, device != "cpu"))

@@ -24,10 +24,10 @@ def _untrained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from unetpipe.bundle.spec import ModelSpec
     from unetpipe.bundle.write import write_bundle
     from unetpipe.dataset.manifest import LabelClass
-    from unetpipe.dataset.plan import Configuration
+    from unetpipe.dataset.planning.plan import Configuration
     from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
-    from unetpipe.model.architectures import network_definition
-    from unetpipe.model.network import build_network
+    from unetpipe.networks.build import build_network
+    from unetpipe.networks.definition import network_definition
 
     configuration = Configuration(
         spacing_mm=(1.0, 1.0, 1.0),
@@ -78,7 +78,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     from unetpipe.bundle.write import write_bundle
     from unetpipe.dataset.manifest import LabelClass
     from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
-    from unetpipe.model.network import build_network
+    from unetpipe.networks.build import build_network
 
     def make(
         name: str = "model",

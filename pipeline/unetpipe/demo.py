@@ -11,14 +11,14 @@ from unetpipe.config import Config, EvaluateConfig, InferConfig, PreprocessConfi
 from unetpipe.dataset.phantom import CLASSES, make_phantom, write_phantom_dataset
 from unetpipe.errors import UnetpipeError
 from unetpipe.files import write_text
-from unetpipe.imaging.dicom import write_series
+from unetpipe.imaging.dicom.series import write_series
 from unetpipe.imaging.files import write_labels
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.evaluate import ClassRow, evaluate
 from unetpipe.stages.infer import infer
 from unetpipe.stages.preprocess import preprocess
 from unetpipe.stages.train import train
-from unetpipe.tracking import default_tracking_uri
+from unetpipe.tracking.mlflow import default_tracking_uri
 
 _CASES = 14
 _HELD_OUT = 3  # as NIfTI; one more is a DICOM series

@@ -15,11 +15,11 @@ from PIL import Image
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.write import write_bundle
 from unetpipe.config import InferConfig
-from unetpipe.dataset.outputs import LabelClass, Region
-from unetpipe.dataset.plan import Configuration
+from unetpipe.dataset.label_scheme import LabelClass, Region
+from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Preprocessing
-from unetpipe.model.architectures import network_definition
-from unetpipe.model.network import build_network, output_channels
+from unetpipe.networks.build import build_network, output_channels
+from unetpipe.networks.definition import network_definition
 from unetpipe.stages.infer import infer
 
 ZSCORE = ChannelNormalization(scheme="zscore")
@@ -64,9 +64,9 @@ def _bundle(
         network,
         configuration,
         len(normalization),
-        spec.outputs.count,
+        spec.label_scheme.count,
         options=options,
-        overlapping=spec.outputs.overlapping,
+        overlapping=spec.label_scheme.overlapping,
     )
     built = build_network(definition).eval()
     if output_channels(definition) == 1:  # untrained, it may say background everywhere: let it for half of the voxels

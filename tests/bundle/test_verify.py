@@ -64,7 +64,7 @@ def test_broken_json_is_named(bundle_folder: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"extra": {"_target_": "unetpipe.model.network.build_network"}},
+        {"extra": {"_target_": "unetpipe.networks.build.build_network"}},
         {"extra": {"_target_": "os.system", "command": "true"}},
         {"extra": "$__import__('unetpipe')"},
     ],

@@ -5,8 +5,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from unetpipe.dataset.checks import check_cases
-from unetpipe.dataset.layouts import read_dataset
+from unetpipe.dataset.checks.cases import check_cases
+from unetpipe.dataset.layouts.recognition import read_dataset
 from unetpipe.dataset.phantom import CLASSES, make_phantom, write_phantom_dataset
 from unetpipe.imaging.files import is_image, read_grid
 from unetpipe.progress import SilentProgress
@@ -19,8 +19,8 @@ def test_is_a_sound_dataset(tmp_path: Path) -> None:
     report = check_cases(manifest, workers=2, fix_affine=False, progress=SilentProgress())
     assert report.faults == ()
     assert sum(case.images[0].is_dir() for case in manifest.cases) == 2
-    assert all(set(facts.label_counts) == set(CLASSES) for facts in report.facts)
-    assert all(24 <= n <= 60 for facts in report.facts for n in facts.shape)
+    assert all(set(statistics.label_counts) == set(CLASSES) for statistics in report.statistics)
+    assert all(24 <= n <= 60 for statistics in report.statistics for n in statistics.shape)
     held_out = sorted((tmp_path / "imagesTs").iterdir())
     assert len(held_out) == 2
     assert all(is_image(path) and (tmp_path / "labelsTs" / path.name).exists() for path in held_out)

@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813 - as its documentation has it
 from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError, ImageFileError
-from unetpipe.imaging.dicom import write_series
+from unetpipe.imaging.dicom.series import write_series
 from unetpipe.imaging.files import is_image, read_grid, read_volume, strip_suffix, write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 
@@ -166,6 +166,6 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
 
 def test_reading_nifti_needs_no_torch() -> None:
     """Scoring and checking must start fast: neither torch, monai nor SimpleITK is imported."""
-    code = "import sys, unetpipe.imaging.files, unetpipe.imaging.nifti; print(*sys.modules)"
+    code = "import sys, unetpipe.imaging.files, unetpipe.imaging.formats.nifti; print(*sys.modules)"
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "monai", "SimpleITK"} & set(names)

@@ -8,9 +8,9 @@ import nibabel as nib
 import numpy as np
 
 from unetpipe.config import EvaluateConfig
+from unetpipe.evaluation.pairing import Inputs, gather_inputs
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid
-from unetpipe.metrics.inputs import Inputs, gather_inputs
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.metrics.scores import ClassScore, Outcome
 from unetpipe.metrics.surface import SurfaceScores

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unetpipe.dataset.facts import CaseFacts, channel_facts
-from unetpipe.dataset.fingerprint import make_fingerprint
+from unetpipe.dataset.checks.statistics import CaseStatistics, channel_statistics
 from unetpipe.dataset.manifest import Case, LabelClass, Manifest
-from unetpipe.dataset.planner import make_plan
+from unetpipe.dataset.planning.fingerprint import make_fingerprint
+from unetpipe.dataset.planning.planner import make_plan
 from unetpipe.dataset.store import CaseStore, encode_case
 from unetpipe.errors import Fault
 from unetpipe.imaging.geometry import Grid
@@ -125,14 +125,14 @@ def test_page(tmp_path: Path, dims: int) -> None:
         name = f"case_{number}"
         store_case(tmp_path, name, array, spacing, "2d" if dims == 2 else "3d_fullres")
         facts.append(
-            CaseFacts(
+            CaseStatistics(
                 id=name,
                 content="",
                 shape=shape,
                 spacing_mm=spacing,
                 cropped_shape=shape,
                 label_counts={0: 10, 1: 5**dims},
-                channels=(channel_facts(array[0], array[1], [0]),),
+                channels=(channel_statistics(array[0], array[1], [0]),),
                 image_hash="",
                 signature=(),
             )

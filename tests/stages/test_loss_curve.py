@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from unetpipe.config import TrainConfig
-from unetpipe.model.architectures import network_definition
-from unetpipe.model.epoch import learn_epoch
-from unetpipe.model.ranks import Group, Ranks
-from unetpipe.model.setup import Setup
+from unetpipe.networks.definition import network_definition
 from unetpipe.progress import SilentProgress
+from unetpipe.training.distributed import Group, Ranks
+from unetpipe.training.epoch import learn_epoch
+from unetpipe.training.setup import Setup
 
 STEPS = 24
 CURVE = [2.3602, 1.9482, 1.6662, 1.5231, 1.4075, 1.4393]  # mean loss of four steps each

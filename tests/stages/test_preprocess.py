@@ -17,7 +17,7 @@ from unetpipe.config import PreprocessConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.dataset.phantom import write_phantom_dataset
-from unetpipe.dataset.plan import read_plan
+from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import DatasetError, PlanError
 from unetpipe.imaging.files import read_volume, write_image, write_labels

@@ -20,12 +20,12 @@ import yaml
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config import TrainConfig
 from unetpipe.errors import TrainingError
-from unetpipe.model.checkpoint import claimed
-from unetpipe.model.holdout import HeldOut
-from unetpipe.model.learner import Learner
-from unetpipe.model.loader import Batch
 from unetpipe.progress import SilentProgress
 from unetpipe.stages.train import TrainResult, train, train_folds
+from unetpipe.training.batches.loader import Batch
+from unetpipe.training.checkpoint import claimed
+from unetpipe.training.optimization.learner import Learner
+from unetpipe.training.validation import HeldOut
 
 
 class Told(SilentProgress):

@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from unetpipe.config import TrainConfig
-from unetpipe.model.checkpoint import load_checkpoint
-from unetpipe.model.ranks import RankDiedError, free_port
 from unetpipe.progress import SilentProgress
 from unetpipe.stages.train import train
+from unetpipe.training.checkpoint import load_checkpoint
+from unetpipe.training.distributed import RankDiedError, free_port
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.imaging.preprocessing import ChannelNormalization
-from unetpipe.model.network import output_channels
+from unetpipe.networks.build import output_channels
 
 Config = dict[str, Any]
 
@@ -37,9 +37,9 @@ def metadata(spec: ModelSpec, *, version: str, versions: dict[str, str], changel
         versions: Of monai, torch, numpy and others that it was made with.
         changelog: What is new in this version.
     """
-    outputs = spec.outputs
-    kind = "regions" if outputs.overlapping else "classes"
-    found = outputs.names if outputs.overlapping else [label.name for label in spec.labels]
+    scheme = spec.label_scheme
+    kind = "regions" if scheme.overlapping else "classes"
+    found = scheme.names if scheme.overlapping else [label.name for label in spec.labels]
     classes = {str(index): name for index, name in enumerate(found)}
     patch = list(spec.patch_size)
     return {
@@ -50,9 +50,9 @@ def metadata(spec: ModelSpec, *, version: str, versions: dict[str, str], changel
         "pytorch_version": versions["torch"],
         "numpy_version": versions["numpy"],
         "required_packages_version": {k: v for k, v in versions.items() if k not in {"monai", "torch", "numpy"}},
-        "name": f"Segmentation of {', '.join(outputs.names)}",
+        "name": f"Segmentation of {', '.join(scheme.names)}",
         "task": "segmentation",
-        "description": f"{spec.spatial_dims}-D segmentation of {len(outputs.names)} {kind}",
+        "description": f"{spec.spatial_dims}-D segmentation of {len(scheme.names)} {kind}",
         "authors": "trained with unetpipe",
         "copyright": "see LICENSE",
         "data_type": "nifti",
@@ -75,7 +75,7 @@ def metadata(spec: ModelSpec, *, version: str, versions: dict[str, str], changel
                 "pred": {
                     "type": "image",
                     "format": "segmentation",
-                    "num_channels": outputs.count,
+                    "num_channels": scheme.count,
                     "spatial_shape": patch,
                     "dtype": "float32",
                     "value_range": [],
@@ -258,9 +258,9 @@ def _restore_expression(spec: ModelSpec) -> str:
 
 def _decision(spec: ModelSpec, network_def: Config) -> Config:
     """From logits to class indices."""
-    if spec.outputs.overlapping:  # each region over those before it
+    if spec.label_scheme.overlapping:  # each region over those before it
         chosen = "0 * x[:1]"
-        for region, index in enumerate(spec.outputs.decisions[1:]):
+        for region, index in enumerate(spec.label_scheme.decoded_indices[1:]):
             chosen = f"torch.where(x[{region}:{region + 1}] > 0, {float(index)}, {chosen})"
         return {"_target_": "monai.transforms.Lambdad", "keys": "pred", "func": f"$lambda x: {chosen}"}
     if output_channels(network_def) == 1:

@@ -19,14 +19,14 @@ from unetpipe.errors import BundleError, GeometryError, UnetpipeError
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.preprocessing import Placement
 from unetpipe.imaging.transforms import preprocess_image, restore_labels
-from unetpipe.model.agreement import Agreement
-from unetpipe.model.components import keep_largest
-from unetpipe.model.device import compute_dtype, resolve_device
-from unetpipe.model.labelling import Answer, Run, Wanted, label_scan
-from unetpipe.model.openvino import OpenvinoNetwork
-from unetpipe.model.precision import differing_share
-from unetpipe.model.predict import Ensemble, Say, SlabInferer, for_inference
-from unetpipe.model.sliding import central_window
+from unetpipe.inference.agreement import Agreement
+from unetpipe.inference.components import keep_largest
+from unetpipe.inference.decoding import GroupLogits, OutputOptions, ScanPrediction, label_scan
+from unetpipe.inference.engines.openvino import OpenvinoNetwork
+from unetpipe.inference.ensemble import Ensemble, Say, SlabInferer, for_inference
+from unetpipe.inference.sliding_window import central_window
+from unetpipe.networks.device import compute_dtype, resolve_device
+from unetpipe.networks.precision import differing_share
 
 _MUCH = 0.01  # of the voxels
 
@@ -206,8 +206,8 @@ class Predictor:
         if grid.ndim != axes:
             raise GeometryError(f"the model is for {axes}-D images, got {grid.ndim}-D")
         if len(image) != channels:
-            wanted = f"{channels} channel{'s' if channels > 1 else ''} ({', '.join(self.spec.channels)})"
-            raise GeometryError(f"the model takes {wanted}, got {len(image)}")
+            options = f"{channels} channel{'s' if channels > 1 else ''} ({', '.join(self.spec.channels)})"
+            raise GeometryError(f"the model takes {options}, got {len(image)}")
         done: dict[Any, tuple[Tensor, Placement]] = {}
         for preprocessing in (group.spec.preprocessing for group in self._groups):
             if preprocessing not in done:
@@ -218,17 +218,17 @@ class Predictor:
         return Prepared(tuple(values for values, _ in pairs), tuple(placement for _, placement in pairs))
 
     def segment(self, prepared: Prepared, *, entropy: bool = False, probabilities: bool = False) -> Segmentation:
-        """Run the networks and bring their answer back to the scan's grid."""
+        """GroupLogits the networks and bring their prediction back to the scan's grid."""
         with self._turn, torch.inference_mode():
             if self.differs is None and (self.dtype, self.engine) != (torch.float32, "torch"):
                 self._compare_with_float32(prepared.inputs[0])
-            outputs = self.spec.outputs
-            wanted = Wanted(entropy=entropy, probabilities=probabilities, overlapping=outputs.overlapping)
+            scheme = self.spec.label_scheme
+            options = OutputOptions(entropy=entropy, probabilities=probabilities, overlapping=scheme.overlapping)
             agreement = Agreement()
             for group in self._groups:
-                group.ensemble.agreement = None if outputs.overlapping else agreement
+                group.ensemble.agreement = None if scheme.overlapping else agreement
             runs = [
-                Run(
+                GroupLogits(
                     planes=group.inferer.planes(values.to(self.device, non_blocking=True), group.ensemble),
                     shape=tuple(values.shape[1:]),
                     interpolation=group.spec.preprocessing.interpolation,
@@ -237,8 +237,8 @@ class Predictor:
             ]
             placement = prepared.placements[0]
             out = tuple(b - a for a, b in zip(placement.start, placement.stop, strict=True))
-            answer = label_scan(runs, out, wanted)
-        return self._restored(answer, placement, agreement)
+            prediction = label_scan(runs, out, options)
+        return self._restored(prediction, placement, agreement)
 
     def _compare_with_float32(self, values: Tensor) -> None:
         """See on one window what the precision, or the engine, changes; tell where that is much."""
@@ -250,23 +250,23 @@ class Predictor:
             name = f"{self.engine} in {str(self.dtype).removeprefix('torch.')}"
             self._say(f"{name} gives {self.differs:.1%} of a window's voxels another class than float32 does")
 
-    def _restored(self, answer: Answer, placement: Placement, agreement: Agreement) -> Segmentation:
-        indices = restore_labels(answer.labels, placement)
-        if self.spec.outputs.overlapping:
-            indices = np.array(self.spec.outputs.decisions, dtype=indices.dtype)[indices]
+    def _restored(self, prediction: ScanPrediction, placement: Placement, agreement: Agreement) -> Segmentation:
+        indices = restore_labels(prediction.labels, placement)
+        if self.spec.label_scheme.overlapping:
+            indices = np.array(self.spec.label_scheme.decoded_indices, dtype=indices.dtype)[indices]
         if self._postprocess:
             for index, label in enumerate(self.spec.labels):
                 if label.name in self.spec.postprocessing:
                     keep_largest(indices, index)
         values = [label.value for label in self.spec.labels]
         labels = indices if values == list(range(len(values))) else np.array(values, dtype=_smallest(values))[indices]
-        entropy = None if answer.entropy is None else restore_labels(answer.entropy, placement)
+        entropy = None if prediction.entropy is None else restore_labels(prediction.entropy, placement)
         dice = zip(self.spec.labels[1:], agreement.dice()[1:], strict=False)
         return Segmentation(
             labels=labels,
             entropy=entropy,
             probabilities=_restored_probabilities(
-                answer.probabilities, placement, regions=self.spec.outputs.overlapping
+                prediction.probabilities, placement, regions=self.spec.label_scheme.overlapping
             ),
             agreement={label.name: value for label, value in dice if value is not None},
         )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.errors import BundleError
-from unetpipe.model.network import build_network
+from unetpipe.networks.build import build_network
 
 _METADATA = "configs/metadata.json"
 _INFERENCE = "configs/inference.json"

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-from unetpipe.dataset.familiar import Familiar
-from unetpipe.dataset.outputs import LabelClass, Outputs, Region
+from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
+from unetpipe.dataset.training_domain import TrainingDomain
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Preprocessing
 
@@ -25,7 +25,7 @@ class ModelSpec(BaseModel):
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         postprocessing: Names of the classes of which only the largest component is kept.
         weights: Which are in `models/model.pt`: those of the last step, or the best by a look at held-out cases.
-        familiar: What the training set spans; None where that is not known.
+        training_domain: What the training set spans; None where that is not known.
         tracking_run: Id of the MLflow run that trained it; None where no store answered.
     """
 
@@ -41,10 +41,10 @@ class ModelSpec(BaseModel):
     mirror_axes: tuple[int, ...]
     postprocessing: tuple[str, ...] = ()
     weights: Literal["last", "best"] = "last"
-    familiar: Familiar | None = None
+    training_domain: TrainingDomain | None = Field(None, validation_alias=AliasChoices("training_domain", "familiar"))
     tracking_run: str | None = None
 
     @property
-    def outputs(self) -> Outputs:
+    def label_scheme(self) -> LabelScheme:
         """What the network's logits stand for."""
-        return Outputs(self.labels, self.regions)
+        return LabelScheme(self.labels, self.regions)

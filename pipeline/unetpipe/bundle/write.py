@@ -12,7 +12,7 @@ from torch import Tensor
 from unetpipe.bundle.configs import inference, metadata
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.files import atomic_path, write_json, write_text
-from unetpipe.model.network import network_name
+from unetpipe.networks.build import network_name
 
 MODEL = "models/model.pt"  # the weights, in the bundle
 _VERSIONED = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")

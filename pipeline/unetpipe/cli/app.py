@@ -8,7 +8,6 @@ import typer
 from pydantic import BaseModel
 
 from unetpipe import __version__
-from unetpipe.cli.info import InfoConfig
 from unetpipe.cli.options import C, ConfigError, with_options
 from unetpipe.cli.parse import check_command
 from unetpipe.cli.run import Stage, run
@@ -22,6 +21,7 @@ from unetpipe.config import (
     TrainConfig,
 )
 from unetpipe.progress import Progress
+from unetpipe.stages.info import InfoConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -157,7 +157,7 @@ def bundle(config: BundleConfig, progress: Progress) -> BaseModel:
     Example:
       unetpipe bundle work/runs/default/fold_0 --torchscript --zip hippocampus.zip
     """
-    from unetpipe.stages.bundle import bundle as stage
+    from unetpipe.stages.package import bundle as stage
 
     return stage(config, progress)
 
@@ -175,8 +175,8 @@ def submit(config: SlurmConfig, progress: Progress) -> BaseModel:
       unetpipe submit --gpus 1 --folds all train work
       unetpipe submit --wait infer work/runs/default/fold_0 scans --out labels
     """
-    from unetpipe.cluster import one_per_fold
-    from unetpipe.cluster import submit as stage
+    from unetpipe.cluster.submit import one_per_fold
+    from unetpipe.cluster.submit import submit as stage
 
     checked = check_command(app, {name: _CONFIGS[name] for name in _SUBMITTABLE}, config.command)
     commands: Sequence[tuple[str, ...]] = [config.command]
@@ -213,6 +213,6 @@ def info(config: InfoConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 -
       unetpipe info
       unetpipe info work/runs/default/fold_0
     """
-    from unetpipe.cli.info import describe
+    from unetpipe.stages.info import describe
 
     return describe(config.path)

@@ -1,1 +1,1 @@
-"""Many cases: which exist, what they look like, what to do about it, and their arrays on disk."""
+"""Many cases: listed, checked, planned for, split into folds and stored."""

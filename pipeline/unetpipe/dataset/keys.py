@@ -3,21 +3,21 @@
 import hashlib
 import json
 
-from unetpipe.dataset.facts import CaseFacts
+from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.manifest import Manifest
-from unetpipe.dataset.plan import Plan
+from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.store import STORE_SCHEMA
 
 
-def case_key(facts: CaseFacts, manifest: Manifest, plan: Plan, configuration: str) -> str:
+def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configuration: str) -> str:
     """Hash of file contents, preprocessing, label values and this software's way to do it.
 
     A run whose key for a case is the stored one leaves the case alone. The patch counts because chunks follow it.
     """
     parts = {
         "schema": STORE_SCHEMA,
-        "content": facts.content,
-        "affine_adopted": facts.affine_adopted,
+        "content": statistics.content,
+        "affine_adopted": statistics.affine_adopted,
         "preprocessing": plan.preprocessing(configuration).model_dump(mode="json"),
         "patch_size": plan.configurations[configuration].patch_size,
         "labels": manifest.label_values,

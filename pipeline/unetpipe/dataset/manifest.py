@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Final, Literal
 
 from unetpipe.dataset.documents import Model, read_document, write_document
-from unetpipe.dataset.outputs import LabelClass, Outputs, Region
+from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
 
 __all__ = [
     "MANIFEST_SCHEMA",
     "Case",
     "LabelClass",
+    "LabelScheme",
     "Manifest",
     "Model",
-    "Outputs",
     "Region",
     "read_manifest",
     "write_manifest",
@@ -62,9 +62,9 @@ class Manifest(Model):
     cases: tuple[Case, ...]
 
     @property
-    def outputs(self) -> Outputs:
+    def label_scheme(self) -> LabelScheme:
         """What a network has to find."""
-        return Outputs(self.labels, self.regions)
+        return LabelScheme(self.labels, self.regions)
 
     @property
     def label_values(self) -> tuple[int, ...]:

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpipe.dataset.budget import MemoryBudget, preparation_bytes
-from unetpipe.dataset.facts import CaseFacts, nonzero_box
+from unetpipe.dataset.checks.statistics import CaseStatistics, nonzero_box
 from unetpipe.dataset.keys import case_key
 from unetpipe.dataset.manifest import Case, Manifest
-from unetpipe.dataset.plan import Plan
+from unetpipe.dataset.memory_budget import MemoryBudget, preparation_bytes
+from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.store import EncodedCase, encode_case
 from unetpipe.errors import DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.geometry import Spacing, orientation_to_ras
@@ -34,7 +34,7 @@ _WAITING = 8
 def prepare_cases(
     work: Path,
     cases: Sequence[Case],
-    facts: Mapping[str, CaseFacts],
+    statistics: Mapping[str, CaseStatistics],
     manifest: Manifest,
     plan: Plan,
     configuration: str,
@@ -48,7 +48,7 @@ def prepare_cases(
     Args:
         work: The work folder.
         cases: Which of the manifest's.
-        facts: Of each case, by id.
+        statistics: Of each case, by id.
         manifest: Of the dataset.
         plan: Its plan.
         configuration: Which of the plan's.
@@ -63,7 +63,7 @@ def prepare_cases(
     room = BoundedSemaphore(_WAITING)
 
     def encode(case: Case) -> EncodedCase:
-        known = facts[case.id]
+        known = statistics[case.id]
         with budget.hold(preparation_bytes(known.shape, known.spacing_mm, len(known.channels), spec)):
             array, placement, spacing_mm = prepare_case(case, known, manifest, spec)
             return encode_case(
@@ -129,7 +129,7 @@ def _shared_cores(workers: int) -> Iterator[None]:
 
 
 def prepare_case(
-    case: Case, facts: CaseFacts, manifest: Manifest, spec: Preprocessing
+    case: Case, statistics: CaseStatistics, manifest: Manifest, spec: Preprocessing
 ) -> tuple[NDArray[np.float16], Placement, Spacing]:
     """Read, crop, normalise and resample a case.
 
@@ -156,17 +156,17 @@ def prepare_case(
         resampled = network_channel(values, placement, normalization, spec.interpolation)
         stored[number] = resampled.clamp_(-_LARGEST, _LARGEST)
     del volumes, channels, values, resampled
-    stored[-1] = _label_indices(case.label, placement, facts, manifest, spec)
+    stored[-1] = _label_indices(case.label, placement, statistics, manifest, spec)
     stored_mm = [grid.spacing_mm[axis] for axis in orientation.axes]
     sizes = zip(stored_mm, placement.start, placement.stop, placement.shape, strict=True)
     return stored.numpy(), placement, tuple(mm * (stop - start) / n for mm, start, stop, n in sizes)
 
 
 def _label_indices(
-    path: Path, placement: Placement, facts: CaseFacts, manifest: Manifest, spec: Preprocessing
+    path: Path, placement: Placement, statistics: CaseStatistics, manifest: Manifest, spec: Preprocessing
 ) -> Tensor:
     label = read_label_volume(path)
-    grid = placement.source if facts.affine_adopted else label.grid
+    grid = placement.source if statistics.affine_adopted else label.grid
     whole = orientation_to_ras(grid).to_ras(label.array)
     if whole.shape[1:] != placement.source.canonical().shape:
         raise GeometryError(

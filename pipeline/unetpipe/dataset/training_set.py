@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import Manifest, read_manifest
-from unetpipe.dataset.plan import Configuration, Plan, read_plan
+from unetpipe.dataset.planning.plan import Configuration, Plan, read_plan
 from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import TrainingError
 
@@ -32,7 +32,7 @@ class TrainingSet:
     @property
     def foreground(self) -> list[str]:
         """Names of what is to be found."""
-        return list(self.manifest.outputs.names)
+        return list(self.manifest.label_scheme.names)
 
     @property
     def training_bytes(self) -> int:

@@ -130,24 +130,24 @@ def _write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str]
 def _format(path: Path, *, write: bool = False) -> Any:
     if not write:
         if path.is_dir():
-            from unetpipe.imaging import dicom
+            from unetpipe.imaging.dicom import series
 
-            return dicom
+            return series
         if not path.is_file():
             raise ImageFileError(f"{path.name}: no such file")
         if path.stat().st_size == 0:
             raise ImageFileError(f"{path.name}: empty file")
     suffix = _suffix(path.name)
     if suffix in _NIFTI:
-        from unetpipe.imaging import nifti
+        from unetpipe.imaging.formats import nifti
 
         return nifti
     if suffix in _ITK:
-        from unetpipe.imaging import itk
+        from unetpipe.imaging.formats import itk
 
         return itk
     if suffix in _RASTER:
-        from unetpipe.imaging import raster
+        from unetpipe.imaging.formats import raster
 
         return raster
     raise ImageFileError(f"{path.name}: unknown format; expected one of {' '.join(IMAGE_SUFFIXES)} or a DICOM folder")

@@ -1,1 +1,1 @@
-"""Arrays in, numbers out: overlap, surface distance, summaries."""
+"""Arrays in, numbers out."""

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from unetpipe.evaluation.document import Evaluation
+from unetpipe.evaluation.pairing import Inputs
 from unetpipe.files import write_text
-from unetpipe.metrics.evaluation import Evaluation
-from unetpipe.metrics.inputs import Inputs
 from unetpipe.metrics.scores import HIGHER_IS_BETTER, ClassScore
 from unetpipe.report.overlays import choose_cases, view_case
 from unetpipe.report.pages import embedded, environment

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import UnetpipeError
+from unetpipe.evaluation.labels import SAME_GRID_MM, onto_grid, read_labels
+from unetpipe.evaluation.pairing import Inputs
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
-from unetpipe.metrics.inputs import Inputs
-from unetpipe.metrics.labels import SAME_GRID_MM, onto_grid, read_labels
 from unetpipe.metrics.scores import ClassScore, class_indices
 
 LONGEST = 160

@@ -12,9 +12,9 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from unetpipe.dataset.fingerprint import Fingerprint
 from unetpipe.dataset.manifest import Manifest
-from unetpipe.dataset.plan import Plan
+from unetpipe.dataset.planning.fingerprint import Fingerprint
+from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import Fault
 from unetpipe.files import write_text

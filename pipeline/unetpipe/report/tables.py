@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from unetpipe.evaluation.document import Evaluation
 from unetpipe.files import atomic_path, write_text
-from unetpipe.metrics.evaluation import Evaluation
 from unetpipe.metrics.scores import HIGHER_IS_BETTER, ClassScore
 
 _LEAD = ("model", "case", "class", "value", "outcome")

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetpipe.config import Config, EvaluateConfig
-from unetpipe.metrics.compare import compare
-from unetpipe.metrics.evaluation import Evaluation, ModelEvaluation, digest
-from unetpipe.metrics.gate import gate_failures
-from unetpipe.metrics.inputs import Inputs, gather_inputs, work_of
-from unetpipe.metrics.scoring import check_grids, score_all
-from unetpipe.metrics.summary import Figure, summarise
+from unetpipe.evaluation.comparison import compare
+from unetpipe.evaluation.document import Evaluation, ModelEvaluation, digest
+from unetpipe.evaluation.gate import gate_failures
+from unetpipe.evaluation.pairing import Inputs, gather_inputs, work_of
+from unetpipe.evaluation.scoring import check_grids, score_all
+from unetpipe.evaluation.summary import MetricSummary, summarise
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.report.tables import write_metrics, write_summary
-from unetpipe.report.tracked import target_of, track
+from unetpipe.report.tracked_figures import target_of, track
 
 
 class ClassRow(Config):
@@ -217,7 +217,7 @@ def _full_name(model: str, name: str, evaluation: Evaluation) -> str:
     return f"{model}: {name}" if len(evaluation.models) > 1 else name
 
 
-def _mean(figure: Figure) -> float | None:
+def _mean(figure: MetricSummary) -> float | None:
     return round(figure.mean, 3) if figure.n else None
 
 

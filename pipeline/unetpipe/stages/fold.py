@@ -13,24 +13,24 @@ from torch import Tensor
 
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.write import MODEL, write_bundle, write_weights
-from unetpipe.dataset.familiar import familiar
-from unetpipe.dataset.fingerprint import read_fingerprint
-from unetpipe.model.budget import Budget, Landing
-from unetpipe.model.checkpoint import State, save_checkpoint
-from unetpipe.model.compiled import compile_if_faster
-from unetpipe.model.device import machine_use, peak_memory_gb
-from unetpipe.model.epoch import Epoch, joined, learn_epoch
-from unetpipe.model.holdout import HeldOut
-from unetpipe.model.layout import use_fastest_layout
-from unetpipe.model.loader import Batch
-from unetpipe.model.network import build_network, network_features, network_name
-from unetpipe.model.ranks import Group
-from unetpipe.model.selection import best_look, reason_to_stop, smoothed_dice
-from unetpipe.model.setup import Setup
-from unetpipe.model.validate import mean_dice
+from unetpipe.dataset.planning.fingerprint import read_fingerprint
+from unetpipe.dataset.training_domain import training_domain
+from unetpipe.networks.build import build_network, network_features, network_name
+from unetpipe.networks.device import machine_use, peak_memory_gb
+from unetpipe.networks.memory_format import use_fastest_layout
 from unetpipe.progress import Progress
 from unetpipe.report.journal import Journal, Validation
-from unetpipe.tracking import MlflowTracker
+from unetpipe.tracking.mlflow import MlflowTracker
+from unetpipe.training.batches.loader import Batch
+from unetpipe.training.checkpoint import State, save_checkpoint
+from unetpipe.training.distributed import Group
+from unetpipe.training.early_stopping import best_look, reason_to_stop, smoothed_dice
+from unetpipe.training.epoch import Epoch, joined, learn_epoch
+from unetpipe.training.optimization.compilation import compile_if_faster
+from unetpipe.training.overlap import mean_dice
+from unetpipe.training.schedule import Budget, Cooldown
+from unetpipe.training.setup import Setup
+from unetpipe.training.validation import HeldOut
 
 _LOOK = 0.3  # windows to look at per patch learned from: a tenth of the time, as learning takes three times as long
 
@@ -65,7 +65,7 @@ class Fold:
         self._group, self._tracker, self._progress = group, tracker, progress
         self._began: float = started - state["seconds"]
         self._budget = Budget(**state["budget"])
-        self._landing = Landing(**state["landing"]) if state["landing"] else None
+        self._cooldown = Cooldown(**state["cooldown"]) if state["cooldown"] else None
         self._learner = setup.learner(state["definition"], self._budget.recipe)
         if state["learner"]:
             self._learner.load_state(state["learner"])
@@ -98,7 +98,7 @@ class Fold:
 
             def how_far(taken: int) -> float:
                 nonlocal percent
-                now = self._budget.progress(taken, self.elapsed(), self._landing)
+                now = self._budget.progress(taken, self.elapsed(), self._cooldown)
                 advance(min(100, int(100 * now)) - percent)
                 percent = min(100, int(100 * now))
                 return now
@@ -155,7 +155,7 @@ class Fold:
                 advance(steps, note=note)
 
             counts = held_out.predict_all(network, self._folder / "validation", advance_or_stop)
-        chosen = deploy == "best" or self._landing is not None
+        chosen = deploy == "best" or self._cooldown is not None
         cases = (held_out.blind or held_out.choosing) if chosen else list(counts)
         dice = mean_dice([counts[case] for case in cases])
         validation = Validation(
@@ -198,11 +198,11 @@ class Fold:
         )
         state["epoch"] += 1
         self._journal.epoch(state["history"])
-        if self._landing is None and (reason := reason_to_stop(smoothed, config.patience, config.target_dice)):
+        if self._cooldown is None and (reason := reason_to_stop(smoothed, config.patience, config.target_dice)):
             progress = self._budget.progress(state["iteration"], self.elapsed())
-            self._landing = Landing.begin(state["iteration"], progress, self._budget.iterations)
-            state["landing"] = asdict(self._landing)
-            steps = self._landing.steps
+            self._cooldown = Cooldown.begin(state["iteration"], progress, self._budget.iterations)
+            state["cooldown"] = asdict(self._cooldown)
+            steps = self._cooldown.steps
             self._progress.say(f"{reason}: {steps} more steps, in which the learning rate falls to its end")
         weights = self._learner.weights()
         if best_look(smoothed) == len(smoothed) - 1:
@@ -227,7 +227,7 @@ class Fold:
             mirror_axes=self._setup.augmentation.mirror_axes,
             weights="last" if validation is None else validation.weights,
             postprocessing=() if validation is None else validation.largest,
-            familiar=familiar(read_fingerprint(self._setup.config.work)),
+            training_domain=training_domain(read_fingerprint(self._setup.config.work)),
             tracking_run=self._tracker.run_id,
         )
         results = "" if validation is None else validation.markdown()

@@ -17,9 +17,15 @@ from numpy.typing import NDArray
 
 from unetpipe.bundle.predictor import Predictor, Prepared, Segmentation
 from unetpipe.config import Config, InferConfig
-from unetpipe.dataset.familiar import input_warnings
-from unetpipe.dataset.inputs import InputCase, find_inputs, read_list, shard_of
-from unetpipe.dataset.predictions import (
+from unetpipe.dataset.training_domain import domain_check
+from unetpipe.errors import UnetpipeError
+from unetpipe.files import atomic_path
+from unetpipe.imaging.files import write_image, write_labels
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.io import load_image
+from unetpipe.inference.ensemble import is_out_of_memory
+from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
+from unetpipe.inference.predictions import (
     ModelUsed,
     Prediction,
     Predictions,
@@ -29,12 +35,6 @@ from unetpipe.dataset.predictions import (
     volumes_ml,
     write_predictions,
 )
-from unetpipe.errors import UnetpipeError
-from unetpipe.files import atomic_path
-from unetpipe.imaging.files import write_image, write_labels
-from unetpipe.imaging.geometry import Grid
-from unetpipe.imaging.io import load_image
-from unetpipe.model.predict import is_out_of_memory
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.streaming import stream
 
@@ -179,7 +179,7 @@ class _Run:
         spacing_mm, placement = grid.canonical().spacing_mm, prepared.placements[0]
         sizes = zip(placement.start, placement.stop, spacing_mm, strict=True)
         extent_mm = [(stop - start) * mm for start, stop, mm in sizes]
-        warnings = input_warnings(image.numpy(), spacing_mm, extent_mm, spec.preprocessing, spec.familiar)
+        warnings = domain_check(image.numpy(), spacing_mm, extent_mm, spec.preprocessing, spec.training_domain)
         return _Loaded(grid, prepared, warnings, time.perf_counter() - start)
 
     def segment(self, _case: InputCase, loaded: _Loaded) -> _Segmented:
@@ -224,9 +224,9 @@ class _Run:
 
     def _volumes_ml(self, labels: NDArray[Any], grid: Grid) -> dict[str, float]:
         """Of each class, or of each region the sum of what belongs to it."""
-        names, outputs = self._predictor.names, self._predictor.spec.outputs
-        of_value = volumes_ml(labels, grid, names, outputs.labels[0].value)
-        found = zip(outputs.names, outputs.values, strict=True)
+        names, scheme = self._predictor.names, self._predictor.spec.label_scheme
+        of_value = volumes_ml(labels, grid, names, scheme.labels[0].value)
+        found = zip(scheme.names, scheme.values, strict=True)
         return {name: sum(of_value[names[value]] for value in values) for name, values in found}
 
     def _save_probabilities(self, case: InputCase, probabilities: NDArray[np.float16], grid: Grid) -> None:
@@ -240,8 +240,8 @@ class _Run:
         folder = self._config.out / "classes" / case.id
         shutil.rmtree(folder, ignore_errors=True)
         suffix = self.labels_path(case).name.removeprefix(case.id)
-        outputs = self._predictor.spec.outputs
-        for name, written, values in zip(outputs.names, outputs.written, outputs.values, strict=True):
+        scheme = self._predictor.spec.label_scheme
+        for name, written, values in zip(scheme.names, scheme.written_values, scheme.values, strict=True):
             mask = np.isin(labels, values)
             if mask.any():
                 write_labels(folder / f"{_file_name(name, written)}{suffix}", mask.astype(np.uint8), grid, {1: name})

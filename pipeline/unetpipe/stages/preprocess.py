@@ -14,18 +14,20 @@ from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
+from pydantic import AliasChoices, Field
+
 from unetpipe.config import Config, PreprocessConfig
-from unetpipe.dataset.budget import MemoryBudget
-from unetpipe.dataset.checks import CheckReport, check_cases, with_labels
+from unetpipe.dataset.checks.cases import CheckReport, check_cases, with_labels
+from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.documents import Model, read_document, write_document
-from unetpipe.dataset.facts import CaseFacts
-from unetpipe.dataset.fingerprint import Fingerprint, make_fingerprint
 from unetpipe.dataset.folds import Folds, make_folds, read_folds
 from unetpipe.dataset.keys import case_key
-from unetpipe.dataset.layouts import inspect_dataset
+from unetpipe.dataset.layouts.recognition import inspect_dataset
 from unetpipe.dataset.manifest import Case, Manifest
-from unetpipe.dataset.plan import Plan, plan_text, read_plan
-from unetpipe.dataset.planner import make_plan
+from unetpipe.dataset.memory_budget import MemoryBudget
+from unetpipe.dataset.planning.fingerprint import Fingerprint, make_fingerprint
+from unetpipe.dataset.planning.plan import Plan, plan_text, read_plan
+from unetpipe.dataset.planning.planner import make_plan
 from unetpipe.dataset.store import remove_others, stored_key
 from unetpipe.errors import DatasetError, Fault, PlanError, UnetpipeError
 from unetpipe.files import write_text
@@ -73,15 +75,15 @@ class PreprocessResult(Config):
     warnings: tuple[WarningLine, ...] = ()
 
 
-class KnownFacts(Model):
+class KnownStatistics(Model):
     """`checks.json`: what the last check found out about each case, so that unchanged files are not read again."""
 
     schema_version: int
-    facts: tuple[CaseFacts, ...]
+    statistics: tuple[CaseStatistics, ...] = Field(validation_alias=AliasChoices("statistics", "facts"))
 
 
-FACTS_SCHEMA = 2
-"""Raise it when the same file comes to be described by other facts."""
+STATISTICS_SCHEMA = 2
+"""Raise it when the same file comes to be described by other statistics."""
 
 
 def preprocess(
@@ -99,7 +101,7 @@ def preprocess(
     budget = MemoryBudget(None if config.max_memory_gb is None else int(config.max_memory_gb * 1e9))
     with _loading_torch(config):
         manifest, report = _check(config, workers, budget, progress)
-    manifest = with_labels(manifest, report.facts)
+    manifest = with_labels(manifest, report.statistics)
     warnings = tuple(WarningLine(case=f.case, kind=f.kind, message=f.message) for f in report.faults)
     labels = tuple(label.name for label in manifest.labels)
     if config.check:
@@ -108,13 +110,13 @@ def preprocess(
     work = config.out
     assert work is not None  # the config saw to it
 
-    fingerprint = make_fingerprint(report.facts)
+    fingerprint = make_fingerprint(report.statistics)
     plan = _choose_plan(config, work, manifest, fingerprint, progress)
     name = config.configuration or plan.default
     plan.preprocessing(name)  # refuses an unknown name before anything is written
     folds = _choose_folds(config, work, manifest)
-    _write_decisions(work, manifest, report.facts, fingerprint, plan, folds)
-    written = _write_cases(work, manifest, report.facts, plan, name, workers, budget, progress)
+    _write_decisions(work, manifest, report.statistics, fingerprint, plan, folds)
+    written = _write_cases(work, manifest, report.statistics, plan, name, workers, budget, progress)
     preview = None
     if config.preview:
         from unetpipe.report.preview import write_preview
@@ -165,13 +167,13 @@ def _check(
         workers=workers,
         fix_affine=config.fix_affine,
         progress=progress,
-        known=_known_facts(config.out) if config.out is not None else {},
+        known=_known_statistics(config.out) if config.out is not None else {},
         hold=None if config.max_memory_gb is None else hold,
     )
     faults = (*structural, *report.faults)
     if any(fault.severity == "error" for fault in faults):
         raise DatasetError(sorted(faults, key=_severest_first))
-    return manifest, CheckReport(faults=faults, facts=report.facts)
+    return manifest, CheckReport(faults=faults, statistics=report.statistics)
 
 
 def _severest_first(fault: Fault) -> tuple[bool, bool, str, str]:
@@ -195,13 +197,13 @@ def _voxels(shape: Sequence[int]) -> int:
     return total
 
 
-def _known_facts(work: Path) -> dict[str, CaseFacts]:
+def _known_statistics(work: Path) -> dict[str, CaseStatistics]:
     """Facts of an earlier check; none if there was none or it was another version's."""
     try:
-        known = read_document(work / "checks.json", KnownFacts)
+        known = read_document(work / "checks.json", KnownStatistics)
     except PlanError:
         return {}
-    return {one.id: one for one in known.facts} if known.schema_version == FACTS_SCHEMA else {}
+    return {one.id: one for one in known.statistics} if known.schema_version == STATISTICS_SCHEMA else {}
 
 
 def _choose_plan(
@@ -266,7 +268,7 @@ def _choose_folds(config: PreprocessConfig, work: Path, manifest: Manifest) -> F
 def _write_decisions(
     work: Path,
     manifest: Manifest,
-    facts: Sequence[CaseFacts],
+    statistics: Sequence[CaseStatistics],
     fingerprint: Fingerprint,
     plan: Plan,
     folds: Folds,
@@ -276,7 +278,7 @@ def _write_decisions(
     for leftover in work.glob(".tmp-*"):
         leftover.unlink()
     documents: dict[str, Model] = {
-        "checks.json": KnownFacts(schema_version=FACTS_SCHEMA, facts=tuple(facts)),
+        "checks.json": KnownStatistics(schema_version=STATISTICS_SCHEMA, statistics=tuple(statistics)),
         "manifest.json": manifest,
         "fingerprint.json": fingerprint,
         "folds.json": folds,
@@ -293,7 +295,7 @@ def _write_decisions(
 def _write_cases(
     work: Path,
     manifest: Manifest,
-    facts: Sequence[CaseFacts],
+    statistics: Sequence[CaseStatistics],
     plan: Plan,
     name: str,
     workers: int,
@@ -301,7 +303,7 @@ def _write_cases(
     progress: Progress,
 ) -> int:
     """Preprocess what is not there yet; how many that were."""
-    known = {one.id: one for one in facts}
+    known = {one.id: one for one in statistics}
     keys = {case.id: case_key(known[case.id], manifest, plan, name) for case in manifest.cases}
     remove_others(work, name, keep=set(keys))
     todo = [case for case in manifest.cases if stored_key(work, name, case.id) != keys[case.id]]

@@ -16,16 +16,23 @@ from unetpipe.config import Config, TrainConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
 from unetpipe.errors import TrainingError
 from unetpipe.files import write_text
-from unetpipe.model.checkpoint import claimed, first_state, load_checkpoint, require_same, run_config, save_checkpoint
-from unetpipe.model.follower import follow, order_to_follow
-from unetpipe.model.interrupt import stop_requested
-from unetpipe.model.network import network_features
-from unetpipe.model.ranks import Ranks, together
-from unetpipe.model.setup import Setup
+from unetpipe.networks.build import network_features
 from unetpipe.progress import Progress, SilentProgress
-from unetpipe.report.training_run import tracked
 from unetpipe.stages.fold import Fold
-from unetpipe.tracking import MlflowTracker
+from unetpipe.tracking.mlflow import MlflowTracker
+from unetpipe.tracking.run import tracked
+from unetpipe.training.checkpoint import (
+    claimed,
+    first_state,
+    load_checkpoint,
+    require_same,
+    run_config,
+    save_checkpoint,
+)
+from unetpipe.training.distributed import Ranks, together
+from unetpipe.training.setup import Setup
+from unetpipe.training.signals import stop_requested
+from unetpipe.training.worker import follow, order_to_follow
 
 
 class TrainResult(Config):

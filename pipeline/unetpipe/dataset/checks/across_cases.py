@@ -1,0 +1,79 @@
+"""What only shows when cases are compared: the same image twice, a class that never occurs, an odd one out."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from unetpipe.dataset.checks.statistics import CaseStatistics
+from unetpipe.dataset.manifest import Manifest
+from unetpipe.errors import Fault
+
+NEAR_CORRELATION = 0.9995
+"""Of block means: above it two images of one shape and spacing count as the same scan, stored or filtered again."""
+_OUTLIER_FACTOR = 8.0
+"""A spacing this many times the dataset's median, or as small a part of it, is probably a wrong header."""
+
+
+def compare_cases(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
+    """Compare cases with each other. All findings are warnings."""
+    return [*_duplicates(manifest, statistics), *_spacing_outliers(statistics), *_absent_classes(manifest, statistics)]
+
+
+def _duplicates(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
+    """Equal or nearly equal images of different patients: they would leak from training to validation."""
+    patients = {case.id: case.patient if case.patient is not None else case.id for case in manifest.cases}
+    alike: dict[tuple[object, ...], list[CaseStatistics]] = defaultdict(list)
+    for one in statistics:
+        spacing = tuple(float(f"{spacing:.4g}") for spacing in one.spacing_mm)
+        alike[(one.shape, spacing, len(one.signature))].append(one)
+    faults = []
+    for group in alike.values():
+        if len(group) < 2:
+            continue
+        signatures = np.array([one.signature for one in group], dtype=np.float64)
+        signatures -= signatures.mean(axis=1, keepdims=True)
+        signatures /= np.maximum(np.linalg.norm(signatures, axis=1, keepdims=True), 1e-9)
+        correlation = signatures @ signatures.T
+        for first, second in zip(*np.nonzero(np.triu(correlation > NEAR_CORRELATION, k=1)), strict=True):
+            one, other = group[first], group[second]
+            if patients[one.id] == patients[other.id]:
+                continue
+            kind = "the same" if one.image_hash == other.image_hash else "nearly the same"
+            message = (
+                f"has {kind} image as {one.id}, which counts as another patient: "
+                "the two may end up in training and validation"
+            )
+            faults.append(_warning(other.id, "duplicate_image", message))
+    return faults
+
+
+def _spacing_outliers(statistics: Sequence[CaseStatistics]) -> list[Fault]:
+    if len(statistics) < 3:
+        return []
+    spacings = np.array([one.spacing_mm for one in statistics])
+    ratios = spacings / np.median(spacings, axis=0)
+    odd = (ratios > _OUTLIER_FACTOR) | (ratios < 1 / _OUTLIER_FACTOR)
+    return [
+        _warning(
+            one.id,
+            "implausible_spacing",
+            f"spacing {' x '.join(f'{s:.4g}' for s in one.spacing_mm)} mm is far from the dataset's median "
+            f"{' x '.join(f'{s:.4g}' for s in np.median(spacings, axis=0))} mm",
+        )
+        for one, is_odd in zip(statistics, odd.any(axis=1), strict=True)
+        if is_odd
+    ]
+
+
+def _absent_classes(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
+    seen = {value for one in statistics for value in one.label_counts}
+    return [
+        _warning("dataset", "absent_class", f"class {label.name!r} (value {label.value}) occurs in no case")
+        for label in manifest.labels[1:]
+        if statistics and label.value not in seen
+    ]
+
+
+def _warning(case: str, kind: str, message: str) -> Fault:
+    return Fault(case=case, kind=kind, message=message, severity="warning")

@@ -1,0 +1,1 @@
+"""The layouts that datasets come in, one module each, and what recognises them."""

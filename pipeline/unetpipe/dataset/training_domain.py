@@ -1,0 +1,106 @@
+"""Whether a scan is like those that a model was trained on: voxel size, extent, intensities."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.dataset.documents import Model
+from unetpipe.dataset.planning.fingerprint import Fingerprint
+from unetpipe.imaging.geometry import Spacing
+from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
+
+Range = tuple[float, float]
+
+_FAR_SPACING = 3.0  # times finer or coarser than the network's
+_BEYOND_SPACING = 1.5  # times outside of training's range
+_BEYOND_EXTENT = 2.0
+_LITTLE_IN_RANGE = 0.001  # of the voxels
+_SAMPLES = 100_000  # voxels that a look at the intensities takes
+
+
+class TrainingDomain(Model):
+    """What a training set spans, in RAS+ axis order.
+
+    Attributes:
+        spacing_mm: Least and greatest voxel size along each axis.
+        extent_mm: Least and greatest extent along each axis, without margins of 0.
+        intensity: Per channel, the 0.5th and 99.5th percentile of the foreground; None without foreground.
+    """
+
+    spacing_mm: tuple[Range, ...]
+    extent_mm: tuple[Range, ...]
+    intensity: tuple[Range | None, ...]
+
+
+def training_domain(fingerprint: Fingerprint) -> TrainingDomain:
+    """What the cases of a fingerprint span."""
+    spacings = np.array([case.spacing_mm for case in fingerprint.cases])
+    extents = spacings * np.array([case.cropped_shape for case in fingerprint.cases])
+    return TrainingDomain(
+        spacing_mm=_ranges(spacings),
+        extent_mm=_ranges(extents),
+        intensity=tuple(
+            None if one is None else (one.percentile_00_5, one.percentile_99_5) for one in fingerprint.channels
+        ),
+    )
+
+
+def _ranges(values: NDArray[np.float64]) -> tuple[Range, ...]:
+    return tuple(
+        (float(f"{low:.4g}"), float(f"{high:.4g}")) for low, high in zip(values.min(0), values.max(0), strict=True)
+    )
+
+
+def domain_check(
+    image: NDArray[Any],
+    spacing_mm: Spacing,
+    extent_mm: Sequence[float],
+    spec: Preprocessing,
+    known: TrainingDomain | None,
+) -> list[str]:
+    """What looks far from the data that a model was trained on.
+
+    Args:
+        image: (C, *spatial) in RAS+ order, not normalised.
+        spacing_mm: Its voxel size.
+        extent_mm: Of the box around what is not 0, along each axis.
+        spec: How the model sees images.
+        known: What its training set spans; None where the model does not say.
+    """
+    warnings = []
+    if known is not None:
+        for name, values, ranges, factor in (
+            ("voxels", spacing_mm, known.spacing_mm, _BEYOND_SPACING),
+            ("an extent", extent_mm, known.extent_mm, _BEYOND_EXTENT),
+        ):
+            pairs = list(zip(values, ranges, strict=True))
+            if any(not low / factor <= value <= high * factor for value, (low, high) in pairs):
+                trained = " x ".join(f"{low:.3g}" if low == high else f"{low:.3g}-{high:.3g}" for low, high in ranges)
+                warnings.append(f"{name} of {_sizes(values)} mm: the model was trained on {trained} mm")
+    elif max(max(s / t, t / s) for s, t in zip(spacing_mm, spec.spacing_mm, strict=True)) > _FAR_SPACING:
+        warnings.append(
+            f"voxels of {_sizes(spacing_mm)} mm are far from the {_sizes(spec.spacing_mm)} mm that the model works at"
+        )
+    for index, (values, channel) in enumerate(zip(image, spec.normalization, strict=True)):
+        sample = values.reshape(-1)[:: max(1, values.size // _SAMPLES)]
+        limits = _limits(channel) if known is None else known.intensity[index]
+        if sample.min() == sample.max():
+            warnings.append("a channel has the same intensity everywhere")
+        elif limits is not None and ((sample >= limits[0]) & (sample <= limits[1])).mean() < _LITTLE_IN_RANGE:
+            hint = ": is this CT in HU?" if channel.scheme == "ct" else ""
+            between = f"between {limits[0]:g} and {limits[1]:g}, as the training's foreground does"
+            warnings.append(f"hardly any intensity lies {between}{hint}")
+    return warnings
+
+
+def _limits(channel: ChannelNormalization) -> Range | None:
+    """A CT model's range is its training foreground's."""
+    if channel.lower is None or channel.upper is None:
+        return None
+    return channel.lower, channel.upper
+
+
+def _sizes(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.3g}" for value in values)

@@ -1,0 +1,166 @@
+"""Which of two models is better: paired differences per class, how sure they are, and where they come from.
+
+Differences are model minus baseline on the same patient, over the patients where both have a value. The p-value is
+Wilcoxon's signed-rank test's, corrected by Holm over all classes (and all models, if several are compared with the
+baseline) of one metric. A model counts as better when the corrected p-value is below 0.05.
+
+Source:
+    Holm 1979, Scand. J. Stat. 6:65; Demšar 2006, J. Mach. Learn. Res. 7:1.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import nan
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from unetpipe.evaluation.summary import bootstrap_interval, pool
+from unetpipe.metrics.scores import HIGHER_IS_BETTER, ClassScore
+from unetpipe.metrics.signed_rank import signed_rank_p
+
+SIGNIFICANCE = 0.05
+_LISTED = 5
+
+
+class CaseDifference(BaseModel):
+    """One metric of one case by both models, and model minus baseline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case: str
+    baseline: float
+    model: float
+    difference: float
+
+
+class Difference(BaseModel):
+    """One metric of one class, compared.
+
+    Attributes:
+        name: Of the class.
+        metric: Compared; of volume errors the size without the sign.
+        n: Patients where both models have a value.
+        mean, low, high: Mean difference and its 95 % bootstrap interval.
+        p, p_corrected: Of Wilcoxon's signed-rank test, as it is and after Holm's correction; NaN without a patient.
+        better: Which is, if the corrected test says so.
+        most: Cases that differ most, in favour of either, largest first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    metric: str
+    n: int
+    mean: float
+    low: float
+    high: float
+    p: float
+    p_corrected: float
+    better: Literal["model", "baseline", "undecided"]
+    most: tuple[CaseDifference, ...]
+
+
+class Comparison(BaseModel):
+    """One model against the baseline, every class and metric."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    baseline: str
+    model: str
+    differences: tuple[Difference, ...]
+
+
+def compare(
+    scores: Mapping[str, Sequence[ClassScore]], names: Mapping[int, str], patients: Mapping[str, str], seed: int
+) -> list[Comparison]:
+    """Compare every model with the first one.
+
+    Args:
+        scores: Of every class of every case, by model; the first is the baseline.
+        names: Of the classes by label value.
+        patients: Patient by case id; a case that is not in it is a patient of its own.
+        seed: Of the bootstrap.
+    """
+    baseline, *others = scores
+    found = {
+        other: [
+            _difference(metric, name, *_paired(scores[baseline], scores[other], value, metric), patients, seed)
+            for metric in _measured(scores)
+            for value, name in names.items()
+        ]
+        for other in others
+    }
+    for metric in _measured(scores):
+        family = [item for items in found.values() for item in items if item.metric == metric]
+        corrected = iter(holm([item.p for item in family]))
+        for items in found.values():
+            items[:] = [_decided(item, next(corrected)) if item.metric == metric else item for item in items]
+    return [Comparison(baseline=baseline, model=other, differences=tuple(items)) for other, items in found.items()]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number; NaN stays NaN and does not count."""
+    tested = sorted((p, position) for position, p in enumerate(p_values) if not np.isnan(p))
+    corrected, highest = [nan] * len(p_values), 0.0
+    for rank, (p, position) in enumerate(tested):
+        highest = max(highest, min(1.0, p * (len(tested) - rank)))
+        corrected[position] = highest
+    return corrected
+
+
+def _measured(scores: Mapping[str, Sequence[ClassScore]]) -> list[str]:
+    measured = {metric for items in scores.values() for item in items for metric in item.metrics()}
+    return [metric for metric in HIGHER_IS_BETTER if metric in measured]
+
+
+def _paired(
+    baseline: Sequence[ClassScore], model: Sequence[ClassScore], value: int, metric: str
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Cases, and their values by baseline and model, shape (cases, 2)."""
+    columns = [
+        {item.case: item.metrics().get(metric, nan) for item in items if item.value == value}
+        for items in (baseline, model)
+    ]
+    cases = [case for case in columns[0] if case in columns[1]]
+    values = np.array([[column[case] for column in columns] for case in cases]).reshape(-1, 2)
+    return cases, np.abs(values) if metric.startswith("volume_error") else values
+
+
+def _difference(
+    metric: str, name: str, cases: list[str], values: NDArray[np.float64], patients: Mapping[str, str], seed: int
+) -> Difference:
+    apart = values[:, 1] - values[:, 0]
+    pooled = pool(apart[:, None], [patients.get(case, f"case {case}") for case in cases])
+    low, high = bootstrap_interval(pooled, seed)
+    known = pooled[np.isfinite(pooled)]
+    order = sorted(np.flatnonzero(np.isfinite(apart)), key=lambda row: -abs(apart[row]))[:_LISTED]
+    return Difference(
+        name=name,
+        metric=metric,
+        n=known.size,
+        mean=float(known.mean()) if known.size else nan,
+        low=float(low[0]),
+        high=float(high[0]),
+        p=signed_rank_p(known),
+        p_corrected=nan,
+        better="undecided",
+        most=tuple(
+            CaseDifference(
+                case=cases[row],
+                baseline=float(values[row, 0]),
+                model=float(values[row, 1]),
+                difference=float(apart[row]),
+            )
+            for row in order
+            if apart[row]
+        ),
+    )
+
+
+def _decided(item: Difference, p_corrected: float) -> Difference:
+    better: Literal["model", "baseline", "undecided"] = "undecided"
+    if p_corrected < SIGNIFICANCE and item.mean:
+        better = "model" if (item.mean > 0) == HIGHER_IS_BETTER[item.metric] else "baseline"
+    return item.model_copy(update={"p_corrected": p_corrected, "better": better})

@@ -1,0 +1,86 @@
+"""`summary.json`: everything an evaluation found, and what the figures mean."""
+
+import math
+from collections.abc import Mapping
+from hashlib import file_digest, sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from unetpipe import __version__
+from unetpipe.evaluation.comparison import Comparison
+from unetpipe.evaluation.definitions import DEFINITIONS
+from unetpipe.evaluation.summary import ClassSummary
+from unetpipe.inference.predictions import ModelUsed
+
+EVALUATION_SCHEMA: Final = 1
+
+
+class Record(BaseModel):
+    """Base of the documents: frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelEvaluation(Record):
+    """One model's figures.
+
+    Attributes:
+        name: Of the predictions' folder.
+        made_by: Bundles that made the predictions, where the folder says so.
+        missing: Cases without a prediction, each counted as a failure.
+        extra: Predictions without a reference, not evaluated.
+        classes: Figures per class.
+    """
+
+    name: str
+    made_by: tuple[ModelUsed, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    classes: tuple[ClassSummary, ...]
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean over classes of their mean Dice, NaN if no class has one."""
+        means = [item.figures["dice"].mean for item in self.classes if item.figures["dice"].n]
+        return sum(means) / len(means) if means else math.nan
+
+
+class Evaluation(Record):
+    """One or more models against the same references.
+
+    Attributes:
+        dataset: Name, where known.
+        cases: How many references there are.
+        references_sha256: Of their ids and contents.
+        seed: Of the bootstrap.
+        models: What each model reached.
+        comparisons: Of every further model with the first.
+        versions: Of what computed the figures.
+        definitions: Of every figure.
+    """
+
+    schema_version: Literal[1] = EVALUATION_SCHEMA
+    dataset: str | None
+    cases: int
+    references_sha256: str
+    seed: int
+    models: tuple[ModelEvaluation, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    versions: dict[str, str] = Field(
+        default_factory=lambda: {"unetpipe": __version__, **{name: version(name) for name in ("numpy", "scipy")}}
+    )
+    definitions: dict[str, str] = DEFINITIONS
+
+
+def digest(files: Mapping[str, Path]) -> str:
+    """SHA-256 over ids and contents of files, in the order of their ids; of folders only the ids count."""
+    total = sha256()
+    for case in sorted(files):
+        total.update(case.encode() + b"\0")
+        if files[case].is_file():
+            with files[case].open("rb") as stream:
+                total.update(file_digest(stream, "sha256").digest())
+    return total.hexdigest()

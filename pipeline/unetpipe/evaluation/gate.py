@@ -1,0 +1,34 @@
+"""Whether an evaluation is good enough, for use in scripts."""
+
+from collections.abc import Mapping, Sequence
+
+from unetpipe.errors import UnetpipeError
+from unetpipe.evaluation.summary import ClassSummary
+from unetpipe.metrics.scores import HIGHER_IS_BETTER
+
+
+def gate_failures(classes: Sequence[ClassSummary], bounds: Mapping[str, float]) -> list[str]:
+    """List each class whose mean of a bounded metric is worse than its bound, or not defined.
+
+    Args:
+        classes: What was measured.
+        bounds: By metric; a lower bound where higher is better, an upper bound for distances, errors and counts.
+
+    Raises:
+        UnetpipeError: If a metric is not known or was not measured.
+    """
+    reasons = []
+    for metric, bound in bounds.items():
+        if metric not in HIGHER_IS_BETTER:
+            raise UnetpipeError(f"cannot gate on {metric!r}; metrics are {', '.join(HIGHER_IS_BETTER)}")
+        for item in classes:
+            if metric not in item.figures:
+                raise UnetpipeError(f"cannot gate on {metric!r}: it was not measured")
+            mean = item.figures[metric].mean
+            if HIGHER_IS_BETTER[metric]:
+                passed, relation = mean >= bound, "not at least"
+            else:
+                passed, relation = abs(mean) <= bound, "not at most"
+            if not passed:
+                reasons.append(f"{item.name}: mean {metric} {mean:.4g} is {relation} {bound:g}")
+    return reasons

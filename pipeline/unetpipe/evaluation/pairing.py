@@ -1,0 +1,194 @@
+"""What is evaluated against what: references, the predictions of each model, classes and patients.
+
+Files belong together by name without suffix. No case is left out: a reference without a prediction stays in the list.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetpipe.config import EvaluateConfig
+from unetpipe.dataset.folds import read_folds
+from unetpipe.dataset.label_scheme import Region
+from unetpipe.dataset.manifest import Manifest, read_manifest
+from unetpipe.errors import DatasetError, Fault
+from unetpipe.imaging.files import is_image, strip_suffix
+from unetpipe.inference.predictions import ModelUsed, Predictions, read_predictions
+
+Files = Mapping[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The predictions of one model.
+
+    Attributes:
+        name: Of its folder.
+        files: By case id.
+        made_by: Bundles that made them, where the folder says so.
+        missing: Ids of references without a prediction.
+        extra: Ids of predictions without a reference, which are not evaluated.
+    """
+
+    name: str
+    files: Files
+    made_by: tuple[ModelUsed, ...]
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """All that one evaluation reads.
+
+    Attributes:
+        dataset: Its name, where a work folder gives one.
+        references: Label file by case id, sorted.
+        models: One or more; the first is the baseline of a comparison.
+        classes: Name by label value; empty when every value that occurs is a class named by itself.
+        regions: Sets of label values that are a class each, named by the value that is written for it.
+        ignore_value: Reference voxels of this value take no part.
+        patients: Patient by case id, where known.
+        images: Scan by case id, where known.
+        from_dicom: Scans are DICOM series, so that case ids may tell who the patients are.
+    """
+
+    dataset: str | None
+    references: Files
+    models: tuple[Model, ...]
+    classes: Mapping[int, str]
+    regions: tuple[Region, ...] = ()
+    ignore_value: int | None
+    patients: Mapping[str, str]
+    images: Files
+    from_dicom: bool
+
+
+def gather_inputs(config: EvaluateConfig) -> Inputs:
+    """Find every file of an evaluation.
+
+    Raises:
+        DatasetError: If a folder or file is missing or empty, two files share an id, or no references are given.
+        PlanError: If a work folder's documents cannot be read.
+    """
+    work = work_of(config)
+    manifest = read_manifest(work) if work else None
+    references = _references(config, manifest)
+    if config.fold is not None:
+        references = _held_out(references, work, config.fold)
+    named = dict(zip(_names(config.predictions), config.predictions, strict=True))
+    models, dicom = [], False
+    for name, path in named.items():
+        files = _validations(path, config.run_name) if config.cross_validation else _label_files(path)
+        if path.is_file() and len(references) == 1:
+            files = dict(zip(references, files.values(), strict=True))
+        records = _records(path)
+        dicom = dicom or any(case.dicom for record in records for case in record.cases)
+        models.append(
+            Model(
+                name=name,
+                files=files,
+                made_by=tuple(dict.fromkeys(model for record in records for model in record.models)),
+                missing=tuple(case for case in references if case not in files),
+                extra=tuple(sorted(set(files) - set(references))),
+            )
+        )
+    images = _images(config, manifest)
+    return Inputs(
+        dataset=manifest.name if manifest else None,
+        references=references,
+        models=tuple(models),
+        classes={value: name for name, value in config.classes.items()} or _classes(manifest),
+        regions=manifest.regions if manifest and not config.classes else (),
+        ignore_value=manifest.ignore_value if manifest else None,
+        patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
+        images=images,
+        from_dicom=dicom or any(path.is_dir() for path in images.values()),
+    )
+
+
+def work_of(config: EvaluateConfig) -> Path | None:
+    """The work folder that says what the references are, if any."""
+    return config.work or (config.predictions[0] if config.cross_validation else None)
+
+
+def _records(path: Path) -> list[Predictions]:
+    """What `infer`, or each of its shards, left beside its labels."""
+    found = (read_predictions(file) for file in sorted(path.glob("predictions*.json")))
+    return [record for record in found if record is not None]
+
+
+def _references(config: EvaluateConfig, manifest: Manifest | None) -> Files:
+    if config.reference is not None:
+        return _label_files(config.reference)
+    if manifest is None:
+        raise _fault("no_reference", "nothing to compare with: give references, or a work folder that names them")
+    return {case.id: case.label for case in manifest.cases if case.label is not None}
+
+
+def _held_out(references: Files, work: Path | None, fold: int) -> Files:
+    if work is None:
+        raise _fault("no_folds", f"fold {fold} needs a work folder, whose folds.json says what it holds out")
+    folds = read_folds(work).folds
+    if fold >= len(folds):
+        raise _fault("no_folds", f"there is no fold {fold}: folds.json has 0 to {len(folds) - 1}")
+    return {case: path for case, path in references.items() if case in folds[fold].validation}
+
+
+def _label_files(path: Path) -> Files:
+    """Label files by id: of a folder, or the one file."""
+    if path.is_file():
+        return {strip_suffix(path.name): path}
+    if not path.is_dir():
+        raise _fault("missing", f"{path.name}: no such file or folder")
+    return _unique(file for file in sorted(path.iterdir()) if is_image(file) and not file.name.startswith("."))
+
+
+def _validations(work: Path, run: str) -> Files:
+    """What the folds of a run predicted for the cases they held out."""
+    folders = sorted((work / "runs" / run).glob("fold_*/validation"))
+    if not folders:
+        raise _fault("missing", f"no fold of run {run!r} has a validation folder")
+    return _unique(file for folder in folders for file in _label_files(folder).values())
+
+
+def _unique(files: Iterable[Path]) -> Files:
+    found: dict[str, Path] = {}
+    faults = []
+    for file in files:
+        case = strip_suffix(file.name)
+        if case in found:
+            faults.append(Fault(case=case, kind="duplicate", message=f"two files: {found[case].name} and {file.name}"))
+        found[case] = file
+    if faults:
+        raise DatasetError(faults)
+    if not found:
+        raise _fault("empty", "a folder of label files is empty")
+    return found
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Short and different names: the last part of each path that tells them apart, numbered where none does."""
+    for parts in (1, 2, 3):
+        names = ["/".join((*path.parts[-parts:-1], strip_suffix(path.name))) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{position + 1}" for position in range(len(paths))]
+
+
+def _classes(manifest: Manifest | None) -> Mapping[int, str]:
+    if manifest is None:
+        return {}
+    if manifest.regions:
+        return {region.written: region.name for region in manifest.regions}
+    return {label.value: label.name for label in manifest.labels[1:]}
+
+
+def _images(config: EvaluateConfig, manifest: Manifest | None) -> Files:
+    if config.images is not None:
+        return _label_files(config.images)
+    return {case.id: case.images[0] for case in manifest.cases if case.images} if manifest else {}
+
+
+def _fault(kind: str, message: str) -> DatasetError:
+    return DatasetError([Fault(case="dataset", kind=kind, message=message)])

@@ -1,0 +1,173 @@
+"""From files to scores: every case of every model, in threads, all faults told together."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.config import EvaluateConfig
+from unetpipe.dataset.label_scheme import Region
+from unetpipe.errors import DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
+from unetpipe.evaluation.labels import SAME_GRID_MM, onto_grid, read_labels, values_in
+from unetpipe.evaluation.pairing import Inputs, Model
+from unetpipe.imaging.files import read_grid
+from unetpipe.imaging.geometry import Grid
+from unetpipe.metrics.scores import ClassScore, absent_score, score_case
+from unetpipe.progress import Progress
+
+Scores = dict[str, list[ClassScore]]
+"""By model: every class of every case."""
+
+
+def check_grids(inputs: Inputs, workers: int) -> None:
+    """Compare every prediction's header with its reference's, before anything is measured.
+
+    Raises:
+        DatasetError: If any lies on another grid or cannot be read.
+    """
+
+    def check(case: str, reference: Path, model: Model) -> Fault | None:
+        try:
+            (_, expected), (_, found) = read_grid(reference), read_grid(model.files[case])
+        except (ImageFileError, GeometryError) as error:
+            return Fault(case=case, kind="unreadable", message=str(error))
+        if expected.difference_mm(found) <= SAME_GRID_MM:
+            return None
+        return Fault(case=case, kind="grid_mismatch", message=_mismatch(model.name, expected, found))
+
+    pairs = [
+        (case, reference, model)
+        for case, reference in inputs.references.items()
+        for model in inputs.models
+        if case in model.files
+    ]
+    with ThreadPoolExecutor(workers) as pool:
+        faults = [fault for fault in pool.map(lambda pair: check(*pair), pairs) if fault]
+    if faults:
+        raise DatasetError(faults)
+
+
+def score_all(
+    inputs: Inputs, config: EvaluateConfig, workers: int, progress: Progress
+) -> tuple[dict[int, str], Scores]:
+    """Score every case of every model. Every class has a score in every case, also where it does not occur.
+
+    Args:
+        inputs: What to read.
+        config: Tolerances and lesions.
+        workers: Threads over cases, or over classes where there are fewer cases.
+        progress: Gets a step per case.
+
+    Returns:
+        Names of the classes by label value, and scores by model with cases in the order of the references.
+
+    Raises:
+        DatasetError: If files cannot be read or are no labels, or there is no label at all.
+        UnetpipeError: If a tolerance is given for a class that there is not.
+    """
+    threads = max(1, workers // len(inputs.references))
+
+    def score(case: str) -> Scores | Fault:
+        try:
+            return _score_case(case, inputs, config, threads)
+        except (ImageFileError, GeometryError) as error:
+            return Fault(case=case, kind="unreadable", message=str(error))
+
+    results: dict[str, Scores] = {}
+    faults = []
+    with progress.task("Evaluate", len(inputs.references)) as advance, ThreadPoolExecutor(workers) as pool:
+        for case, result in zip(inputs.references, pool.map(score, inputs.references), strict=True):
+            if isinstance(result, Fault):
+                faults.append(result)
+            else:
+                results[case] = result
+            advance(note=case)
+    if faults:
+        raise DatasetError(faults)
+    names = _classes(inputs, results, config)
+    return names, {
+        model.name: [
+            score
+            for case, result in results.items()
+            for score in _complete(case, result[model.name], model, names, config)
+        ]
+        for model in inputs.models
+    }
+
+
+def _score_case(case: str, inputs: Inputs, config: EvaluateConfig, threads: int) -> Scores:
+    reference, grid = read_labels(inputs.references[case])
+    counted = None if inputs.ignore_value is None else reference != inputs.ignore_value
+    if counted is not None:
+        reference = reference * counted
+    scores = {}
+    for model in inputs.models:
+        prediction = _read_prediction(model.files[case], grid) if case in model.files else None
+        if prediction is not None and counted is not None:
+            prediction = prediction * counted
+        predicted = set() if prediction is None else values_in(prediction)
+        values = sorted(inputs.classes or values_in(reference) | predicted)
+        tolerances = {value: _tolerance_mm(value, inputs.classes.get(value, str(value)), config) for value in values}
+        pairs = [(reference, prediction, tolerances)]
+        if inputs.regions:  # they may overlap: one after the other, each by the value that is written for it
+            pairs = [
+                (_region(reference, one), _region(prediction, one), {one.written: tolerances[one.written]})
+                for one in sorted(inputs.regions, key=lambda one: one.written)
+            ]
+        scores[model.name] = [
+            score
+            for ours, theirs, wanted in pairs
+            for score in score_case(case, ours, theirs, grid, wanted, lesions=config.lesions, workers=threads)
+        ]
+    return scores
+
+
+def _region(labels: NDArray[np.integer] | None, region: Region) -> Any:
+    """Labels with one value where any of the region's is, and 0 elsewhere."""
+    return None if labels is None else np.isin(labels, region.values).astype(np.int32) * region.written
+
+
+def _read_prediction(path: Path, grid: Grid) -> NDArray[np.integer]:
+    labels, own = read_labels(path)
+    return labels if own.difference_mm(grid) <= SAME_GRID_MM else onto_grid(labels, own, grid)
+
+
+def _classes(inputs: Inputs, results: Mapping[str, Scores], config: EvaluateConfig) -> dict[int, str]:
+    """Classes named by the inputs, or every label value that occurs anywhere."""
+    found = {score.value for result in results.values() for scores in result.values() for score in scores}
+    names = dict(inputs.classes) or {value: str(value) for value in sorted(found)}
+    if not names:
+        raise DatasetError([Fault(case="dataset", kind="no_classes", message="no file holds any label but 0")])
+    unknown = set(config.tolerances_mm) - set(names.values()) - set(map(str, names))
+    if unknown:
+        known = ", ".join(names.values())
+        raise UnetpipeError(f"tolerances_mm names {', '.join(sorted(unknown))}; the classes are {known}")
+    return names
+
+
+def _complete(
+    case: str, scores: list[ClassScore], model: Model, names: Mapping[int, str], config: EvaluateConfig
+) -> list[ClassScore]:
+    """Scores of one case in the order of `names`; a class that neither file holds gets the score of two empty masks."""
+    scored = {score.value: score for score in scores}
+    predicted = case in model.files
+    return [
+        scored.get(value)
+        or absent_score(case, value, _tolerance_mm(value, name, config), predicted=predicted, lesions=config.lesions)
+        for value, name in names.items()
+    ]
+
+
+def _tolerance_mm(value: int, name: str, config: EvaluateConfig) -> float:
+    given = config.tolerances_mm
+    return given.get(name, given.get(str(value), config.tolerance_mm))
+
+
+def _mismatch(model: str, expected: Grid, found: Grid) -> str:
+    if expected.shape != found.shape:
+        return f"prediction of {model} has shape {found.shape}, its reference {expected.shape}; resampling is off"
+    apart = expected.difference_mm(found)
+    return f"prediction of {model} lies up to {apart:.3g} mm from its reference; resampling is off"

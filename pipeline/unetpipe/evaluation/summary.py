@@ -1,0 +1,172 @@
+"""From scores per case to figures per class: centre, spread, certainty, and how many failed.
+
+Where patients have several scans, a patient's scores are averaged first, so that nobody counts twice. Values that are
+not defined (NaN, see `scores`) take no part in a figure, which says from how many patients it comes.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import nan
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from unetpipe.metrics.scores import ClassScore
+
+RESAMPLES = 2000
+_CHUNK_DRAWS = 1 << 22
+
+
+class MetricSummary(BaseModel):
+    """One metric of one class over all patients; NaN where it has no value.
+
+    Attributes:
+        n: Patients with a value.
+        mean, median, std, q1, q3: Of their values; std with n - 1.
+        low, high: 95 % bootstrap interval of the mean (percentiles of resampled patients); NaN below 2 values.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n: int = 0
+    mean: float = nan
+    median: float = nan
+    std: float = nan
+    q1: float = nan
+    q3: float = nan
+    low: float = nan
+    high: float = nan
+
+
+class ClassSummary(BaseModel):
+    """One class over all cases.
+
+    Attributes:
+        name, value: The class and its value in label files.
+        cases: Cases evaluated, the same for every class.
+        present: Cases whose reference holds the class.
+        missed: Of those, how many have no voxel of it in the prediction, or no prediction at all.
+        false_positives: Cases whose prediction holds the class and whose reference does not.
+        true_negatives: Cases where neither does.
+        patients: Over how many patients the figures pool; equals `cases` where patients are not known.
+        figures: By metric.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    value: int
+    cases: int
+    present: int
+    missed: int
+    false_positives: int
+    true_negatives: int
+    patients: int
+    figures: dict[str, MetricSummary]
+
+
+def summarise(
+    scores: Sequence[ClassScore], names: Mapping[int, str], patients: Mapping[str, str], seed: int
+) -> list[ClassSummary]:
+    """Summarise every class over all cases.
+
+    Args:
+        scores: Of every class of every case.
+        names: Of the classes by label value; the order of the result.
+        patients: Patient by case id; a case that is not in it is a patient of its own.
+        seed: Of the bootstrap.
+    """
+    return [
+        _summarise_class(name, value, [score for score in scores if score.value == value], patients, seed)
+        for value, name in names.items()
+    ]
+
+
+def _summarise_class(
+    name: str, value: int, scores: Sequence[ClassScore], patients: Mapping[str, str], seed: int
+) -> ClassSummary:
+    metrics = [score.metrics() for score in scores]
+    keys = list(metrics[0]) if metrics else []
+    table = np.array([[row[key] for key in keys] for row in metrics]).reshape(len(scores), len(keys))
+    pooled = pool(table, [patients.get(score.case, f"case {score.case}") for score in scores])
+    low, high = bootstrap_interval(pooled, seed)
+    return ClassSummary(
+        name=name,
+        value=value,
+        cases=len(scores),
+        present=sum(score.overlap.reference > 0 for score in scores),
+        missed=sum(score.overlap.reference > 0 and score.overlap.prediction == 0 for score in scores),
+        false_positives=sum(score.outcome == "false_positive" for score in scores),
+        true_negatives=sum(score.outcome == "true_negative" for score in scores),
+        patients=len(pooled),
+        figures={
+            key: _figure(pooled[:, column], float(low[column]), float(high[column])) for column, key in enumerate(keys)
+        },
+    )
+
+
+def pool(table: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
+    """Average rows of the same group, NaN left out.
+
+    Args:
+        table: Shape (rows, columns).
+        groups: One per row.
+
+    Returns:
+        Shape (groups, columns), groups in order of first appearance; NaN where a group has no value.
+    """
+    first = {group: position for position, group in enumerate(dict.fromkeys(groups))}
+    rows = np.array([first[group] for group in groups], np.intp)
+    valid = np.isfinite(table)
+    total, count = np.zeros((len(first), table.shape[1])), np.zeros((len(first), table.shape[1]))
+    np.add.at(total, rows, np.where(valid, table, 0.0))
+    np.add.at(count, rows, valid)
+    return np.divide(total, count, out=np.full_like(total, nan), where=count > 0)
+
+
+def bootstrap_interval(table: NDArray[np.float64], seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """95 % interval of each column's mean, NaN left out, by resampling rows.
+
+    Args:
+        table: Shape (rows, columns).
+        seed: Same seed and table, same interval.
+
+    Returns:
+        2.5th and 97.5th percentile of `RESAMPLES` means, each of shape (columns,); NaN for columns of fewer than two
+        values.
+    """
+    rows, columns = table.shape
+    valid = np.isfinite(table)
+    enough = valid.sum(0) > 1
+    low, high = np.full(columns, nan), np.full(columns, nan)
+    if not enough.any():
+        return low, high
+    values = np.where(valid, table, 0.0)[:, enough]
+    present = valid[:, enough].astype(float)
+    random = np.random.default_rng(seed)
+    means = []
+    step = max(1, _CHUNK_DRAWS // rows)
+    for start in range(0, RESAMPLES, step):
+        size = min(step, RESAMPLES - start)
+        drawn = random.multinomial(rows, np.full(rows, 1 / rows), size=size).astype(float)
+        count = drawn @ present
+        means.append(np.divide(drawn @ values, count, out=np.full_like(count, nan), where=count > 0))
+    low[enough], high[enough] = np.nanpercentile(np.concatenate(means), (2.5, 97.5), axis=0)
+    return low, high
+
+
+def _figure(values: NDArray[np.float64], low: float, high: float) -> MetricSummary:
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return MetricSummary()
+    q1, median, q3 = (float(q) for q in np.percentile(values, (25, 50, 75)))
+    return MetricSummary(
+        n=values.size,
+        mean=float(values.mean()),
+        median=median,
+        std=float(values.std(ddof=1)) if values.size > 1 else nan,
+        q1=q1,
+        q3=q3,
+        low=low,
+        high=high,
+    )

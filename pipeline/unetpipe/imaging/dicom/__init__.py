@@ -1,0 +1,1 @@
+"""DICOM: series read as volumes. The only package that knows pydicom."""

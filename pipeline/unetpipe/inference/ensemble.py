@@ -1,0 +1,149 @@
+"""Networks over a volume: what turns windows into logits, and the MONAI inferer that walks them over a scan."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from unetpipe.imaging.geometry import Shape
+from unetpipe.inference.agreement import Agreement
+from unetpipe.inference.engines.cuda_graphs import RecordedNetwork
+from unetpipe.inference.resampling import label_dtype
+from unetpipe.inference.sliding_window import Forward, Planes, Windows, finished_planes
+from unetpipe.networks.device import autocast
+from unetpipe.networks.memory_format import use_fastest_layout
+
+Say = Callable[[str], None]
+_Convolution = nn.modules.conv._ConvNd
+
+
+class Ensemble:
+    """Mean logits of several networks, and of mirrored copies of the input on request.
+
+    Takes half as many windows at a time when the device's memory runs out, and stays with that.
+
+    Args:
+        networks: At least one, in evaluation mode and on `device`.
+        device: Where to compute.
+        dtype: Of matrix products; logits of several members are summed in float32.
+        mirror_axes: Spatial axes; the mean runs over every combination of mirroring along them, 2^n passes.
+        say: Told when memory ran out.
+
+    Attributes:
+        networks: As given.
+        agreement: Of the members, over all windows since it was last replaced; empty where there is one member. None:
+            not looked at.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        mirror_axes: Sequence[int] = (),
+        say: Say = lambda _: None,
+    ) -> None:
+        self.networks = networks
+        self._device = device
+        self._dtype = dtype
+        axes = [axis + 2 for axis in mirror_axes]
+        self._flips = [dims for n in range(len(axes) + 1) for dims in combinations(axes, n)]
+        self._say = say
+        self._most: int | None = None
+        self.agreement: Agreement | None = Agreement()
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Map (B, C, *patch) to logits (B, L, *patch)."""
+        count = min(self._most or len(windows), len(windows))
+        while True:
+            try:
+                parts = [self._members(windows[n : n + count]) for n in range(0, len(windows), count)]
+                return parts[0] if len(parts) == 1 else torch.cat(parts)
+            except RuntimeError as error:  # torch.OutOfMemoryError is one, and CPUs raise a plain one
+                if count == 1 or not is_out_of_memory(error):
+                    raise
+            count = self._most = count // 2
+            self._say(f"out of memory: going on with {count} windows at a time")
+
+    def _members(self, windows: Tensor) -> Tensor:
+        members = len(self.networks) * len(self._flips)
+        windows = windows.to(self._device)
+        if members == 1:
+            return self._run(self.networks[0], windows)
+        total: Tensor | None = None
+        labels: list[Tensor] = []
+        for dims in self._flips:
+            mirrored = windows.flip(dims) if dims else windows
+            for network in self.networks:
+                logits = self._run(network, mirrored).float()
+                logits = logits.flip(dims) if dims else logits
+                if self.agreement is not None:
+                    labels.append(logits.argmax(dim=1).to(label_dtype(logits.shape[1])))
+                total = logits if total is None else total.add_(logits)
+        assert total is not None
+        if self.agreement is not None:
+            self.agreement.add(labels, total.shape[1])
+        return total.div_(members)
+
+    def _run(self, network: nn.Module, windows: Tensor) -> Tensor:
+        with torch.inference_mode(), autocast(self._device, self._dtype):
+            logits: Tensor = network(windows)
+        return logits
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype, say: Say = lambda _: None) -> nn.Module:
+    """Put a network on a device, its convolutions' weights in `dtype` and in the fastest layout once and for all.
+
+    Autocast would cast them at every window; the products are the same. Normalisation stays in float32. On a GPU
+    windows may be replayed from a recording (`RecordedNetwork`, which is what has something to `say`).
+    """
+    for module in network.modules():
+        if isinstance(module, _Convolution):
+            module.to(dtype)
+    dims = 3 if any(isinstance(module, nn.Conv3d) for module in network.modules()) else 2
+    use_fastest_layout(network.to(device), device, dims)
+    network.eval().requires_grad_(False)
+    return RecordedNetwork(network, say) if device.type == "cuda" else network
+
+
+class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
+    """Sliding window inference with Gaussian weights that can hand over planes as soon as they are finished.
+
+    Called as any MONAI inferer it gives the logits of the whole volume, equal to
+    ``SlidingWindowInferer(patch, overlap=1 - step, mode="gaussian")``; `planes` gives them piece by piece, so that they
+    need never exist as a whole.
+
+    Args:
+        patch: Window shape.
+        step: Distance between windows as a fraction of the patch.
+        batch: Windows per call of the network.
+    """
+
+    def __init__(self, patch: Shape, *, step: float = 0.5, batch: int = 1, say: Say = lambda _: None) -> None:
+        super().__init__()
+        self.patch = patch
+        self.step = step
+        self.batch = batch
+        self._say = say
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Map (B, C, *spatial) to logits (B, L, *spatial)."""
+        volumes = []
+        for image in inputs:
+            parts = [(p.axis, p.logits.clone()) for p in self.planes(image, lambda x: network(x, *args, **kwargs))]
+            volumes.append(torch.cat([logits for _, logits in parts], dim=1 + parts[0][0]))
+        return torch.stack(volumes)
+
+    def planes(self, image: Tensor, forward: Forward) -> Iterator[Planes]:
+        """Yield mean logits of the volume `image` (C, *spatial), finished planes first."""
+        windows = Windows.over(tuple(image.shape[1:]), self.patch, self.step)
+        return finished_planes(image, windows, forward, batch=self.batch, say=self._say)

@@ -1,1 +1,0 @@
-"""Tensors: network, loss, augmentation, loading, checkpoints, prediction."""

@@ -1,0 +1,153 @@
+"""Networks are MONAI's, named by a plain config dict that a bundle carries unchanged.
+
+Shape legend: B batch, C channels, L classes; spatial axes are (I, J, K) or (I, J).
+"""
+
+import importlib
+from typing import Any
+
+import torch
+from monai.networks.blocks import UnetResBlock
+from monai.networks.nets.resnet import ResNetBlock
+from torch import Tensor, nn
+
+from unetpipe.errors import BundleError
+from unetpipe.networks.unets import Definition
+
+NETWORKS = "monai.networks.nets."
+
+_SEQUENTIAL = "torch.nn.Sequential.extend"
+_LAYERS = {
+    "monai.networks.blocks.Convolution",
+    "monai.networks.blocks.UnetResBlock",
+    "monai.networks.blocks.UpSample",
+    "monai.networks.layers.SkipConnection",
+    "monai.networks.nets.resnet.ResNetBlock",
+    "torch.nn.AvgPool2d",
+    "torch.nn.AvgPool3d",
+    "torch.nn.Conv2d",
+    "torch.nn.Conv3d",
+    "torch.nn.MaxPool2d",
+    "torch.nn.MaxPool3d",
+}
+
+
+def build_network(definition: Definition) -> nn.Module:
+    """Instantiate a network that maps (B, C, ...) to one logit per class, (B, L, ...).
+
+    A definition names a class of MONAI's networks, or is composed of the few layers that `model/composed.py` uses.
+
+    A network with a single output channel (binary, sigmoid) gets the background's logit, which is 0, put in front:
+    softmax((0, z)) = (1 - sigmoid(z), sigmoid(z)), so that nothing downstream knows the difference. Done in a forward
+    hook, so the weights keep their names.
+
+    Raises:
+        BundleError: If the definition names anything else, or arguments it does not take.
+    """
+    if definition.get("_target_") == _SEQUENTIAL:
+        network: nn.Module = _layer(definition)
+        _initialize(network)
+    else:
+        target = str(definition.get("_target_", ""))
+        network = _construct(network_class(target), definition, _arguments(definition))
+    if output_channels(definition) == 1:
+        network.register_forward_hook(_with_background)
+    return network
+
+
+def network_class(target: str) -> type[nn.Module]:
+    """A class of MONAI's networks.
+
+    Raises:
+        BundleError: If it is none.
+    """
+    name = target.removeprefix(NETWORKS)
+    if not target.startswith(NETWORKS) or "." in name:
+        raise BundleError(f"network target must be a class of {NETWORKS.rstrip('.')}, got {target!r}")
+    found = getattr(importlib.import_module(NETWORKS.rstrip(".")), name, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise BundleError(f"MONAI has no network {name!r}")
+    return found
+
+
+def network_name(definition: Definition) -> str:
+    """In words."""
+    return str(definition.get("_desc_") or str(definition["_target_"]).rsplit(".", 1)[-1])
+
+
+def input_channels(definition: Definition) -> int:
+    """C."""
+    return _channels(definition, "in_channels", 0)
+
+
+def output_channels(definition: Definition) -> int:
+    """Channels that the network itself gives: L, or 1 for two classes."""
+    return _channels(definition, "out_channels", -1)
+
+
+def network_features(definition: Definition) -> tuple[int, ...]:
+    """Channels per stage, the finest first; empty where a class of MONAI's does not take them."""
+    if "sequential" not in definition:
+        given = definition.get("filters") or definition.get("channels") or definition.get("features") or ()
+        return tuple(int(width) for width in given)
+    level, widths = definition["sequential"][0], []
+    while True:
+        parts = level["sequential"]
+        encoder, *skip = parts if any("submodule" in part for part in parts) else [level]
+        last = encoder["sequential"][-1]
+        widths.append(int(last.get("out_channels") or last["planes"]))
+        if not skip:
+            return tuple(widths)
+        level = skip[0]["submodule"]["sequential"][-2]
+
+
+def _channels(definition: Definition, key: str, layer: int) -> int:
+    while "sequential" in definition:
+        definition = definition["sequential"][layer]
+    return int(definition.get(key, 0))
+
+
+def _arguments(definition: Definition) -> Definition:
+    return {key: value for key, value in definition.items() if not key.startswith("_")}
+
+
+def _layer(definition: Any) -> Any:
+    """Build one part of a composed network, and what is inside it."""
+    if not isinstance(definition, dict) or "_target_" not in definition:
+        return definition
+    target = definition["_target_"]
+    if target == _SEQUENTIAL:
+        layers = definition.get("sequential")
+        if not isinstance(layers, list):
+            raise BundleError(f"{_SEQUENTIAL} needs a list of layers")
+        return nn.Sequential(*(_layer(layer) for layer in layers))
+    if target not in _LAYERS:
+        raise BundleError(f"network layer must be one of {', '.join(sorted(_LAYERS))}, got {target!r}")
+    module, name = target.rsplit(".", 1)
+    constructor = getattr(importlib.import_module(module), name)
+    return _construct(constructor, definition, {k: _layer(v) for k, v in _arguments(definition).items()})
+
+
+def _construct(constructor: type[nn.Module], definition: Definition, arguments: Definition) -> nn.Module:
+    try:
+        return constructor(**arguments)
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        name = str(definition["_target_"]).rsplit(".", 1)[-1]
+        raise BundleError(f"{name} cannot be built from the definition: {error}") from error
+
+
+def _initialize(network: nn.Module) -> None:
+    """He's initialisation; residual blocks begin as the identity, as nnU-Net's do."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, a=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    for module in network.modules():
+        last = {ResNetBlock: "bn2", UnetResBlock: "norm2"}.get(type(module))
+        if last:
+            nn.init.zeros_(getattr(module, last).weight)
+
+
+def _with_background(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return torch.cat([torch.zeros_like(output), output], dim=1)

@@ -1,0 +1,159 @@
+"""Which network: by the plan, by name, or any class of MONAI's, as JSON that MONAI's ConfigParser instantiates."""
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from unetpipe.dataset.planning.plan import Configuration
+from unetpipe.errors import BundleError, PlanError
+from unetpipe.networks.build import NETWORKS, build_network, network_class
+from unetpipe.networks.unets import Definition, classic_unet, residual_unet
+
+_RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6)  # per stage as published; further stages have as many as the last
+_SWIN_DIVISOR = 32
+
+
+def network_definition(
+    network: str,
+    configuration: Configuration,
+    in_channels: int,
+    classes: int,
+    features: tuple[int, ...] | None = None,
+    options: Mapping[str, Any] | None = None,
+    *,
+    overlapping: bool = False,
+) -> Definition:
+    """Describe a network for a plan's configuration.
+
+    Args:
+        network: ``dynunet``, ``resenc`` and ``unet`` follow the plan stage by stage; ``auto`` is the one that the plan
+            was made for. ``segresnet`` and ``swinunetr`` take from it what they can. Else a class of
+            ``monai.networks.nets``, whose size is its own defaults' and `options`' affair.
+        configuration: Resolution, patch and topology.
+        in_channels: C.
+        classes: L, background included. The classic U-Net has one output for two classes (see `build_network`).
+        features: Channels per stage, in place of the plan's.
+        options: Arguments of the network that win over those chosen here.
+        overlapping: LabelScheme are regions, and not classes of which the first is the background.
+
+    Raises:
+        PlanError: If the network cannot be built so, or does not map the plan's patch to a logit per class.
+    """
+    features = features or configuration.features
+    options = dict(options or {})
+    if network == "auto":
+        network = "resenc" if configuration.encoder_blocks else "dynunet"
+    try:
+        outputs = 1 if network == "unet" and classes == 2 and not overlapping else classes
+        definition = _definition(network, configuration, in_channels, outputs, features, options)
+        _try(network, definition, configuration, in_channels, classes)
+    except BundleError as error:
+        raise PlanError(f"--network {network}: {error}") from error
+    return definition
+
+
+def _definition(
+    network: str,
+    configuration: Configuration,
+    in_channels: int,
+    outputs: int,
+    features: tuple[int, ...],
+    options: dict[str, Any],
+) -> Definition:
+    if network == "unet":
+        return _with_options(classic_unet, options, configuration, in_channels, outputs, features)
+    if network == "resenc":
+        stages = len(features)
+        blocks = configuration.encoder_blocks or (_RESIDUAL_BLOCKS + _RESIDUAL_BLOCKS[-1:] * stages)[:stages]
+        return _with_options(residual_unet, options, configuration, in_channels, outputs, features, blocks)
+    own = {"dynunet": _dynunet, "segresnet": _segresnet, "swinunetr": _swinunetr}
+    chosen = own[network](configuration, features) if network in own else {"_target_": _target(network)}
+    taken = inspect.signature(network_class(chosen["_target_"])).parameters
+    task: Definition = {
+        "spatial_dims": configuration.spatial_dims,
+        "in_channels": in_channels,
+        "out_channels": outputs,
+        "img_size": list(configuration.patch_size),
+    }
+    return chosen | {key: value for key, value in task.items() if key in taken} | options
+
+
+def _with_options(compose: Any, options: dict[str, Any], *arguments: Any) -> Definition:
+    known = {name: p for name, p in inspect.signature(compose).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    for name, value in options.items():
+        if name not in known:
+            wanted = f"only {', '.join(known)}" if known else "none"
+            raise BundleError(f"it has no option {name!r}, {wanted}")
+        choices = known[name].annotation.__args__
+        if value not in choices:
+            raise BundleError(f"{name} is one of {', '.join(choices)}, got {value!r}")
+    definition: Definition = compose(*arguments, **options)
+    return definition
+
+
+def _target(network: str) -> str:
+    return network if network.startswith(NETWORKS) else NETWORKS + network
+
+
+def _dynunet(configuration: Configuration, features: tuple[int, ...]) -> Definition:
+    """nnU-Net's plain U-Net (Isensee et al. 2021, Nat. Methods 18:203)."""
+    dims = configuration.spatial_dims
+    kernels = [list(kernel) for kernel in configuration.kernel_sizes]
+    strides = [list(stride) for stride in configuration.strides]
+    filters = list(features)
+    while len(strides) < 3:  # DynUNet has at least three stages: more of the deepest one, without pooling
+        kernels, strides, filters = [*kernels, kernels[-1]], [*strides, [1] * dims], [*filters, filters[-1]]
+    return {
+        "_target_": NETWORKS + "DynUNet",
+        "kernel_size": kernels,
+        "strides": strides,
+        "upsample_kernel_size": strides[1:],
+        "filters": filters,
+        "norm_name": ["instance", {"affine": True}],
+        "act_name": ["leakyrelu", {"inplace": True, "negative_slope": 0.01}],
+        "trans_bias": True,
+    }
+
+
+def _segresnet(configuration: Configuration, features: tuple[int, ...]) -> Definition:
+    """Myronenko 2018, BrainLes: halves all axes together, three times as published or as often as the patch allows."""
+    common = math.gcd(*configuration.patch_size)
+    halvings = min(3, (common & -common).bit_length() - 1)  # the power of two in it
+    if not halvings:
+        raise PlanError(f"segresnet halves every axis and needs an even patch, got {configuration.patch_size}")
+    return {
+        "_target_": NETWORKS + "SegResNet",
+        "init_filters": features[0],
+        "blocks_down": [1, 2, 2, 4][: halvings + 1],
+        "blocks_up": [1] * halvings,
+        "norm": ["group", {"num_groups": math.gcd(8, features[0])}],
+    }
+
+
+def _swinunetr(configuration: Configuration, _features: tuple[int, ...]) -> Definition:
+    """Hatamizadeh et al. 2022, BrainLes: 48 features as published; use_v2 and others by options."""
+    patch = configuration.patch_size
+    if any(size % _SWIN_DIVISOR for size in patch):
+        raise PlanError(
+            f"swinunetr needs a patch of multiples of {_SWIN_DIVISOR} voxels, got {patch}: edit patch_size in plan.yaml"
+        )
+    return {"_target_": NETWORKS + "SwinUNETR", "feature_size": 48}
+
+
+def _try(network: str, definition: Definition, configuration: Configuration, in_channels: int, classes: int) -> None:
+    """Run it without data, on torch's meta device, before hours go into it."""
+    patch = configuration.patch_size
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        built = build_network(definition).to("meta")
+        try:
+            out = built(torch.empty(2, in_channels, *patch, device="meta"))
+        except Exception as error:  # of whatever layer does not fit
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise PlanError(f"--network {network} cannot take a patch of {patch} with this plan: {reason}") from error
+    expected = (2, classes, *patch)
+    if not isinstance(out, torch.Tensor) or tuple(out.shape) != expected:
+        got = f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else f"a {type(out).__name__}"
+        raise PlanError(f"--network {network} should give logits of shape {expected}, got {got}")

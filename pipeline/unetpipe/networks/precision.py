@@ -1,0 +1,60 @@
+"""Where a precision that the hardware has must not be used, and what it changes."""
+
+import torch
+from torch import Tensor, nn
+
+from unetpipe.imaging.geometry import Shape
+from unetpipe.networks.device import autocast
+
+
+def trainable_dtype(
+    network: nn.Module, channels: int, patch: Shape, device: torch.device, dtype: torch.dtype
+) -> torch.dtype:
+    """Return `dtype`, or float32 where training in it would go wrong.
+
+    oneDNN's bfloat16 weight gradient of a 3-D convolution with kernel 3 over an input that is two voxels deep (the
+    first spatial axis) reads memory that nobody wrote: NaN, or finite and wrong by its own size. Seen with torch 2.13
+    on a CPU with avx512_bf16; other depths, 2-D, and the forward pass are right. So on a CPU the network is run once to
+    see whether any of its convolutions meets such an input, as the classic U-Net's lowest levels do with small patches.
+
+    Args:
+        network: On the CPU or on `device`.
+        channels: Of the input.
+        patch: That it will be trained on.
+        device: That it will be trained on.
+        dtype: Wanted for matrix products.
+    """
+    if device.type != "cpu" or dtype != torch.bfloat16 or len(patch) != 3:
+        return dtype
+    hit = False
+
+    def look(module: nn.Conv3d, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal hit
+        hit |= inputs[0].shape[2] == 2 and module.kernel_size[0] == 3
+
+    hooks = [m.register_forward_pre_hook(look) for m in network.modules() if isinstance(m, nn.Conv3d)]
+    was_training = network.training
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, channels, *patch))
+    finally:
+        network.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return torch.float32 if hit else dtype
+
+
+def differing_share(network: nn.Module, reference: nn.Module, window: Tensor, dtype: torch.dtype) -> float:
+    """Share of a window's voxels that get another class than from the reference in float32.
+
+    Args:
+        network: Prepared to compute in `dtype`.
+        reference: The same one in float32, on the window's device.
+        window: (B, C, *patch).
+        dtype: Of matrix products.
+    """
+    with torch.inference_mode():
+        with autocast(window.device, dtype):
+            labels = network(window).argmax(dim=1)
+        expected = reference(window).argmax(dim=1)
+    return float((labels != expected).double().mean())

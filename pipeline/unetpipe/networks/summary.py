@@ -1,0 +1,148 @@
+"""What a network consists of and costs, stage by stage, seen by running it on torch's meta device, without data."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from unetpipe.imaging.geometry import Shape
+
+Kind = Literal["conv", "pool", "up", "head"]
+
+_CONVOLUTIONS = nn.Conv2d | nn.Conv3d
+_TRANSPOSED = nn.ConvTranspose2d | nn.ConvTranspose3d
+_POOLS = nn.MaxPool2d | nn.MaxPool3d | nn.AvgPool2d | nn.AvgPool3d
+_BYTES = 4  # float32
+
+
+@dataclass
+class Step:
+    """One layer that changes what a feature map is.
+
+    Attributes:
+        kind: ``conv``; ``pool``, or a convolution with a stride; ``up``: transposed convolution or interpolation;
+            ``head``, the last 1x1 convolution.
+        words: As the U-Net paper says it: ``conv 3x3x3``, ``max pool 2x2x2``, ``up-conv 2x2x2``.
+        channels: Into it and out of it.
+    """
+
+    kind: Kind
+    words: str
+    channels: tuple[int, int]
+
+
+@dataclass
+class Stage:
+    """Layers in a row that give feature maps of one size.
+
+    Attributes:
+        shape: Of the feature maps, in voxels.
+        steps: In the order in which they run. What changes the size belongs to the stage that it leads to.
+        parameters: Of all its layers, norms included.
+        flops: Of its products for one patch; a multiplication and an addition are two.
+        bytes: Of what its layers give for one patch in float32, all kept, as training does.
+    """
+
+    shape: Shape
+    steps: list[Step] = field(default_factory=list)
+    parameters: int = 0
+    flops: int = 0
+    bytes: int = 0
+
+    @property
+    def channels(self) -> int:
+        """Of what leaves the stage; of a head not, since that is no feature map."""
+        features = [step.channels[1] for step in self.steps if step.kind != "head"]
+        return features[-1] if features else self.steps[-1].channels[1]
+
+
+def summarize_network(network: nn.Module, channels: int, patch: Shape) -> list[Stage]:
+    """Take a network apart, from its input to its output.
+
+    Args:
+        network: Of (B, C, ...) to (B, L, ...). Moved to the meta device: its weights are gone afterwards.
+        channels: C.
+        patch: What it sees.
+
+    Returns:
+        A stage each time the size of feature maps changes. Layers off the way, such as a shortcut's, count in the
+        stage of their output, but are no step. Empty for a network that does not come apart so, as transformers do not.
+    """
+    network = network.to("meta").eval()
+    stages: list[Stage] = []
+    with torch.no_grad(), _watched(network, len(patch), stages) as counter:
+        network(torch.empty(1, channels, *patch, device="meta"))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    whole = (sum(stage.parameters for stage in stages), sum(stage.flops for stage in stages))
+    if whole != (parameters, counter.get_total_flops()) or not all(stage.steps for stage in stages):
+        return []
+    one = " " + "x".join("1" * len(patch))
+    if stages[-1].steps[-1].words.endswith(one):
+        stages[-1].steps[-1].kind = "head"
+    for stage in stages:  # any other 1x1 convolution is a shortcut's
+        stage.steps = [step for step in stage.steps if step.kind != "conv" or not step.words.endswith(one)]
+    return stages
+
+
+@contextmanager
+def _watched(network: nn.Module, dims: int, stages: list[Stage]) -> Iterator[FlopCounterMode]:
+    """Fill `stages` while the network runs."""
+    seen: Counter[nn.Module] = Counter()
+    counter = FlopCounterMode(display=False)
+    before: dict[nn.Module, int] = {}
+
+    def enter(layer: nn.Module, _inputs: Any) -> None:
+        before[layer] = counter.get_total_flops()
+
+    def leave(layer: nn.Module, inputs: Any, output: Any) -> None:
+        if not isinstance(output, Tensor) or output.ndim != dims + 2:
+            return
+        shape = tuple(output.shape[2:])
+        if not stages or stages[-1].shape != shape:
+            stages.append(Stage(shape))
+        stage = stages[-1]
+        if not seen[layer]:
+            stage.parameters += sum(parameter.numel() for parameter in layer.parameters())
+        seen[layer] += 1
+        stage.flops += counter.get_total_flops() - before[layer]
+        if not getattr(layer, "inplace", False) and not isinstance(layer, nn.Identity | nn.Dropout):
+            stage.bytes += output.numel() * _BYTES
+        step = _step(layer, inputs[0].shape[1], output.shape[1], dims)
+        if step is not None:
+            stage.steps.append(step)
+
+    leaves = [module for module in network.modules() if not list(module.children())]
+    hooks = [leaf.register_forward_pre_hook(enter) for leaf in leaves]
+    hooks += [leaf.register_forward_hook(leave) for leaf in leaves]
+    try:
+        with counter:
+            yield counter
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _step(layer: nn.Module, inputs: int, outputs: int, dims: int) -> Step | None:
+    if isinstance(layer, _TRANSPOSED):
+        return Step("up", f"up-conv {_times(layer.kernel_size, dims)}", (inputs, outputs))
+    if isinstance(layer, nn.Upsample):
+        return Step("up", f"interpolate {_times(layer.scale_factor, dims)}", (inputs, outputs))
+    if isinstance(layer, nn.MaxPool2d | nn.MaxPool3d):
+        return Step("pool", f"max pool {_times(layer.kernel_size, dims)}", (inputs, outputs))
+    if isinstance(layer, _CONVOLUTIONS):
+        kernel = _times(layer.kernel_size, dims)
+        if math.prod(layer.stride) > 1 and math.prod(layer.kernel_size) > 1:
+            return Step("pool", f"conv {kernel} stride {_times(layer.stride, dims)}", (inputs, outputs))
+        return Step("conv", f"conv {kernel}", (inputs, outputs))
+    return None
+
+
+def _times(size: Any, dims: int) -> str:
+    values = size if isinstance(size, tuple | list) else (size,) * dims
+    return "x".join(f"{value:g}" for value in values)

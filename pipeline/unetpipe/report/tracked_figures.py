@@ -1,0 +1,89 @@
+"""The figures of an evaluation in the tracking store, on the run that trained the model."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetpipe.evaluation.document import Evaluation, ModelEvaluation
+from unetpipe.progress import Progress
+from unetpipe.tracking.mlflow import MlflowTracker, has_store
+
+_FOLDER = "evaluation"  # of the artifacts, and the lead of every figure's name
+
+
+@dataclass(frozen=True)
+class Target:
+    """A run that gets figures.
+
+    Attributes:
+        name: Of a run that is started for them.
+        run_id: Of the run that trained the model, which is added to; None starts one.
+        members: Runs that trained the models of an ensemble.
+    """
+
+    name: str
+    run_id: str | None = None
+    members: tuple[str, ...] = ()
+
+
+def target_of(model: ModelEvaluation, cross_validation: str | None) -> Target | None:
+    """Choose the run: the one that trained the model; one of its own for an ensemble and for a cross-validation.
+
+    Args:
+        model: Whose figures they are.
+        cross_validation: Name of the run whose folds made the predictions; None for other predictions.
+
+    Returns:
+        None where nothing says what trained the model.
+    """
+    if cross_validation is not None:
+        return Target(f"{cross_validation}/cross-validation")
+    runs = tuple(bundle.tracking_run for bundle in model.made_by if bundle.tracking_run)
+    if len(model.made_by) > 1 and runs:
+        return Target("ensemble", members=runs)
+    return Target("", runs[0]) if runs else None
+
+
+def track(
+    model: ModelEvaluation,
+    target: Target,
+    evaluation: Evaluation,
+    files: Sequence[Path],
+    work: Path | None,
+    progress: Progress,
+) -> str | None:
+    """Add a model's figures and the report's files to a run. A store that does not answer costs one line.
+
+    Args:
+        model: Whose figures they are.
+        target: The run.
+        evaluation: What it is part of.
+        files: Become artifacts. Empty where case ids, which they hold, may tell who the patients are.
+        work: A work folder whose store is used unless the environment names another.
+        progress: Told if the store does not answer.
+
+    Returns:
+        The run's id; None if there is no store, or it did not take everything.
+    """
+    if not has_store(work):
+        return None
+    tracker = MlflowTracker(work or Path(), target.name, target.run_id, progress, only_add=True)
+    tracker.tags(
+        {f"{_FOLDER}.references_sha256": evaluation.references_sha256[:16]}
+        | ({f"{_FOLDER}.members": " ".join(target.members)} if target.members else {})
+    )
+    tracker.metrics(figures(model, evaluation.cases), step=0)
+    for path in files:
+        tracker.artifact(path, _FOLDER)
+    tracker.finish("FINISHED")
+    return tracker.run_id if tracker.complete else None
+
+
+def figures(model: ModelEvaluation, cases: int) -> dict[str, float]:
+    """Each class's means, and how often it was missed or invented, by name; what is not defined is left out."""
+    values = {"cases": float(cases), "missing_predictions": float(len(model.missing)), "mean_dice": model.mean_dice}
+    for item in model.classes:
+        values |= {f"{metric}/{item.name}": figure.mean for metric, figure in item.figures.items()}
+        values |= {f"missed/{item.name}": item.missed, f"false_positives/{item.name}": item.false_positives}
+    return {f"{_FOLDER}/{name}": value for name, value in values.items() if not math.isnan(value)}

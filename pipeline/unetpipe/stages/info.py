@@ -1,0 +1,236 @@
+"""`unetpipe info`: this installation, or a folder that unetpipe made."""
+
+import importlib.metadata
+import os
+import platform
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from unetpipe import __version__
+from unetpipe.config import Config
+from unetpipe.errors import UnetpipeError
+
+if TYPE_CHECKING:  # both import numpy, which `unetpipe --help` has no use for
+    from unetpipe.dataset.manifest import LabelClass
+    from unetpipe.imaging.preprocessing import Preprocessing
+
+_LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom", "blosc2", "mlflow", "submitit")
+_GB, _MB = 2**30, 2**20
+
+
+class InfoConfig(Config):
+    """`unetpipe info`."""
+
+    path: Path | None = None
+    """A work folder or a bundle. Unless given: versions and devices of this installation."""
+
+
+class Installation(Config):
+    """What there is to compute with."""
+
+    version: str
+    python: str
+    platform: str
+    cores: int
+    memory_gb: float
+    devices: tuple[str, ...]
+    auto_precision: str
+    libraries: dict[str, str]
+
+
+class StageRow(Config):
+    """One stage of a network, for one patch.
+
+    Attributes:
+        layers: Those that are not norms or activations, in the order in which they run.
+        gflops: Of products; a multiplication and an addition are two.
+        memory_mb: Of all feature maps in float32, as training keeps them.
+    """
+
+    shape: str
+    channels: int
+    layers: str
+    parameters: int
+    gflops: float
+    memory_mb: float
+
+
+class NetworkSummary(Config):
+    """A network.
+
+    Attributes:
+        drawing: In the symbols of the U-Net paper; empty for one that is no U. Left out of JSON.
+        stages: In the order in which they run; empty for one that does not consist of stages, as a transformer.
+    """
+
+    network: str
+    parameters: int
+    gflops: float | None
+    memory_mb: float | None
+    drawing: str = Field("", exclude=True)
+    stages: tuple[StageRow, ...]
+
+
+class WorkFolder(NetworkSummary):
+    """What preprocessing and training left in a folder."""
+
+    name: str
+    cases: int
+    labelled: int
+    channels: tuple[str, ...]
+    labels: dict[int, str]
+    folds: int
+    configuration: str
+    spacing_mm: tuple[float, ...]
+    patch_size: tuple[int, ...]
+    batch_size: int
+    features: tuple[int, ...]
+    runs: tuple[str, ...]
+
+
+class BundleFolder(NetworkSummary):
+    """A model."""
+
+    channels: tuple[str, ...]
+    labels: dict[int, str]
+    spacing_mm: tuple[float, ...]
+    normalization: tuple[str, ...]
+    patch_size: tuple[int, ...]
+    sha256: str
+
+
+def describe(path: Path | None) -> Installation | WorkFolder | BundleFolder:
+    """Describe a path by what lies there, or this installation.
+
+    Raises:
+        UnetpipeError: If it is neither a work folder nor a bundle.
+    """
+    if path is None:
+        return _installation()
+    if (path / "manifest.json").is_file():
+        return _work_folder(path)
+    if (path / "configs" / "metadata.json").is_file() or path.suffix == ".zip":
+        return _bundle(path)
+    raise UnetpipeError(f"{path} is neither a work folder (manifest.json) nor a bundle (configs/metadata.json)")
+
+
+def _installation() -> Installation:
+    import psutil
+    import torch
+
+    from unetpipe.networks.device import compute_dtype, resolve_device
+
+    devices = [_cuda_name(index) for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return Installation(
+        version=__version__,
+        python=platform.python_version(),
+        platform=platform.platform(terse=True),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_gb=round(psutil.virtual_memory().total / _GB, 1),
+        devices=(*devices, "cpu"),
+        auto_precision=str(compute_dtype(resolve_device("auto"), "auto")).removeprefix("torch."),
+        libraries={name: _version(name) for name in _LIBRARIES},
+    )
+
+
+def _cuda_name(index: int) -> str:
+    import torch
+
+    properties = torch.cuda.get_device_properties(index)
+    return f"cuda:{index} {properties.name} {properties.total_memory / _GB:.0f} GB"
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _work_folder(path: Path) -> WorkFolder:
+    from unetpipe.dataset.folds import read_folds
+    from unetpipe.dataset.manifest import read_manifest
+    from unetpipe.dataset.planning.planner import read_plan
+    from unetpipe.networks.definition import network_definition
+
+    manifest, plan = read_manifest(path), read_plan(path)
+    chosen = plan.configurations[plan.default]
+    scheme = manifest.label_scheme
+    definition = network_definition(
+        "auto", chosen, len(manifest.channels), scheme.count, overlapping=scheme.overlapping
+    )
+    return WorkFolder(
+        name=manifest.name,
+        cases=len(manifest.cases),
+        labelled=sum(case.label is not None for case in manifest.cases),
+        channels=manifest.channels,
+        labels=_values(manifest.labels),
+        folds=len(read_folds(path).folds),
+        configuration=plan.default,
+        spacing_mm=chosen.spacing_mm,
+        patch_size=chosen.patch_size,
+        batch_size=chosen.batch_size,
+        features=chosen.features,
+        **_network_summary(definition, chosen.patch_size),
+        runs=tuple(sorted(str(run.relative_to(path)) for run in path.glob("runs/*/fold_*"))),
+    )
+
+
+def _bundle(path: Path) -> BundleFolder:
+    from unetpipe.bundle.read import read_bundle
+
+    bundle = read_bundle(path)
+    return BundleFolder(
+        **_network_summary(bundle.network_def, bundle.spec.patch_size),
+        channels=bundle.spec.channels,
+        labels=_values(bundle.spec.labels),
+        spacing_mm=bundle.spec.preprocessing.spacing_mm,
+        normalization=_schemes(bundle.spec.preprocessing),
+        patch_size=bundle.spec.patch_size,
+        sha256=bundle.sha256,
+    )
+
+
+def _network_summary(definition: dict[str, Any], patch: tuple[int, ...]) -> dict[str, Any]:
+    from unetpipe.networks.build import build_network, input_channels, network_name
+    from unetpipe.networks.summary import summarize_network
+    from unetpipe.report.network_drawing import draw
+
+    network = build_network(definition)
+    stages = summarize_network(network, input_channels(definition), patch)
+    return {
+        "network": network_name(definition),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "gflops": round(sum(stage.flops for stage in stages) / 1e9, 3) if stages else None,
+        "memory_mb": round(sum(stage.bytes for stage in stages) / _MB, 1) if stages else None,
+        "drawing": draw(stages),
+        "stages": tuple(
+            StageRow(
+                shape="x".join(map(str, stage.shape)),
+                channels=stage.channels,
+                layers=_layers([step.words for step in stage.steps]),
+                parameters=stage.parameters,
+                gflops=round(stage.flops / 1e9, 3),
+                memory_mb=round(stage.bytes / _MB, 1),
+            )
+            for stage in stages
+        ),
+    }
+
+
+def _layers(words: list[str]) -> str:
+    """In a row, those that repeat counted."""
+    return ", ".join(f"{count} x {word}" if count > 1 else word for word, count in Counter(words).items())
+
+
+def _values(labels: "tuple[LabelClass, ...]") -> dict[int, str]:
+    return {label.value: label.name for label in labels}
+
+
+def _schemes(preprocessing: "Preprocessing") -> tuple[str, ...]:
+    return tuple(channel.scheme for channel in preprocessing.normalization)

@@ -1,0 +1,1 @@
+"""A network being trained: batches, optimisation, schedule, validation, checkpoints."""

@@ -1,0 +1,161 @@
+"""Batches of patches, read by threads.
+
+Which patches make batch number `n` depends on the seed and on `n` alone, so a resumed run sees what an undisturbed one
+would have seen, however many threads there are. blosc2 releases the GIL: no worker process to die, to hang or to copy
+memory. An error in a thread surfaces at the batch it belongs to.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetpipe.dataset.store import CaseStore
+from unetpipe.errors import TrainingError
+from unetpipe.imaging.geometry import Shape
+from unetpipe.training.distributed import Ranks
+
+FOREGROUND_SHARE = 1 / 3  # of a batch: nnU-Net's oversampling
+_AHEAD = 4  # batches
+
+Reader = Callable[[Shape, Shape], NDArray[np.float16]]  # (start, stop) -> (C + 1, *stop - start)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Attributes:
+    number: Counts from 0 over the whole training.
+    rank: Whose part of it this is.
+    image: (B, C, *source) float16, as it is stored.
+    label: (B, *source) int16 class indices.
+    """
+
+    number: int
+    rank: int
+    image: Tensor
+    label: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchLoader:
+    """Attributes:
+    store: Preprocessed cases.
+    ids: Those to draw from, with equal chance.
+    patch: What the network sees: decides where patches may lie.
+    source: What is read around a patch's centre, for augmentation to cut from.
+    batch_size: Patches per batch.
+    seed: Of all draws.
+    cache: Keep every case in memory once it was read.
+    threads: That read.
+    ranks: Who shares a batch: each reads every so many patches of it, from its rank on.
+    pinned: Whether batches lie in memory that a GPU can copy from on its own.
+    """
+
+    store: CaseStore
+    ids: Sequence[str]
+    patch: Shape
+    source: Shape
+    batch_size: int
+    seed: int
+    cache: bool
+    threads: int = 2
+    ranks: Ranks = field(default_factory=Ranks)
+    pinned: bool = False
+
+    def batches(self, first: int = 0) -> Generator[Batch, None, None]:
+        """Yield batches from number `first` on, without end.
+
+        Raises:
+            TrainingError: If a case cannot be read; names it.
+        """
+        cached: dict[str, NDArray[np.float16]] = {}
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="patches") as pool:
+            ahead: deque[Future[Batch]] = deque(
+                pool.submit(self._batch, number, cached) for number in range(first, first + _AHEAD)
+            )
+            number = first + _AHEAD
+            try:
+                while True:
+                    batch = ahead.popleft().result()
+                    ahead.append(pool.submit(self._batch, number, cached))
+                    number += 1
+                    yield batch
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _batch(self, number: int, cached: dict[str, NDArray[np.float16]]) -> Batch:
+        rng = np.random.default_rng([self.seed, number])
+        forced = self.batch_size - round(self.batch_size * (1 - FOREGROUND_SHARE))
+        drawn = [self._draw(rng, index >= self.batch_size - forced) for index in range(self.batch_size)]
+        patches = [self._patch(case, start, cached) for case, start in drawn[self.ranks.rank :: self.ranks.size]]
+        data = torch.from_numpy(np.stack(patches))
+        image, label = data[:, :-1].contiguous(), data[:, -1].to(torch.int16)
+        if self.pinned:
+            image, label = image.pin_memory(), label.pin_memory()
+        return Batch(number=number, rank=self.ranks.rank, image=image, label=label)
+
+    def _draw(self, rng: np.random.Generator, foreground: bool) -> tuple[str, Shape]:
+        """A case, and where in it a patch begins."""
+        case = self.ids[int(rng.integers(len(self.ids)))]
+        with _named(case):
+            record = self.store.record(case)
+            centre = _centre(rng, record.placement.shape, self.patch, record.locations if foreground else {})
+            return case, tuple(c - s // 2 for c, s in zip(centre, self.source, strict=True))
+
+    def _patch(self, case: str, start: Shape, cached: dict[str, NDArray[np.float16]]) -> NDArray[np.float16]:
+        with _named(case):
+            shape = self.store.record(case).placement.shape
+            if not self.cache:
+                return _padded(lambda low, high: self.store.read(case, low, high), shape, start, self.source)
+            if case not in cached:
+                cached[case] = self.store.load(case)
+            whole = cached[case]
+            return _padded(lambda low, high: whole[_box(low, high)], shape, start, self.source)
+
+
+@contextmanager
+def _named(case: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise TrainingError(f"{case}: preprocessed case cannot be read: {error}") from error
+
+
+def _centre(rng: np.random.Generator, shape: Shape, patch: Shape, locations: dict[str, list[int]]) -> Shape:
+    """Draw where a patch's centre lies: on a voxel of a class drawn uniformly, or anywhere.
+
+    The patch stays inside the volume where it fits; where it does not, the volume stays inside the patch.
+    """
+    classes = sorted(name for name, positions in locations.items() if positions)
+    if classes:
+        positions = locations[classes[int(rng.integers(len(classes)))]]
+        voxel = np.unravel_index(positions[int(rng.integers(len(positions)))], shape)
+        wanted = [int(v) - p // 2 for v, p in zip(voxel, patch, strict=True)]
+    else:
+        wanted = [int(rng.integers(min(0, n - p), max(0, n - p) + 1)) for n, p in zip(shape, patch, strict=True)]
+    return tuple(
+        min(max(w, min(0, n - p)), max(0, n - p)) + p // 2 for w, n, p in zip(wanted, shape, patch, strict=True)
+    )
+
+
+def _padded(read: Reader, shape: Shape, start: Shape, size: Shape) -> NDArray[np.float16]:
+    """Read a box that may stick out of the volume: zeros, which is background, outside."""
+    low = tuple(min(max(s, 0), n) for s, n in zip(start, shape, strict=True))
+    high = tuple(min(max(s + d, 0), n) for s, d, n in zip(start, size, shape, strict=True))
+    inside = read(low, high)
+    if inside.shape[1:] == size:
+        return inside
+    out = np.zeros((inside.shape[0], *size), dtype=np.float16)
+    window = tuple(slice(lo - s, hi - s) for s, lo, hi in zip(start, low, high, strict=True))
+    out[(slice(None), *window)] = inside
+    return out
+
+
+def _box(start: Shape, stop: Shape) -> tuple[slice, ...]:
+    return (slice(None), *map(slice, start, stop))

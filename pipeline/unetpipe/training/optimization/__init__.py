@@ -1,0 +1,1 @@
+"""One step of learning: loss, optimisers, learning rates."""

@@ -1,0 +1,155 @@
+"""A network on its device, its optimiser, and one step of learning."""
+
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unetpipe.imaging.geometry import Shape
+from unetpipe.networks.build import build_network, input_channels
+from unetpipe.networks.deep_supervision import supervised
+from unetpipe.networks.device import autocast
+from unetpipe.networks.memory_format import use_fastest_layout
+from unetpipe.networks.precision import trainable_dtype
+from unetpipe.networks.unets import Definition
+from unetpipe.training.batches.augment import Augmentation, augment
+from unetpipe.training.batches.loader import Batch
+from unetpipe.training.checkpoint import State
+from unetpipe.training.distributed import add_gradients
+from unetpipe.training.optimization.loss import Loss, deep_supervision_loss
+from unetpipe.training.optimization.optimizers import Recipe, learning_rate, make_optimizer
+
+_CLIP = 12.0  # gradient norm, as nnU-Net
+_MEMORY = 0.02  # of the run so far: how long the average over past weights remembers
+
+
+class Learner:
+    """Learns from batches; knows nothing of files, time or epochs.
+
+    Attributes:
+        network: What will be deployed: a moving average of the one that learns, which is steadier than its last step.
+        device: Where it lies.
+        dtype: Of matrix products.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        patch: Shape,
+        recipe: Recipe,
+        device: torch.device,
+        dtype: torch.dtype,
+        seed: int,
+        loss: Loss = Loss(),  # noqa: B008 - it has no state
+    ) -> None:
+        """Initialise weights from `seed`.
+
+        Args:
+            definition: MONAI config of the network.
+            patch: What the network sees.
+            recipe: Optimiser and schedule.
+            device: Where to compute.
+            dtype: Autocast to this where that is sound (see `trainable_dtype`); float32 means no autocast.
+            seed: Of the weights and of augmentation.
+            loss: What to minimise.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            learning = build_network(definition)
+            self._module = supervised(learning, definition)
+            self.network = build_network(definition)
+        self.network.load_state_dict(learning.state_dict())
+        self.network.requires_grad_(False)
+        self.device = device
+        self.dtype = dtype = trainable_dtype(learning, input_channels(definition), patch, device, dtype)
+        self._layout = use_fastest_layout(self._module.to(device), device, len(patch))
+        self._forward: Callable[[Tensor], Any] = self._module
+        use_fastest_layout(self.network.to(device), device, len(patch))
+        self._learning, self._deployed = _floats(learning), _floats(self.network)
+        self._patch, self._recipe, self._seed, self._loss = patch, recipe, seed, loss
+        self._optimizer = make_optimizer(recipe, self._module)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+
+    def step(self, batch: Batch, progress: float, settings: Augmentation) -> tuple[Tensor, float]:
+        """Augment a batch and take one optimiser step.
+
+        Args:
+            batch: From the loader.
+            progress: How far training is, from 0 to 1: sets the learning rate.
+            settings: Augmentation.
+
+        Returns:
+            The loss (a scalar on the device, not waited for) and the learning rate.
+        """
+        self._module.train()
+        generator = torch.Generator().manual_seed(_seed_of(self._seed, batch.number, batch.rank))
+        rate = learning_rate(self._recipe, progress)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        image = batch.image.to(self.device, non_blocking=True).float()
+        label = batch.label.to(self.device, non_blocking=True)
+        image, label = augment(image, label, self._patch, settings, generator)
+        image = image.to(memory_format=self._layout)
+        self._optimizer.zero_grad(set_to_none=True)
+        with autocast(self.device, self.dtype):
+            out = self._forward(image)
+        loss = deep_supervision_loss(out if isinstance(out, list) else [out], label, self._loss)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's stub
+        add_gradients(self._module.parameters())
+        self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self._module.parameters(), _CLIP)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._average(batch.number, progress)
+        return loss.detach(), rate
+
+    def compile(self, wanted: bool = True) -> None:
+        """Compute by torch.compile from the next step on, or no longer. It compiles, or fails to, in that step."""
+        self._forward = torch.compile(self._module, dynamic=False) if wanted else self._module
+
+    def _average(self, step: int, progress: float) -> None:
+        """Let the deployed network follow the one that learns: their mean over all steps, later over the last ones.
+
+        What is remembered is a share of the run, as the learning rate is a function of progress.
+
+        Source:
+            Tarvainen and Valpola 2017, NeurIPS, on averages of weights.
+        """
+        share = 1 / (1 + step * min(1.0, _MEMORY / max(progress, 1e-6)))
+        torch._foreach_lerp_(self._deployed, self._learning, share)
+
+    def weights(self) -> dict[str, Tensor]:
+        """State dict of the deployed network; what has two names, as in a DynUNet, is one tensor, and saved once."""
+        copies: dict[int, Tensor] = {}
+        return {
+            name: copies.setdefault(tensor.data_ptr(), tensor.detach().cpu().clone())
+            for name, tensor in self.network.state_dict().items()
+        }
+
+    def state(self) -> State:
+        """All that `load_state` needs to go on exactly."""
+        return {
+            "module": self._module.state_dict(),
+            "average": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from `state`."""
+        self._module.load_state_dict(state["module"])
+        self.network.load_state_dict(state["average"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+
+
+def _seed_of(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _floats(network: nn.Module) -> list[Tensor]:
+    """Weights and running statistics, without a copy."""
+    return [x.detach() for x in chain(network.parameters(), network.buffers()) if x.is_floating_point()]

@@ -1,0 +1,139 @@
+"""An overlap term plus a term per voxel, with deep supervision and voxels that do not count.
+
+Shape legend: B batch, L outputs: classes, or regions that may overlap; spatial axes written ``...``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unetpipe.config import LossName
+from unetpipe.imaging.transforms import IGNORED
+from unetpipe.training.distributed import total
+
+_SMOOTH = 1e-5
+_FOCUS = 2.0  # gamma of Lin et al.
+_TVERSKY = (0.3, 0.7)  # alpha and beta of Salehi et al.: what is missed costs more than what is too much
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """1 - overlap, mean over outputs, plus the mean over voxels of a cross-entropy.
+
+    The overlap is taken over the batch as a whole: with small patches a class is often absent from a sample, and an
+    overlap per sample would then only punish noise. Where several processes share a batch, it is the whole batch's.
+
+    Classes exclude each other: softmax, and the background has no overlap term. Regions do not: sigmoid, and every one
+    of them counts.
+
+    Attributes:
+        focus: gamma; voxels count (1 - p)^gamma times, p being the probability of what is right. 0: all the same.
+        false_positive, false_negative: alpha and beta of the Tversky index TP / (TP + alpha FP + beta FN). It is Dice
+            where both are 1/2.
+        weights: Of each output in the mean over voxels; None: all the same.
+        regions: Class indices that belong to each output; None: each output is a class.
+
+    Source:
+        Dice and cross-entropy: Isensee et al. 2021, Nat. Methods 18:203. Focal: Lin et al. 2017, ICCV. Tversky: Salehi
+        et al. 2017, MLMI.
+    """
+
+    focus: float = 0.0
+    false_positive: float = 0.5
+    false_negative: float = 0.5
+    weights: tuple[float, ...] | None = None
+    regions: tuple[tuple[int, ...], ...] | None = None
+
+    @classmethod
+    def named(
+        cls,
+        name: LossName,
+        weights: tuple[float, ...] | None = None,
+        regions: tuple[tuple[int, ...], ...] | None = None,
+    ) -> "Loss":
+        """``dice_ce``, ``dice_focal`` or ``tversky_ce``."""
+        false_positive, false_negative = _TVERSKY if name == "tversky_ce" else (0.5, 0.5)
+        return cls(
+            focus=_FOCUS if name == "dice_focal" else 0.0,
+            false_positive=false_positive,
+            false_negative=false_negative,
+            weights=weights,
+            regions=regions,
+        )
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Compare logits (B, L, ...) with class indices (B, ...); `IGNORED` takes no part."""
+        label = label.long()
+        valid = (label != IGNORED).float()
+        label = label.clamp_min(0)
+        if self.regions is None:
+            return self._of_classes(logits.float(), label, valid)
+        return self._of_regions(logits.float(), label, valid, self.regions)
+
+    def _of_classes(self, logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+        log_probabilities = torch.log_softmax(logits, dim=1)
+        right = log_probabilities.gather(1, label.unsqueeze(1)).squeeze(1)  # each voxel's at its own class
+        counting = valid if self.weights is None else valid * logits.new_tensor(self.weights)[label]
+        per_voxel = -right if not self.focus else -right * (1 - right.exp()) ** self.focus
+        cross_entropy = _mean(per_voxel, counting)
+
+        # sums per class without a one-hot label: intersection and reference are voxels gathered by their class
+        classes, classes_of = logits.shape[1], label.flatten()
+        empty = torch.zeros(classes, device=logits.device)
+        intersection = empty.index_add(0, classes_of, (right.exp() * valid).flatten())
+        reference = empty.index_add(0, classes_of, valid.flatten())
+        prediction = (log_probabilities.exp() * valid.unsqueeze(1)).sum([0, *range(2, logits.ndim)])
+        return 1 - self._overlap(intersection, prediction, reference)[1:].mean() + cross_entropy
+
+    def _of_regions(self, logits: Tensor, label: Tensor, valid: Tensor, regions: tuple[tuple[int, ...], ...]) -> Tensor:
+        most = max(map(max, regions))
+        members = logits.new_tensor([[float(index in region) for region in regions] for index in range(most + 1)])
+        inside = functional.pad(members, (0, 0, 0, 1))[label.clamp_max(most + 1)].movedim(-1, 1)  # (B, L, ...)
+        valid = valid.unsqueeze(1)
+        per_voxel = functional.binary_cross_entropy_with_logits(logits, inside, reduction="none")
+        if self.focus:
+            per_voxel = per_voxel * (1 - (-per_voxel).exp()) ** self.focus
+        counting = valid.expand_as(logits)
+        if self.weights is not None:
+            counting = counting * logits.new_tensor(self.weights).view(1, -1, *[1] * (logits.ndim - 2))
+        cross_entropy = _mean(per_voxel, counting)
+
+        probabilities, inside = logits.sigmoid() * valid, inside * valid
+        over = [0, *range(2, logits.ndim)]
+        overlap = self._overlap((probabilities * inside).sum(over), probabilities.sum(over), inside.sum(over))
+        return 1 - overlap.mean() + cross_entropy
+
+    def _overlap(self, intersection: Tensor, prediction: Tensor, reference: Tensor) -> Tensor:
+        """Tversky index per output: TP + alpha FP + beta FN = (1 - alpha - beta) TP + alpha P + beta R."""
+        alpha, beta = self.false_positive, self.false_negative
+        intersection, prediction, reference = total(torch.stack([intersection, prediction, reference])).unbind()
+        union = 2 * ((1 - alpha - beta) * intersection + alpha * prediction + beta * reference)
+        return (2 * intersection + _SMOOTH) / (union + _SMOOTH)
+
+
+def _mean(per_voxel: Tensor, counting: Tensor) -> Tensor:
+    """Mean over the voxels that count; 0 for a batch in which none does."""
+    loss, count = total(torch.stack([(per_voxel * counting).sum(), counting.sum()])).unbind()
+    return loss / torch.where(count > 0, count, torch.ones_like(count))
+
+
+def deep_supervision_loss(levels: Sequence[Tensor], label: Tensor, loss: Loss) -> Tensor:
+    """Weigh the loss of each level by 2^-i, normalised, against the label at the level's own resolution.
+
+    Args:
+        levels: Logits (B, L, ...), full resolution first.
+        label: (B, ...) at full resolution.
+        loss: Of one level.
+    """
+    weights = [0.5**i for i in range(len(levels))]
+    losses = []
+    for logits, weight in zip(levels, weights, strict=True):
+        target = label
+        if logits.shape[2:] != label.shape[1:]:
+            resized = functional.interpolate(label.unsqueeze(1).float(), size=logits.shape[2:], mode="nearest-exact")
+            target = resized.squeeze(1)
+        losses.append(weight * loss(logits, target))
+    return torch.stack(losses).sum() / sum(weights)

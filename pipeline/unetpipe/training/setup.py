@@ -1,0 +1,163 @@
+"""Before the first step: what to learn from, what network on what device, and for how long."""
+
+import os
+import time
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from unetpipe.config import TrainConfig
+from unetpipe.dataset.training_set import TrainingSet, read_training_set
+from unetpipe.errors import TrainingError
+from unetpipe.imaging.geometry import Shape
+from unetpipe.networks.definition import network_definition
+from unetpipe.networks.device import compute_dtype, resolve_device
+from unetpipe.networks.unets import Definition
+from unetpipe.training.batches.augment import Augmentation, source_shape
+from unetpipe.training.batches.loader import PatchLoader
+from unetpipe.training.batches.symmetry import mirror_axes
+from unetpipe.training.calibration import SMALLEST_BATCH, calibrate
+from unetpipe.training.distributed import Ranks
+from unetpipe.training.optimization.learner import Learner
+from unetpipe.training.optimization.loss import Loss
+from unetpipe.training.optimization.optimizers import Recipe, choose_recipe
+from unetpipe.training.schedule import Budget
+from unetpipe.training.validation import HeldOut
+
+_MEASURED_STEPS = 3  # the first warms up
+_SAVING_SECONDS = 5.0
+_MOST_THREADS = 8  # that read patches
+_CACHE_SHARE = 0.25  # of free memory that the training set may fill
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What stays the same from before the first step to after the last.
+
+    Attributes:
+        ranks: Who learns together.
+        data: Cases of the fold.
+        augmentation: Of each batch.
+        device: To learn on.
+        dtype: Of matrix products, where that is sound.
+    """
+
+    config: TrainConfig
+    ranks: Ranks
+    data: TrainingSet
+    augmentation: Augmentation
+    device: torch.device
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, config: TrainConfig, ranks: Ranks) -> "Setup":
+        """Read what there is to learn from, and look for the device.
+
+        Raises:
+            UnetpipeError: If either is not there, or a batch is too small to be shared.
+        """
+        data = read_training_set(config.work, config.fold, config.configuration)
+        device = ranks.device(resolve_device(config.device))
+        if data.configuration.batch_size < ranks.size:
+            batch = data.configuration.batch_size
+            raise TrainingError(f"a batch of {batch} patches cannot be shared by {ranks.size} GPUs")
+        locations = (data.store.record(case).coordinates for case in data.training)
+        axes = mirror_axes(locations, data.manifest.spatial_dims)
+        return cls(
+            config=config,
+            ranks=ranks,
+            data=data,
+            augmentation=Augmentation.preset(config.augmentation, axes),
+            device=device,
+            dtype=compute_dtype(device, config.precision),
+        )
+
+    def held_out(self) -> HeldOut:
+        """The cases that validate."""
+        data = self.data
+        return HeldOut(data.store, data.validation, data.manifest, data.configuration, self.device, self.dtype)
+
+    def loader(self, batch_size: int) -> PatchLoader:
+        """The batches to learn from, of so many patches."""
+        patch: Shape = self.data.configuration.patch_size
+        return PatchLoader(
+            store=self.data.store,
+            ids=self.data.training,
+            patch=patch,
+            source=source_shape(patch, self.augmentation),
+            batch_size=batch_size,
+            ranks=self.ranks,
+            seed=self.config.seed,
+            cache=self.ranks.size * self.data.training_bytes < _CACHE_SHARE * psutil.virtual_memory().available,
+            threads=max(2, min(_MOST_THREADS, (os.cpu_count() or 1) // (2 * self.ranks.size))),
+            pinned=self.device.type == "cuda",
+        )
+
+    def learner(self, definition: Definition, recipe: Recipe) -> Learner:
+        """A network that has learned nothing yet."""
+        patch = self.data.configuration.patch_size
+        return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed, self._loss())
+
+    def _loss(self) -> Loss:
+        given, scheme = self.config.class_weights, self.data.manifest.label_scheme
+        names = scheme.names if scheme.overlapping else [label.name for label in scheme.labels]
+        for name in given:
+            if name not in names:
+                raise TrainingError(f"--class-weights: no class {name!r}, only {', '.join(names)}")
+        weights = tuple(given.get(name, 1.0) for name in names) if given else None
+        return Loss.named(self.config.loss, weights, scheme.class_indices if scheme.overlapping else None)
+
+    def decide(self, held_out: HeldOut, started: float) -> tuple[Definition, Budget]:
+        """Choose network, batch and budget; for a limit in minutes by measuring what this device can do with it.
+
+        Args:
+            held_out: Predicted after the last step.
+            started: `time.monotonic()` when the time began to run.
+        """
+        config, plan, calibration = self.config, self.data.configuration, None
+        if config.max_minutes is not None:
+
+            def measure(features: tuple[int, ...], batch_size: int) -> tuple[float, float]:
+                learner = self.learner(self.definition(features), choose_recipe(0))
+                step_seconds = self.measure_step(learner, batch_size)
+                ending = 1.5 * held_out.measure(learner.network) * len(self.data.validation)
+                return step_seconds, _SAVING_SECONDS + ending
+
+            calibration = calibrate(
+                plan.features,
+                plan.batch_size,
+                measure,
+                limit_seconds=config.max_minutes * 60,
+                started=started,
+                smallest_batch=max(SMALLEST_BATCH, self.ranks.size),
+            )
+        budget = Budget.plan(
+            epochs=config.epochs, iterations=config.iterations, batch_size=plan.batch_size, calibration=calibration
+        )
+        return self.definition(calibration.features if calibration else plan.features), budget
+
+    def definition(self, features: tuple[int, ...]) -> Definition:
+        """The network that the config asks for, with so many features per stage."""
+        manifest = self.data.manifest
+        return network_definition(
+            self.config.network,
+            self.data.configuration,
+            in_channels=len(manifest.channels),
+            classes=manifest.label_scheme.count,
+            overlapping=manifest.label_scheme.overlapping,
+            features=features,
+            options=self.config.network_options,
+        )
+
+    def measure_step(self, learner: Learner, batch_size: int) -> float:
+        """Let it take a few optimiser steps; seconds of the shortest but for the first."""
+        batches = self.loader(batch_size).batches()
+        times = []
+        for _ in range(_MEASURED_STEPS):
+            before = time.monotonic()
+            loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
+            loss.item()
+            times.append(time.monotonic() - before)
+        batches.close()
+        return min(times[1:])

@@ -1,0 +1,145 @@
+"""The held-out cases of a fold: a quick look between epochs, and their labels on their own grids at the end."""
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from unetpipe.dataset.checks.cases import TOLERANCE_MM
+from unetpipe.dataset.manifest import Case, Manifest
+from unetpipe.dataset.planning.plan import Configuration
+from unetpipe.dataset.store import CaseStore
+from unetpipe.errors import TrainingError
+from unetpipe.imaging.files import read_volume, write_labels
+from unetpipe.imaging.geometry import orientation_to_ras
+from unetpipe.imaging.resample import resample_logits_argmax
+from unetpipe.imaging.transforms import restore_labels
+from unetpipe.inference.decoding import last_above_zero
+from unetpipe.progress import Advance
+from unetpipe.training.overlap import mean_dice, overlap_counts, predict_logits
+from unetpipe.training.postprocessing import LargestComponentChoice
+
+_Labels = NDArray[np.integer]
+Counts = dict[str, NDArray[np.int64]]
+"""By case: `overlap_counts`."""
+
+
+class HeldOut:
+    """Predicts preprocessed cases with a network that is being trained.
+
+    Attributes:
+        choosing: Cases of every other patient, which may decide something during training: the best weights, the end.
+        blind: The other cases, which never decide anything.
+    """
+
+    def __init__(
+        self,
+        store: CaseStore,
+        ids: Sequence[str],
+        manifest: Manifest,
+        configuration: Configuration,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        """Nothing is read yet."""
+        self._store, self._ids, self._manifest, self._configuration = store, ids, manifest, configuration
+        self._device, self._dtype = device, dtype
+        self._decided = np.array(manifest.label_scheme.decoded_indices, dtype=np.int16)
+        self.largest = LargestComponentChoice(len(manifest.labels))
+        patients = {case.id: case.patient or case.id for case in manifest.cases}
+        choosing = set(list(dict.fromkeys(patients[case] for case in ids))[::2])
+        self.choosing = [case for case in ids if patients[case] in choosing]
+        self.blind = [case for case in ids if patients[case] not in choosing]
+
+    def measure(self, network: nn.Module) -> float:
+        """Seconds that one case takes, on its own grid and read from disk."""
+        before = time.monotonic()
+        self._on_own_grid(network, self._ids[0])
+        return time.monotonic() - before
+
+    def sample(self, windows: float) -> list[str]:
+        """Cases to look at between epochs: of the choosing ones, spread evenly, as many as have so many windows.
+
+        At least one, and always the same ones: what is decided by looks must not depend on how fast a machine is.
+        """
+        patch = self._configuration.patch_size
+        shapes = [self._store.record(case).placement.shape for case in self.choosing]
+        of_each = [math.prod(max(1, math.ceil(2 * n / p) - 1) for n, p in zip(s, patch, strict=True)) for s in shapes]
+        count = max(1, min(len(shapes), int(windows / np.mean(of_each))))
+        return [self.choosing[index * len(shapes) // count] for index in range(count)]
+
+    def look(self, network: nn.Module, cases: Sequence[str]) -> list[float | None]:
+        """Mean Dice per foreground class over `cases`, on the network's grid."""
+        return mean_dice([self._count(network, case) for case in cases])
+
+    def predict_all(self, network: nn.Module, folder: Path, advance: Advance) -> Counts:
+        """Write every case's labels as the dataset has them, and count their overlap with the references'.
+
+        Args:
+            network: Trained.
+            folder: For ``<case>.nii.gz`` (2-D: ``<case>.png``).
+            advance: Told after each case.
+        """
+        cases = {case.id: case for case in self._manifest.cases}
+        names = {label.value: label.name for label in self._manifest.labels}
+        values = np.array([label.value for label in self._manifest.labels])
+        suffix = ".nii.gz" if self._manifest.spatial_dims == 3 else ".png"
+        counts = {}
+        for case in self._ids:
+            indices = self._on_own_grid(network, case)
+            write_labels(folder / f"{case}{suffix}", values[indices], self._store.record(case).placement.source, names)
+            orientation = orientation_to_ras(self._store.record(case).placement.source)
+            reference = self._reference(cases[case])
+            counts[case] = overlap_counts(orientation.to_ras(indices), reference, self._manifest.label_scheme)
+            self.largest.add(orientation.to_ras(indices), reference)
+            advance()
+        return counts
+
+    def example(self, network: nn.Module) -> tuple[NDArray[np.float32], _Labels, _Labels]:
+        """First channel, prediction and reference of one case on the network's grid."""
+        data = self._store.load(self._ids[0])
+        return data[0].astype(np.float32), self._predict(network, data), data[-1].astype(np.int16)
+
+    def _reference(self, case: Case) -> _Labels:
+        """Class indices of a case's label file in RAS+ order; -1 for what is to be ignored."""
+        assert case.label is not None
+        volume = read_volume(case.label)
+        image = self._store.record(case.id).placement.source
+        # a label may have other axes than its image, or none that mean anything where the image's were adopted
+        own = volume.grid.canonical().difference_mm(image.canonical()) <= TOLERANCE_MM
+        label = orientation_to_ras(volume.grid if own else image).to_ras(volume.array[0])
+        if label.shape != image.canonical().shape:
+            raise TrainingError(f"{case.id}: its label has changed since it was preprocessed: run unetpipe preprocess")
+        indices = np.full(label.shape, -1, dtype=np.int16)
+        for index, known in enumerate(self._manifest.labels):
+            indices[label == known.value] = index
+        return indices
+
+    def _predict(self, network: nn.Module, data: NDArray[np.float16]) -> _Labels:
+        image = torch.from_numpy(data[:-1])
+        logits = predict_logits(network, image, self._configuration.patch_size, self._device, self._dtype)
+        scheme = self._manifest.label_scheme
+        labels = last_above_zero(logits) if scheme.overlapping else logits.argmax(0)
+        return self._classes(labels.cpu().numpy())
+
+    def _count(self, network: nn.Module, case: str) -> NDArray[np.int64]:
+        data = self._store.load(case)
+        return overlap_counts(self._predict(network, data), data[-1].astype(np.int16), self._manifest.label_scheme)
+
+    def _on_own_grid(self, network: nn.Module, case: str) -> _Labels:
+        placement = self._store.record(case).placement
+        image = torch.from_numpy(self._store.load(case)[:-1])
+        logits = predict_logits(network, image, self._configuration.patch_size, self._device, self._dtype)
+        cropped = tuple(stop - start for start, stop in zip(placement.start, placement.stop, strict=True))
+        interpolation, overlapping = self._configuration.interpolation, self._manifest.label_scheme.overlapping
+        labels = resample_logits_argmax(logits, cropped, interpolation, overlapping=overlapping)
+        return self._classes(restore_labels(labels, placement))
+
+    def _classes(self, decisions: _Labels) -> _Labels:
+        indices: _Labels = self._decided[decisions]
+        return indices

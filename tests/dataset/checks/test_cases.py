@@ -1,0 +1,265 @@
+"""Every planted fault is found, none is invented, and all come in one go."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from unetpipe.dataset.checks.cases import CheckReport, check_cases, discover_labels
+from unetpipe.dataset.layouts.recognition import read_dataset
+from unetpipe.dataset.manifest import Case, Manifest
+from unetpipe.imaging.files import write_image, write_labels
+from unetpipe.imaging.geometry import Grid
+from unetpipe.progress import SilentProgress
+
+
+def check(manifest: Manifest, *, fix_affine: bool = False) -> CheckReport:
+    return check_cases(manifest, workers=2, fix_affine=fix_affine, progress=SilentProgress())
+
+
+def found(report: CheckReport) -> list[tuple[str, str, str]]:
+    return [(fault.case, fault.kind, fault.severity) for fault in report.faults]
+
+
+def image_path(folder: Path, number: int) -> Path:
+    return folder / "imagesTr" / f"case_{number}.nii.gz"
+
+
+def label_path(folder: Path, number: int) -> Path:
+    return folder / "labelsTr" / f"case_{number}.nii.gz"
+
+
+def test_sound_dataset(decathlon: Path) -> None:
+    """A sound dataset has no fault, and statistics of every case."""
+    report = check(read_dataset(decathlon))
+    assert report.faults == ()
+    assert [statistics.id for statistics in report.statistics] == [f"case_{number}" for number in range(6)]
+    assert report.statistics[0].label_counts == {0: 12 * 14 * 10 - 300, 1: 150, 2: 150}
+
+
+def test_clean_task04(shared_data: Path) -> None:
+    """No fault is invented on real data: neither error nor warning."""
+    assert check(read_dataset(shared_data / "Task04_Hippocampus")).faults == ()
+
+
+def plant_everything(folder: Path, sample: Any) -> None:
+    """Plant one fault of each kind in a folder of sixteen cases; case_0 and case_15 stay sound."""
+    shifted = sample.grid(origin=0.5)
+    turned = Grid.of(sample.SHAPE, np.diag([1.0, -1.0, 1.0, 1.0]))
+    write_labels(label_path(folder, 1), sample.label((12, 14, 9)), sample.grid((12, 14, 9)), {})
+    write_labels(label_path(folder, 2), sample.label(), shifted, {})
+    write_labels(label_path(folder, 3), sample.label(), turned, {})
+    image = sample.image(4)
+    image[2, 3, 4] = np.nan
+    write_image(image_path(folder, 4), image[None], sample.grid())
+    label = sample.label()
+    label[0, 0, 0] = 9
+    write_labels(label_path(folder, 5), label, sample.grid(), {})
+    image_path(folder, 6).write_bytes(b"no image")
+    label_path(folder, 7).write_bytes(label_path(folder, 7).read_bytes()[:60])
+    write_image(image_path(folder, 8), np.full((1, *sample.SHAPE), 7, dtype=np.float32), sample.grid())
+    write_image(image_path(folder, 9), np.stack([sample.image(9), sample.image(10)]), sample.grid())
+    nib.save(nib.Nifti1Image(sample.label() * np.float32(0.5), np.eye(4)), label_path(folder, 10))
+    write_labels(label_path(folder, 11), np.zeros(sample.SHAPE, dtype=np.uint8), sample.grid(), {})
+    image_path(folder, 12).write_bytes(image_path(folder, 0).read_bytes())
+    write_image(image_path(folder, 13), sample.image(13)[None], sample.grid(spacing=200))
+    write_labels(label_path(folder, 13), sample.label(), sample.grid(spacing=200), {})
+    nib.save(nib.Nifti1Image(sample.image(14), np.eye(4)), label_path(folder, 14))
+
+
+EVERYTHING = [
+    ("case_1", "shape_mismatch", "error"),
+    ("case_2", "affine_mismatch", "error"),
+    ("case_3", "affine_mismatch", "error"),
+    ("case_4", "non_finite", "error"),
+    ("case_5", "unknown_label", "error"),
+    ("case_6", "unreadable", "error"),
+    ("case_7", "unreadable", "error"),
+    ("case_8", "constant_image", "error"),
+    ("case_9", "channel_count", "error"),
+    ("case_10", "non_integer_label", "error"),
+    ("case_11", "empty_label", "warning"),
+    ("case_12", "duplicate_image", "warning"),
+    ("case_13", "implausible_spacing", "warning"),
+    ("case_14", "non_integer_label", "error"),
+]
+
+
+def test_every_fault_in_one_folder(tmp_path: Path, sample: Any) -> None:
+    """All faults planted in one folder are found, each once and under its name, and no other."""
+    folder = sample.decathlon(tmp_path, cases=16)
+    plant_everything(folder, sample)
+    report = check(read_dataset(folder))
+    assert set(found(report)) == set(EVERYTHING) | {("case_13", "implausible_spacing", "warning")}
+    without_errors = {"case_0", "case_11", "case_12", "case_13", "case_15"}
+    assert {statistics.id for statistics in report.statistics} == without_errors
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (1, r"label shape \(12, 14, 9\) differs from image shape \(12, 14, 10\)"),
+        (2, r"label: shifted by 0\.866 mm from the image \(tolerance 0\.001 mm\)"),
+        (3, r"label: another orientation, up to \d+ mm away from the image"),
+        (4, r"the image has 1 voxels that are NaN or infinite"),
+        (5, r"label has unknown values 9 \(1 voxels\); expected 0 background, 1 one, 2 two"),
+        (6, r"case_6\.nii\.gz"),
+        (8, r"channel MRI has the value 7 everywhere"),
+        (9, r"has 2 channels, expected 1 \(MRI\)"),
+        (10, r"values that are not integers"),
+    ],
+)
+def test_messages(tmp_path: Path, number: int, text: str, sample: Any) -> None:
+    """A fault says what was expected and what was found."""
+    folder = sample.decathlon(tmp_path, cases=16)
+    plant_everything(folder, sample)
+    manifest = read_dataset(folder)
+    one = manifest.model_copy(update={"cases": tuple(case for case in manifest.cases if case.id == f"case_{number}")})
+    (fault,) = (fault for fault in check(one).faults if fault.severity == "error")
+    assert re.search(text, fault.message), fault.message
+
+
+def test_label_in_another_axis_order(decathlon: Path, sample: Any) -> None:
+    """A label stored in another axis order than its image is fine when it means the same voxels."""
+    grid = sample.grid()
+    affine = grid.matrix[:, [2, 0, 1, 3]].copy()
+    affine[:3, 3] += affine[:3, 0] * 9
+    affine[:3, 0] *= -1
+    turned = np.flip(sample.label().transpose(2, 0, 1), 0)
+    write_labels(label_path(decathlon, 0), turned, Grid.of(turned.shape, affine), {})
+    report = check(read_dataset(decathlon))
+    assert report.faults == ()
+    first, second = report.statistics[0].channels[0].foreground, sample.image(0)[sample.label() > 0]
+    assert first is not None
+    np.testing.assert_allclose((first.mean, first.std), (second.mean(), second.std()), rtol=1e-5)
+
+
+def test_tolerance(decathlon: Path, sample: Any) -> None:
+    """A difference below a thousandth of a millimetre is none; one above is told."""
+    write_labels(label_path(decathlon, 0), sample.label(), sample.grid(origin=0.0005), {})
+    assert check(read_dataset(decathlon)).faults == ()
+    write_labels(label_path(decathlon, 0), sample.label(), sample.grid(origin=0.002), {})
+    assert found(check(read_dataset(decathlon))) == [("case_0", "affine_mismatch", "error")]
+
+
+def test_fix_affine(decathlon: Path, sample: Any) -> None:
+    """Asked to, the check takes the image's place for a label that lies elsewhere, and tells how far it lay."""
+    write_labels(label_path(decathlon, 0), sample.label(), sample.grid(origin=3.0), {})
+    report = check(read_dataset(decathlon), fix_affine=True)
+    assert found(report) == [("case_0", "affine_adopted", "warning")]
+    assert "shifted by 5.196 mm" in report.faults[0].message
+    assert report.statistics[0].affine_adopted
+
+
+def test_fix_affine_does_not_fix_shapes(decathlon: Path, sample: Any) -> None:
+    """A label of another shape stays a fault."""
+    write_labels(label_path(decathlon, 0), sample.label((12, 14, 9)), sample.grid((12, 14, 9)), {})
+    assert found(check(read_dataset(decathlon), fix_affine=True)) == [("case_0", "shape_mismatch", "error")]
+
+
+def test_channels_that_lie_apart(tmp_path: Path, sample: Any) -> None:
+    """Channels in several files must share one grid."""
+    write_image(tmp_path / "images" / "a_0000.nii.gz", sample.image(0)[None], sample.grid())
+    write_image(tmp_path / "images" / "a_0001.nii.gz", sample.image(1)[None], sample.grid(spacing=1.5))
+    write_labels(tmp_path / "labels" / "a.nii.gz", sample.label(), sample.grid(), {})
+    (fault,) = check(read_dataset(tmp_path)).faults
+    assert (fault.case, fault.kind) == ("a", "affine_mismatch")
+    assert "a_0001.nii.gz: spacing 1.5 x 1.5 x 1.5 mm instead of 1 x 1 x 1 mm" in fault.message
+
+
+def test_near_duplicates(decathlon: Path, sample: Any) -> None:
+    """The same scan with a little noise and another scale is told; two scans of one patient are not."""
+    smooth = np.linspace(0, 100, 12 * 14 * 10).reshape(sample.SHAPE).astype(np.float32)
+    noisy = 3 * smooth + np.random.default_rng(0).normal(0, 0.5, sample.SHAPE).astype(np.float32)
+    write_image(image_path(decathlon, 1), smooth[None], sample.grid())
+    write_image(image_path(decathlon, 3), noisy[None], sample.grid())
+    manifest = read_dataset(decathlon)
+    report = check(manifest)
+    assert found(report) == [("case_3", "duplicate_image", "warning")]
+    assert "nearly the same image as case_1" in report.faults[0].message
+    same = tuple(case.model_copy(update={"patient": "P"}) for case in manifest.cases)
+    assert check(manifest.model_copy(update={"cases": same})).faults == ()
+
+
+def test_spacing_outlier(decathlon: Path, sample: Any) -> None:
+    """A spacing far from the others' is probably a wrong header."""
+    for path, write in ((image_path(decathlon, 2), write_image), (label_path(decathlon, 2), write_labels)):
+        grid = sample.grid(spacing=0.1)
+        if write is write_image:
+            write_image(path, sample.image(2)[None], grid)
+        else:
+            write_labels(path, sample.label(), grid, {})
+    assert found(check(read_dataset(decathlon))) == [("case_2", "implausible_spacing", "warning")]
+
+
+def test_absent_class(decathlon: Path) -> None:
+    """A declared class that occurs nowhere is told."""
+    content = json.loads((decathlon / "dataset.json").read_text())
+    content["labels"]["3"] = "three"
+    (decathlon / "dataset.json").write_text(json.dumps(content))
+    assert found(check(read_dataset(decathlon))) == [("dataset", "absent_class", "warning")]
+
+
+def test_ignored_voxels_are_no_foreground(tmp_path: Path, sample: Any) -> None:
+    """The ignore value is known, and its voxels count in no statistics."""
+    image, label = sample.image(0), sample.label(values=(1,))
+    label[0] = 255
+    image[0] = 5000
+    write_image(tmp_path / "images" / "a.nii.gz", image[None], sample.grid())
+    write_labels(tmp_path / "labels" / "a.nii.gz", label, sample.grid(), {})
+    manifest = read_dataset(tmp_path).model_copy(update={"ignore_value": 255})
+    report = check(manifest)
+    assert report.faults == ()
+    foreground = report.statistics[0].channels[0].foreground
+    assert foreground is not None
+    assert foreground.quantiles[-1] < 1000
+
+
+def test_discovered_labels(tmp_path: Path, sample: Any) -> None:
+    """Where no classes are declared, every value that occurs is one, and 0 is the background."""
+    for name, values in (("a", (4,)), ("b", (9, 4))):
+        write_image(tmp_path / "images" / f"{name}.nii.gz", sample.image(ord(name))[None], sample.grid())
+        write_labels(tmp_path / "labels" / f"{name}.nii.gz", sample.label(values=values), sample.grid(), {})
+    report = check(read_dataset(tmp_path))
+    assert report.faults == ()
+    assert [(label.name, label.value) for label in discover_labels(report.statistics)] == [
+        ("background", 0),
+        ("label_4", 4),
+        ("label_9", 9),
+    ]
+
+
+def test_an_image_in_place_of_a_label(tmp_path: Path, sample: Any) -> None:
+    """Undeclared classes do not let an image pass as a label."""
+    write_image(tmp_path / "images" / "a.nii.gz", sample.image(0)[None], sample.grid())
+    many = np.arange(np.prod(sample.SHAPE), dtype=np.int16).reshape(1, *sample.SHAPE)
+    write_image(tmp_path / "labels" / "a.nii.gz", many, sample.grid())
+    assert found(check(read_dataset(tmp_path))) == [("a", "not_a_label", "error")]
+
+
+def test_missing_label_and_files(tmp_path: Path) -> None:
+    """Files that vanish after listing, and cases without label, are faults like any other."""
+    gone = Case(id="a", images=(tmp_path / "gone.nii.gz",), label=tmp_path / "gone too.nii.gz")
+    unlabelled = Case(id="b", images=(tmp_path / "gone.nii.gz",))
+    manifest = Manifest(name="x", channels=("MRI",), labels=(), spatial_dims=3, cases=(gone, unlabelled))
+    assert {(case, kind) for case, kind, _ in found(check(manifest))} == {
+        ("a", "missing_file"),
+        ("b", "missing_file"),
+        ("b", "missing_label"),
+    }
+
+
+def test_known_cases_are_not_read_again(decathlon: Path, sample: Any) -> None:
+    """Facts of an unchanged case are taken over, and those of a changed one are not."""
+    manifest = read_dataset(decathlon)
+    first = {statistics.id: statistics for statistics in check(manifest).statistics}
+    marked = {name: statistics.model_copy(update={"image_hash": "remembered"}) for name, statistics in first.items()}
+    write_image(image_path(decathlon, 4), sample.image(99)[None], sample.grid())
+    again = check_cases(manifest, workers=2, fix_affine=False, progress=SilentProgress(), known=marked)
+    hashes = {statistics.id: statistics.image_hash for statistics in again.statistics}
+    assert hashes.pop("case_4") != "remembered"
+    assert set(hashes.values()) == {"remembered"}

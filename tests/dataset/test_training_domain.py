@@ -1,0 +1,68 @@
+"""What is far from the training set is said, and what is near is not."""
+
+import numpy as np
+import pytest
+
+from unetpipe.dataset.planning.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
+from unetpipe.dataset.training_domain import TrainingDomain, domain_check, training_domain
+from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
+
+MR = Preprocessing(
+    spacing_mm=(1.0, 1.0, 1.0),
+    interpolation=("cubic",) * 3,
+    normalization=(ChannelNormalization(scheme="zscore"),),
+)
+CT = MR.model_copy(
+    update={"normalization": (ChannelNormalization(scheme="ct", mean=80, std=40, lower=-50.0, upper=250.0),)}
+)
+KNOWN = TrainingDomain(
+    spacing_mm=((0.8, 1.0), (0.8, 1.0), (1.0, 3.0)),
+    extent_mm=((30, 40), (50, 60), (30, 60)),
+    intensity=((100, 900),),
+)
+IMAGE = np.linspace(0, 1000, 1000).reshape(1, 10, 10, 10)
+NEAR = ((0.9, 0.9, 4.0), (50, 50, 50))
+
+
+def test_the_ranges_are_the_fingerprints() -> None:
+    """Least and greatest voxel size and cropped extent over the cases, and each channel's percentiles."""
+    cases = tuple(
+        CaseFingerprint(id=str(n), shape=(99, 99, 99), cropped_shape=shape, spacing_mm=spacing, class_voxels={})
+        for n, (shape, spacing) in enumerate([((10, 20, 30), (1, 1, 2)), ((20, 10, 30), (0.5, 1, 3))])
+    )
+    channel = ChannelFingerprint(mean=5, std=1, minimum=0, percentile_00_5=1, median=5, percentile_99_5=9, maximum=10)
+    got = training_domain(Fingerprint(cropped_fraction=1, channels=(channel, None), cases=cases))
+    assert got.spacing_mm == ((0.5, 1), (1, 1), (2, 3))
+    assert got.extent_mm == ((10, 10), (10, 20), (60, 90))
+    assert got.intensity == ((1, 9), None)
+
+
+def test_a_scan_like_those_of_training_has_no_warning() -> None:
+    """Within the ranges, or not far beyond."""
+    assert domain_check(IMAGE, *NEAR, MR, KNOWN) == []
+    assert domain_check(IMAGE, *NEAR, CT, None)[1:] == []
+
+
+@pytest.mark.parametrize(
+    ("image", "spacing_mm", "extent_mm", "words"),
+    [
+        (IMAGE, (0.9, 0.9, 5.0), NEAR[1], "0.9 x 0.9 x 5 mm: the model was trained on 0.8-1 x 0.8-1 x 1-3 mm"),
+        (IMAGE, NEAR[0], (180, 200, 200), "an extent of 180 x 200 x 200 mm"),
+        (IMAGE, NEAR[0], (50, 20, 50), "an extent of 50 x 20 x 50 mm"),
+        (IMAGE + 5000, *NEAR, "between 100 and 900"),
+        (IMAGE * 0 + 500, *NEAR, "the same intensity everywhere"),
+    ],
+)
+def test_what_is_far_is_said(
+    image: np.ndarray, spacing_mm: tuple[float, ...], extent_mm: tuple[float, ...], words: str
+) -> None:
+    """One warning each for coarse voxels, another extent, another modality, nothing to see."""
+    warnings = domain_check(image, spacing_mm, extent_mm, MR, KNOWN)
+    assert len(warnings) == 1
+    assert words in warnings[0]
+
+
+def test_a_model_that_does_not_say_goes_by_its_preprocessing() -> None:
+    """Three times the network's voxel size, and a CT's window."""
+    assert "far from the 1 x 1 x 1 mm" in domain_check(IMAGE, (1, 1, 4), (9, 9, 9), MR, None)[0]
+    assert "CT in HU?" in domain_check(IMAGE + 2000, (1, 1, 1), (9, 9, 9), CT, None)[0]

@@ -1,0 +1,87 @@
+"""The ensemble under memory pressure, and the slab inferer as any MONAI inferer."""
+
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+from torch import Tensor, nn
+
+from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference, is_out_of_memory
+
+
+class Hungry(nn.Module):
+    """Runs out of memory on more than so many windows."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__()
+        self.most, self.error = most, error
+        self.seen: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(len(x))
+        if len(x) > self.most:
+            raise self.error
+        return torch.cat([x, -x], dim=1)
+
+
+def ensemble(network: nn.Module, said: list[str]) -> Ensemble:
+    return Ensemble([network], device=torch.device("cpu"), dtype=torch.float32, mirror_axes=(), say=said.append)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_out_of_memory_halves_the_batch(error: Exception) -> None:
+    """The windows are taken in smaller batches, the result is the same, a person is told, and it is remembered."""
+    network, said = Hungry(2, error), list[str]()
+    run = ensemble(network, said)
+    x = torch.randn(7, 1, 4, 4)
+    torch.testing.assert_close(run(x), torch.cat([x, -x], dim=1))
+    assert said == [
+        "out of memory: going on with 3 windows at a time",
+        "out of memory: going on with 1 windows at a time",
+    ]
+    network.seen.clear()
+    run(x)
+    assert max(network.seen) == 1
+
+
+def test_out_of_memory_with_one_window_is_an_error() -> None:
+    """Where not even one window fits, the error comes out as what it is."""
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        ensemble(Hungry(0, torch.OutOfMemoryError("no")), [])(torch.zeros(4, 1, 4, 4))
+    assert is_out_of_memory(caught.value)
+
+
+def test_other_errors_are_not_retried() -> None:
+    """A wrong shape is not taken for a lack of memory."""
+    network = Hungry(0, RuntimeError("shape mismatch"))
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        ensemble(network, [])(torch.zeros(4, 1, 4, 4))
+    assert network.seen == [4]
+
+
+def test_slab_inferer_is_a_monai_inferer() -> None:
+    """Called with a batch and a network it gives what SlidingWindowInferer gives."""
+    torch.manual_seed(0)
+    network = nn.Conv3d(2, 4, 3, padding=1).eval()
+    x = torch.randn(2, 2, 21, 17, 30)
+    with torch.inference_mode():
+        expected = SlidingWindowInferer((8, 16, 8), 3, overlap=0.25, mode="gaussian")(x, network)
+        got = SlabInferer((8, 16, 8), step=0.75, batch=2)(x, network)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_cast_once_give_what_autocast_gives() -> None:
+    """Convolutions in bf16 from the start compute bit for bit what autocast computes, with norms left in float32."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv3d(1, 8, 3), nn.InstanceNorm3d(8, affine=True), nn.ConvTranspose3d(8, 2, 2, 2)
+    ).eval()
+    x = torch.randn(1, 1, 12, 12, 12)
+    cpu = torch.device("cpu")
+    with torch.inference_mode():
+        expected = Ensemble([network], device=cpu, dtype=torch.bfloat16)(x)
+        network = for_inference(network, cpu, torch.bfloat16)
+        got = Ensemble([network], device=cpu, dtype=torch.bfloat16)(x)
+    assert {parameter.dtype for parameter in network[1].parameters()} == {torch.float32}
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)

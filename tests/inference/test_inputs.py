@@ -1,0 +1,105 @@
+"""Files, folders, series, wildcards and lists become scans with names."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from unetpipe.errors import DatasetError
+from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
+
+
+def touch(folder: Path, *names: str) -> list[Path]:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return [folder / name for name in names]
+
+
+def ids(cases: list[InputCase]) -> list[str]:
+    return [case.id for case in cases]
+
+
+def test_files_and_folders(tmp_path: Path) -> None:
+    """Each image is one scan, sorted by name; other and hidden files are none."""
+    touch(tmp_path, "in/b.nii.gz", "in/a.mha", "in/notes.txt", "in/._b.nii.gz", "in/.tmp-x.nii.gz")
+    extra = touch(tmp_path, "c.nrrd")
+    assert ids(find_inputs([tmp_path / "in", *extra], 1)) == ["a", "b", "c"]
+
+
+def test_a_dicom_folder_is_one_scan(tmp_path: Path) -> None:
+    """A series folder is a scan named after it, given itself or inside a folder of series."""
+    for name in ("series_1", "series_2"):
+        (tmp_path / "dicom" / name).mkdir(parents=True)
+        (tmp_path / "dicom" / name / "IM0").write_bytes(bytes(128) + b"DICM")
+    cases = find_inputs([tmp_path / "dicom"], 1)
+    assert ids(cases) == ["series_1", "series_2"]
+    assert find_inputs([tmp_path / "dicom" / "series_1"], 1) == cases[:1]
+
+
+def test_channel_files_are_grouped(tmp_path: Path) -> None:
+    """CASE_0000 and CASE_0001 are one scan of two channels; a file without number holds both."""
+    touch(tmp_path, "a_0001.nii.gz", "a_0000.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz", "c.nii.gz")
+    cases = find_inputs([tmp_path], 2)
+    assert ids(cases) == ["a", "b", "c"]
+    assert [path.name for path in cases[0].paths] == ["a_0000.nii.gz", "a_0001.nii.gz"]
+
+
+def test_a_missing_channel_is_named(tmp_path: Path) -> None:
+    """An incomplete scan is an error before anything runs."""
+    touch(tmp_path, "a_0000.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz")
+    with pytest.raises(DatasetError, match="a: channel files missing: a_0001"):
+        find_inputs([tmp_path], 2)
+
+
+def test_single_channel_folders_in_nnunet_naming_lose_the_number(tmp_path: Path) -> None:
+    """All of a folder's files end in _0000: labels are named after the case. A lone file keeps its name."""
+    files = touch(tmp_path, "a_0000.nii.gz", "b_0000.nii.gz")
+    assert ids(find_inputs([tmp_path], 1)) == ["a", "b"]
+    assert ids(find_inputs(files[:1], 1)) == ["a_0000"]
+    touch(tmp_path, "a_0001.nii.gz")
+    assert ids(find_inputs([tmp_path], 1)) == ["a_0000", "a_0001", "b_0000"]
+
+
+def test_wildcards_and_lists(tmp_path: Path) -> None:
+    """A wildcard that the shell left alone is expanded; a list's paths are relative to it."""
+    touch(tmp_path, "x/1.nii.gz", "y/2.nii.gz", "y/3.txt")
+    assert ids(find_inputs([tmp_path / "*" / "*.nii.gz"], 1)) == ["1", "2"]
+    (tmp_path / "list.txt").write_text("# mine\nx/1.nii.gz\n\ny\n")
+    assert ids(find_inputs(read_list(tmp_path / "list.txt"), 1)) == ["1", "2"]
+    with pytest.raises(DatasetError, match="not a readable"):
+        read_list(tmp_path / "none.txt")
+
+
+def test_all_faults_at_once(tmp_path: Path) -> None:
+    """Missing inputs, empty folders and equal names are listed together."""
+    touch(tmp_path, "x/1.nii.gz", "y/1.mha")
+    (tmp_path / "void").mkdir()
+    with pytest.raises(DatasetError) as caught:
+        find_inputs([tmp_path / "x", tmp_path / "y", tmp_path / "void", tmp_path / "gone.nii"], 1)
+    assert {(fault.case, fault.kind) for fault in caught.value.faults} == {
+        ("1", "duplicate"),
+        ("void", "empty"),
+        ("gone.nii", "missing"),
+    }
+
+
+def test_shards_hold_each_scan_once(tmp_path: Path) -> None:
+    """The parts of 10 scans in 3 are disjoint and complete; nonsense is refused."""
+    touch(tmp_path, *(f"{n}.nii.gz" for n in range(10)))
+    cases = find_inputs([tmp_path], 1)
+    parts = [shard_of(cases, f"{n}/3") for n in (1, 2, 3)]
+    assert sorted(ids([case for part in parts for case in part])) == ids(cases)
+    assert [len(part) for part in parts] == [4, 3, 3]
+    for wrong in ("0/3", "4/3", "1", "a/b"):
+        with pytest.raises(DatasetError, match="I/N"):
+            shard_of(cases, wrong)
+
+
+def test_ten_thousand_files_are_listed_at_once(tmp_path: Path) -> None:
+    """Nothing is opened: a large folder takes a second, on a busy machine a few."""
+    for n in range(10_000):
+        (tmp_path / f"{n:05d}.nii.gz").touch()
+    start = time.perf_counter()
+    assert len(find_inputs([tmp_path], 1)) == 10_000
+    assert time.perf_counter() - start < 20

@@ -1,0 +1,62 @@
+"""A network with channels last computes what it did."""
+
+import pytest
+import torch
+from torch import nn
+
+from unetpipe.networks.memory_format import use_fastest_layout
+
+
+def use_channels_last(network: nn.Module) -> nn.Module:
+    assert use_fastest_layout(network, torch.device("cpu"), 3) == torch.channels_last_3d
+    return network
+
+
+def network(affine: bool) -> nn.Sequential:
+    torch.manual_seed(0)
+    norm = nn.InstanceNorm3d(6, affine=affine)
+    if affine:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    return nn.Sequential(nn.Conv3d(2, 6, 3, padding=1), norm, nn.LeakyReLU(0.01, inplace=True), nn.Conv3d(6, 1, 1))
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_values_and_gradients_are_those_of_torch(affine: bool) -> None:
+    """Forward and every gradient, for several samples of odd size, in float64."""
+    plain, ours = network(affine).double(), use_channels_last(network(affine).double())
+    x = torch.randn(3, 2, 5, 7, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    a, b = x.clone().requires_grad_(), x.to(memory_format=torch.channels_last_3d).requires_grad_()
+    expected, found = plain(a), ours(b)
+    torch.testing.assert_close(found, expected)
+    weight = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    (expected * weight).sum().backward()
+    (found * weight).sum().backward()
+    torch.testing.assert_close(b.grad, a.grad)
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_layout_is_kept_and_names_are_unchanged() -> None:
+    """What comes out has channels last; the state dict is the plain network's."""
+    ours = use_channels_last(network(True))
+    out = ours[:3](torch.randn(2, 2, 6, 6, 6).to(memory_format=torch.channels_last_3d))
+    assert out.is_contiguous(memory_format=torch.channels_last_3d)
+    assert not out.is_contiguous()
+    assert ours.state_dict().keys() == network(True).state_dict().keys()
+
+
+def test_bfloat16_is_as_close_as_torch_s_own() -> None:
+    """In bfloat16 with float32 weights, as under autocast: rounding, no more."""
+    norm = nn.InstanceNorm3d(6, affine=True)
+    x = torch.randn(2, 6, 8, 8, 8, generator=torch.Generator().manual_seed(1)).to(memory_format=torch.channels_last_3d)
+    exact = norm(x)
+    found = use_channels_last(norm)(x.bfloat16())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), exact, atol=0.04, rtol=0.01)
+
+
+def test_running_statistics_are_left_to_torch() -> None:
+    """A norm that tracks statistics is another thing, and stays what it was."""
+    norm = use_channels_last(nn.Sequential(nn.InstanceNorm3d(2, track_running_stats=True)))[0]
+    assert type(norm) is nn.InstanceNorm3d

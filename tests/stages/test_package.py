@@ -1,0 +1,66 @@
+"""A bundle is packed so that anybody can unpack, check and run it."""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.verify import verify_bundle
+from unetpipe.config import BundleConfig
+from unetpipe.errors import BundleError
+from unetpipe.stages.package import bundle, export_torchscript
+
+
+def test_zip_holds_the_bundle_only(bundle_folder: Path, tmp_path: Path) -> None:
+    """Unpacked, the zip is a bundle that passes; checkpoints and logs beside it stay at home."""
+    (bundle_folder / "checkpoint.pt").write_bytes(b"optimiser")
+    result = bundle(BundleConfig(model=bundle_folder, zip=tmp_path / "organs.zip"))
+    assert result.passed
+    with zipfile.ZipFile(tmp_path / "organs.zip") as archive:
+        assert {name.split("/")[0] for name in archive.namelist()} == {"organs"}
+        assert not any("checkpoint" in name for name in archive.namelist())
+        archive.extractall(tmp_path / "unpacked")
+    assert all(check.passed for check in verify_bundle(tmp_path / "unpacked" / "organs"))
+
+
+def test_zip_is_reproducible(bundle_folder: Path, tmp_path: Path) -> None:
+    """The same files give the same bytes, whatever their time stamps."""
+    digests = set()
+    for folder in ("first", "second"):
+        target = tmp_path / folder / "organs.zip"
+        (bundle_folder / "LICENSE").touch()
+        bundle(BundleConfig(model=bundle_folder, zip=target))
+        digests.add(hashlib.sha256(target.read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_a_faulty_bundle_is_not_packed(bundle_folder: Path, tmp_path: Path) -> None:
+    """Where a check fails the result says so and no zip is written."""
+    (bundle_folder / "LICENSE").unlink()
+    result = bundle(BundleConfig(model=bundle_folder, zip=tmp_path / "organs.zip", torchscript=True))
+    assert not result.passed
+    assert not (tmp_path / "organs.zip").exists()
+    assert not (bundle_folder / "models" / "model.ts").exists()
+
+
+def test_torchscript_answers_as_the_network_does(bundle_folder: Path) -> None:
+    """model.ts, loaded without unetpipe, gives the network's logits, and carries the metadata."""
+    path = export_torchscript(bundle_folder)
+    extra = {"metadata.json": ""}
+    scripted = torch.jit.load(path, _extra_files=extra)
+    network = read_bundle(bundle_folder).network()
+    image = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        torch.testing.assert_close(scripted(image), network(image), atol=1e-4, rtol=1e-4)
+    assert json.loads(extra["metadata.json"])["task"] == "segmentation"
+    assert sorted(path.parent.iterdir()) == sorted([path, path.parent / "model.pt"])
+
+
+def test_missing_bundle_is_an_error(tmp_path: Path) -> None:
+    """A folder that is not there raises."""
+    with pytest.raises(BundleError, match="not a bundle's folder"):
+        bundle(BundleConfig(model=tmp_path / "absent"))

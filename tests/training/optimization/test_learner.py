@@ -1,0 +1,133 @@
+"""One step of learning, the average of weights that is deployed, and whether steps are compiled."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from unetpipe.training.batches.augment import Augmentation
+from unetpipe.training.batches.loader import Batch
+from unetpipe.training.optimization.compilation import compile_if_faster
+from unetpipe.training.optimization.learner import Learner
+
+DEFINITION = {
+    "_target_": "monai.networks.nets.DynUNet",
+    "spatial_dims": 3,
+    "in_channels": 1,
+    "out_channels": 2,
+    "kernel_size": [[3, 3, 3]] * 3,
+    "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]],
+    "upsample_kernel_size": [[2, 2, 2]] * 2,
+    "filters": [4, 8, 16],
+    "norm_name": ["instance", {"affine": True}],
+}
+PATCH = (8, 8, 8)
+
+
+def learner() -> Learner:
+    return Learner(DEFINITION, PATCH, "muon", torch.device("cpu"), torch.float32, seed=0)
+
+
+def batch(number: int) -> Batch:
+    generator = torch.Generator().manual_seed(number)
+    label = torch.randint(0, 2, (2, 12, 12, 12), generator=generator, dtype=torch.int16)
+    noise = torch.randn((2, 1, 12, 12, 12), generator=generator)
+    return Batch(number=number, rank=0, image=label[:, None] + 0.1 * noise, label=label)
+
+
+def weights(of: Learner) -> list[torch.Tensor]:
+    """Of the network that learns."""
+    state = of.state()["module"]
+    return [state[f"network.{name}"].clone() for name, _ in of.network.named_parameters()]
+
+
+def test_deployed_weights_are_the_mean_of_those_learned() -> None:
+    """At first over all steps: the mean of what each step left behind."""
+    one = learner()
+    left = []
+    for number in range(3):
+        one.step(batch(number), 0.01, Augmentation())
+        left.append(weights(one))
+    for deployed, learned in zip(one.network.parameters(), zip(*left, strict=True), strict=True):
+        torch.testing.assert_close(deployed.detach(), torch.stack(learned).mean(0))
+
+
+def test_deployed_weights_forget_the_beginning() -> None:
+    """Late in a long run the average lies near the last weights, however far off the first ones were."""
+    one = learner()
+    with torch.no_grad():
+        for deployed in one.network.parameters():
+            deployed.fill_(1e3)
+    for number in range(1000, 1400):
+        one._average(number, number / 1400)
+    for deployed, learned in zip(one.network.parameters(), weights(one), strict=True):
+        torch.testing.assert_close(deployed.detach(), learned, atol=1e-3, rtol=0)
+
+
+def test_state_carries_the_average() -> None:
+    """A learner that goes on from a state deploys the same weights, and takes the same next step."""
+    one, other = learner(), learner()
+    one.step(batch(0), 0.0, Augmentation())
+    other.load_state(copy.deepcopy(one.state()))
+    losses = [float(learns.step(batch(1), 0.5, Augmentation())[0]) for learns in (one, other)]
+    assert losses[0] == pytest.approx(losses[1], abs=0)
+    for a, b in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def loss_of(one: Learner, number: int) -> float:
+    return one.step(batch(number), 0.0, Augmentation())[0].item()
+
+
+def measured(seconds: dict[bool, float], compiled: Callable[[], bool]) -> Callable[[Learner], float]:
+    """A stopwatch that shows `seconds` of a compiled step or of a plain one, after a step."""
+
+    def measure(one: Learner) -> float:
+        loss_of(one, 99)
+        return seconds[compiled()]
+
+    return measure
+
+
+@pytest.mark.parametrize(("seconds", "used"), [({False: 2.0, True: 1.0}, True), ({False: 1.0, True: 2.0}, False)])
+def test_the_faster_one_goes_on_from_where_it_was(
+    monkeypatch: pytest.MonkeyPatch, seconds: dict[bool, float], used: bool
+) -> None:
+    """Compiled or not, the next losses are those of a learner that was never measured."""
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    expected = [loss_of(other, n) for other in [learner()] for n in range(2)]
+    one, said = learner(), list[str]()
+    compile_if_faster(one, measured(seconds, lambda: bool(graphs)), said.append)
+    found = "used" if used else "not used"
+    assert said == [
+        f"torch.compile is {found}: a step takes {seconds[True]:.3f} s with it and {seconds[False]:.3f} s without"
+    ]
+    assert (one._forward is not one._module) == used
+    assert [loss_of(one, n) for n in range(2)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says so, and training goes on as it would have."""
+
+    def broken(_module: nn.Module, **_options: Any) -> Any:
+        def forward(_image: torch.Tensor) -> Any:
+            raise FileNotFoundError("no C++ compiler")
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", broken)
+    expected = loss_of(learner(), 0)
+    one, said = learner(), list[str]()
+    compile_if_faster(one, lambda other: loss_of(other, 99), said.append)
+    assert said == ["going on without torch.compile, which failed (FileNotFoundError)"]
+    assert loss_of(one, 0) == expected

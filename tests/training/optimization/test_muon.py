@@ -1,0 +1,52 @@
+"""Muon against its definition, and AdamW against torch's."""
+
+import pytest
+import torch
+from torch import nn
+
+from unetpipe.training.optimization.muon import Muon, is_hidden, orthogonal
+
+
+@pytest.mark.parametrize("shape", [(8, 216), (64, 16), (12, 12)])
+def test_singular_values_become_one(shape: tuple[int, int]) -> None:
+    """Whatever they were, from far apart; the directions stay."""
+    generator = torch.Generator().manual_seed(0)
+    u, s, v = torch.linalg.svd(torch.randn(shape, generator=generator), full_matrices=False)
+    matrix = u @ torch.diag(torch.linspace(1.0, 0.05, len(s))) @ v
+    found = orthogonal(matrix)
+    values = torch.linalg.svdvals(found)
+    assert 0.6 < values.min() <= values.max() < 1.25
+    assert float((found * (u @ v)).sum() / (found.norm() * (u @ v).norm())) > 0.97
+
+
+def test_a_step_has_the_size_that_the_rate_says() -> None:
+    """A hidden kernel moves by some 0.2 of the learning rate in the root mean square, whatever its gradient's size."""
+    moves = []
+    for size in (1e-6, 1e3):
+        kernel = nn.Parameter(torch.zeros(16, 8, 3, 3, 3))
+        kernel.grad = size * torch.randn(kernel.shape, generator=torch.Generator().manual_seed(0))
+        Muon([kernel], lr=0.01, weight_decay=0.0).step()
+        moves.append(float(kernel.detach().square().mean().sqrt()))
+    assert moves == pytest.approx([0.01 * 0.2, 0.01 * 0.2], rel=0.3)
+
+
+def test_the_rest_learns_as_by_adamw() -> None:
+    """Norms, biases, first layers and heads: torch's AdamW, step by step."""
+    ours, theirs = (nn.Parameter(torch.linspace(-1, 1, 6).reshape(3, 2)) for _ in range(2))
+    muon = Muon([ours], lr=0.01, weight_decay=0.1)
+    adamw = torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1)
+    for number in range(5):
+        gradient = torch.randn((3, 2), generator=torch.Generator().manual_seed(number))
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        muon.step()
+        adamw.step()
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_only_kernels_between_feature_maps_are_hidden() -> None:
+    """In 2-D and 3-D, transposed ones too; not the first layer, a head, a norm, a bias, a linear layer."""
+    hidden = [nn.Conv3d(16, 8, 3), nn.ConvTranspose3d(16, 8, 2), nn.Conv2d(8, 32, 3)]
+    others = [nn.Conv3d(1, 32, 3), nn.Conv3d(32, 3, 1), nn.Conv3d(32, 50, 1), nn.InstanceNorm3d(8, affine=True)]
+    assert all(is_hidden(layer.weight) for layer in hidden)
+    assert not any(is_hidden(layer.weight) for layer in [*others, nn.Linear(64, 64)])
+    assert not is_hidden(hidden[0].bias)

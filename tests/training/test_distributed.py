@@ -1,0 +1,91 @@
+"""Several processes that learn one network: here on the CPU, through gloo."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from unetpipe.errors import TrainingError
+from unetpipe.training.distributed import Ranks, free_port
+
+LEARN = """
+    import json, sys
+    import numpy as np, torch
+    from unetpipe.config import TrainConfig
+    from unetpipe.training.batches.augment import Augmentation
+    from unetpipe.training.optimization.learner import Learner
+    from unetpipe.training.batches.loader import Batch
+    from unetpipe.training.optimization.loss import Loss
+    from unetpipe.training.distributed import Ranks, together
+
+    ranks = Ranks.of(1)
+    device, rng = torch.device("cpu"), np.random.default_rng(0)
+    definition = {
+        "_target_": "monai.networks.nets.DynUNet", "spatial_dims": 2, "in_channels": 1,
+        "kernel_size": [[3, 3]] * 4, "strides": [[1, 1], [2, 2], [2, 2], [2, 2]],
+        "upsample_kernel_size": [[2, 2]] * 3, "filters": [4, 8, 8, 8],
+        "norm_name": ["instance", {"affine": True}],
+    }
+    none = {"rotation": 0, "scaling": 0, "noise": 0, "blur": 0, "brightness": 0, "contrast": 0, "low_resolution": 0}
+    plain = Augmentation(**none, inverted_gamma=0, gamma=0, mirror=0)
+    weighted = Loss.named("tversky_ce", weights=(1.0, 2.0), regions=((1, 2), (2,)))
+    with together(ranks, device, TrainConfig(work=".")) as group:
+        losses = []
+        for loss, outputs in ((Loss(), 3), (weighted, 2)):
+            learner = Learner(definition | {"out_channels": outputs}, (16, 16), "muon", device, torch.float32, 0, loss)
+            for number in range(5):
+                image = torch.from_numpy(rng.normal(size=(5, 1, 16, 16))).float()
+                label = (image[:, 0] > 0.5).to(torch.int16) + (image[:, 0] > 1).to(torch.int16)
+                label[0, :4] = -1
+                mine = slice(ranks.rank, None, ranks.size)
+                batch = Batch(number=number, rank=ranks.rank, image=image[mine], label=label[mine])
+                losses.append(float(learner.step(batch, 0.2, plain)[0]))
+        agreed = group.agree(0.25 if ranks.rank == 0 else 0.5, stop=ranks.rank == 1)
+        told = group.share("äöü" if ranks.rank == 0 else "")
+        print(json.dumps({"losses": losses, "agreed": agreed, "told": told}))
+"""
+
+
+def learn(size: int, port: int = 0) -> list[dict[str, object]]:
+    """What each of `size` processes prints."""
+    processes = []
+    for rank in range(size):
+        place = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        command = [sys.executable, "-c", textwrap.dedent(LEARN)]
+        processes.append(subprocess.Popen(command, env=os.environ | place, stdout=subprocess.PIPE, text=True))
+    return [json.loads(process.communicate(timeout=120)[0]) for process in processes]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_from_the_whole_batch() -> None:
+    """Five patches shared as three and two, some voxels ignored: the same losses, on both, as from all five in one,
+    for classes and for weighted regions.
+    """
+    (alone,) = learn(1)
+    first, second = learn(2, port=free_port())
+    assert first["losses"] == second["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    assert first["agreed"] == second["agreed"] == [0.25, True]
+    assert first["told"] == second["told"] == "äöü"
+
+
+def test_ranks_come_from_the_environment_where_somebody_set_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torchrun's RANK and WORLD_SIZE win; a world of one is none."""
+    assert Ranks.of(4) == Ranks(0, 4, started=False)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert Ranks.of(1) == Ranks(1, 2, started=True)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert Ranks.of(1) == Ranks()
+
+
+def test_gpus_that_are_not_there_are_counted() -> None:
+    """One line says how many were found."""
+    many = torch.cuda.device_count() + 1
+    with pytest.raises(TrainingError, match=f"{many + 1} GPUs are not on this machine: {many - 1} found"):
+        Ranks(size=many + 1).device(torch.device("cuda"))
+    with pytest.raises(TrainingError, match="need --device cuda"):
+        Ranks(size=2).device(torch.device("cuda:1"))
