@@ -105,7 +105,7 @@ def write_model(folder: Path, definition: dict[str, Any], patch: tuple[int, ...]
     """A bundle with random weights."""
     from unetpipe.bundle.spec import ModelSpec
     from unetpipe.bundle.write import write_bundle
-    from unetpipe.dataset.manifest import LabelClass
+    from unetpipe.dataset.label_scheme import LabelClass
     from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
     from unetpipe.networks.build import build_network
 

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,11 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real data kept beside the checkout; what needs it skips where it is absent."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the real datasets are not beside this checkout (../shared/data)")
-    return folder
+    """The folder of real datasets that UNETPIPE_TEST_DATA names; what needs them skips where it is not set."""
+    folder = os.environ.get("UNETPIPE_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("the real datasets are not here: UNETPIPE_TEST_DATA names no folder")
+    return Path(folder)
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +24,7 @@ def _untrained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from unetpipe.bundle.spec import ModelSpec
     from unetpipe.bundle.write import write_bundle
-    from unetpipe.dataset.manifest import LabelClass
+    from unetpipe.dataset.label_scheme import LabelClass
     from unetpipe.dataset.planning.plan import Configuration
     from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
     from unetpipe.networks.build import build_network
@@ -76,7 +77,7 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
 
     from unetpipe.bundle.spec import ModelSpec
     from unetpipe.bundle.write import write_bundle
-    from unetpipe.dataset.manifest import LabelClass
+    from unetpipe.dataset.label_scheme import LabelClass
     from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
     from unetpipe.networks.build import build_network
 

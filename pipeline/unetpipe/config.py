@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
+
+from unetpipe.documents import Record
 
 Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
 Strength = Literal["none", "light", "default", "strong"]
@@ -18,10 +20,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Engine = Literal["torch", "openvino"]
 
 
-class Config(BaseModel):
+class Config(Record):
     """Base of all configs: frozen, and strict about names. A field's docstring is its help on the command line."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class PreprocessConfig(Config):
@@ -248,3 +250,10 @@ class DemoConfig(Config):
     """For training, validation included."""
     seed: int = 0
     """Of the dataset and the training."""
+
+
+class InfoConfig(Config):
+    """`unetpipe info`."""
+
+    path: Path | None = None
+    """A work folder or a bundle. Unless given: versions and devices of this installation."""

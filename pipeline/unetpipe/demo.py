@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpipe.config import Config, EvaluateConfig, InferConfig, PreprocessConfig, TrainConfig
+from unetpipe.config import EvaluateConfig, InferConfig, PreprocessConfig, TrainConfig
 from unetpipe.dataset.phantom import CLASSES, make_phantom, write_phantom_dataset
+from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
 from unetpipe.files import write_text
 from unetpipe.imaging.dicom.series import write_series
@@ -25,7 +26,7 @@ _HELD_OUT = 3  # as NIfTI; one more is a DICOM series
 _MARKER = ".unetpipe-demo"
 
 
-class DemoResult(Config):
+class DemoResult(Record):
     """What the demo made, and how well it does on scans it has not seen.
 
     Attributes:

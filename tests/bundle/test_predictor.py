@@ -17,8 +17,9 @@ from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
 from unetpipe.errors import BundleError, GeometryError
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
+from unetpipe.imaging.network_input import restore_labels
 from unetpipe.imaging.resample import resample
-from unetpipe.imaging.transforms import preprocess_image, restore_labels
+from unetpipe.imaging.transforms import preprocess_image
 
 MakeBundle = Callable[..., Path]
 

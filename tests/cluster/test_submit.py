@@ -44,9 +44,7 @@ def _free_port() -> int:
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A real Slurm cluster of two nodes on this machine, for the time of these tests."""
-    tools = Path(__file__).resolve().parents[2] / "shared" / "tools"
-    if not (tools / "slurm-up.sh").is_file():
-        pytest.skip("the scripts that start a Slurm cluster are not beside this checkout (../shared/tools)")
+    tools = Path(__file__).parent / "slurm"
     absent = [name for name in ("sbatch", "slurmctld", "munged") if not shutil.which(name, path=_system_path())]
     if absent or os.geteuid() != 0:
         pytest.skip(f"starting Slurm needs root and {', '.join(absent) or 'nothing else'}")
@@ -54,10 +52,10 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     ports = {name: str(_free_port()) for name in ("CTLPORT", "NDPORT")}
     environment = {**os.environ, "ROOT": str(root), "NODES": "2", "ACCT": "0", "MODE": "multi", **ports}
     try:
-        subprocess.run([tools / "slurm-up.sh"], env=environment, check=True, timeout=90, stdout=subprocess.DEVNULL)
+        subprocess.run([tools / "up.sh"], env=environment, check=True, timeout=90, stdout=subprocess.DEVNULL)
         yield root / "slurm.conf"
     finally:
-        subprocess.run([tools / "slurm-down.sh"], env=environment, check=False, timeout=90)
+        subprocess.run([tools / "down.sh"], env=environment, check=False, timeout=90)
 
 
 @pytest.fixture

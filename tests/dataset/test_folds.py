@@ -7,7 +7,8 @@ import pytest
 from sklearn.model_selection import KFold
 
 from unetpipe.dataset.folds import make_folds, read_folds, write_folds
-from unetpipe.dataset.manifest import Case, LabelClass, Manifest
+from unetpipe.dataset.label_scheme import LabelClass
+from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.errors import DatasetError
 
 

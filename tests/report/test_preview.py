@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from unetpipe.dataset.checks.statistics import CaseStatistics, channel_statistics
-from unetpipe.dataset.manifest import Case, LabelClass, Manifest
+from unetpipe.dataset.label_scheme import LabelClass
+from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.planning.fingerprint import make_fingerprint
 from unetpipe.dataset.planning.planner import make_plan
 from unetpipe.dataset.store import CaseStore, encode_case

@@ -10,7 +10,8 @@ import pytest
 
 from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.folds import Fold, Folds, write_folds
-from unetpipe.dataset.manifest import Case, LabelClass, Manifest, write_manifest
+from unetpipe.dataset.label_scheme import LabelClass
+from unetpipe.dataset.manifest import Case, Manifest, write_manifest
 from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.inference.predictions import ModelUsed, Prediction, Predictions, write_predictions

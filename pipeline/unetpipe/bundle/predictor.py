@@ -17,8 +17,9 @@ from unetpipe.bundle.spec import ModelSpec
 from unetpipe.config import Engine, Precision
 from unetpipe.errors import BundleError, GeometryError, UnetpipeError
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
+from unetpipe.imaging.network_input import restore_labels
 from unetpipe.imaging.preprocessing import Placement
-from unetpipe.imaging.transforms import preprocess_image, restore_labels
+from unetpipe.imaging.transforms import preprocess_image
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.decoding import GroupLogits, OutputOptions, ScanPrediction, label_scan

@@ -2,17 +2,18 @@
 
 from typing import Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, Field
 
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
 from unetpipe.dataset.training_domain import TrainingDomain
+from unetpipe.documents import Record
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Preprocessing
 
 SPEC_KEY = "unetpipe"
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(Record):
     """All of a trained model but its weights and its network.
 
     Attributes:
@@ -28,8 +29,6 @@ class ModelSpec(BaseModel):
         training_domain: What the training set spans; None where that is not known.
         tracking_run: Id of the MLflow run that trained it; None where no store answered.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     spatial_dims: Literal[2, 3]

@@ -11,7 +11,7 @@ import torch
 
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
-from unetpipe.config import Config
+from unetpipe.documents import Record
 from unetpipe.errors import BundleError, UnetpipeError
 
 NEEDED_FILES = (
@@ -54,7 +54,7 @@ _UID = re.compile(r"\b[0-2](?:\.\d+){5,}\b")  # DICOM: dotted numbers, longer th
 _SHARED_ACCOUNTS = {"root", "user", "admin", "ubuntu", "jenkins", "runner", "monai", "bundle", "model", "train", "data"}
 
 
-class Check(Config):
+class Check(Record):
     """One thing that was looked at.
 
     Attributes:

@@ -16,12 +16,12 @@ from unetpipe.config import (
     DemoConfig,
     EvaluateConfig,
     InferConfig,
+    InfoConfig,
     PreprocessConfig,
     SlurmConfig,
     TrainConfig,
 )
 from unetpipe.progress import Progress
-from unetpipe.stages.info import InfoConfig
 
 app = typer.Typer(
     no_args_is_help=True,

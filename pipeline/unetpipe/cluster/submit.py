@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 import submitit
 
-from unetpipe.config import Config, SlurmConfig
+from unetpipe.config import SlurmConfig
 from unetpipe.dataset.folds import choose_folds
+from unetpipe.documents import Record
 from unetpipe.errors import ClusterError
 from unetpipe.progress import Progress, SilentProgress
 
@@ -32,7 +33,7 @@ _LAST_LINES = 20
 _EXIT_CODE = re.compile(r"ended with exit code (\d+)")
 
 
-class SubmittedJob(Config):
+class SubmittedJob(Record):
     """One job.
 
     Attributes:
@@ -48,7 +49,7 @@ class SubmittedJob(Config):
     exit_code: int | None = None
 
 
-class SubmitResult(Config):
+class SubmitResult(Record):
     """What was submitted, and how it ended if that was waited for."""
 
     cluster: Literal["slurm", "local"]

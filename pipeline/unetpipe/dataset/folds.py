@@ -6,21 +6,21 @@ from typing import Final, Literal
 
 import numpy as np
 
-from unetpipe.dataset.documents import Model, read_document, write_document
 from unetpipe.dataset.manifest import Manifest
+from unetpipe.documents import Record, read_document, write_document
 from unetpipe.errors import DatasetError, Fault, TrainingError
 
 FOLDS_SCHEMA: Final = 1
 
 
-class Fold(Model):
+class Fold(Record):
     """Case ids of one split."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
 
 
-class Folds(Model):
+class Folds(Record):
     """All splits.
 
     Attributes:

@@ -6,17 +6,17 @@ for regions instead, sets of label values that overlap, such as a whole tumour a
 
 from dataclasses import dataclass
 
-from unetpipe.dataset.documents import Model
+from unetpipe.documents import Record
 
 
-class LabelClass(Model):
+class LabelClass(Record):
     """One class: its name and the value it has in label files."""
 
     name: str
     value: int
 
 
-class Region(Model):
+class Region(Record):
     """Label values that are found together.
 
     Attributes:

@@ -6,25 +6,13 @@ Reading the different layouts that datasets come in happens in `dataset/layouts.
 from pathlib import Path
 from typing import Final, Literal
 
-from unetpipe.dataset.documents import Model, read_document, write_document
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
-
-__all__ = [
-    "MANIFEST_SCHEMA",
-    "Case",
-    "LabelClass",
-    "LabelScheme",
-    "Manifest",
-    "Model",
-    "Region",
-    "read_manifest",
-    "write_manifest",
-]
+from unetpipe.documents import Record, read_document, write_document
 
 MANIFEST_SCHEMA: Final = 1
 
 
-class Case(Model):
+class Case(Record):
     """One scan.
 
     Attributes:
@@ -40,7 +28,7 @@ class Case(Model):
     patient: str | None = None
 
 
-class Manifest(Model):
+class Manifest(Record):
     """A dataset.
 
     Attributes:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.dataset.documents import Model, read_document
+from unetpipe.documents import Record, read_document
 from unetpipe.errors import PlanError
 from unetpipe.files import atomic_path, write_text
 from unetpipe.imaging.geometry import Shape, Spacing
@@ -30,7 +30,7 @@ MAX_LOCATIONS = 1000
 _BLOCK = 32
 
 
-class CaseRecord(Model):
+class CaseRecord(Record):
     """What is known about a stored case.
 
     Attributes:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.dataset.documents import Model
 from unetpipe.dataset.planning.fingerprint import Fingerprint
+from unetpipe.documents import Record
 from unetpipe.imaging.geometry import Spacing
 from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
 
@@ -20,7 +20,7 @@ _LITTLE_IN_RANGE = 0.001  # of the voxels
 _SAMPLES = 100_000  # voxels that a look at the intensities takes
 
 
-class TrainingDomain(Model):
+class TrainingDomain(Record):
     """What a training set spans, in RAS+ axis order.
 
     Attributes:

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from unetpipe.documents import Record
 from unetpipe.evaluation.summary import bootstrap_interval, pool
 from unetpipe.metrics.scores import HIGHER_IS_BETTER, ClassScore
 from unetpipe.metrics.signed_rank import signed_rank_p
@@ -24,10 +24,8 @@ SIGNIFICANCE = 0.05
 _LISTED = 5
 
 
-class CaseDifference(BaseModel):
+class CaseDifference(Record):
     """One metric of one case by both models, and model minus baseline."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     case: str
     baseline: float
@@ -35,7 +33,7 @@ class CaseDifference(BaseModel):
     difference: float
 
 
-class Difference(BaseModel):
+class Difference(Record):
     """One metric of one class, compared.
 
     Attributes:
@@ -47,8 +45,6 @@ class Difference(BaseModel):
         better: Which is, if the corrected test says so.
         most: Cases that differ most, in favour of either, largest first.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     metric: str
@@ -62,10 +58,8 @@ class Difference(BaseModel):
     most: tuple[CaseDifference, ...]
 
 
-class Comparison(BaseModel):
+class Comparison(Record):
     """One model against the baseline, every class and metric."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     baseline: str
     model: str

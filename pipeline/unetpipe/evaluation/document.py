@@ -7,21 +7,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from unetpipe import __version__
+from unetpipe.documents import Record
 from unetpipe.evaluation.comparison import Comparison
 from unetpipe.evaluation.definitions import DEFINITIONS
 from unetpipe.evaluation.summary import ClassSummary
 from unetpipe.inference.predictions import ModelUsed
 
 EVALUATION_SCHEMA: Final = 1
-
-
-class Record(BaseModel):
-    """Base of the documents: frozen, and strict about names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelEvaluation(Record):

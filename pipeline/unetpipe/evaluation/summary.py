@@ -9,15 +9,15 @@ from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from unetpipe.documents import Record
 from unetpipe.metrics.scores import ClassScore
 
 RESAMPLES = 2000
 _CHUNK_DRAWS = 1 << 22
 
 
-class MetricSummary(BaseModel):
+class MetricSummary(Record):
     """One metric of one class over all patients; NaN where it has no value.
 
     Attributes:
@@ -25,8 +25,6 @@ class MetricSummary(BaseModel):
         mean, median, std, q1, q3: Of their values; std with n - 1.
         low, high: 95 % bootstrap interval of the mean (percentiles of resampled patients); NaN below 2 values.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     n: int = 0
     mean: float = nan
@@ -38,7 +36,7 @@ class MetricSummary(BaseModel):
     high: float = nan
 
 
-class ClassSummary(BaseModel):
+class ClassSummary(Record):
     """One class over all cases.
 
     Attributes:
@@ -51,8 +49,6 @@ class ClassSummary(BaseModel):
         patients: Over how many patients the figures pool; equals `cases` where patients are not known.
         figures: By metric.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     value: int

@@ -15,17 +15,6 @@ from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
 
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "Volume",
-    "is_image",
-    "read_grid",
-    "read_volume",
-    "strip_suffix",
-    "write_image",
-    "write_labels",
-]
-
 _NIFTI = (".nii.gz", ".nii")
 _ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
 _RASTER = (".png", ".jpg", ".jpeg", ".tif", ".tiff")

@@ -12,8 +12,9 @@ from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
+from unetpipe.documents import Record
 from unetpipe.errors import GeometryError
 
 Shape = tuple[int, ...]
@@ -23,7 +24,7 @@ Voxels = TypeVar("Voxels", bound=Any)
 """A numpy array or a torch tensor; this module imports no torch."""
 
 
-class Grid(BaseModel):
+class Grid(Record):
     """A voxel lattice placed in the world.
 
     Attributes:
@@ -33,8 +34,6 @@ class Grid(BaseModel):
     Raises:
         GeometryError: If an axis has no voxels, or the affine is not finite, has a spacing of 0 or parallel axes.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: Shape
     affine: Matrix

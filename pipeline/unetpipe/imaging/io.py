@@ -10,11 +10,10 @@ from monai.data import ImageReader, MetaTensor
 from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
-from unetpipe.imaging.files import Volume, is_image, read_volume
+from unetpipe.imaging.files import is_image, read_volume
 from unetpipe.imaging.geometry import Grid
-from unetpipe.imaging.tensors import AFFINE_TOLERANCE_MM, read_image, read_label, refuse_different_grids
-
-__all__ = ["AFFINE_TOLERANCE_MM", "VolumeReader", "load_image", "load_label"]
+from unetpipe.imaging.tensors import read_image, read_label, refuse_different_grids
+from unetpipe.imaging.volume import Volume
 
 
 class VolumeReader(ImageReader):  # type: ignore[misc]  # monai carries no types

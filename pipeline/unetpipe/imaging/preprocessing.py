@@ -2,22 +2,21 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
+from unetpipe.documents import Record
 from unetpipe.imaging.geometry import Grid, Shape, Spacing
 
 Interpolation = Literal["cubic", "linear", "nearest"]
 
 
-class ChannelNormalization(BaseModel):
+class ChannelNormalization(Record):
     """How one channel's intensities are normalised.
 
     Attributes:
         scheme: ``zscore`` over the cropped image, ``zscore_nonzero`` over its voxels that are not 0 (zeros stay 0),
             ``ct`` clips to [lower, upper] and uses the dataset's foreground mean and std.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scheme: Literal["zscore", "zscore_nonzero", "ct"]
     mean: float | None = None
@@ -32,7 +31,7 @@ class ChannelNormalization(BaseModel):
         return self
 
 
-class Preprocessing(BaseModel):
+class Preprocessing(Record):
     """RAS+ image -> crop to nonzero -> normalise -> resample.
 
     Attributes:
@@ -42,14 +41,12 @@ class Preprocessing(BaseModel):
         normalization: One per channel.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     spacing_mm: Spacing
     interpolation: tuple[Interpolation, ...]
     normalization: tuple[ChannelNormalization, ...]
 
 
-class Placement(BaseModel):
+class Placement(Record):
     """How a preprocessed array lies in the file it came from: all that the way back needs.
 
     Attributes:
@@ -57,8 +54,6 @@ class Placement(BaseModel):
         start, stop: The crop's box in the RAS+ oriented image (stop exclusive).
         shape: Of the network's array.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: Grid
     start: Shape

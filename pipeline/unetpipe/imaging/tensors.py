@@ -10,8 +10,9 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from unetpipe.errors import GeometryError, ImageFileError
-from unetpipe.imaging.files import Volume, read_volume
+from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
+from unetpipe.imaging.volume import Volume
 
 AFFINE_TOLERANCE_MM = 1e-3
 """How far apart the affines of two channels may put the same voxel."""

@@ -16,25 +16,10 @@ from torch import Tensor
 
 from unetpipe.imaging.geometry import Grid, Spacing
 from unetpipe.imaging.network_input import (
-    IGNORED,
     network_image,
-    nonzero_box,
-    normalize,
-    preprocess_label,
-    restore_labels,
 )
 from unetpipe.imaging.preprocessing import Interpolation, Placement, Preprocessing
 from unetpipe.imaging.resample import resample, resample_label, resampled_shape
-
-__all__ = [
-    "IGNORED",
-    "Resampled",
-    "nonzero_box",
-    "normalize",
-    "preprocess_image",
-    "preprocess_label",
-    "restore_labels",
-]
 
 
 def preprocess_image(image: MetaTensor, source: Grid, spec: Preprocessing) -> tuple[MetaTensor, Placement]:

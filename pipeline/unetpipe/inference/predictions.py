@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from unetpipe.dataset.documents import Model, write_document
+from unetpipe.documents import Record, write_document
 from unetpipe.imaging.geometry import Grid
 
 PREDICTIONS_SCHEMA: Final = 1
 
 
-class ModelUsed(Model):
+class ModelUsed(Record):
     """A bundle, by what identifies it anywhere.
 
     Attributes:
@@ -28,7 +28,7 @@ class ModelUsed(Model):
     tracking_run: str | None = None
 
 
-class Seconds(Model):
+class Seconds(Record):
     """Wall time at each station."""
 
     load: float
@@ -36,7 +36,7 @@ class Seconds(Model):
     write: float
 
 
-class Prediction(Model):
+class Prediction(Record):
     """One scan.
 
     Attributes:
@@ -65,7 +65,7 @@ class Prediction(Model):
     error: str | None = None
 
 
-class Predictions(Model):
+class Predictions(Record):
     """A run of `infer`, or of one of its shards.
 
     Attributes:

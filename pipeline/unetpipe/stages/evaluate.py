@@ -4,7 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetpipe.config import Config, EvaluateConfig
+from unetpipe.config import EvaluateConfig
+from unetpipe.documents import Record
 from unetpipe.evaluation.comparison import compare
 from unetpipe.evaluation.document import Evaluation, ModelEvaluation, digest
 from unetpipe.evaluation.gate import gate_failures
@@ -16,7 +17,7 @@ from unetpipe.report.tables import write_metrics, write_summary
 from unetpipe.report.tracked_figures import target_of, track
 
 
-class ClassRow(Config):
+class ClassRow(Record):
     """Means of one class over the cases, rounded; the model leads the name if there are several.
 
     Attributes:
@@ -34,7 +35,7 @@ class ClassRow(Config):
     volume_pct: float | None
 
 
-class ComparisonRow(Config):
+class ComparisonRow(Record):
     """Mean difference in Dice of one class, the named model minus the first one."""
 
     name: str
@@ -44,7 +45,7 @@ class ComparisonRow(Config):
     better: str
 
 
-class EvaluateResult(Config):
+class EvaluateResult(Record):
     """What `evaluate` found and wrote.
 
     Attributes:

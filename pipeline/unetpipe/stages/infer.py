@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.bundle.predictor import Predictor, Prepared, Segmentation
-from unetpipe.config import Config, InferConfig
+from unetpipe.config import InferConfig
 from unetpipe.dataset.training_domain import domain_check
+from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
 from unetpipe.files import atomic_path
 from unetpipe.imaging.files import write_image, write_labels
@@ -42,7 +43,7 @@ _OWN_FORMAT = (".mha", ".nrrd", ".png", ".tif", ".tiff", ".nii")
 _SECONDS_BETWEEN_MANIFESTS = 10.0
 
 
-class InferResult(Config):
+class InferResult(Record):
     """What `infer` did.
 
     Attributes:

@@ -10,25 +10,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from unetpipe import __version__
-from unetpipe.config import Config
+from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
 
 if TYPE_CHECKING:  # both import numpy, which `unetpipe --help` has no use for
-    from unetpipe.dataset.manifest import LabelClass
+    from unetpipe.dataset.label_scheme import LabelClass
     from unetpipe.imaging.preprocessing import Preprocessing
 
 _LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom", "blosc2", "mlflow", "submitit")
 _GB, _MB = 2**30, 2**20
 
 
-class InfoConfig(Config):
-    """`unetpipe info`."""
-
-    path: Path | None = None
-    """A work folder or a bundle. Unless given: versions and devices of this installation."""
-
-
-class Installation(Config):
+class Installation(Record):
     """What there is to compute with."""
 
     version: str
@@ -41,7 +34,7 @@ class Installation(Config):
     libraries: dict[str, str]
 
 
-class StageRow(Config):
+class StageRow(Record):
     """One stage of a network, for one patch.
 
     Attributes:
@@ -58,7 +51,7 @@ class StageRow(Config):
     memory_mb: float
 
 
-class NetworkSummary(Config):
+class NetworkSummary(Record):
     """A network.
 
     Attributes:
@@ -155,7 +148,7 @@ def _version(name: str) -> str:
 def _work_folder(path: Path) -> WorkFolder:
     from unetpipe.dataset.folds import read_folds
     from unetpipe.dataset.manifest import read_manifest
-    from unetpipe.dataset.planning.planner import read_plan
+    from unetpipe.dataset.planning.plan import read_plan
     from unetpipe.networks.definition import network_definition
 
     manifest, plan = read_manifest(path), read_plan(path)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import Check, bundle_files, verify_bundle
-from unetpipe.config import BundleConfig, Config
+from unetpipe.config import BundleConfig
+from unetpipe.documents import Record
 from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path
 from unetpipe.progress import Progress, SilentProgress
@@ -26,7 +27,7 @@ _EPOCH = (
 _TOLERANCE = 1e-3  # of logits; scripting fuses operations in another order
 
 
-class BundleResult(Config):
+class BundleResult(Record):
     """What `bundle` found and wrote.
 
     Attributes:

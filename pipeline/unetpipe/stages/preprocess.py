@@ -16,10 +16,9 @@ from threading import Thread
 
 from pydantic import AliasChoices, Field
 
-from unetpipe.config import Config, PreprocessConfig
+from unetpipe.config import PreprocessConfig
 from unetpipe.dataset.checks.cases import CheckReport, check_cases, with_labels
 from unetpipe.dataset.checks.statistics import CaseStatistics
-from unetpipe.dataset.documents import Model, read_document, write_document
 from unetpipe.dataset.folds import Folds, make_folds, read_folds
 from unetpipe.dataset.keys import case_key
 from unetpipe.dataset.layouts.recognition import inspect_dataset
@@ -29,6 +28,7 @@ from unetpipe.dataset.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpipe.dataset.planning.plan import Plan, plan_text, read_plan
 from unetpipe.dataset.planning.planner import make_plan
 from unetpipe.dataset.store import remove_others, stored_key
+from unetpipe.documents import Record, read_document, write_document
 from unetpipe.errors import DatasetError, Fault, PlanError, UnetpipeError
 from unetpipe.files import write_text
 from unetpipe.imaging.files import read_grid
@@ -38,7 +38,7 @@ PLANNER_SCHEMA = 1
 """Raise it when the same fingerprint comes to be planned for differently."""
 
 
-class WarningLine(Config):
+class WarningLine(Record):
     """Something that does not stop the work but should be looked at."""
 
     case: str
@@ -46,7 +46,7 @@ class WarningLine(Config):
     message: str
 
 
-class PreprocessResult(Config):
+class PreprocessResult(Record):
     """What `preprocess` did.
 
     Attributes:
@@ -75,7 +75,7 @@ class PreprocessResult(Config):
     warnings: tuple[WarningLine, ...] = ()
 
 
-class KnownStatistics(Model):
+class KnownStatistics(Record):
     """`checks.json`: what the last check found out about each case, so that unchanged files are not read again."""
 
     schema_version: int
@@ -277,7 +277,7 @@ def _write_decisions(
     work.mkdir(parents=True, exist_ok=True)
     for leftover in work.glob(".tmp-*"):
         leftover.unlink()
-    documents: dict[str, Model] = {
+    documents: dict[str, Record] = {
         "checks.json": KnownStatistics(schema_version=STATISTICS_SCHEMA, statistics=tuple(statistics)),
         "manifest.json": manifest,
         "fingerprint.json": fingerprint,

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from unetpipe.config import Config, TrainConfig
+from unetpipe.config import TrainConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
+from unetpipe.documents import Record
 from unetpipe.errors import TrainingError
 from unetpipe.files import write_text
 from unetpipe.networks.build import network_features
@@ -35,7 +36,7 @@ from unetpipe.training.signals import stop_requested
 from unetpipe.training.worker import follow, order_to_follow
 
 
-class TrainResult(Config):
+class TrainResult(Record):
     """What `train` made.
 
     Attributes:
@@ -61,7 +62,7 @@ class TrainResult(Config):
     tracking_run: str | None
 
 
-class FoldRow(Config):
+class FoldRow(Record):
     """One fold of several."""
 
     fold: int
@@ -72,7 +73,7 @@ class FoldRow(Config):
     bundle: Path
 
 
-class FoldsResult(Config):
+class FoldsResult(Record):
     """What `train_folds` made; `dice` is the mean over the folds."""
 
     folds: tuple[FoldRow, ...]

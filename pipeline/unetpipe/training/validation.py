@@ -17,8 +17,8 @@ from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.files import read_volume, write_labels
 from unetpipe.imaging.geometry import orientation_to_ras
+from unetpipe.imaging.network_input import restore_labels
 from unetpipe.imaging.resample import resample_logits_argmax
-from unetpipe.imaging.transforms import restore_labels
 from unetpipe.inference.decoding import last_above_zero
 from unetpipe.progress import Advance
 from unetpipe.training.overlap import mean_dice, overlap_counts, predict_logits

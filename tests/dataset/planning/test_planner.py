@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unetpipe.dataset.manifest import Case, LabelClass, Manifest
+from unetpipe.dataset.label_scheme import LabelClass
+from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.planning.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
 from unetpipe.dataset.planning.planner import make_plan, target_spacing
 from unetpipe.dataset.planning.topology import feature_map_size, make_topology

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unetpipe.config import LossName
-from unetpipe.imaging.transforms import IGNORED
+from unetpipe.imaging.network_input import IGNORED
 from unetpipe.training.optimization.loss import Loss, deep_supervision_loss
 
 dice_cross_entropy = Loss()

@@ -22,10 +22,12 @@ from unetpipe.dataset.checks.statistics import (
     nonzero_box,
     signature,
 )
-from unetpipe.dataset.manifest import Case, LabelClass, Manifest
+from unetpipe.dataset.label_scheme import LabelClass
+from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.errors import Fault, GeometryError, ImageFileError
-from unetpipe.imaging.files import Volume, read_volume
+from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
+from unetpipe.imaging.volume import Volume
 from unetpipe.progress import Progress
 
 TOLERANCE_MM = 1e-3

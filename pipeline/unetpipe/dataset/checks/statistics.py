@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.dataset.documents import Model
+from unetpipe.documents import Record
 from unetpipe.imaging.geometry import Shape, Spacing
 
 QUANTILES = 501
@@ -22,7 +22,7 @@ _CHUNK = 1 << 22
 """Voxels looked at in one go: fits the caches, and bounds the memory that passes over a volume need."""
 
 
-class Foreground(Model):
+class Foreground(Record):
     """Intensities where the label is not background: exact moments, and quantiles from the least to the greatest."""
 
     mean: float
@@ -30,7 +30,7 @@ class Foreground(Model):
     quantiles: tuple[float, ...]
 
 
-class ChannelStatistics(Model):
+class ChannelStatistics(Record):
     """Intensities of one channel; `foreground` is None where the label is empty."""
 
     minimum: float
@@ -38,7 +38,7 @@ class ChannelStatistics(Model):
     foreground: Foreground | None
 
 
-class CaseStatistics(Model):
+class CaseStatistics(Record):
     """One case, in RAS+ axis order.
 
     Attributes:

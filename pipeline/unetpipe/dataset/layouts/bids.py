@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.layouts.listing import Listing, read_json, set_classes
-from unetpipe.dataset.manifest import Case, LabelClass
+from unetpipe.dataset.manifest import Case
 
 _ENTITY = re.compile(r"(?P<key>[A-Za-z]+)-(?P<value>[A-Za-z0-9]+)")
 _NIFTI = (".nii.gz", ".nii")

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.layouts.listing import Listing, set_classes
-from unetpipe.dataset.manifest import Case, LabelClass
+from unetpipe.dataset.manifest import Case
 from unetpipe.imaging.files import strip_suffix
 
 

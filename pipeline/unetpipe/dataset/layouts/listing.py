@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unetpipe.dataset.manifest import Case, LabelClass, Region
+from unetpipe.dataset.label_scheme import LabelClass, Region
+from unetpipe.dataset.manifest import Case
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.files import is_image, strip_suffix
 

@@ -7,13 +7,13 @@ from typing import Final, Literal
 import numpy as np
 
 from unetpipe.dataset.checks.statistics import CaseStatistics
-from unetpipe.dataset.documents import Model, read_document, write_document
+from unetpipe.documents import Record, read_document, write_document
 from unetpipe.imaging.geometry import Shape, Spacing
 
 FINGERPRINT_SCHEMA: Final = 1
 
 
-class CaseFingerprint(Model):
+class CaseFingerprint(Record):
     """One case, in RAS+ axis order.
 
     Attributes:
@@ -30,7 +30,7 @@ class CaseFingerprint(Model):
     class_voxels: Mapping[int, int]
 
 
-class ChannelFingerprint(Model):
+class ChannelFingerprint(Record):
     """Intensities of one channel inside the foreground, each case weighing the same."""
 
     mean: float
@@ -42,7 +42,7 @@ class ChannelFingerprint(Model):
     maximum: float
 
 
-class Fingerprint(Model):
+class Fingerprint(Record):
     """A dataset's geometry and intensities.
 
     Attributes:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Self
 import yaml
 from pydantic import ValidationError, field_validator, model_validator
 
-from unetpipe.dataset.documents import Model, explain
+from unetpipe.documents import Record, explain
 from unetpipe.errors import PlanError
 from unetpipe.files import write_text
 from unetpipe.imaging.geometry import Shape, Spacing
@@ -17,7 +17,7 @@ from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, 
 PLAN_SCHEMA: Final = 1
 
 
-class Configuration(Model):
+class Configuration(Record):
     """One resolution and the network that suits it.
 
     Attributes:
@@ -83,7 +83,7 @@ class Configuration(Model):
         return self
 
 
-class Plan(Model):
+class Plan(Record):
     """All configurations, and which one is used unless told otherwise (``3d_fullres``; ``2d`` for 2-D data).
 
     Attributes:

@@ -19,14 +19,12 @@ from numpy.typing import NDArray
 from unetpipe.config import Preset
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.planning.fingerprint import Fingerprint
-from unetpipe.dataset.planning.plan import Configuration, Plan, read_plan, write_plan
+from unetpipe.dataset.planning.plan import Configuration, Plan
 from unetpipe.dataset.planning.presets import BUDGETS, REFERENCE_BATCH, Budget
 from unetpipe.dataset.planning.topology import Topology, feature_map_size, make_topology
 from unetpipe.errors import PlanError
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation
-
-__all__ = ["make_plan", "read_plan", "target_spacing", "write_plan"]
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unetpipe.config import LossName
-from unetpipe.imaging.transforms import IGNORED
+from unetpipe.imaging.network_input import IGNORED
 from unetpipe.training.distributed import total
 
 _SMOOTH = 1e-5

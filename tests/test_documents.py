@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from unetpipe.dataset.documents import Model, read_document
+from unetpipe.documents import read_document
 from unetpipe.errors import PlanError
+from unetpipe.evaluation.pairing import Model
 
 
 class Voxels(Model):

@@ -11,13 +11,13 @@ from unetpipe.files import write_text
 _FAULTS_SHOWN = 5
 
 
-class Model(BaseModel):
-    """Base of the dataset's files: frozen, and strict about names."""
+class Record(BaseModel):
+    """Base of everything that is written down or handed on: frozen, and strict about names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Document = TypeVar("Document", bound=Model)
+Document = TypeVar("Document", bound=Record)
 
 
 def read_document(path: Path, kind: type[Document]) -> Document:
@@ -34,7 +34,7 @@ def read_document(path: Path, kind: type[Document]) -> Document:
         raise PlanError(explain(path.name, error)) from error
 
 
-def write_document(path: Path, document: Model) -> None:
+def write_document(path: Path, document: Record) -> None:
     """Write a document as indented JSON, atomically."""
     write_text(path, document.model_dump_json(indent=1) + "\n")
 
