@@ -23,11 +23,10 @@ from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.files import read_volume, write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.io import VolumeReader, load_image, load_label
-from unetpipe.imaging.network_input import IGNORED, normalize, preprocess_label, restore_labels
+from unetpipe.imaging.network_input import IGNORED, nonzero_box, normalize, preprocess_label, restore_labels
 from unetpipe.imaging.preprocessing import ChannelNormalization, Placement, Preprocessing
 from unetpipe.imaging.resample import resample, resample_label
-from unetpipe.imaging.network_input import nonzero_box
-from unetpipe.imaging.transforms import Resampled, , preprocess_image
+from unetpipe.imaging.transforms import Resampled, preprocess_image
 
 ZSCORE = ChannelNormalization(scheme="zscore")
 CT = ChannelNormalization(scheme="ct", mean=80.0, std=40.0, lower=-50.0, upper=250.0)
