@@ -32,6 +32,10 @@ class TrainingError(UnetpipeError):
     """Training cannot start or go on."""
 
 
+class ComponentError(UnetpipeError):
+    """A part that a person named, such as a loss, is not there, cannot be built, or does not do what it should."""
+
+
 class ClusterError(UnetpipeError):
     """A job cannot be submitted, or a submitted one failed."""
 

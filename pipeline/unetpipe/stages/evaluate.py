@@ -1,10 +1,10 @@
 """Predictions against references: scores per case, figures per class, a comparison of models, a report."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from unetpipe.config import EvaluateConfig
+from unetpipe.cores import available_cores
 from unetpipe.documents import Record
 from unetpipe.evaluation.comparison import compare
 from unetpipe.evaluation.document import Evaluation, ModelEvaluation, digest
@@ -83,7 +83,7 @@ def evaluate(
     """
     niivue = _viewer(config)
     inputs = gather_inputs(config)
-    workers = config.workers or len(os.sched_getaffinity(0))
+    workers = config.workers or available_cores()
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
     for case in missing:
         progress.say(f"{case}: no prediction; counts as a failure")

@@ -1,7 +1,6 @@
 """`unetpipe info`: this installation, or a folder that unetpipe made."""
 
 import importlib.metadata
-import os
 import platform
 from collections import Counter
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from unetpipe import __version__
+from unetpipe.cores import available_cores
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
 
@@ -123,7 +123,7 @@ def _installation() -> Installation:
         version=__version__,
         python=platform.python_version(),
         platform=platform.platform(terse=True),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=available_cores(),
         memory_gb=round(psutil.virtual_memory().total / _GB, 1),
         devices=(*devices, "cpu"),
         auto_precision=str(compute_dtype(resolve_device("auto"), "auto")).removeprefix("torch."),

@@ -6,7 +6,6 @@ leaves as it is.
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from threading import Thread
 from pydantic import AliasChoices, Field
 
 from unetpipe.config import PreprocessConfig
+from unetpipe.cores import available_cores
 from unetpipe.dataset.checks.cases import CheckReport, check_cases, with_labels
 from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.folds import Folds, make_folds, read_folds
@@ -97,7 +97,7 @@ def preprocess(
         PlanError: If an edited plan cannot be read or does not fit the dataset.
     """
     started = time.perf_counter()
-    workers = config.workers or len(os.sched_getaffinity(0))
+    workers = config.workers or available_cores()
     budget = MemoryBudget(None if config.max_memory_gb is None else int(config.max_memory_gb * 1e9))
     with _loading_torch(config):
         manifest, report = _check(config, workers, budget, progress)

@@ -1,6 +1,5 @@
 """Before the first step: what to learn from, what network on what device, and for how long."""
 
-import os
 import time
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import psutil
 import torch
 
 from unetpipe.config import TrainConfig
+from unetpipe.cores import available_cores
 from unetpipe.dataset.training_set import TrainingSet, read_training_set
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
@@ -90,7 +90,7 @@ class Setup:
             ranks=self.ranks,
             seed=self.config.seed,
             cache=self.ranks.size * self.data.training_bytes < _CACHE_SHARE * psutil.virtual_memory().available,
-            threads=max(2, min(_MOST_THREADS, (os.cpu_count() or 1) // (2 * self.ranks.size))),
+            threads=max(2, min(_MOST_THREADS, available_cores() // (2 * self.ranks.size))),
             pinned=self.device.type == "cuda",
         )
 

@@ -1,0 +1,48 @@
+"""Parts by word and by definition: what is built, and what is refused before anything is imported."""
+
+import pytest
+
+from unetpipe.components import build, find, parse_definition, register, registered
+from unetpipe.errors import ComponentError
+
+
+def test_a_definition_builds_a_class_of_monai_with_its_arguments() -> None:
+    """The definition's own arguments win over those that the package passes."""
+    loss = build("loss", {"_target_": "monai.losses.TverskyLoss", "alpha": 0.25}, alpha=0.5, beta=0.75)
+    assert (type(loss).__name__, loss.alpha, loss.beta) == ("TverskyLoss", 0.25, 0.75)
+
+
+def test_a_registered_word_is_found_and_its_name_is_taken() -> None:
+    """A part is found by its word among those of its kind only, and no second part may have the word."""
+    register("metric", "test_counted")(lambda scale: 3 * scale)
+    assert build("metric", "test_counted", scale=2) == 6
+    assert "test_counted" in registered("metric")
+    with pytest.raises(ComponentError, match="there is no loss 'test_counted'"):
+        find("loss", "test_counted")
+    with pytest.raises(ComponentError, match="two metric parts"):
+        register("metric", "test_counted")(lambda: 0)
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.load", "monai.losses.os.system", "builtins.eval", "", None, 3])
+def test_names_that_lead_elsewhere_are_refused(target: object) -> None:
+    """A loss comes from MONAI's or PyTorch's losses, whatever a definition says."""
+    with pytest.raises(ComponentError):
+        build("loss", {"_target_": target})
+
+
+def test_arguments_that_do_not_fit_are_one_line() -> None:
+    """What a constructor says about its arguments becomes one line that names the part."""
+    with pytest.raises(ComponentError, match=r"loss monai\.losses\.DiceLoss cannot be built") as told:
+        build("loss", {"_target_": "monai.losses.DiceLoss", "unheard_of": 1})
+    assert "\n" not in str(told.value)
+
+
+def test_typed_yaml_becomes_a_definition() -> None:
+    """A mapping that was typed is read as one; a word stays a word."""
+    assert parse_definition("{_target_: monai.losses.DiceLoss, squared_pred: true}") == {
+        "_target_": "monai.losses.DiceLoss",
+        "squared_pred": True,
+    }
+    assert parse_definition("dice_ce") == "dice_ce"
+    with pytest.raises(ComponentError, match="no YAML"):
+        parse_definition("{_target_: [")
