@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from unetpipe.documents import read_document
+from unetpipe.documents import Record, read_document
 from unetpipe.errors import PlanError
-from unetpipe.evaluation.pairing import Model
 
 
-class Voxels(Model):
+class Voxels(Record):
     places: list[int]
 
 
