@@ -15,7 +15,13 @@ class Volume:
     Attributes:
         array: (C, *spatial) in the file's own axis order; dtype as stored, or floating after a rescale slope.
         grid: Of the spatial axes.
+        modality: What the file says its intensities are, in DICOM's terms such as ``CT``, ``MR`` or ``PT``; None where
+            the format has no place for it.
+        notes: Full sentences about what reading decided or left out, for a person to check; they name no file and no
+            patient.
     """
 
     array: NDArray[Any]
     grid: Grid
+    modality: str | None = None
+    notes: tuple[str, ...] = ()
