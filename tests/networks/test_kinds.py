@@ -37,7 +37,7 @@ def test_learns_a_batch(network: str, dims: int, classes: int) -> None:
     label = torch.zeros(2, *patch, dtype=torch.int16)
     for index in range(1, classes):
         label[:, index * patch[0] // classes :] = index
-    batch = Batch(number=0, rank=0, image=label[:, None].float(), label=label)
+    batch = Batch(number=0, places=tuple(range(len(label))), image=label[:, None].float(), label=label)
     losses = [learner.step(batch, 0.1, Augmentation(mirror_axes=()))[0].item() for _ in range(3)]
     assert losses[-1] < 0.95 * losses[0]
     assert all(torch.isfinite(tensor).all() for tensor in learner.weights().values())

@@ -42,7 +42,7 @@ LEARN = """
                 label = (image[:, 0] > 0.5).to(torch.int16) + (image[:, 0] > 1).to(torch.int16)
                 label[0, :4] = -1
                 mine = slice(ranks.rank, None, ranks.size)
-                batch = Batch(number=number, rank=ranks.rank, image=image[mine], label=label[mine])
+                batch = Batch(number=number, places=tuple(range(5)[mine]), image=image[mine], label=label[mine])
                 losses.append(float(learner.step(batch, 0.2, plain)[0]))
         agreed = group.agree(0.25 if ranks.rank == 0 else 0.5, stop=ranks.rank == 1)
         told = group.share("äöü" if ranks.rank == 0 else "")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from unetpipe.training.batches.augment import Augmentation, augment, planes_of_rotation, source_shape
+from unetpipe.training.batches.draws import Draws
 
 _OFF = dict.fromkeys(
     (
@@ -32,7 +33,7 @@ def only(**settings: object) -> Augmentation:
 
 def apply(image: Tensor, settings: Augmentation, label: Tensor | None = None, seed: int = 0) -> tuple[Tensor, Tensor]:
     label = torch.zeros(image.shape[0], *image.shape[2:], dtype=torch.int16) if label is None else label
-    return augment(image, label, tuple(image.shape[2:]), settings, torch.Generator().manual_seed(seed))
+    return augment(image, label, tuple(image.shape[2:]), settings, Draws(seed, 0, range(len(image))))
 
 
 @pytest.fixture
@@ -42,17 +43,26 @@ def image() -> Tensor:
 
 def test_nothing_is_changed_when_everything_is_off(image: Tensor) -> None:
     """With all probabilities 0 the middle of the image comes back bit by bit."""
-    out, _ = augment(
-        image, torch.zeros(4, 12, 10, 8, dtype=torch.int16), (8, 10, 6), only(), torch.Generator().manual_seed(0)
-    )
+    label = torch.zeros(4, 12, 10, 8, dtype=torch.int16)
+    out, _ = augment(image, label, (8, 10, 6), only(), Draws(0, 0, range(4)))
     assert torch.equal(out, image[:, :, 2:10, :, 1:7])
 
 
 def test_same_seed_same_batch(image: Tensor) -> None:
-    """All randomness comes from the generator."""
+    """All randomness comes from the draws."""
     first, second = apply(image, Augmentation(), seed=3)[0], apply(image, Augmentation(), seed=3)[0]
     assert torch.equal(first, second)
     assert not torch.equal(first, apply(image, Augmentation(), seed=4)[0])
+
+
+def test_a_sample_is_augmented_alike_in_whichever_part_of_the_batch_it_is(image: Tensor) -> None:
+    """Two ranks that hold samples 0 and 2, 1 and 3 of a batch get, together, what one process gets for all four."""
+    label = (image[:, 0] > 0).to(torch.int16)
+    often = Augmentation(**dict.fromkeys(_OFF, 0.7))
+    whole = augment(image, label, (8, 8, 8), often, Draws(3, 5, range(4)))
+    for places in (range(0, 4, 2), range(1, 4, 2)):
+        part = augment(image[places], label[places], (8, 8, 8), often, Draws(3, 5, places))
+        assert all(torch.allclose(own, all_of[places], atol=1e-5) for own, all_of in zip(part, whole, strict=True))
 
 
 def test_mirror_flips_image_and_label_alike(image: Tensor) -> None:
@@ -120,7 +130,7 @@ def test_a_sample_that_is_not_turned_is_cut_though_others_are(patch: tuple[int, 
     generator = torch.Generator().manual_seed(0)
     image = torch.rand((6, 1, *source), generator=generator)
     label = torch.randint(0, 3, (6, *source), generator=generator)
-    out, cut = augment(image, label, patch, settings, torch.Generator().manual_seed(1))
+    out, cut = augment(image, label, patch, settings, Draws(1, 0, range(6)))
     middle = tuple(slice((n - p) // 2, (n - p) // 2 + p) for n, p in zip(source, patch, strict=True))
     same = [bool(torch.equal(a.long(), b[middle])) for a, b in zip(cut, label, strict=True)]
     assert 0 < sum(same) < 6
@@ -200,6 +210,6 @@ def test_presets_scale_how_often_and_not_how_much() -> None:
     image = torch.randn((3, 2, 12, 12, 12), generator=torch.Generator().manual_seed(0))
     label = torch.zeros((3, 12, 12, 12))
     for seed in range(20):
-        generator = torch.Generator().manual_seed(seed)
-        out, _ = augment(image, label, (8, 8, 8), Augmentation.preset("none", (0, 1, 2)), generator)
+        draws = Draws(seed, 0, range(3))
+        out, _ = augment(image, label, (8, 8, 8), Augmentation.preset("none", (0, 1, 2)), draws)
         assert torch.equal(out, image[:, :, 2:10, 2:10, 2:10])

@@ -36,7 +36,7 @@ def batch(number: int) -> Batch:
     generator = torch.Generator().manual_seed(number)
     label = torch.randint(0, 2, (2, 12, 12, 12), generator=generator, dtype=torch.int16)
     noise = torch.randn((2, 1, 12, 12, 12), generator=generator)
-    return Batch(number=number, rank=0, image=label[:, None] + 0.1 * noise, label=label)
+    return Batch(number=number, places=tuple(range(len(label))), image=label[:, None] + 0.1 * noise, label=label)
 
 
 def weights(of: Learner) -> list[torch.Tensor]:

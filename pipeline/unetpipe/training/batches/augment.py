@@ -1,7 +1,7 @@
 """Augmentation of a whole batch at once, on the device it lies on.
 
 One affine grid does rotation, scaling and mirroring; intensity operations follow, each sample with its own draw. All
-randomness comes from a `torch.Generator` on the CPU, so that a batch is the same on every device. Probabilities and
+randomness comes from `Draws`, so that a sample is the same on every device and on every rank. Probabilities and
 ranges are nnU-Net's (Isensee et al. 2021, Nat. Methods 18:203, supplement).
 
 Shape legend: B batch, C channels, spatial axes (I, J, K) or (I, J) written ``...``.
@@ -11,11 +11,12 @@ import math
 from itertools import combinations
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 from unetpipe.config import Config, Strength
 from unetpipe.imaging.geometry import Shape
+from unetpipe.training.batches.draws import Draws
 
 _FACTOR: dict[Strength, float] = {"none": 0.0, "light": 0.5, "default": 1.0, "strong": 1.5}
 _PSEUDO_2D = 3.0  # a patch this much longer than thick is rotated and scaled in its plane only
@@ -94,9 +95,7 @@ def source_shape(patch: Shape, settings: Augmentation) -> Shape:
     return tuple(p + 2 * margin for p, margin in zip(patch, margins, strict=True))
 
 
-def augment(
-    image: Tensor, label: Tensor, patch: Shape, settings: Augmentation, generator: Generator
-) -> tuple[Tensor, Tensor]:
+def augment(image: Tensor, label: Tensor, patch: Shape, settings: Augmentation, draws: Draws) -> tuple[Tensor, Tensor]:
     """Return a new image (B, C, *patch) and label (B, *patch).
 
     Args:
@@ -104,47 +103,36 @@ def augment(
         label: (B, *source_shape) class indices.
         patch: What the network sees, cut from the middle.
         settings: Probabilities and ranges.
-        generator: On the CPU.
+        draws: Streams of random numbers, one per sample.
     """
-    image, label = _spatial(image, label, patch, settings, generator)
-    image = _noise(image, settings, generator)
-    image = _blur(image, settings, generator)
-    image = _brightness(image, settings, generator)
-    image = _contrast(image, settings, generator)
-    image = _low_resolution(image, settings, generator)
-    image = _gamma(image, settings.inverted_gamma, True, settings, generator)
-    image = _gamma(image, settings.gamma, False, settings, generator)
+    image, label = _spatial(image, label, patch, settings, draws)
+    image = _noise(image, settings, draws)
+    image = _blur(image, settings, draws)
+    image = _brightness(image, settings, draws)
+    image = _contrast(image, settings, draws)
+    image = _low_resolution(image, settings, draws)
+    image = _gamma(image, settings.inverted_gamma, True, settings, draws)
+    image = _gamma(image, settings.gamma, False, settings, draws)
     return image, label
 
 
-def _uniform(generator: Generator, size: tuple[int, ...], low: float, high: float) -> Tensor:
-    return torch.rand(size, generator=generator) * (high - low) + low
-
-
-def _chosen(generator: Generator, count: int, probability: float) -> Tensor:
-    """Indices of the samples that an operation applies to."""
-    return (torch.rand(count, generator=generator) < probability).nonzero().flatten()
-
-
-def _spatial(
-    image: Tensor, label: Tensor, patch: Shape, settings: Augmentation, generator: Generator
-) -> tuple[Tensor, Tensor]:
+def _spatial(image: Tensor, label: Tensor, patch: Shape, settings: Augmentation, draws: Draws) -> tuple[Tensor, Tensor]:
     """Sample image (linear) and label (nearest) on one rotated, scaled and mirrored grid per sample."""
     batch, dims = image.shape[0], len(patch)
     matrices = torch.eye(dims).repeat(batch, 1, 1)
     planes = planes_of_rotation(patch)
     limit = math.radians(settings.degrees if len(planes) > 1 else settings.degrees_in_plane)
-    turned = (torch.rand(batch, generator=generator) < settings.rotation).float()
+    turned = draws.chosen(settings.rotation).float()
     for a, b in planes:
-        angle = _uniform(generator, (batch,), -limit, limit) * turned
+        angle = draws.uniform(-limit, limit) * turned
         rotation = torch.eye(dims).repeat(batch, 1, 1)
         rotation[:, a, a] = rotation[:, b, b] = angle.cos()
         rotation[:, a, b] = -angle.sin()
         rotation[:, b, a] = angle.sin()
         matrices = matrices @ rotation
-    scaled = torch.rand(batch, generator=generator) < settings.scaling
-    factor = torch.where(scaled, 1 / _uniform(generator, (batch,), *settings.scales), torch.ones(batch))
-    mirrored = torch.rand((batch, dims), generator=generator) < settings.mirror
+    scaled = draws.chosen(settings.scaling)
+    factor = torch.where(scaled, 1 / draws.uniform(*settings.scales), torch.ones(batch))
+    mirrored = draws.chosen(settings.mirror, (dims,))
     allowed = torch.tensor([axis in settings.mirror_axes for axis in range(dims)])
     flips = torch.where(mirrored & allowed, -1.0, 1.0)
     scaling = flips.clone()
@@ -182,25 +170,29 @@ def _per_sample(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like.device).reshape(*values.shape, *[1] * (like.ndim - values.ndim))
 
 
-def _noise(image: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
-    chosen = _chosen(generator, image.shape[0], settings.noise)
-    deviation = _uniform(generator, (len(chosen),), 0, settings.noise_variance).sqrt()
+def _noise(image: Tensor, settings: Augmentation, draws: Draws) -> Tensor:
+    chosen = draws.chosen(settings.noise).nonzero().flatten()
+    deviation = draws.uniform(0, settings.noise_variance)[chosen].sqrt()
     if len(chosen):
-        noise = torch.randn((len(chosen), *image.shape[1:]), generator=generator).to(image.device)
+        noise = draws.normal(chosen.tolist(), image.shape[1:]).to(image.device)
         image = image.index_add(0, chosen.to(image.device), noise * _per_sample(deviation, noise))
     return image
 
 
-def _channels(image: Tensor, probability: float, settings: Augmentation, generator: Generator) -> Tensor:
-    """(sample, channel) pairs: samples are chosen, then of their channels a share."""
-    samples = torch.rand((image.shape[0], 1), generator=generator) < probability
+def _channels(image: Tensor, probability: float, settings: Augmentation, draws: Draws) -> Tensor:
+    """Choose (sample, channel) pairs: first samples, then of each a share of its channels."""
     share = settings.per_channel if image.shape[1] > 1 else 1.0
-    return (samples & (torch.rand(image.shape[:2], generator=generator) < share)).nonzero()
+    return (draws.chosen(probability, (1,)) & draws.chosen(share, (image.shape[1],))).nonzero()
 
 
-def _blur(image: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
-    pairs = _channels(image, settings.blur, settings, generator)
-    sigma = _uniform(generator, (len(pairs), 1), *settings.blur_sigma)
+def _at(pairs: Tensor, values: Tensor) -> Tensor:
+    """Values of shape (B, C) at (sample, channel) pairs."""
+    return values[pairs[:, 0], pairs[:, 1]]
+
+
+def _blur(image: Tensor, settings: Augmentation, draws: Draws) -> Tensor:
+    pairs = _channels(image, settings.blur, settings, draws)
+    sigma = _at(pairs, draws.uniform(*settings.blur_sigma, (image.shape[1],)))[:, None]
     if not len(pairs):
         return image
     radius = math.ceil(3 * settings.blur_sigma[1])
@@ -221,18 +213,19 @@ def _blur(image: Tensor, settings: Augmentation, generator: Generator) -> Tensor
     return image.index_put(index, blurred.squeeze(0))
 
 
-def _brightness(image: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
-    chosen = torch.rand(image.shape[0], generator=generator) < settings.brightness
-    factor = _uniform(generator, (image.shape[0],), *settings.brightness_factor)
+def _brightness(image: Tensor, settings: Augmentation, draws: Draws) -> Tensor:
+    chosen = draws.chosen(settings.brightness)
+    factor = draws.uniform(*settings.brightness_factor)
     return image * _per_sample(torch.where(chosen, factor, torch.ones_like(factor)), image)
 
 
-def _contrast(image: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+def _contrast(image: Tensor, settings: Augmentation, draws: Draws) -> Tensor:
     """Stretch around the mean of each channel, within the range it had."""
-    chosen = _chosen(generator, image.shape[0], settings.contrast).to(image.device)
-    factor = _uniform(generator, (len(chosen),), *settings.contrast_factor)
+    chosen = draws.chosen(settings.contrast).nonzero().flatten()
+    factor = draws.uniform(*settings.contrast_factor)[chosen]
     if not len(chosen):
         return image
+    chosen = chosen.to(image.device)
     axes = list(range(2, image.ndim))
     sample = image[chosen]
     mean = sample.mean(axes, keepdim=True)
@@ -241,10 +234,10 @@ def _contrast(image: Tensor, settings: Augmentation, generator: Generator) -> Te
     return image.index_copy(0, chosen, stretched)
 
 
-def _low_resolution(image: Tensor, settings: Augmentation, generator: Generator) -> Tensor:
+def _low_resolution(image: Tensor, settings: Augmentation, draws: Draws) -> Tensor:
     """Shrink by nearest and enlarge linearly: what a coarser scan would have looked like."""
-    pairs = _channels(image, settings.low_resolution, settings, generator)
-    zooms = _uniform(generator, (len(pairs),), *settings.low_resolution_zoom).tolist()
+    pairs = _channels(image, settings.low_resolution, settings, draws)
+    zooms = _at(pairs, draws.uniform(*settings.low_resolution_zoom, (image.shape[1],))).tolist()
     if not len(pairs):
         return image
     shape = image.shape[2:]
@@ -257,12 +250,13 @@ def _low_resolution(image: Tensor, settings: Augmentation, generator: Generator)
     return image
 
 
-def _gamma(image: Tensor, probability: float, inverted: bool, settings: Augmentation, generator: Generator) -> Tensor:
+def _gamma(image: Tensor, probability: float, inverted: bool, settings: Augmentation, draws: Draws) -> Tensor:
     """Raise the range-normalised channel to a power, then give it back its mean and standard deviation."""
-    chosen = _chosen(generator, image.shape[0], probability).to(image.device)
-    exponent = _uniform(generator, (len(chosen),), *settings.gamma_exponent)
+    chosen = draws.chosen(probability).nonzero().flatten()
+    exponent = draws.uniform(*settings.gamma_exponent)[chosen]
     if not len(chosen):
         return image
+    chosen = chosen.to(image.device)
     axes = list(range(2, image.ndim))
     sample = -image[chosen] if inverted else image[chosen]
     mean, deviation = sample.mean(axes, keepdim=True), sample.std(axes, keepdim=True)

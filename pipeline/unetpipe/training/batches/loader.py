@@ -31,13 +31,13 @@ Reader = Callable[[Shape, Shape], NDArray[np.float16]]  # (start, stop) -> (C + 
 class Batch:
     """Attributes:
     number: Counts from 0 over the whole training.
-    rank: Whose part of it this is.
+    places: Place of each patch in the whole batch, from 0; a rank holds some of them.
     image: (B, C, *source) float16, as it is stored.
     label: (B, *source) int16 class indices.
     """
 
     number: int
-    rank: int
+    places: tuple[int, ...]
     image: Tensor
     label: Tensor
 
@@ -93,12 +93,13 @@ class PatchLoader:
         rng = np.random.default_rng([self.seed, number])
         forced = self.batch_size - round(self.batch_size * (1 - FOREGROUND_SHARE))
         drawn = [self._draw(rng, index >= self.batch_size - forced) for index in range(self.batch_size)]
-        patches = [self._patch(case, start, cached) for case, start in drawn[self.ranks.rank :: self.ranks.size]]
+        places = tuple(range(self.ranks.rank, self.batch_size, self.ranks.size))
+        patches = [self._patch(*drawn[place], cached) for place in places]
         data = torch.from_numpy(np.stack(patches))
         image, label = data[:, :-1].contiguous(), data[:, -1].to(torch.int16)
         if self.pinned:
             image, label = image.pin_memory(), label.pin_memory()
-        return Batch(number=number, rank=self.ranks.rank, image=image, label=label)
+        return Batch(number=number, places=places, image=image, label=label)
 
     def _draw(self, rng: np.random.Generator, foreground: bool) -> tuple[str, Shape]:
         """A case, and where in it a patch begins."""

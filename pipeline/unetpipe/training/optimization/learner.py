@@ -4,7 +4,6 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from unetpipe.networks.memory_format import use_fastest_layout
 from unetpipe.networks.precision import trainable_dtype
 from unetpipe.networks.unets import Definition
 from unetpipe.training.batches.augment import Augmentation, augment
+from unetpipe.training.batches.draws import Draws
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.checkpoint import State
 from unetpipe.training.distributed import add_gradients
@@ -85,13 +85,13 @@ class Learner:
             The loss (a scalar on the device, not waited for) and the learning rate.
         """
         self._module.train()
-        generator = torch.Generator().manual_seed(_seed_of(self._seed, batch.number, batch.rank))
+        draws = Draws(self._seed, batch.number, batch.places)
         rate = learning_rate(self._recipe, progress)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         image = batch.image.to(self.device, non_blocking=True).float()
         label = batch.label.to(self.device, non_blocking=True)
-        image, label = augment(image, label, self._patch, settings, generator)
+        image, label = augment(image, label, self._patch, settings, draws)
         image = image.to(memory_format=self._layout)
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
@@ -144,10 +144,6 @@ class Learner:
         self.network.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
-
-
-def _seed_of(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _floats(network: nn.Module) -> list[Tensor]:
