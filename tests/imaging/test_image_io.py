@@ -10,7 +10,7 @@ import torch
 from monai.transforms import Compose, LoadImage, LoadImaged, Orientation, Orientationd
 from numpy.typing import NDArray
 
-from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.errors import GeometryError
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.io import VolumeReader, load_image, load_label
@@ -108,35 +108,6 @@ def test_channels_must_lie_on_one_grid(tmp_path: Path, oblique: Grid) -> None:
         load_image([tmp_path / "a.mha", tmp_path / "far.mha"])
     with pytest.raises(GeometryError, match="shape"):
         load_image([tmp_path / "a.mha", tmp_path / "small.mha"])
-
-
-@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64, np.float32])
-def test_labels_are_integers_whatever_the_file_holds(tmp_path: Path, oblique: Grid, kind: type) -> None:
-    """Whole numbers in any stored type."""
-    labels = np.random.default_rng(0).integers(0, 120, oblique.shape)
-    write_image(tmp_path / "a.nrrd", labels[None].astype(kind), oblique)
-    label, grid = load_label(tmp_path / "a.nrrd")
-    assert not label.dtype.is_floating_point
-    image, _ = load_image([tmp_path / "a.nrrd"])
-    assert np.array_equal(label.numpy(), image.numpy())
-    assert grid.shape == oblique.shape
-
-
-@pytest.mark.parametrize("value", [0.5, np.nan, np.inf, 3e9])
-def test_a_label_that_is_no_whole_number_is_refused(tmp_path: Path, oblique: Grid, value: float) -> None:
-    """Fractions, NaN, infinity and numbers beyond 32 bits name the file and the value."""
-    labels = np.zeros((1, *oblique.shape), np.float32)
-    labels[0, 1, 2, 3] = value
-    write_image(tmp_path / "a.nii", labels, oblique)
-    with pytest.raises(ImageFileError, match=r"a\.nii: labels must be whole numbers"):
-        load_label(tmp_path / "a.nii")
-
-
-def test_a_label_has_one_channel(tmp_path: Path, oblique: Grid) -> None:
-    """Probabilities or a colour picture are no label map."""
-    write_image(tmp_path / "a.nii", np.zeros((3, *oblique.shape), np.uint8), oblique)
-    with pytest.raises(ImageFileError, match="one channel, got 3"):
-        load_label(tmp_path / "a.nii")
 
 
 def test_pictures_take_the_same_road(tmp_path: Path) -> None:

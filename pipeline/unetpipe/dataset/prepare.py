@@ -11,17 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpipe.dataset.checks.statistics import CaseStatistics, nonzero_box
+from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.keys import case_key
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.memory_budget import MemoryBudget, preparation_bytes
 from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.store import EncodedCase, encode_case
 from unetpipe.errors import DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
+from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.geometry import Spacing, orientation_to_ras
+from unetpipe.imaging.labels import read_label_volume
 from unetpipe.imaging.network_input import network_channel, network_label, place
 from unetpipe.imaging.preprocessing import Placement, Preprocessing
-from unetpipe.imaging.tensors import contiguous, image_type, read_label_volume, read_volumes
+from unetpipe.imaging.tensors import contiguous, image_type, label_type, read_volumes
 from unetpipe.progress import Progress
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -172,5 +174,5 @@ def _label_indices(
         raise GeometryError(
             f"label shape {whole.shape[1:]} differs from image shape {placement.source.canonical().shape}"
         )
-    cropped = contiguous(whole[(slice(None), *placement.box)], whole.dtype)
+    cropped = contiguous(whole[(slice(None), *placement.box)], label_type(whole.dtype))
     return network_label(cropped, placement, manifest.label_values, manifest.ignore_value, spec.interpolation)[0]

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
-from unetpipe.errors import ImageFileError
-from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.labels import read_label_volume
 
 SAME_GRID_MM = 0.01
 """Two files lie on one grid when no voxel is further apart: more than headers lose in rounding, less than a voxel."""
@@ -23,20 +22,11 @@ def read_labels(path: Path) -> tuple[NDArray[np.integer], Grid]:
         Label values, shape (I, J, K) or (I, J), and where they lie.
 
     Raises:
-        ImageFileError: If it cannot be read, has several channels, or holds values that are not integers.
+        ImageFileError: If it cannot be read, has several channels, or holds values that are not whole numbers.
         GeometryError: If its affine cannot be used.
     """
-    volume = read_volume(path)
-    if volume.array.shape[0] != 1:
-        raise ImageFileError(f"{path.name}: a label map has one channel, this has {volume.array.shape[0]}")
-    array = volume.array[0]
-    if not np.issubdtype(array.dtype, np.integer):
-        with np.errstate(invalid="ignore"):
-            whole = array.astype(np.int32)
-        if not np.array_equal(whole, array):
-            raise ImageFileError(f"{path.name}: label values must be integers, some are not")
-        array = whole
-    return array, volume.grid
+    volume = read_label_volume(path)
+    return volume.array[0], volume.grid
 
 
 def values_in(labels: NDArray[np.integer]) -> set[int]:

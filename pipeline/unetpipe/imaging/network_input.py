@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.geometry import Grid, Shape, orientation_to_ras
+from unetpipe.imaging.labels import renumbered
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Placement, Preprocessing
 from unetpipe.imaging.resample import resample, resample_label, resampled_shape
+from unetpipe.imaging.tensors import label_type
 
 _SMALLEST_STD = 1e-8  # divides a constant channel
 
@@ -40,7 +43,7 @@ def network_image(values: Tensor, source: Grid, spec: Preprocessing) -> tuple[Te
     grid = source.canonical()
     if tuple(values.shape[1:]) != grid.shape:
         raise GeometryError(f"expected an image of shape {grid.shape}, got {tuple(values.shape[1:])}")
-    placement = place(source, *nonzero_box(values), channels=len(values), spec=spec)
+    placement = place(source, *nonzero_box([channel.numpy() for channel in values]), channels=len(values), spec=spec)
     box = (slice(None), *placement.box)
     channels = [
         network_channel(channel, placement, normalization, spec.interpolation)
@@ -126,10 +129,14 @@ def network_label(
     interpolation: Sequence[Interpolation],
 ) -> Tensor:
     """As `preprocess_label`, of a label map that is already cropped."""
-    known = [*values] if ignore_value is None else [*values, ignore_value]
-    # Ignored voxels come last, so that they win no tie.
-    indices = _index_of(label, known)
-    resampled = resample_label(indices, placement.shape, interpolation).to(torch.int16)
+    known = [*values] if ignore_value is None else [*values, ignore_value]  # last, so that it wins no tie
+    array = label.numpy()
+    indices = renumbered(array, {value: index for index, value in enumerate(known)}, other=len(known))
+    if indices.max() == len(known):
+        found = np.unique(array[indices == len(known)]).tolist()
+        raise ImageFileError(f"label holds {found}, expected only {known}")
+    numbered = torch.from_numpy(indices.astype(label_type(indices.dtype), copy=False))
+    resampled = resample_label(numbered, placement.shape, interpolation).to(torch.int16)
     return resampled if ignore_value is None else resampled.masked_fill_(resampled == len(values), IGNORED)
 
 
@@ -156,25 +163,6 @@ def restore_labels(labels: Tensor, placement: Placement) -> NDArray[Any]:
     view = orientation.to_ras(restored)
     view[placement.box] = values
     return restored
-
-
-def nonzero_box(values: Tensor) -> tuple[Shape, Shape]:
-    """Start and stop of the box around the voxels of (C, *spatial) that differ from 0 in any channel.
-
-    The whole image where all of it is 0.
-    """
-    occupied = values[0] != 0
-    for channel in values[1:]:
-        occupied |= channel != 0
-    start, stop = [], []
-    for axis in range(occupied.ndim):
-        others = [other for other in range(occupied.ndim) if other != axis]
-        indices = occupied.amax(dim=others).nonzero()
-        if not len(indices):
-            return (0,) * occupied.ndim, tuple(occupied.shape)
-        start.append(int(indices[0]))
-        stop.append(int(indices[-1]) + 1)
-    return tuple(start), tuple(stop)
 
 
 def normalize(values: Tensor, normalization: ChannelNormalization) -> Tensor:
@@ -219,21 +207,3 @@ def normalizer(values: Tensor, normalization: ChannelNormalization) -> Callable[
 def _parts(values: Tensor) -> Iterator[Tensor]:
     """Stretches along the first axis of about a million voxels, which stay in the cache."""
     return iter(torch.split(values, max(1, (1 << 20) * len(values) // values.numel())))
-
-
-def _index_of(labels: Tensor, known: Sequence[int]) -> Tensor:
-    """Replace each value by its position in `known`; uint8, or int16 for more than 255."""
-    lowest, highest = min(int(labels.min()), *known), max(int(labels.max()), *known)
-    if highest - lowest >= 1 << 20:
-        raise ImageFileError(f"label values reach from {int(labels.min())} to {int(labels.max())}, expected {known}")
-    kind = np.uint8 if len(known) < 256 else np.int16
-    table = np.full(highest - lowest + 1, len(known), kind)
-    table[np.array(known) - lowest] = np.arange(len(known))
-    array = labels.cpu().numpy()
-    indices = np.empty(array.shape, kind)
-    for plane in np.ndindex(array.shape[:2]):  # plane by plane, because an index array has four times the bytes
-        indices[plane] = table[array[plane].astype(np.int32) - lowest]
-    if indices.max() == len(known):
-        found = np.unique(array[indices == len(known)]).tolist()
-        raise ImageFileError(f"label holds {found}, expected only {list(known)}")
-    return torch.from_numpy(indices).to(labels.device)

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.errors import GeometryError
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
+from unetpipe.imaging.labels import read_label_volume
 from unetpipe.imaging.volume import Volume
 
 AFFINE_TOLERANCE_MM = 1e-3
@@ -55,28 +56,7 @@ def read_label(path: Path) -> tuple[Tensor, Grid]:
         GeometryError: If its grid is unusable.
     """
     volume = read_label_volume(path)
-    return _to_ras(volume, volume.array.dtype), volume.grid
-
-
-def read_label_volume(path: Path) -> Volume:
-    """Read a label map as it lies in its file, in integers that torch has.
-
-    Raises:
-        ImageFileError, GeometryError: As `read_label`.
-    """
-    volume = read_volume(path)
-    array = volume.array
-    if len(array) != 1:
-        raise ImageFileError(f"{path.name}: a label has one channel, got {len(array)}")
-    if array.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            rounded = array.astype(np.int32)  # not finite or too large: comes out unequal
-        if (fractions := rounded != array).any():
-            raise ImageFileError(f"{path.name}: labels must be whole numbers, got {array[fractions][0]}")
-        array = rounded
-    elif array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.int32 if array.dtype.itemsize == 2 else np.int64)
-    return Volume(array, volume.grid)
+    return _to_ras(volume, label_type(volume.array.dtype)), volume.grid
 
 
 def refuse_different_grids(grids: Sequence[Grid]) -> None:
@@ -95,6 +75,13 @@ def refuse_different_grids(grids: Sequence[Grid]) -> None:
 def image_type(dtype: np.dtype[Any]) -> DTypeLike:
     """The type that an image is held in: the file's where torch computes with it and it is small, else float32."""
     return dtype if dtype in (np.uint8, np.int8, np.int16) else np.float32
+
+
+def label_type(dtype: np.dtype[Any]) -> DTypeLike:
+    """The type that a label map is held in: the file's where torch computes with it, else a wider signed one."""
+    if dtype.kind != "u" or dtype.itemsize == 1:
+        return dtype
+    return np.int32 if dtype.itemsize == 2 else np.int64
 
 
 def contiguous(array: NDArray[Any], dtype: DTypeLike) -> Tensor:

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from unetpipe.imaging.boxes import mask_box
+
 
 def keep_largest(labels: NDArray[Any], value: int, background: int = 0) -> None:
     """Turn every component of one class but the largest into background, in place.
@@ -18,10 +20,9 @@ def keep_largest(labels: NDArray[Any], value: int, background: int = 0) -> None:
         background: What removed voxels become.
     """
     mask = labels == value
-    boxes = ndimage.find_objects(mask.astype(np.uint8))
-    if not boxes:
+    box = mask_box(mask)
+    if box is None:
         return
-    box = boxes[0]
     components, count = ndimage.label(mask[box], structure=np.ones((3,) * labels.ndim))
     if count > 1:
         sizes = np.bincount(components.ravel())

@@ -10,22 +10,22 @@
 | empty     | no file    | no_prediction  | NaN            | NaN         | NaN       | NaN       | 0 ml         |
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
+from unetpipe.imaging.boxes import class_boxes, union
 from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.labels import renumbered
 from unetpipe.metrics.lesions import Lesions, match_lesions
 from unetpipe.metrics.overlap import Overlap, joint_histogram, overlaps
 from unetpipe.metrics.surface import SurfaceScores, surface_scores
 
 Outcome = Literal["matched", "true_negative", "false_positive", "missed", "no_prediction"]
-Box = tuple[slice, ...]
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {
     "dice": True,
@@ -131,10 +131,13 @@ def score_case(
     if reference.flags.f_contiguous:  # as NIfTI files are: walk through memory in its own order
         reference, spacing_mm = reference.T, spacing_mm[::-1]
         prediction = None if prediction is None else prediction.T
-    ours = class_indices(reference, values)
-    theirs = np.zeros_like(ours) if prediction is None else class_indices(prediction, values)
+    indices = {value: index for index, value in enumerate(values, start=1)}
+    ours = renumbered(reference, indices, other=0)
+    theirs = np.zeros_like(ours) if prediction is None else renumbered(prediction, indices, other=0)
     counts = overlaps(joint_histogram(ours, theirs, len(values) + 1))[1:]
-    boxes = _common_boxes(ours, theirs, len(values))
+    boxes = [
+        union(*pair) for pair in zip(class_boxes(ours, len(values)), class_boxes(theirs, len(values)), strict=True)
+    ]
 
     def score(position: int) -> ClassScore:
         value, overlap, box = values[position], counts[position], boxes[position]
@@ -193,32 +196,3 @@ def _outcome(overlap: Overlap) -> Outcome:
             return "false_positive"
         case _:
             return "true_negative"
-
-
-def class_indices(labels: NDArray[np.integer], values: Sequence[int]) -> NDArray[np.integer]:
-    """Replace label values by 1 + their position in `values`, in the smallest type that holds them; others by 0."""
-    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
-    dtype = np.min_scalar_type(len(values))
-    if high - low > 1 << 20:  # a sparse set of huge values: no table of that length
-        known, place = np.unique(np.asarray(values), return_index=True)
-        at = np.searchsorted(known, labels).clip(max=known.size - 1)
-        return np.where(known[at] == labels, place[at] + 1, 0).astype(dtype, order="C")
-    table = np.zeros(high - low + 1, dtype)
-    for position, value in enumerate(values):
-        if low <= value <= high:
-            table[value - low] = position + 1
-    return np.ascontiguousarray(table[labels - low] if low else table[labels])
-
-
-def _common_boxes(
-    ours: NDArray[np.integer], theirs: NDArray[np.integer], classes: int
-) -> list[tuple[slice, ...] | None]:
-    """Bounding box of each class in either array; None where neither holds it."""
-
-    def joined(first: Box | None, second: Box | None) -> Box | None:
-        if first is None or second is None:
-            return first or second
-        return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(first, second, strict=True))
-
-    both = (find_objects(labels, max_label=classes) for labels in (ours, theirs))
-    return [joined(first, second) for first, second in zip(*both, strict=True)]

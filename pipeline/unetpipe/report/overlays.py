@@ -20,7 +20,8 @@ from unetpipe.evaluation.labels import SAME_GRID_MM, onto_grid, read_labels
 from unetpipe.evaluation.pairing import Inputs
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
-from unetpipe.metrics.scores import ClassScore, class_indices
+from unetpipe.imaging.labels import renumbered
+from unetpipe.metrics.scores import ClassScore
 
 LONGEST = 160
 _MARGIN_MM = 12.0
@@ -129,7 +130,8 @@ def _image(path: Path | None, grid: Grid) -> NDArray[np.float32] | None:
 
 def _indices(labels: NDArray[np.integer], classes: Mapping[int, str]) -> NDArray[np.uint8]:
     """1 + position in `classes`, 0 for everything else; classes past the 255th share the last index."""
-    return class_indices(labels, list(classes)).clip(max=255).astype(np.uint8)
+    numbers = {value: min(index, 255) for index, value in enumerate(classes, start=1)}
+    return renumbered(labels, numbers, other=0).astype(np.uint8, copy=False)
 
 
 def _box(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[slice, ...]:

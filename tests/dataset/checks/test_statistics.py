@@ -11,7 +11,6 @@ from unetpipe.dataset.checks.statistics import (
     content_hash,
     image_hash,
     label_counts,
-    nonzero_box,
     signature,
 )
 
@@ -76,15 +75,6 @@ def test_negative_and_large_label_values() -> None:
 def test_labels_must_be_integers(value: float) -> None:
     """A fraction, and a number beyond any label, is no label map."""
     assert label_counts(np.array([0.0, 1.0, value])) is None
-
-
-def test_nonzero_box() -> None:
-    """The box holds what is nonzero in some channel; an all-zero image is kept whole."""
-    first, second = np.zeros((6, 7, 8)), np.zeros((6, 7, 8))
-    first[2, 3, 4] = 1
-    second[4, 3, 1] = -1
-    assert nonzero_box([first, second]) == ((2, 3, 1), (5, 4, 5))
-    assert nonzero_box([np.zeros((6, 7))]) == ((0, 0), (6, 7))
 
 
 def test_image_hash_is_of_values() -> None:

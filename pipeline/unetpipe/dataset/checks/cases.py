@@ -19,12 +19,12 @@ from unetpipe.dataset.checks.statistics import (
     content_hash,
     image_hash,
     label_counts,
-    nonzero_box,
     signature,
 )
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.errors import Fault, GeometryError, ImageFileError
+from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.volume import Volume

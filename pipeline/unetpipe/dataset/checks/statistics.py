@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.documents import Record
+from unetpipe.errors import ImageFileError
 from unetpipe.imaging.geometry import Shape, Spacing
+from unetpipe.imaging.labels import whole_numbers
 
 QUANTILES = 501
 """Of a channel's foreground: every 0.2 %, and so the extremes."""
@@ -77,12 +79,11 @@ def content_hash(paths: Sequence[Path]) -> str:
 def label_counts(label: NDArray[Any]) -> dict[int, int] | None:
     """Voxels of each value in a label map of any shape; None if some value is no integer."""
     counts: dict[int, int] = {}
-    for chunk in _chunks(label):
-        if not np.issubdtype(chunk.dtype, np.integer):
-            whole = np.rint(chunk)
-            if not np.array_equal(whole, chunk) or np.abs(whole).max() >= 2**31:
-                return None
-            chunk = whole.astype(np.int32)
+    for stored in _chunks(label):
+        try:
+            chunk: NDArray[Any] = whole_numbers(stored)
+        except ImageFileError:
+            return None
         low, high = int(chunk.min()), int(chunk.max())
         if low >= 0 and high < 4096:
             found = _count_bytes(chunk) if chunk.dtype == np.uint8 else np.bincount(chunk)
@@ -138,26 +139,6 @@ def channel_statistics(image: NDArray[Any], label: NDArray[Any], outside: Sequen
     return ChannelStatistics(
         minimum=minimum, maximum=maximum, foreground=Foreground(mean=mean, std=std, quantiles=rounded)
     )
-
-
-def nonzero_box(channels: Sequence[NDArray[Any]]) -> tuple[Shape, Shape]:
-    """Bounding box (start, stop) of voxels that are not 0 in some channel; the whole where there is none.
-
-    Args:
-        channels: Arrays of one shape (*spatial).
-    """
-    shape = channels[0].shape
-    start, stop = [], []
-    occupied = [np.zeros(n, dtype=bool) for n in shape]
-    for channel in channels:
-        mask = channel != 0
-        for axis in range(mask.ndim):
-            occupied[axis] |= mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis))
-    for axis, found in enumerate(occupied):
-        where = np.flatnonzero(found)
-        start.append(int(where[0]) if where.size else 0)
-        stop.append(int(where[-1]) + 1 if where.size else shape[axis])
-    return tuple(start), tuple(stop)
 
 
 def image_hash(channels: Sequence[NDArray[Any]]) -> str:

@@ -1,0 +1,85 @@
+"""Label maps as arrays of integers, whatever type a file stores them in. Needs no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import ImageFileError
+from unetpipe.imaging.files import read_volume
+from unetpipe.imaging.volume import Volume
+
+_LONGEST_TABLE = 1 << 20
+"""Label values further apart than this are looked up by binary search instead of in a table."""
+
+
+def read_label_volume(path: Path) -> Volume:
+    """Read a label map in its file's own axis order.
+
+    Returns:
+        Integers of shape (1, I, J[, K]), in the file's own type where that is an integer type, and the file's grid.
+
+    Raises:
+        ImageFileError: If the file cannot be read, has several channels, or holds values that are not whole numbers.
+        GeometryError: If its grid is unusable.
+    """
+    volume = read_volume(path)
+    if len(volume.array) != 1:
+        raise ImageFileError(f"{path.name}: a label map has one channel, got {len(volume.array)}")
+    try:
+        return Volume(whole_numbers(volume.array), volume.grid)
+    except ImageFileError as error:
+        raise ImageFileError(f"{path.name}: {error}") from error
+
+
+def whole_numbers(values: NDArray[Any]) -> NDArray[np.integer]:
+    """Give the values an integer type.
+
+    Args:
+        values: Any type and shape.
+
+    Returns:
+        The array itself if its type is an integer type, else a copy as int32.
+
+    Raises:
+        ImageFileError: If a value is a fraction, NaN, infinite or beyond 32 bits; names the first one.
+    """
+    if np.issubdtype(values.dtype, np.integer):
+        return values
+    with np.errstate(invalid="ignore"):  # what is not finite or too large comes out unequal
+        whole: NDArray[np.integer] = values.astype(np.int32)
+    if (unequal := whole != values).any():
+        raise ImageFileError(f"label values must be whole numbers, got {values[unequal][0]}")
+    return whole
+
+
+def renumbered(labels: NDArray[np.integer], numbers: Mapping[int, int], other: int) -> NDArray[np.integer]:
+    """Replace every label value by its number.
+
+    Args:
+        labels: Label values, any shape and strides.
+        numbers: New number of each known value.
+        other: Number of all values that are not in `numbers`.
+
+    Returns:
+        A new C-contiguous array of the same shape, in the smallest integer type that holds all numbers.
+    """
+    kind = np.result_type(*(np.min_scalar_type(number) for number in {other, *numbers.values()}))
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    result = np.empty(labels.shape, kind)
+    if high - low > _LONGEST_TABLE:
+        known = np.array(sorted(numbers), np.int64)
+        images = np.array([numbers[value] for value in known.tolist()], kind)
+        at = np.searchsorted(known, labels).clip(max=known.size - 1)
+        result[...] = np.where(known[at] == labels, images[at], kind.type(other))
+        return result
+    table = np.full(high - low + 1, other, kind)
+    for value, number in numbers.items():
+        if low <= value <= high:
+            table[value - low] = number
+    for index in np.ndindex(labels.shape[:-2]):  # plane by plane, because numpy widens its index to 8 bytes a voxel
+        plane = labels[index]
+        result[index] = table[plane.astype(np.intp) - low if low else plane]
+    return result
