@@ -125,3 +125,19 @@ def test_difference_is_that_of_the_farthest_corner() -> None:
 def test_equal_grids_are_equal_and_survive_json(oblique: Grid) -> None:
     """Written as JSON and read back, a grid is the same to the last bit."""
     assert Grid.model_validate_json(oblique.model_dump_json()) == oblique
+
+
+def test_a_file_without_lengths_differs_from_another_by_shape_and_direction_only() -> None:
+    """A mask stored as PNG fits a picture whose header states micrometres, unless an axis runs the other way."""
+    picture = Grid.of((4, 5), np.eye(4), "voxel")
+    scan = Grid.of((4, 5), np.array([[2e-4, 0, 0, 7], [0, 3e-4, 0, 9], [0, 0, 1, 0], [0, 0, 0, 1]]), "um")
+    assert picture.difference_mm(scan) == scan.difference_mm(picture) == 0
+    flipped = Grid.of((4, 5), scan.matrix * [[1, -1, 1, 1]], "um")
+    assert picture.difference_mm(flipped) > 1
+    assert picture.difference_mm(Grid.of((5, 4), np.eye(4), "um")) == np.inf
+
+
+def test_the_unit_of_the_file_stays_with_its_voxels() -> None:
+    """Turning, cropping and resizing a grid change its affine, not what its file states lengths in."""
+    grid = Grid.of((4, 5, 6), np.diag([-1.0, 1, 2, 1]), "um")
+    assert {grid.canonical().unit, grid.cropped((0, 0, 0), (1, 2, 3)).unit, grid.resized((2, 2, 2)).unit} == {"um"}

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Literal, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from unetpipe.errors import GeometryError
 Shape = tuple[int, ...]
 Spacing = tuple[float, ...]
 Matrix = tuple[tuple[float, float, float, float], ...]
+Unit = Literal["m", "cm", "mm", "um", "nm", "voxel"]
+"""What a file states lengths in; ``voxel`` is a file that states none, such as a photograph."""
+MM_PER_UNIT: dict[Unit, float] = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "nm": 1e-6, "voxel": 1.0}
 Voxels = TypeVar("Voxels", bound=Any)
 """A numpy array or a torch tensor; this module imports no torch."""
 
@@ -30,6 +33,8 @@ class Grid(Record):
     Attributes:
         shape: Voxels along each spatial axis, (I, J, K) or (I, J).
         affine: Rows of the 4x4 matrix from voxel index to RAS+ mm. In 2-D the third index is always 0.
+        unit: What the file states its lengths in, so that files written on this grid can state theirs alike. `affine`
+            is in mm whatever it is; where the file states no length, the edge of a voxel counts as 1 mm.
 
     Raises:
         GeometryError: If an axis has no voxels, or the affine is not finite, has a spacing of 0 or parallel axes.
@@ -37,6 +42,7 @@ class Grid(Record):
 
     shape: Shape
     affine: Matrix
+    unit: Unit = "mm"
 
     @model_validator(mode="after")
     def _is_usable(self) -> Self:
@@ -55,11 +61,10 @@ class Grid(Record):
         return self
 
     @classmethod
-    def of(cls, shape: Sequence[int], affine: NDArray[np.float64]) -> Self:
-        """Build from an array affine of shape (4, 4)."""
-        return cls(
-            shape=tuple(int(n) for n in shape), affine=cast(Matrix, tuple(tuple(map(float, row)) for row in affine))
-        )
+    def of(cls, shape: Sequence[int], affine: NDArray[np.float64], unit: Unit = "mm") -> Self:
+        """Build from an array affine of shape (4, 4), in mm."""
+        rows = cast(Matrix, tuple(tuple(map(float, row)) for row in affine))
+        return cls(shape=tuple(int(n) for n in shape), affine=rows, unit=unit)
 
     @property
     def matrix(self) -> NDArray[np.float64]:
@@ -88,7 +93,7 @@ class Grid(Record):
         """The voxels in [start, stop)."""
         index = np.eye(4)
         index[: self.ndim, 3] = start
-        return Grid.of([b - a for a, b in zip(start, stop, strict=True)], self.matrix @ index)
+        return Grid.of([b - a for a, b in zip(start, stop, strict=True)], self.matrix @ index, self.unit)
 
     def resized(self, shape: Shape) -> "Grid":
         """The same extent in `shape` voxels: outer edges stay, spacing scales by old/new size."""
@@ -96,15 +101,27 @@ class Grid(Record):
         for axis, (old, new) in enumerate(zip(self.shape, shape, strict=True)):
             index[axis, axis] = old / new
             index[axis, 3] = (old / new - 1) / 2
-        return Grid.of(shape, self.matrix @ index)
+        return Grid.of(shape, self.matrix @ index, self.unit)
 
     def difference_mm(self, other: "Grid") -> float:
-        """How far apart the two affines put the same voxel at most, in mm; infinite where shapes differ."""
+        """Largest distance between the places of one voxel index in both grids, in mm; infinite where shapes differ.
+
+        Where one of the two files states no length, voxel sizes and origins cannot differ, but directions can.
+        """
         if self.shape != other.shape:
             return float("inf")
+        ours, theirs = self.matrix, other.matrix
+        if "voxel" in (self.unit, other.unit):
+            ours, theirs = self._without_lengths(), other._without_lengths()
         ends = [(0, n - 1) for n in self.shape] + [(0,)] * (3 - self.ndim) + [(1,)]
         corners = np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 4)
-        return float(np.linalg.norm(corners @ (self.matrix - other.matrix).T, axis=1).max())
+        return float(np.linalg.norm(corners @ (ours - theirs).T, axis=1).max())
+
+    def _without_lengths(self) -> NDArray[np.float64]:
+        """The affine with voxels of edge 1 and the first of them at the origin."""
+        affine = np.eye(4)
+        affine[:3, : self.ndim] = self.matrix[:3, : self.ndim] / self.spacing_mm
+        return affine
 
 
 @dataclass(frozen=True)
@@ -166,7 +183,7 @@ def _canonical(grid: Grid) -> Grid:
         index[source, axis] = -1 if flip else 1
         if flip:
             index[source, 3] = grid.shape[source] - 1
-    return Grid.of([grid.shape[source] for source in orientation.axes], grid.matrix @ index)
+    return Grid.of([grid.shape[source] for source in orientation.axes], grid.matrix @ index, grid.unit)
 
 
 def _permute(array: Voxels, order: list[int]) -> Voxels:
