@@ -1,12 +1,28 @@
 """Fixtures shared by all tests."""
 
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@pytest.fixture
+def logged() -> Iterator[list[str]]:
+    """Messages that the package logs while a test runs, from level INFO on."""
+    messages: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign] # the least code
+    package = logging.getLogger("unetpipe")
+    level = package.level
+    package.setLevel(logging.INFO)
+    package.addHandler(handler)
+    yield messages
+    package.removeHandler(handler)
+    package.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The command line starts fast, reaches every field of every config, and says in words what went wrong."""
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -342,9 +343,9 @@ def test_interrupt_is_130() -> None:
 def test_json_is_all_there_is_on_stdout() -> None:
     """With --json stdout parses, whatever a library prints meanwhile."""
 
-    def stage(_: Everything, progress: Progress) -> BaseModel:
+    def stage(*_: object) -> BaseModel:
         print("a library's chatter")
-        progress.say("news")
+        logging.getLogger("unetpipe.stages").info("news")
         return Outcome()
 
     result = run_command(_app(stage), ["do", "in", "--out", "o", "--json"])

@@ -1,5 +1,6 @@
 """The whole pipeline on a dataset it makes itself: phantoms, preprocess, train, infer, evaluate."""
 
+import logging
 import shutil
 import sys
 import time
@@ -20,6 +21,8 @@ from unetpipe.stages.infer import infer
 from unetpipe.stages.preprocess import preprocess
 from unetpipe.stages.train import train
 from unetpipe.tracking.mlflow import default_tracking_uri
+
+log = logging.getLogger(__name__)
 
 _CASES = 14
 _HELD_OUT = 3  # as NIfTI; one more is a DICOM series
@@ -68,16 +71,16 @@ def run_demo(
     started = time.perf_counter()
     _make_room(out)
     dataset, work, labels, report = out / "dataset", out / "work", out / "labels", out / "report"
-    progress.say(f"dataset: {_CASES} abdomens of ellipsoids to train on, {_HELD_OUT + 1} held out")
+    log.info("dataset: %d abdomens of ellipsoids to train on, %d held out", _CASES, _HELD_OUT + 1)
     write_phantom_dataset(dataset, cases=_CASES, seed=seed, test_cases=_HELD_OUT)
     _add_series(dataset, seed)
-    progress.say("preprocess: check every case, plan, resample and normalise")
+    log.info("preprocess: check every case, plan, resample and normalise")
     prepared = preprocess(PreprocessConfig(dataset=dataset, out=work), progress)
-    progress.say(f"train: {minutes:g} minutes")
+    log.info("train: %g minutes", minutes)
     model = train(TrainConfig(work=work, max_minutes=minutes, seed=seed), progress)
-    progress.say("infer: the held-out scans, each on its own grid")
+    log.info("infer: the held-out scans, each on its own grid")
     infer(InferConfig(models=(model.bundle,), inputs=(dataset / "imagesTs",), out=labels), progress)
-    progress.say("evaluate: against the held-out labels")
+    log.info("evaluate: against the held-out labels")
     config = EvaluateConfig(
         predictions=(labels,),
         reference=dataset / "labelsTs",

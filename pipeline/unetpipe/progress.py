@@ -1,11 +1,15 @@
-"""How long work tells that it goes on, without knowing who listens.
+"""How far long work has come, for whoever wants to show it.
 
-Stages take a `Progress`; the command line passes one that draws, everybody else the silent default.
+Stages take a `Progress`; the command line passes one that draws, everybody else the silent default. What is worth a
+line of text is not progress: it is logged, under the logger `unetpipe`.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 
 class Advance(Protocol):
@@ -15,18 +19,16 @@ class Advance(Protocol):
 
 
 class Progress(Protocol):
-    """Shows named tasks of a known number of steps, single lines of news, and a board of figures that are renewed."""
+    """Shows named tasks of a known number of steps, and a board of figures that are renewed."""
 
     def task(self, name: str, total: int) -> AbstractContextManager[Advance]: ...
 
-    def say(self, line: str) -> None: ...
-
     def board(self, rows: Sequence[Sequence[str]], line: str) -> None:
-        """Show rows of cells in place of those before; where nothing can be renewed in place, say `line`."""
+        """Show rows of cells in place of those before; where nothing can be renewed in place, log `line`."""
 
 
 class SilentProgress:
-    """Shows nothing: the default for library use."""
+    """Draws nothing: the default for library use."""
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Advance]:  # noqa: ARG002 - the protocol's signature
@@ -34,8 +36,6 @@ class SilentProgress:
 
         yield advance
 
-    def say(self, line: str) -> None: ...
-
     def board(self, rows: Sequence[Sequence[str]], line: str) -> None:  # noqa: ARG002 - the protocol's signature
-        """Say the line."""
-        self.say(line)
+        """Log the line."""
+        log.info(line)

@@ -208,11 +208,11 @@ def test_bf16_agrees_with_fp32(bundle_folder: Path) -> None:
     assert agreement(*labels) > 0.97
 
 
-def test_half_precision_is_compared_with_float32(make_bundle: MakeBundle) -> None:
-    """The first scan tells which share of a window changes class; much is said aloud, and float32 needs no check."""
-    bundle, said = make_bundle(), list[str]()
-    exact = Predictor(bundle, device="cpu", precision="fp32", say=said.append)
-    half = Predictor(bundle, device="cpu", precision="bf16", say=said.append)
+def test_half_precision_is_compared_with_float32(make_bundle: MakeBundle, logged: list[str]) -> None:
+    """The first scan tells which share of a window changes class; much is logged, and float32 needs no check."""
+    bundle = make_bundle()
+    exact = Predictor(bundle, device="cpu", precision="fp32")
+    half = Predictor(bundle, device="cpu", precision="bf16")
     array = scan((24, 24, 24))
     assert half.differs is None
     expected, got = exact.predict(array, np.eye(4)), half.predict(array, np.eye(4))
@@ -221,7 +221,7 @@ def test_half_precision_is_compared_with_float32(make_bundle: MakeBundle) -> Non
     middle = (slice(4, 20),) * 3
     assert 0 < half.differs < 0.1
     assert half.differs == pytest.approx((expected != got)[middle].mean(), abs=0.03)
-    assert any("another class" in text for text in said) == (half.differs > 0.01)
+    assert any("another class" in text for text in logged) == (half.differs > 0.01)
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")

@@ -1,13 +1,17 @@
 """What a person sees is short, complete, and does not mix with what a script reads."""
 
 import io
+import logging
 from pathlib import Path
 
+import pytest
 from pydantic import BaseModel
 from rich.console import Console
 
-from unetpipe.cli.console import ConsoleProgress, show
+from unetpipe.cli.console import ConsoleProgress, show, shown_on_stderr
 from unetpipe.config import Config
+
+log = logging.getLogger("unetpipe.stages")
 
 
 class Row(Config):
@@ -68,14 +72,35 @@ def test_models_and_mappings_are_tables() -> None:
 
 
 def test_progress_is_quiet_in_a_file() -> None:
-    """Where stderr is no terminal only the lines of news are written, as they are."""
+    """Where stderr is no terminal only the lines of the log are written, as they are."""
     console, file = _console(terminal=False)
-    progress = ConsoleProgress(console)
-    with progress.task("infer", 2) as advance:
+    with shown_on_stderr(console) as progress, progress.task("infer", 2) as advance:
         advance(note="case_1")
-        progress.say("[case_2] failed: out of memory")
+        log.warning("[%s] failed: out of memory", "case_2")
         advance()
     assert file.getvalue() == "[case_2] failed: out of memory\n"
+
+
+def test_the_log_is_shown_for_as_long_as_a_command_runs(caplog: pytest.LogCaptureFixture) -> None:
+    """Lines go to the console once, and to nobody else; afterwards logging is as it was, for whoever sets it up."""
+    console, file = _console(terminal=False)
+    package = logging.getLogger("unetpipe")
+    before = (package.level, package.propagate, list(package.handlers))
+    with shown_on_stderr(console):
+        log.info("news")
+        log.debug("details")
+    assert file.getvalue() == "news\n"
+    assert caplog.messages == []
+    assert (package.level, package.propagate, list(package.handlers)) == before
+
+
+def test_lines_stand_above_the_bars_on_a_terminal() -> None:
+    """A line logged while bars are drawn is printed whole, and the bars are drawn again below it."""
+    console, file = _console(terminal=True)
+    with shown_on_stderr(console) as progress, progress.task("train", 1) as advance:
+        log.info("epoch 1: loss 0.5")
+        advance()
+    assert "1/1" in file.getvalue().rsplit("epoch 1: loss 0.5", 1)[1]
 
 
 def test_progress_draws_on_a_terminal() -> None:
@@ -103,8 +128,7 @@ def test_a_board_is_renewed_on_a_terminal_and_a_line_elsewhere() -> None:
     assert "0.4  [█]" in drawn.rsplit("loss", 1)[1]
     assert "epoch" not in drawn
     console, file = _console(terminal=False)
-    progress = ConsoleProgress(console)
-    with progress.task("training", 2):
+    with shown_on_stderr(console) as progress, progress.task("training", 2):
         progress.board([("loss", "0.5", "[▁]")], "epoch 1: loss 0.5")
     assert file.getvalue() == "epoch 1: loss 0.5\n"
 

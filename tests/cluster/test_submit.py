@@ -14,25 +14,14 @@ from unetpipe.cluster import submit as cluster
 from unetpipe.cluster.submit import Command, CommandJob, SubmitResult, one_per_fold, submit
 from unetpipe.config import SlurmConfig
 from unetpipe.errors import ClusterError, TrainingError
-from unetpipe.progress import SilentProgress
 
 VERSION = ("--version",)
 WRONG_USAGE = ("train",)  # without WORK: exit code 2 at once
 
 
-class Told(SilentProgress):
-    """Keeps the lines of news."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
-def _submit(logs: Path, *commands: Command, told: Told | None = None, **settings: Any) -> SubmitResult:
+def _submit(logs: Path, *commands: Command, **settings: Any) -> SubmitResult:
     config = SlurmConfig(command=commands[0], logs=logs, wait=True, minutes=5, cpus=1, **settings)
-    return submit(config, commands, told or Told())
+    return submit(config, commands)
 
 
 def _free_port() -> int:
@@ -75,12 +64,11 @@ def test_local_job_runs_the_command(tmp_path: Path) -> None:
     assert "unetpipe 0." in result.jobs[0].log.read_text()
 
 
-def test_local_failure_gives_its_code_and_last_lines(tmp_path: Path) -> None:
+def test_local_failure_gives_its_code_and_last_lines(tmp_path: Path, logged: list[str]) -> None:
     """The command's exit code is the job's, what it said last is told, and the commands after it do not run."""
-    told = Told()
-    result = _submit(tmp_path / "logs", WRONG_USAGE, VERSION, told=told, cluster="local")
+    result = _submit(tmp_path / "logs", WRONG_USAGE, VERSION, cluster="local")
     assert result.exit_code == 2
-    assert told.lines[-1].splitlines()[-2] == "error: WORK is missing"
+    assert logged[-1].splitlines()[-2] == "error: WORK is missing"
     assert "unetpipe 0." not in result.jobs[0].log.read_text()
 
 
@@ -140,15 +128,14 @@ def test_wrong_folds_are_refused(command: Command, folds: str, message: str) -> 
 
 
 @pytest.mark.usefixtures("on_slurm")
-def test_slurm_runs_an_array(tmp_path: Path) -> None:
+def test_slurm_runs_an_array(tmp_path: Path, logged: list[str]) -> None:
     """On Slurm each command is a job of an array; the failed one's code comes back, the other's output is there."""
-    told = Told()
-    result = _submit(tmp_path / "logs", VERSION, WRONG_USAGE, told=told, cluster="auto")
+    result = _submit(tmp_path / "logs", VERSION, WRONG_USAGE, cluster="auto")
     assert result.cluster == "slurm"
     assert [job.exit_code for job in result.jobs] == [0, 2]
     assert result.exit_code == 2
     assert "unetpipe 0." in result.jobs[0].log.read_text()
-    assert any("error: WORK is missing" in line for line in told.lines)
+    assert any("error: WORK is missing" in line for line in logged)
     assert {job.id.split("_")[0] for job in result.jobs} == {result.jobs[0].id.split("_")[0]}
 
 

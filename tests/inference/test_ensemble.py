@@ -23,20 +23,20 @@ class Hungry(nn.Module):
         return torch.cat([x, -x], dim=1)
 
 
-def ensemble(network: nn.Module, said: list[str]) -> Ensemble:
-    return Ensemble([network], device=torch.device("cpu"), dtype=torch.float32, mirror_axes=(), say=said.append)
+def ensemble(network: nn.Module) -> Ensemble:
+    return Ensemble([network], device=torch.device("cpu"), dtype=torch.float32, mirror_axes=())
 
 
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
-def test_out_of_memory_halves_the_batch(error: Exception) -> None:
-    """The windows are taken in smaller batches, the result is the same, a person is told, and it is remembered."""
-    network, said = Hungry(2, error), list[str]()
-    run = ensemble(network, said)
+def test_out_of_memory_halves_the_batch(error: Exception, logged: list[str]) -> None:
+    """The windows are taken in smaller batches, the result is the same, it is logged, and it is remembered."""
+    network = Hungry(2, error)
+    run = ensemble(network)
     x = torch.randn(7, 1, 4, 4)
     torch.testing.assert_close(run(x), torch.cat([x, -x], dim=1))
-    assert said == [
+    assert logged == [
         "out of memory: going on with 3 windows at a time",
         "out of memory: going on with 1 windows at a time",
     ]
@@ -48,7 +48,7 @@ def test_out_of_memory_halves_the_batch(error: Exception) -> None:
 def test_out_of_memory_with_one_window_is_an_error() -> None:
     """Where not even one window fits, the error comes out as what it is."""
     with pytest.raises(torch.OutOfMemoryError) as caught:
-        ensemble(Hungry(0, torch.OutOfMemoryError("no")), [])(torch.zeros(4, 1, 4, 4))
+        ensemble(Hungry(0, torch.OutOfMemoryError("no")))(torch.zeros(4, 1, 4, 4))
     assert is_out_of_memory(caught.value)
 
 
@@ -56,7 +56,7 @@ def test_other_errors_are_not_retried() -> None:
     """A wrong shape is not taken for a lack of memory."""
     network = Hungry(0, RuntimeError("shape mismatch"))
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        ensemble(network, [])(torch.zeros(4, 1, 4, 4))
+        ensemble(network)(torch.zeros(4, 1, 4, 4))
     assert network.seen == [4]
 
 

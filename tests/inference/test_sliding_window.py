@@ -73,8 +73,8 @@ def test_a_slab_is_as_thin_as_can_be() -> None:
     assert Windows.over((300, 300, 300), (96, 16, 96), 0.5).thinnest_axis() == 1
 
 
-def test_a_slab_that_does_not_fit_is_summed_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the device has no memory for a slab, logits are the same, and a person is told once."""
+def test_a_slab_that_does_not_fit_is_summed_on_the_cpu(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
+    """Where the device has no memory for a slab, logits are the same, and that is logged once."""
     asked: list[torch.device] = []
 
     class Full(sliding_window._Slab):
@@ -85,12 +85,11 @@ def test_a_slab_that_does_not_fit_is_summed_on_the_cpu(monkeypatch: pytest.Monke
             super().__init__(windows, axis, classes, device)
 
     net, image, windows = network(3), torch.randn(2, 37, 29, 41), Windows.over((37, 29, 41), (16, 12, 20), 0.5)
-    said: list[str] = []
     with torch.inference_mode():
         expected = [p.logits.clone() for p in finished_planes(image, windows, net, batch=2)]
         monkeypatch.setattr(sliding_window, "_Slab", Full)
-        got = [p.logits.clone() for p in finished_planes(image, windows, net, batch=2, say=said.append)]
-    assert said == ["out of memory: summing logits on the CPU"]
+        got = [p.logits.clone() for p in finished_planes(image, windows, net, batch=2)]
+    assert logged == ["out of memory: summing logits on the CPU"]
     assert asked[-1] == torch.device("cpu")
     torch.testing.assert_close(got, expected)
 

@@ -15,22 +15,11 @@ from unetpipe.dataset.manifest import Case, Manifest, write_manifest
 from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.inference.predictions import ModelUsed, Prediction, Predictions, write_predictions
-from unetpipe.progress import SilentProgress
 from unetpipe.stages.evaluate import EvaluateResult, evaluate
 from unetpipe.tracking.mlflow import EXPERIMENT, MlflowTracker
 
 GRID = Grid.of((12, 12, 12), np.eye(4))
 ARTIFACTS = {"metrics.csv", "summary.json", "report.html"}
-
-
-class Heard(SilentProgress):
-    """Remembers what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def cube(start: int) -> np.ndarray:
@@ -68,7 +57,7 @@ def work(tmp_path: Path) -> Path:
 def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store without runs; to make one takes MLflow seconds."""
     folder = tmp_path_factory.mktemp("store")
-    MlflowTracker(folder, "", None, SilentProgress()).finish("FINISHED")
+    MlflowTracker(folder, "", None).finish("FINISHED")
     with sqlite3.connect(folder / "mlflow.db") as database:
         database.execute("delete from tags")
         database.execute("delete from runs")
@@ -81,7 +70,7 @@ def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(work: Path, _empty_store: Path) -> str:
     """Id of a training run in the work folder's store."""
     shutil.copy(_empty_store, work / "mlflow.db")
-    tracker = MlflowTracker(work, "default/fold_0", None, SilentProgress())
+    tracker = MlflowTracker(work, "default/fold_0", None)
     tracker.metrics({"loss": 1.0}, step=0)
     tracker.finish("FINISHED")
     assert tracker.run_id is not None
@@ -102,9 +91,9 @@ def predictions(folder: Path, *runs: str | None, start: int = 3) -> Path:
     return folder
 
 
-def run(work: Path, *paths: Path, progress: SilentProgress | None = None, **options: Any) -> EvaluateResult:
+def run(work: Path, *paths: Path, **options: Any) -> EvaluateResult:
     config = EvaluateConfig(predictions=paths, work=work, out=work.parent / "out", **options)
-    return evaluate(config, progress or SilentProgress())
+    return evaluate(config)
 
 
 def stored(work: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
@@ -140,18 +129,18 @@ def test_what_is_logged_names_no_path_case_or_user(work: Path, trained: str, tmp
     assert {row[0] for row in stored(work, "select user_id from runs")} <= {None, "", "unknown"}
 
 
-def test_ids_of_dicom_cases_stay(work: Path, trained: str, tmp_path: Path) -> None:
+def test_ids_of_dicom_cases_stay(work: Path, trained: str, tmp_path: Path, logged: list[str]) -> None:
     """Where labels were made from DICOM series, whose folders name the cases, MLflow gets figures and no file."""
-    labels, heard = predictions(tmp_path / "labels", trained), Heard()
+    labels = predictions(tmp_path / "labels", trained)
     path = labels / "predictions.json"
     made = Predictions.model_validate_json(path.read_bytes())
     shard = made.model_copy(update={"cases": (Prediction(id="a", status="written", dicom=True),)})
     write_predictions(labels / "predictions-1-of-2.json", shard)
-    result = run(work, labels, progress=heard)
+    result = run(work, labels)
     assert result.tracking_runs == (trained,)
     assert metrics(work, trained)["evaluation/mean_dice"] == pytest.approx(0.75)
     assert [file for file in work.rglob("mlartifacts/**/*") if file.is_file()] == []
-    assert "DICOM" in heard.lines[0]
+    assert "DICOM" in logged[0]
 
 
 def test_cross_validation_has_a_run_of_its_own(work: Path, trained: str) -> None:
@@ -181,13 +170,14 @@ def test_models_of_one_run_do_not_mix(work: Path, trained: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("named", [None, "e" * 32])
-def test_evaluation_does_not_depend_on_the_store(work: Path, trained: str, tmp_path: Path, named: str | None) -> None:
+def test_evaluation_does_not_depend_on_the_store(
+    work: Path, trained: str, tmp_path: Path, logged: list[str], named: str | None
+) -> None:
     """A model without a run is left out silently; a run that the store does not know costs one line."""
-    heard = Heard()
-    result = run(work, predictions(tmp_path / "labels", named), progress=heard)
+    result = run(work, predictions(tmp_path / "labels", named))
     assert result.passed
     assert result.tracking_runs == ()
-    assert len(heard.lines) == (named is not None)
+    assert len(logged) == (named is not None)
     assert len(metrics(work, trained)) == 1
 
 
@@ -214,7 +204,7 @@ def test_the_environment_names_the_store(
 
 def test_many_classes(work: Path, trained: str) -> None:
     """More figures than MLflow takes in one call all arrive; names that it refuses are mended."""
-    tracker = MlflowTracker(work, "", trained, SilentProgress())
+    tracker = MlflowTracker(work, "", trained)
     tracker.metrics({f"dice/class {number}": 0.5 for number in range(2500)} | {"../a//b(c)/": 1.0}, step=0)
     tracker.finish("FINISHED")
     assert tracker.complete

@@ -28,16 +28,6 @@ from unetpipe.stages.preprocess import preprocess
 DOCUMENTS = {"manifest.json", "fingerprint.json", "plan.yaml", "folds.json", "checks.json", "preview.html", "cases"}
 
 
-class Listener(SilentProgress):
-    """Remembers what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.said.append(line)
-
-
 def write_small(folder: Path, cases: int = 6, seed: int = 0) -> Path:
     """A Decathlon folder of small noisy boxes."""
     generator = np.random.default_rng(seed)
@@ -152,25 +142,26 @@ def test_removed_case_goes(small: Path, tmp_path: Path) -> None:
     assert CaseStore(work, "3d_fullres").ids == tuple(f"case_{number}" for number in range(5))
 
 
-def test_edited_plan_is_used(small: Path, tmp_path: Path) -> None:
+def test_edited_plan_is_used(small: Path, tmp_path: Path, logged: list[str]) -> None:
     """An edit of the plan survives, and re-does exactly what it touches."""
-    work, listener = tmp_path / "work", Listener()
+    work = tmp_path / "work"
     preprocess(PreprocessConfig(dataset=small, out=work))
     text = (work / "plan.yaml").read_text()
     head, tail = text.split('"2d":')
     (work / "plan.yaml").write_text(head + '"2d":' + tail.replace("spacing_mm: [1.5", "spacing_mm: [3.0"))
     assert preprocess(PreprocessConfig(dataset=small, out=work)).written == 0
     (work / "plan.yaml").write_text(text.replace("spacing_mm: [1.5", "spacing_mm: [3.0", 1))
-    result = preprocess(PreprocessConfig(dataset=small, out=work), listener)
+    logged.clear()
+    result = preprocess(PreprocessConfig(dataset=small, out=work))
     assert (result.written, result.spacing_mm) == (6, (3.0, 1.5, 2.0))
     assert CaseStore(work, "3d_fullres").load("case_0").shape == (2, 12, 20, 16)
-    assert listener.said == ["plan.yaml was edited: it is used as it stands"]
+    assert logged == ["plan.yaml was edited: it is used as it stands"]
     # the dataset changes under an edited plan: the edit stays, and the run says so
     volume = read_volume(small / "imagesTr" / "case_2.nii.gz")
     write_image(small / "imagesTr" / "case_2.nii.gz", volume.array + 1, volume.grid)
-    result = preprocess(PreprocessConfig(dataset=small, out=work), listener)
+    result = preprocess(PreprocessConfig(dataset=small, out=work))
     assert (result.written, result.spacing_mm) == (1, (3.0, 1.5, 2.0))
-    assert "have changed since plan.yaml was made" in listener.said[-1]
+    assert "have changed since plan.yaml was made" in logged[-1]
 
 
 def test_plan_that_does_not_fit(small: Path, tmp_path: Path) -> None:

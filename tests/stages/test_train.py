@@ -20,22 +20,11 @@ import yaml
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config import TrainConfig
 from unetpipe.errors import TrainingError
-from unetpipe.progress import SilentProgress
 from unetpipe.stages.train import TrainResult, train, train_folds
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.checkpoint import claimed
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.validation import HeldOut
-
-
-class Told(SilentProgress):
-    """Keeps the lines of news."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def run(work: Path, **options: object) -> TrainResult:
@@ -145,13 +134,13 @@ def test_interrupted_twice_equals_undisturbed(work: Path, monkeypatch: pytest.Mo
     assert resumed.dice == undisturbed.dice
 
 
-def test_a_finished_run_is_left_alone(work: Path) -> None:
+def test_a_finished_run_is_left_alone(work: Path, logged: list[str]) -> None:
     """The same call again says so, gives the same result and touches nothing."""
-    told = Told()
     first = run(work, epochs=1)
+    logged.clear()
     stamps = {path: path.stat().st_mtime_ns for path in first.bundle.rglob("*")}
-    assert train(TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2), told) == first
-    assert told.lines == ["run default/fold_0 is finished"]
+    assert train(TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2)) == first
+    assert logged == ["run default/fold_0 is finished"]
     assert {path: path.stat().st_mtime_ns for path in first.bundle.rglob("*")} == stamps
 
 
@@ -196,10 +185,9 @@ def test_patience_ends_training(work: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert json.loads((result.bundle / "configs" / "metadata.json").read_text())["unetpipe"]["weights"] == "best"
 
 
-def test_folds_are_trained_under_one_run(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folds_are_trained_under_one_run(work: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
     """Interrupted in the second fold and called again: the first is left alone, and both hang below one parent run."""
     config = TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2, folds="0,2")
-    told = Told()
     step, calls = Learner.step, iter([False, False, True])
 
     def stopping(self: Learner, *args: object) -> object:
@@ -210,8 +198,9 @@ def test_folds_are_trained_under_one_run(work: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Learner, "step", stopping)
     with pytest.raises(KeyboardInterrupt):
         train_folds(config)
-    result = train_folds(config, told)
-    assert told.lines[0] == "run default/fold_0 is finished"
+    logged.clear()
+    result = train_folds(config)
+    assert logged[0] == "run default/fold_0 is finished"
     assert [row.fold for row in result.folds] == [0, 2]
     assert {path.name for path in (work / "runs" / "default").iterdir()} == {"fold_0", "fold_2", "tracking_run"}
     with sqlite3.connect(work / "mlflow.db") as database:
@@ -260,7 +249,9 @@ def test_tracking_holds_curves_and_no_person(work: Path) -> None:
 
 
 @pytest.mark.parametrize("store", ["unknown", "refusing", "silent"])
-def test_training_goes_on_without_its_tracking_store(work: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> None:
+def test_training_goes_on_without_its_tracking_store(
+    work: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str], store: str
+) -> None:
     """A store that refuses every call, a port where nobody listens, one that never answers: one line, not the run."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -270,10 +261,9 @@ def test_training_goes_on_without_its_tracking_store(work: Path, monkeypatch: py
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{work}/nowhere" if store == "unknown" else address)
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        told = Told()
-        result = train(TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2), told)
+        result = train(TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2))
     assert result.tracking_run is None
-    assert [line for line in told.lines if line.startswith("tracking")] == [
+    assert [line for line in logged if line.startswith("tracking")] == [
         "tracking stopped, the run goes on (MlflowException)"
     ]
 

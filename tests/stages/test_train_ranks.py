@@ -1,6 +1,7 @@
 """Training as processes: signals end them with a code, and several start, stop and end together."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -12,7 +13,6 @@ import psutil
 import pytest
 
 from unetpipe.config import TrainConfig
-from unetpipe.progress import SilentProgress
 from unetpipe.stages.train import train
 from unetpipe.training.checkpoint import load_checkpoint
 from unetpipe.training.distributed import RankDiedError, free_port
@@ -20,24 +20,30 @@ from unetpipe.training.distributed import RankDiedError, free_port
 pytestmark = pytest.mark.slow
 
 
-class KillsAnotherRank(SilentProgress):
+class KillsAnotherRank(logging.Handler):
     """Kills the process that was started after the first epoch."""
 
     killed = 0
 
-    def say(self, line: str) -> None:
-        if line.startswith("epoch 1") and not self.killed:
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith("epoch 1") and not self.killed:
             (other,) = (process for process in psutil.Process().children() if "train" in process.cmdline())
             other.kill()
             self.killed = other.pid
 
 
-def test_a_killed_process_ends_the_others_and_training_goes_on_later(work: Path) -> None:
+def test_a_killed_process_ends_the_others_and_training_goes_on_later(
+    work: Path, request: pytest.FixtureRequest, logged: list[str]
+) -> None:
     """The first one says so at once and leaves no process behind; the same call again ends as it should."""
     config = TrainConfig(work=work, device="cpu", precision="fp32", gpus=2, epochs=3, iterations=2)
     killer = KillsAnotherRank()
+    package = logging.getLogger("unetpipe")
+    package.addHandler(killer)
+    request.addfinalizer(lambda: package.removeHandler(killer))
     with pytest.raises(RankDiedError, match="the same command goes on"):
-        train(config, killer)
+        train(config)
+    assert logged
     assert killer.killed
     assert not psutil.pid_exists(killer.killed)
     result = train(config)

@@ -1,5 +1,6 @@
 """Arrays in, labels out: the models of one or several bundles, loaded once."""
 
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,10 +25,12 @@ from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.decoding import GroupLogits, OutputOptions, ScanPrediction, label_scan
 from unetpipe.inference.engines.openvino import OpenvinoNetwork
-from unetpipe.inference.ensemble import Ensemble, Say, SlabInferer, for_inference
+from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
 from unetpipe.inference.sliding_window import central_window
 from unetpipe.networks.device import compute_dtype, resolve_device
 from unetpipe.networks.precision import differing_share
+
+log = logging.getLogger(__name__)
 
 _MUCH = 0.01  # of the voxels
 
@@ -81,13 +84,12 @@ class Predictor:
         models: A bundle folder or zip, a run's folder with ``fold_*``, or several of them: their logits are averaged.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto`` takes the fastest that the device has in hardware. The first scan's central window is then
-            also computed in float32, and `say` is told where labels differ.
+            also computed in float32, and a warning is logged where labels differ much.
         engine: What computes: torch, or OpenVINO on a CPU.
         step: Distance between windows as a fraction of the patch.
         batch: Windows per forward pass; None chooses.
         tta: Average over mirrored copies, along the axes that were mirrored in training.
         postprocess: Keep only the largest component of the classes that the bundle names.
-        say: Told what a person should know, such as that memory ran out.
 
     Attributes:
         differs: Share of voxels that get another class than in float32, in the central window of the first scan; None
@@ -113,7 +115,6 @@ class Predictor:
         batch: int | None = None,
         tta: bool = False,
         postprocess: bool = True,
-        say: Say = lambda _: None,
     ) -> None:
         given = [models] if isinstance(models, Path | str) else models
         self.bundles = tuple(read_bundle(path) for one in given for path in find_bundles(Path(one)))
@@ -128,7 +129,6 @@ class Predictor:
         self.engine = engine
         self.dtype = compute_dtype(self.device, precision)
         self.differs: float | None = None
-        self._say = say
         self._postprocess = postprocess
         self._turn = threading.Lock()
         batch = batch or default_batch(self.device)
@@ -143,9 +143,8 @@ class Predictor:
                     device=self.device,
                     dtype=self.dtype,
                     mirror_axes=_common_axes(members) if tta else (),
-                    say=say,
                 ),
-                inferer=SlabInferer(members[0].spec.patch_size, step=step, batch=batch, say=say),
+                inferer=SlabInferer(members[0].spec.patch_size, step=step, batch=batch),
             )
             for members in groups.values()
         )
@@ -155,7 +154,7 @@ class Predictor:
         network = bundle.network()
         if self.engine == "openvino":
             return OpenvinoNetwork(network, len(bundle.spec.channels), bundle.spec.patch_size, self.dtype)
-        return for_inference(network, self.device, self.dtype, self._say)
+        return for_inference(network, self.device, self.dtype)
 
     @property
     def names(self) -> dict[int, str]:
@@ -249,7 +248,7 @@ class Predictor:
         self.differs = differing_share(group.ensemble.networks[0], reference, window, self.dtype)
         if self.differs > _MUCH:
             name = f"{self.engine} in {str(self.dtype).removeprefix('torch.')}"
-            self._say(f"{name} gives {self.differs:.1%} of a window's voxels another class than float32 does")
+            log.warning("%s gives %.1f %% of a window's voxels another class than float32", name, 100 * self.differs)
 
     def _restored(self, prediction: ScanPrediction, placement: Placement, agreement: Agreement) -> Segmentation:
         indices = restore_labels(prediction.labels, placement)

@@ -150,16 +150,16 @@ def _last_as_reference(config: EvaluateConfig) -> EvaluateConfig:
 
 
 @command(BundleConfig, "model")
-def bundle(config: BundleConfig, progress: Progress) -> BaseModel:
+def bundle(config: BundleConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
     """Check, export and pack a model bundle.
 
     \b
     Example:
       unetpipe bundle work/runs/default/fold_0 --torchscript --zip hippocampus.zip
     """
-    from unetpipe.stages.package import bundle as stage
+    from unetpipe.stages.package import package
 
-    return stage(config, progress)
+    return package(config)
 
 
 @command(SlurmConfig, "command")
@@ -205,7 +205,7 @@ def demo(config: DemoConfig, progress: Progress) -> BaseModel:
 
 
 @command(InfoConfig, "path")
-def info(config: InfoConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - quick enough
+def info(config: InfoConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
     """Describe this installation, a dataset or a model, and draw its network.
 
     \b

@@ -1,8 +1,10 @@
 """What a person sees while a command works, and at its end.
 
-Progress goes to stderr: bars on a terminal, elsewhere only the lines of news. The result goes to stdout.
+Progress and what the library logs go to stderr: bars on a terminal, elsewhere only the lines of the log. The result
+goes to stdout.
 """
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +24,9 @@ _WIDTH_IN_A_FILE = 120
 _LONGEST_STEP_S = 7200.0  # the time left is told from the steps of so many seconds: a hundredth of a training is long
 
 
+log = logging.getLogger(__name__)
+
+
 class _Bars(Progress):
     """Bars, with a board above them once there is one."""
 
@@ -35,7 +40,7 @@ class _Bars(Progress):
 
 
 class ConsoleProgress:
-    """Bars and a board on a terminal; the lines of `say` everywhere."""
+    """Bars and a board on a terminal, nothing elsewhere."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -65,14 +70,10 @@ class ConsoleProgress:
             else:
                 bars.remove_task(bar)
 
-    def say(self, line: str) -> None:
-        """Print one line, above the bars."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
     def board(self, rows: Sequence[Sequence[str]], line: str) -> None:
-        """Draw the rows above the bars of the task that is running; elsewhere than on a terminal, print the line."""
+        """Draw the rows above the bars of the task that is running; elsewhere than on a terminal, log the line."""
         if self._bars is None or not self._console.is_terminal:
-            self.say(line)
+            log.info(line)
             return
         table = Table.grid(padding=(0, 2))
         for row in rows:
@@ -94,9 +95,33 @@ class ConsoleProgress:
         )
 
 
-def progress_on_stderr() -> ConsoleProgress:
-    """Progress for a command."""
-    return ConsoleProgress(Console(stderr=True))
+class _ConsoleLog(logging.Handler):
+    """Prints each record as a line of its own, above the bars where there are any."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message, without level or time: it is for a person who waits."""
+        self._console.print(self.format(record), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def shown_on_stderr(console: Console | None = None) -> Iterator[ConsoleProgress]:
+    """Print what the package logs, from level INFO on, until left; gives the progress that draws beside it."""
+    console = console or Console(stderr=True)
+    package, handler = logging.getLogger("unetpipe"), _ConsoleLog(console)
+    level, propagates = package.level, package.propagate
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    package.propagate = False  # a library that gives the root logger a handler would print every line twice
+    try:
+        yield ConsoleProgress(console)
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+        package.propagate = propagates
 
 
 def show(result: BaseModel, console: Console | None = None) -> None:

@@ -31,14 +31,11 @@ def run(context: typer.Context, config_type: type[C], stage: Stage[C]) -> None:
     as_json = bool(context.params["as_json"])
     with errors_in_words(context, debug=debug, as_json=as_json):
         config = config_from(config_type, context)
-        from unetpipe.cli.console import progress_on_stderr, show
+        from unetpipe.cli.console import show, shown_on_stderr
 
-        if not debug:
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", FutureWarning)
         # whatever a library prints must not end up between the result's lines
-        with contextlib.redirect_stdout(sys.stderr):
-            result = stage(config, progress_on_stderr())
+        with contextlib.redirect_stdout(sys.stderr), _libraries_warnings(debug), shown_on_stderr() as progress:
+            result = stage(config, progress)
         if os.environ.get("RANK", "0") != "0":
             pass  # one of several processes of a training: the first one tells
         elif as_json:
@@ -48,6 +45,16 @@ def run(context: typer.Context, config_type: type[C], stage: Stage[C]) -> None:
         code = exit_code(result)
     if code:
         raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _libraries_warnings(shown: bool) -> Iterator[None]:
+    """Leave out what is meant for the developers of libraries, unless it is to be shown."""
+    with warnings.catch_warnings():
+        if not shown:
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def exit_code(result: BaseModel) -> int:

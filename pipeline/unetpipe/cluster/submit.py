@@ -4,6 +4,7 @@ A job is a command line. It runs in the job's own process, so that the signals a
 away reach submitit, which requeues it. A training that is run again goes on by itself, whoever requeued it.
 """
 
+import logging
 import os
 import re
 import runpy
@@ -24,6 +25,8 @@ from unetpipe.dataset.folds import choose_folds
 from unetpipe.documents import Record
 from unetpipe.errors import ClusterError
 from unetpipe.progress import Progress, SilentProgress
+
+log = logging.getLogger(__name__)
 
 Command = tuple[str, ...]
 
@@ -185,7 +188,7 @@ def _run(command: Command) -> int:
 def _wait(
     jobs: Sequence[submitit.Job[Any]], submitted: Sequence[SubmittedJob], cluster: str, progress: Progress
 ) -> list[SubmittedJob]:
-    progress.say(f"waiting for {', '.join(job.id for job in submitted)}")
+    log.info("waiting for %s", ", ".join(job.id for job in submitted))
     codes: dict[str, int] = {}
     with progress.task("jobs", len(jobs)) as advance:
         while len(codes) < len(jobs):
@@ -194,8 +197,8 @@ def _wait(
                     continue
                 codes[description.id] = code = _exit_code(job)
                 if code != 0:
-                    progress.say(f"job {description.id} failed with exit code {code}; the end of {description.log}:")
-                    progress.say(_last_lines(description.log))
+                    log.error("job %s failed with exit code %d; the end of %s:", description.id, code, description.log)
+                    log.error(_last_lines(description.log))
                 advance(note=description.id)
             time.sleep(_POLL_S)
     return [job.model_copy(update={"exit_code": codes[job.id]}) for job in submitted]

@@ -1,5 +1,6 @@
 """Networks over a volume: what turns windows into logits, and the MONAI inferer that walks them over a scan."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
@@ -16,7 +17,8 @@ from unetpipe.inference.sliding_window import Forward, Planes, Windows, finished
 from unetpipe.networks.device import autocast
 from unetpipe.networks.memory_format import use_fastest_layout
 
-Say = Callable[[str], None]
+log = logging.getLogger(__name__)
+
 _Convolution = nn.modules.conv._ConvNd
 
 
@@ -30,7 +32,6 @@ class Ensemble:
         device: Where to compute.
         dtype: Of matrix products; logits of several members are summed in float32.
         mirror_axes: Spatial axes; the mean runs over every combination of mirroring along them, 2^n passes.
-        say: Told when memory ran out.
 
     Attributes:
         networks: As given.
@@ -45,14 +46,12 @@ class Ensemble:
         device: torch.device,
         dtype: torch.dtype,
         mirror_axes: Sequence[int] = (),
-        say: Say = lambda _: None,
     ) -> None:
         self.networks = networks
         self._device = device
         self._dtype = dtype
         axes = [axis + 2 for axis in mirror_axes]
         self._flips = [dims for n in range(len(axes) + 1) for dims in combinations(axes, n)]
-        self._say = say
         self._most: int | None = None
         self.agreement: Agreement | None = Agreement()
 
@@ -67,7 +66,7 @@ class Ensemble:
                 if count == 1 or not is_out_of_memory(error):
                     raise
             count = self._most = count // 2
-            self._say(f"out of memory: going on with {count} windows at a time")
+            log.warning("out of memory: going on with %d windows at a time", count)
 
     def _members(self, windows: Tensor) -> Tensor:
         members = len(self.networks) * len(self._flips)
@@ -100,11 +99,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype, say: Say = lambda _: None) -> nn.Module:
+def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Put a network on a device, its convolutions' weights in `dtype` and in the fastest layout once and for all.
 
     Autocast would cast them at every window; the products are the same. Normalisation stays in float32. On a GPU
-    windows may be replayed from a recording (`RecordedNetwork`, which is what has something to `say`).
+    windows may be replayed from a recording (`RecordedNetwork`).
     """
     for module in network.modules():
         if isinstance(module, _Convolution):
@@ -112,7 +111,7 @@ def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype, 
     dims = 3 if any(isinstance(module, nn.Conv3d) for module in network.modules()) else 2
     use_fastest_layout(network.to(device), device, dims)
     network.eval().requires_grad_(False)
-    return RecordedNetwork(network, say) if device.type == "cuda" else network
+    return RecordedNetwork(network) if device.type == "cuda" else network
 
 
 class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
@@ -128,12 +127,11 @@ class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
         batch: Windows per call of the network.
     """
 
-    def __init__(self, patch: Shape, *, step: float = 0.5, batch: int = 1, say: Say = lambda _: None) -> None:
+    def __init__(self, patch: Shape, *, step: float = 0.5, batch: int = 1) -> None:
         super().__init__()
         self.patch = patch
         self.step = step
         self.batch = batch
-        self._say = say
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map (B, C, *spatial) to logits (B, L, *spatial)."""
@@ -146,4 +144,4 @@ class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
     def planes(self, image: Tensor, forward: Forward) -> Iterator[Planes]:
         """Yield mean logits of the volume `image` (C, *spatial), finished planes first."""
         windows = Windows.over(tuple(image.shape[1:]), self.patch, self.step)
-        return finished_planes(image, windows, forward, batch=self.batch, say=self._say)
+        return finished_planes(image, windows, forward, batch=self.batch)

@@ -8,6 +8,7 @@ the same labels here and there.
 """
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from unetpipe.imaging.geometry import Shape
+
+log = logging.getLogger(__name__)
 
 Forward = Callable[[Tensor], Tensor]
 """(B, C, *patch) to logits (B, L, *patch)."""
@@ -108,17 +111,16 @@ class Planes:
     logits: Tensor
 
 
-def finished_planes(
-    image: Tensor, windows: Windows, forward: Forward, *, batch: int, say: Callable[[str], None] = lambda _: None
-) -> Iterator[Planes]:
+def finished_planes(image: Tensor, windows: Windows, forward: Forward, *, batch: int) -> Iterator[Planes]:
     """Run a network over a volume and yield mean logits, plane by plane from the first to the last.
+
+    Where the memory of the network's device does not hold a slab, logits are summed on the CPU.
 
     Args:
         image: (C, *spatial), on the network's device.
         windows: Over `image`.
         forward: The network.
         batch: Windows per call of `forward`.
-        say: Told if logits are summed on the CPU because their device's memory does not hold a slab.
 
     Yields:
         Planes that no later window touches. Together they cover the volume once.
@@ -130,7 +132,7 @@ def finished_planes(
     while corners := tuple(itertools.islice(corners_left, batch)):
         logits = forward(torch.stack([padded[_box(corner, windows.patch)] for corner in corners]))
         if slab is None:
-            slab = _new_slab(windows, axis, logits, say)
+            slab = _new_slab(windows, axis, logits)
         for index, corner in enumerate(corners):
             yield from slab.advance(corner[axis])
             slab.add(corner, logits[index])
@@ -146,11 +148,11 @@ def central_window(image: Tensor, patch: Shape) -> Tensor:
     return _pad(image, windows)[_box(corner, patch)][None]
 
 
-def _new_slab(windows: Windows, axis: int, logits: Tensor, say: Callable[[str], None]) -> "_Slab":
+def _new_slab(windows: Windows, axis: int, logits: Tensor) -> "_Slab":
     try:
         return _Slab(windows, axis, logits.shape[1], logits.device)
     except torch.OutOfMemoryError:
-        say("out of memory: summing logits on the CPU")
+        log.warning("out of memory: summing logits on the CPU")
         return _Slab(windows, axis, logits.shape[1], torch.device("cpu"))
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpipe.evaluation.document import Evaluation, ModelEvaluation
-from unetpipe.progress import Progress
 from unetpipe.tracking.mlflow import MlflowTracker, has_store
 
 _FOLDER = "evaluation"  # of the artifacts, and the lead of every figure's name
@@ -51,7 +50,6 @@ def track(
     evaluation: Evaluation,
     files: Sequence[Path],
     work: Path | None,
-    progress: Progress,
 ) -> str | None:
     """Add a model's figures and the report's files to a run. A store that does not answer costs one line.
 
@@ -61,14 +59,13 @@ def track(
         evaluation: What it is part of.
         files: Become artifacts. Empty where case ids, which they hold, may tell who the patients are.
         work: A work folder whose store is used unless the environment names another.
-        progress: Told if the store does not answer.
 
     Returns:
         The run's id; None if there is no store, or it did not take everything.
     """
     if not has_store(work):
         return None
-    tracker = MlflowTracker(work or Path(), target.name, target.run_id, progress, only_add=True)
+    tracker = MlflowTracker(work or Path(), target.name, target.run_id, only_add=True)
     tracker.tags(
         {f"{_FOLDER}.references_sha256": evaluation.references_sha256[:16]}
         | ({f"{_FOLDER}.members": " ".join(target.members)} if target.members else {})

@@ -1,5 +1,6 @@
 """Predictions against references: scores per case, figures per class, a comparison of models, a report."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from unetpipe.evaluation.summary import MetricSummary, summarise
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.report.tables import write_metrics, write_summary
 from unetpipe.report.tracked_figures import target_of, track
+
+log = logging.getLogger(__name__)
 
 
 class ClassRow(Record):
@@ -86,9 +89,9 @@ def evaluate(
     workers = config.workers or available_cores()
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
     for case in missing:
-        progress.say(f"{case}: no prediction; counts as a failure")
+        log.warning("%s: no prediction; counts as a failure", case)
     if extra:
-        progress.say(f"{len(extra)} predictions without a reference are left out, such as {extra[0]}")
+        log.warning("%d predictions without a reference are left out, such as %s", len(extra), extra[0])
     if not config.resample:
         check_grids(inputs, workers)
     classes, scores = score_all(inputs, config, workers, progress)
@@ -132,7 +135,7 @@ def evaluate(
         viewer_html=viewer_html,
         classes=_class_rows(evaluation),
         comparison=_comparison_rows(evaluation),
-        tracking_runs=_tracked(config, evaluation, [] if inputs.from_dicom else files, progress),
+        tracking_runs=_tracked(config, evaluation, [] if inputs.from_dicom else files),
     )
 
 
@@ -144,9 +147,7 @@ def _viewer(config: EvaluateConfig) -> Path | None:
     return find_niivue()
 
 
-def _tracked(
-    config: EvaluateConfig, evaluation: Evaluation, files: Sequence[Path], progress: Progress
-) -> tuple[str, ...]:
+def _tracked(config: EvaluateConfig, evaluation: Evaluation, files: Sequence[Path]) -> tuple[str, ...]:
     """Add each model's figures to its run; the first of several models that name one run is the one that counts."""
     if not config.tracking:
         return ()
@@ -156,11 +157,11 @@ def _tracked(
         if target is None or target.run_id in runs:
             continue
         work = path if config.cross_validation else work_of(config)
-        run = track(model, target, evaluation, files, work, progress)
+        run = track(model, target, evaluation, files, work)
         if run is not None:
             runs[run] = None
     if runs and not files:
-        progress.say("MLflow has the figures only: ids of DICOM cases, which report and tables hold, may name patients")
+        log.info("MLflow has the figures only: ids of DICOM cases, which report and tables hold, may name patients")
     return tuple(runs)
 
 

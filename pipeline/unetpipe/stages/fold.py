@@ -1,5 +1,6 @@
 """One fold being trained: its epochs, what is saved after each, and its held-out cases at the end."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ from unetpipe.training.overlap import mean_dice
 from unetpipe.training.schedule import Budget, Cooldown
 from unetpipe.training.setup import Setup
 from unetpipe.training.validation import HeldOut
+
+log = logging.getLogger(__name__)
 
 _LOOK = 0.3  # windows to look at per patch learned from: a tenth of the time, as learning takes three times as long
 
@@ -71,9 +74,7 @@ class Fold:
             self._learner.load_state(state["learner"])
         alone_on_gpu = setup.device.type == "cuda" and setup.ranks.size == 1
         if alone_on_gpu and self._budget.repays_preparation(state["iteration"], self.elapsed()):
-            compile_if_faster(
-                self._learner, lambda learner: setup.measure_step(learner, self._budget.batch_size), progress.say
-            )
+            compile_if_faster(self._learner, lambda learner: setup.measure_step(learner, self._budget.batch_size))
         self._loader = setup.loader(self._budget.batch_size)
         self._looked_at = held_out.sample(_LOOK * self._budget.iterations * self._budget.batch_size)
         self._journal = Journal(folder, setup.data.foreground, tracker, progress)
@@ -88,7 +89,7 @@ class Fold:
         Raises:
             KeyboardInterrupt: After a signal, when everything is saved.
         """
-        self._progress.say(self._introduction())
+        log.info(self._introduction())
         state, over = self._state, False
         with (
             closing(self._loader.batches(first=state["iteration"])) as batches,
@@ -203,7 +204,7 @@ class Fold:
             self._cooldown = Cooldown.begin(state["iteration"], progress, self._budget.iterations)
             state["cooldown"] = asdict(self._cooldown)
             steps = self._cooldown.steps
-            self._progress.say(f"{reason}: {steps} more steps, in which the learning rate falls to its end")
+            log.info("%s: %d more steps, in which the learning rate falls to its end", reason, steps)
         weights = self._learner.weights()
         if best_look(smoothed) == len(smoothed) - 1:
             write_weights(self._folder / "best.pt", weights)

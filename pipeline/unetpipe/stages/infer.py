@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import logging
 import re
 import resource
 import shutil
@@ -38,6 +39,8 @@ from unetpipe.inference.predictions import (
 )
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.streaming import stream
+
+log = logging.getLogger(__name__)
 
 _OWN_FORMAT = (".mha", ".nrrd", ".png", ".tif", ".tiff", ".nii")
 _SECONDS_BETWEEN_MANIFESTS = 10.0
@@ -86,7 +89,6 @@ def infer(
         batch=config.batch,
         tta=config.tta,
         postprocess=config.postprocess,
-        say=progress.say,
     )
     listed = read_list(config.list) if config.list else []
     cases = find_inputs([*config.inputs, *listed], len(predictor.spec.channels))
@@ -105,7 +107,7 @@ def infer(
                 case = outcome.item
                 if outcome.error is not None:
                     reason = _in_words(outcome.error, case)
-                    progress.say(f"{case.id}: failed: {reason}")
+                    log.warning("%s: failed: %s", case.id, reason)
                     run.predictions[case.id] = Prediction(
                         id=case.id, status="failed", dicom=case.is_dicom, error=reason
                     )

@@ -1,6 +1,7 @@
 """A bundle made ready to hand on: checked, exported to TorchScript, packed."""
 
 import json
+import logging
 import warnings
 import zipfile
 from pathlib import Path
@@ -14,7 +15,8 @@ from unetpipe.config import BundleConfig
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path
-from unetpipe.progress import Progress, SilentProgress
+
+log = logging.getLogger(__name__)
 
 _EPOCH = (
     1980,
@@ -28,7 +30,7 @@ _TOLERANCE = 1e-3  # of logits; scripting fuses operations in another order
 
 
 class BundleResult(Record):
-    """What `bundle` found and wrote.
+    """What `package` found and wrote.
 
     Attributes:
         passed: Every check passed; nothing is exported or packed otherwise.
@@ -42,7 +44,7 @@ class BundleResult(Record):
     zip: Path | None = None
 
 
-def bundle(config: BundleConfig, progress: Progress = SilentProgress()) -> BundleResult:  # noqa: B008 - stateless
+def package(config: BundleConfig) -> BundleResult:
     """Check a bundle folder and, if it passes, export and pack it.
 
     Raises:
@@ -54,10 +56,10 @@ def bundle(config: BundleConfig, progress: Progress = SilentProgress()) -> Bundl
     script = None
     if config.torchscript:
         script = export_torchscript(config.model)
-        progress.say(f"exported {script}")
+        log.info("exported %s", script)
     if config.zip:
         pack(config.model, config.zip)
-        progress.say(f"packed {config.zip}")
+        log.info("packed %s", config.zip)
     return BundleResult(passed=True, checks=checks, torchscript=script, zip=config.zip)
 
 

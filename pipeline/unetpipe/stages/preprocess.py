@@ -6,6 +6,7 @@ leaves as it is.
 """
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ from unetpipe.errors import DatasetError, Fault, PlanError, UnetpipeError
 from unetpipe.files import write_text
 from unetpipe.imaging.files import read_grid
 from unetpipe.progress import Progress, SilentProgress
+
+log = logging.getLogger(__name__)
 
 PLANNER_SCHEMA = 1
 """Raise it when the same fingerprint comes to be planned for differently."""
@@ -111,7 +114,7 @@ def preprocess(
     assert work is not None  # the config saw to it
 
     fingerprint = make_fingerprint(report.statistics)
-    plan = _choose_plan(config, work, manifest, fingerprint, progress)
+    plan = _choose_plan(config, work, manifest, fingerprint)
     name = config.configuration or plan.default
     plan.preprocessing(name)  # refuses an unknown name before anything is written
     folds = _choose_folds(config, work, manifest)
@@ -206,9 +209,7 @@ def _known_statistics(work: Path) -> dict[str, CaseStatistics]:
     return {one.id: one for one in known.statistics} if known.schema_version == STATISTICS_SCHEMA else {}
 
 
-def _choose_plan(
-    config: PreprocessConfig, work: Path, manifest: Manifest, fingerprint: Fingerprint, progress: Progress
-) -> Plan:
+def _choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, fingerprint: Fingerprint) -> Plan:
     """The plan on disk if it is still good or a person's; otherwise a new one.
 
     Raises:
@@ -219,15 +220,15 @@ def _choose_plan(
         plan = read_plan(work)
         if plan.is_edited:
             _fits(plan, manifest)
-            progress.say("plan.yaml was edited: it is used as it stands")
+            log.info("plan.yaml was edited: it is used as it stands")
             if plan.made_from and plan.made_from != basis:
-                progress.say(
+                log.warning(
                     "the dataset or the options have changed since plan.yaml was made; delete it to plan afresh"
                 )
             return plan
         if plan.made_from == basis:
             return plan
-        progress.say("the dataset or the options have changed: planning afresh")
+        log.info("the dataset or the options have changed: planning afresh")
     return make_plan(fingerprint, manifest, config.preset, config.memory_gb, config.spacing_mm).signed(basis)
 
 

@@ -6,6 +6,7 @@ folder is a bundle from the first epoch on, and holds besides it `checkpoint.pt`
 """
 
 import json
+import logging
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,6 +35,8 @@ from unetpipe.training.distributed import Ranks, together
 from unetpipe.training.setup import Setup
 from unetpipe.training.signals import stop_requested
 from unetpipe.training.worker import follow, order_to_follow
+
+log = logging.getLogger(__name__)
 
 
 class TrainResult(Record):
@@ -109,7 +112,7 @@ def train_folds(config: TrainConfig, progress: Progress | None = None) -> FoldsR
     known = note.read_text(encoding="utf-8") if note.is_file() else None
     results: list[TrainResult] = []
     asked = {name: value for name, value in run_config(config).items() if name != "fold"}
-    with tracked(config.work, config.run_name, {"config": asked}, progress, run_id=known) as parent:
+    with tracked(config.work, config.run_name, {"config": asked}, run_id=known) as parent:
         try:
             for fold in folds:
                 one = config.model_copy(update={"fold": fold, "folds": None})
@@ -133,9 +136,9 @@ def _train(config: TrainConfig, progress: Progress, parent: MlflowTracker | None
     if state is not None:
         require_same(state, config, setup.data)
         if state["result"] is not None:
-            progress.say(f"run {name} is finished")
+            log.info("run %s is finished", name)
             return TrainResult(bundle=folder, **state["result"])
-        progress.say(f"run {name} goes on after epoch {state['epoch']}")
+        log.info("run %s goes on after epoch %d", name, state["epoch"])
     if ranks.rank > 0:
         with together(ranks, setup.device, config) as group:
             follow(setup, group, state)
@@ -154,7 +157,7 @@ def _train(config: TrainConfig, progress: Progress, parent: MlflowTracker | None
     with claimed(folder), together(ranks, setup.device, config) as group:
         write_text(folder / "config.yaml", yaml.safe_dump(state["config"], sort_keys=False))
         group.share(order_to_follow(state))
-        with tracked(config.work, name, parameters, progress, run_id=run_id, parent=parent) as tracker:
+        with tracked(config.work, name, parameters, run_id=run_id, parent=parent) as tracker:
             fold = Fold(setup, held_out, folder, state, group, tracker, progress, started)
             with stop_requested() as stop:
                 fold.learn(stop)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from unetpipe.progress import Progress
+log = logging.getLogger(__name__)
 
 EXPERIMENT = "unetpipe"
 _STORE = "mlflow.db"
@@ -67,7 +67,6 @@ class MlflowTracker:
         work: Path,
         name: str,
         run_id: str | None,
-        progress: Progress,
         *,
         only_add: bool = False,
         parent: "MlflowTracker | None" = None,
@@ -78,11 +77,9 @@ class MlflowTracker:
             work: Its `mlflow.db` is the store unless the environment names another.
             name: Shown in the list of runs.
             run_id: Of the run to continue; None starts one.
-            progress: Told once if the store does not answer.
             only_add: Leave the status and the times of the run to be continued as they are: it has ended.
             parent: Run that this one is a part of: MLflow shows it below that one.
         """
-        self._progress = progress
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._broken = False
         self._run_id = run_id
@@ -130,7 +127,7 @@ class MlflowTracker:
         self._jobs.put(None)
         self._thread.join(_PATIENCE)
         if self._thread.is_alive():
-            self._say("the tracking store did not take everything in time")
+            log.warning("the tracking store did not take everything in time")
 
     def _put(self, job: Callable[[], None]) -> None:
         self._jobs.put(job)
@@ -144,10 +141,7 @@ class MlflowTracker:
             except Exception as error:  # whatever a store, its driver or the network throw: the run goes on
                 self._broken = True
                 self._answered.set()
-                self._say(f"tracking stopped, the run goes on ({type(error).__name__})")
-
-    def _say(self, line: str) -> None:
-        self._progress.say(line)
+                log.warning("tracking stopped, the run goes on (%s)", type(error).__name__)
 
     def _start(self, work: Path, name: str) -> None:
         for setting, value in _MLFLOW.items():

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe import __version__
-from unetpipe.progress import Progress
 from unetpipe.tracking.mlflow import MlflowTracker, Status
 
 
@@ -17,7 +16,6 @@ def tracked(
     work: Path,
     name: str,
     parameters: Mapping[str, Any],
-    progress: Progress,
     *,
     run_id: str | None = None,
     parent: MlflowTracker | None = None,
@@ -28,11 +26,10 @@ def tracked(
         work: Its plan becomes an artifact; digests of plan and fingerprint say which dataset it was.
         name: Shown in the list of runs.
         parameters: What was asked, and decided. No path, no patient.
-        progress: Told if the store does not answer.
         run_id: Of the run to continue.
         parent: Run that this one is a part of.
     """
-    tracker = MlflowTracker(work, name, run_id, progress, parent=parent)
+    tracker = MlflowTracker(work, name, run_id, parent=parent)
     tracker.parameters(parameters)
     tracker.tags(
         {

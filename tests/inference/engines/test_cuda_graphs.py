@@ -28,18 +28,20 @@ def use(monkeypatch: pytest.MonkeyPatch, replay: Callable[[Tensor], Tensor], *, 
     monkeypatch.setattr(cuda_graphs, "_seconds", lambda run, _windows: seconds if run is replay else 1.0)
 
 
-def test_a_faster_recording_replaces_the_network_from_the_third_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_faster_recording_replaces_the_network_from_the_third_call(
+    monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
     """The first call may be the only one, the second is recorded; another number of windows starts anew."""
     use(monkeypatch, lambda x: 2 * x, seconds=0.5)
-    network, said = Doubling(), list[str]()
-    run = RecordedNetwork(network, said.append)
+    network = Doubling()
+    run = RecordedNetwork(network)
     for calls in (1, 2, 2, 2):
         x = torch.randn(4, 1, 3, 3)
         torch.testing.assert_close(run(x), 2 * x)
         assert network.calls == calls
     run(torch.randn(2, 1, 3, 3))
     assert network.calls == 3
-    assert not said
+    assert not logged
 
 
 @pytest.mark.parametrize(("factor", "seconds"), [(2.1, 0.5), (float("nan"), 0.5), (2.0, 0.98)])
@@ -47,27 +49,27 @@ def test_a_wrong_or_slow_recording_is_not_used(monkeypatch: pytest.MonkeyPatch, 
     """Other logits, none at all, or no gain: the network goes on computing."""
     use(monkeypatch, lambda x: factor * x, seconds=seconds)
     network = Doubling()
-    run = RecordedNetwork(network, lambda _: None)
+    run = RecordedNetwork(network)
     for _ in range(4):
         x = torch.randn(2, 1, 3, 3)
         torch.testing.assert_close(run(x), 2 * x)
     assert network.calls == 4
 
 
-def test_what_cannot_be_recorded_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failure is told once, and no other number of windows is tried."""
+def test_what_cannot_be_recorded_runs_as_it_is(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
+    """A failure is logged once, and no other number of windows is tried."""
 
     def fail(_network: nn.Module, _windows: Tensor) -> Callable[[Tensor], Tensor]:
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(cuda_graphs, "_record", fail)
-    network, said = Doubling(), list[str]()
-    run = RecordedNetwork(network, said.append)
+    network = Doubling()
+    run = RecordedNetwork(network)
     for count in (4, 4, 4, 3, 3, 3):
         x = torch.randn(count, 1, 3, 3)
         torch.testing.assert_close(run(x), 2 * x)
     assert network.calls == 6
-    assert said == ["windows are computed without CUDA graphs (RuntimeError while recording one)"]
+    assert logged == ["windows are computed without CUDA graphs (RuntimeError while recording one)"]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -95,7 +95,7 @@ def measured(seconds: dict[bool, float], compiled: Callable[[], bool]) -> Callab
 
 @pytest.mark.parametrize(("seconds", "used"), [({False: 2.0, True: 1.0}, True), ({False: 1.0, True: 2.0}, False)])
 def test_the_faster_one_goes_on_from_where_it_was(
-    monkeypatch: pytest.MonkeyPatch, seconds: dict[bool, float], used: bool
+    monkeypatch: pytest.MonkeyPatch, logged: list[str], seconds: dict[bool, float], used: bool
 ) -> None:
     """Compiled or not, the next losses are those of a learner that was never measured."""
     graphs = []
@@ -106,17 +106,17 @@ def test_the_faster_one_goes_on_from_where_it_was(
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     expected = [loss_of(other, n) for other in [learner()] for n in range(2)]
-    one, said = learner(), list[str]()
-    compile_if_faster(one, measured(seconds, lambda: bool(graphs)), said.append)
+    one = learner()
+    compile_if_faster(one, measured(seconds, lambda: bool(graphs)))
     found = "used" if used else "not used"
-    assert said == [
+    assert logged == [
         f"torch.compile is {found}: a step takes {seconds[True]:.3f} s with it and {seconds[False]:.3f} s without"
     ]
     assert (one._forward is not one._module) == used
     assert [loss_of(one, n) for n in range(2)] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
     """One line says so, and training goes on as it would have."""
 
     def broken(_module: nn.Module, **_options: Any) -> Any:
@@ -127,7 +127,7 @@ def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch, "compile", broken)
     expected = loss_of(learner(), 0)
-    one, said = learner(), list[str]()
-    compile_if_faster(one, lambda other: loss_of(other, 99), said.append)
-    assert said == ["going on without torch.compile, which failed (FileNotFoundError)"]
+    one = learner()
+    compile_if_faster(one, lambda other: loss_of(other, 99))
+    assert logged == ["going on without torch.compile, which failed (FileNotFoundError)"]
     assert loss_of(one, 0) == expected

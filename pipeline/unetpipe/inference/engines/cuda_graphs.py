@@ -1,7 +1,7 @@
 """A network's kernels on a GPU recorded once and replayed: small windows are over sooner than Python launches them."""
 
+import logging
 import time
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from unetpipe.inference.sliding_window import Forward
+
+log = logging.getLogger(__name__)
 
 _TOLERANCE = 0.01  # of the largest logit
 _TRIALS = 5
@@ -23,12 +25,11 @@ class RecordedNetwork(nn.Module):
 
     Args:
         network: On a GPU, in evaluation mode, never to be changed again.
-        say: Told if recording failed.
     """
 
-    def __init__(self, network: nn.Module, say: Callable[[str], None]) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self._network, self._say = network, say
+        self._network = network
         self._seen: set[int] = set()
         self._chosen: dict[int, Forward] = {}
         self._recordable = True
@@ -53,7 +54,7 @@ class RecordedNetwork(nn.Module):
             difference = (recorded(windows) - logits).abs().max()
         except RuntimeError as error:  # memory ran out, or something in the network waits for the GPU
             self._recordable = False
-            self._say(f"windows are computed without CUDA graphs ({type(error).__name__} while recording one)")
+            log.warning("windows are computed without CUDA graphs (%s while recording one)", type(error).__name__)
             return self._network
         same = bool(difference <= _TOLERANCE * logits.abs().max())
         faster = same and _seconds(recorded, windows) < _REPAYS * _seconds(self._network, windows)

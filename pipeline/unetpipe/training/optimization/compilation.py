@@ -1,18 +1,20 @@
 """torch.compile for training, where it works and measures faster."""
 
 import copy
+import logging
 from collections.abc import Callable
 
 from unetpipe.training.optimization.learner import Learner
 
+log = logging.getLogger(__name__)
 
-def compile_if_faster(learner: Learner, measure: Callable[[Learner], float], say: Callable[[str], None]) -> None:
+
+def compile_if_faster(learner: Learner, measure: Callable[[Learner], float]) -> None:
     """Take some steps with and without torch.compile, and go on with what was faster, from where the learner was.
 
     Args:
         learner: What learns.
         measure: Takes a few steps and returns the seconds of one, the first ones left out.
-        say: Told what was found.
     """
     state = copy.deepcopy(learner.state())
     plain = measure(learner)
@@ -21,9 +23,9 @@ def compile_if_faster(learner: Learner, measure: Callable[[Learner], float], say
         compiled = measure(learner)
     except Exception as error:  # whatever a compiler meets: none is installed, or an operator that it does not know
         learner.compile(False)
-        say(f"going on without torch.compile, which failed ({type(error).__name__})")
+        log.info("going on without torch.compile, which failed (%s)", type(error).__name__)
     else:
         learner.compile(compiled < plain)
         found = "used" if compiled < plain else "not used"
-        say(f"torch.compile is {found}: a step takes {compiled:.3f} s with it and {plain:.3f} s without")
+        log.info("torch.compile is %s: a step takes %.3f s with it and %.3f s without", found, compiled, plain)
     learner.load_state(state)
