@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
-from unetpipe.dataset.folds import make_folds, read_folds, write_folds
+from unetpipe.dataset.folds import Fold, keep_folds, make_folds, read_folds, write_folds
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.errors import DatasetError
@@ -50,6 +50,46 @@ def test_too_few() -> None:
         make_folds(manifest_of([None] * 4), 5, 0)
     with pytest.raises(DatasetError, match="at least 5 patients, the dataset has 2"):
         make_folds(manifest_of(["a", "a", "a", "b", "b", "b"]), 5, 0)
+
+
+def declared(*folds: int | None, patients: str = "") -> Manifest:
+    cases = manifest_of([*patients] or [None] * len(folds)).cases
+    numbered = tuple(case.model_copy(update={"fold": fold}) for case, fold in zip(cases, folds, strict=True))
+    return manifest_of([]).model_copy(update={"cases": numbered})
+
+
+def test_declared_folds_are_taken_as_they_are() -> None:
+    """The numbers need not begin at 0, and a case without one trains in every fold."""
+    folds = make_folds(declared(2, 1, 2, None), 5, 0)
+    assert [(fold.train, fold.validation) for fold in folds.folds] == [
+        (("case_000", "case_002", "case_003"), ("case_001",)),
+        (("case_001", "case_003"), ("case_000", "case_002")),
+    ]
+    with pytest.raises(DatasetError, match="none to train on"):
+        make_folds(declared(0, 0), 5, 0)
+
+
+def test_declared_folds_that_split_a_patient_are_not_by_patient() -> None:
+    """What folds.json says about patients is true of it."""
+    assert make_folds(declared(0, 0, 1, patients="aab"), 5, 0).by_patient
+    assert not make_folds(declared(0, 1, 1, patients="aab"), 5, 0).by_patient
+
+
+def test_folds_of_a_person_are_kept_under_new_ids() -> None:
+    """Edited folds hold where the same cases are held out, also where version 0.1 had changed their ids."""
+    manifest = manifest_of([None] * 4)
+    ids = ("Fall 1 (prä)", ".b", "c", "d_4")
+    cases = tuple(case.model_copy(update={"id": name}) for case, name in zip(manifest.cases, ids, strict=True))
+    manifest = manifest.model_copy(update={"cases": cases})
+    made = make_folds(manifest, 2, 0)
+    edited = (
+        Fold(train=("Fall_1__pr__",), validation=("_b", "c", "d_4")),
+        Fold(train=("c",), validation=("Fall_1__pr__",)),
+    )
+    kept = keep_folds(made.model_copy(update={"folds": edited}), made, manifest)
+    assert kept.folds == (Fold(train=ids[:1], validation=ids[1:]), Fold(train=("c",), validation=ids[:1]))
+    fewer = manifest.model_copy(update={"cases": cases[:3]})
+    assert keep_folds(kept, make_folds(fewer, 2, 0), fewer) == make_folds(fewer, 2, 0)
 
 
 def test_round_trip(tmp_path: Path) -> None:

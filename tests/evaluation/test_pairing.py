@@ -1,11 +1,16 @@
 """Which files an evaluation reads."""
 
 import json
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from unetpipe.config import EvaluateConfig
+from unetpipe.dataset.folds import Fold, Folds, write_folds
+from unetpipe.dataset.label_scheme import LabelClass
+from unetpipe.dataset.manifest import Case, Manifest, read_manifest, write_manifest
 from unetpipe.errors import DatasetError
 from unetpipe.evaluation.pairing import Inputs, gather_inputs
 
@@ -32,6 +37,43 @@ def test_formats_may_differ_and_other_files_do_not_count(tmp_path: Path) -> None
     assert list(inputs.references) == ["a", "b.c"]
     assert {case: path.name for case, path in inputs.models[0].files.items()} == {"a": "a.nrrd", "b.c": "b.c.nii"}
     assert inputs.models[0].missing == inputs.models[0].extra == ()
+
+
+NAMES = ("Fall 1 (prä)", "study.v2 #3", "P5+T1", "scan 1", "scan_1", "Scan_1", ".hidden", "a/b", "患者" * 60)
+
+
+def work_folder(folder: Path, ids: Sequence[str]) -> Path:
+    """A work folder of such cases, whose fold 0 holds out the first two."""
+    cases = tuple(Case(id=case, images=(Path("/gone"),), label=Path("/gone.nii")) for case in ids)
+    labels = (LabelClass(name="background", value=0), LabelClass(name="organ", value=1))
+    manifest = Manifest(name="x", channels=("MRI",), labels=labels, spatial_dims=3, cases=cases)
+    write_manifest(folder, manifest)
+    folds = (Fold(train=tuple(ids[2:]), validation=tuple(ids[:2])), Fold(train=tuple(ids[:2]), validation=(ids[2],)))
+    write_folds(folder, Folds(seed=0, by_patient=False, folds=folds))
+    for number, fold in enumerate(folds):
+        for case in fold.validation:
+            touch(folder / "runs" / "default" / f"fold_{number}" / "validation" / f"{manifest.file_names[case]}.nii.gz")
+    return folder
+
+
+def test_cases_of_any_name_have_their_files(tmp_path: Path) -> None:
+    """Predictions, references and scans belong to the work folder's cases, named by a person or by unetpipe."""
+    work = work_folder(tmp_path / "work", NAMES)
+    names = read_manifest(work).file_names
+    touch(*(tmp_path / "made" / f"{names[case]}.nii.gz" for case in NAMES))
+    touch(*(tmp_path / "own" / f"{unicodedata.normalize('NFD', case)}.NII" for case in NAMES[:6]))
+    for folder, ids in (("made", NAMES), ("own", NAMES[:6])):
+        inputs = gather(tmp_path, tmp_path / folder, work=work, reference=tmp_path / folder, images=tmp_path / folder)
+        assert set(inputs.references) == set(inputs.models[0].files) == set(inputs.images) == set(ids)
+        assert inputs.models[0].missing == inputs.models[0].extra == ()
+    held_out = gather(tmp_path, tmp_path / "own", work=work, reference=None, fold=0)
+    assert (set(held_out.references), held_out.models[0].missing) == (set(NAMES[:2]), ())
+
+
+def test_cross_validation_is_about_the_cases_that_are_held_out(tmp_path: Path) -> None:
+    """Cases that no fold holds out are not missed, and the folds' labels are found by any name."""
+    inputs = gather(tmp_path, work_folder(tmp_path / "work", NAMES), reference=None, cross_validation=True)
+    assert set(inputs.references) == set(inputs.models[0].files) == set(NAMES[:3])
 
 
 def test_two_files_of_one_case_are_refused(tmp_path: Path) -> None:

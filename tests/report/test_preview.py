@@ -34,7 +34,7 @@ def store_case(work: Path, name: str, array: np.ndarray, spacing: tuple[float, .
         classes=3,
         patch_size=shape,
     )
-    encoded.write(work, configuration)
+    encoded.write(work / "cases" / configuration, name)
 
 
 def body(corner: tuple[int, ...]) -> np.ndarray:

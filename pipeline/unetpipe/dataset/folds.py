@@ -1,6 +1,8 @@
 """Which cases train and which validate: `folds.json`."""
 
+import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -11,6 +13,7 @@ from unetpipe.documents import Record, read_document, write_document
 from unetpipe.errors import DatasetError, Fault, TrainingError
 
 FOLDS_SCHEMA: Final = 1
+_REPLACED = re.compile(r"[^A-Za-z0-9._-]|^\.")  # what became an underscore in case ids up to version 0.1
 
 
 class Fold(Record):
@@ -24,7 +27,8 @@ class Folds(Record):
     """All splits.
 
     Attributes:
-        by_patient: Whether patients were known, and so kept together.
+        seed: Of the random split.
+        by_patient: Whether patients are known and each is on one side of every split.
     """
 
     schema_version: Literal[1] = FOLDS_SCHEMA
@@ -34,14 +38,19 @@ class Folds(Record):
 
 
 def make_folds(manifest: Manifest, k: int, seed: int) -> Folds:
-    """Split into `k` folds; the cases of one patient stay together.
+    """Split the cases as the dataset declares, or else into `k` random folds that keep each patient's cases together.
 
-    Without patients the folds are nnU-Net's: scikit-learn's ``KFold(k, shuffle=True, random_state=seed)`` over the
-    sorted ids. With patients the same split is made over patients (a case without one counts as its own).
+    Declared folds are taken as they are, in the order of their numbers. A case that declares none, where others do, is
+    held out by no fold.
+
+    Without patients the random folds are nnU-Net's: scikit-learn's ``KFold(k, shuffle=True, random_state=seed)`` over
+    the sorted ids. With patients the same split is made over patients (a case without one counts as its own).
 
     Raises:
-        DatasetError: If there are fewer patients than folds.
+        DatasetError: If there are fewer patients than folds, or a declared fold leaves nothing to train on.
     """
+    if any(case.fold is not None for case in manifest.cases):
+        return _declared_folds(manifest, seed)
     groups: dict[str, list[str]] = defaultdict(list)
     for case in manifest.cases:
         groups[case.id if case.patient is None else f"patient {case.patient}"].append(case.id)
@@ -62,6 +71,51 @@ def make_folds(manifest: Manifest, k: int, seed: int) -> Folds:
             )
         )
     return Folds(seed=seed, by_patient=any(case.patient for case in manifest.cases), folds=tuple(folds))
+
+
+def _declared_folds(manifest: Manifest, seed: int) -> Folds:
+    folds = tuple(
+        Fold(
+            train=tuple(case.id for case in manifest.cases if case.fold != number),
+            validation=tuple(case.id for case in manifest.cases if case.fold == number),
+        )
+        for number in sorted({case.fold for case in manifest.cases if case.fold is not None})
+    )
+    if not all(fold.train for fold in folds):
+        message = "all cases are declared to be in one fold, which leaves none to train on"
+        raise DatasetError([Fault(case="dataset", kind="too_few_cases", message=message)])
+    known = [case for case in manifest.cases if case.patient is not None]
+    together = len({(case.patient, case.fold) for case in known}) == len({case.patient for case in known})
+    return Folds(seed=seed, by_patient=bool(known) and together, folds=folds)
+
+
+def keep_folds(found: Folds, made: Folds, manifest: Manifest) -> Folds:
+    """The folds of an earlier run where they hold out the same cases, as a person may have changed them; else new ones.
+
+    Args:
+        found: Read from the work folder. Case ids may be those of version 0.1.
+        made: By `make_folds` from the same manifest.
+        manifest: Of the dataset as it is now.
+    """
+    renamed = {_REPLACED.sub("_", case.id): case.id for case in manifest.cases}
+    renamed |= {case.id: case.id for case in manifest.cases}
+
+    def ids(cases: Sequence[str]) -> tuple[str, ...]:
+        return tuple(renamed.get(case, case) for case in cases)
+
+    kept = tuple(Fold(train=ids(fold.train), validation=ids(fold.validation)) for fold in found.folds)
+    same = (found.seed, len(kept), found.by_patient) == (made.seed, len(made.folds), made.by_patient)
+    known = {case.id for case in manifest.cases}
+    inside = all(set(fold.validation) | set(fold.train) <= known for fold in kept)
+    return (
+        found.model_copy(update={"folds": kept})
+        if same and inside and _held_out(kept) == _held_out(made.folds)
+        else made
+    )
+
+
+def _held_out(folds: Sequence[Fold]) -> set[str]:
+    return {case for fold in folds for case in fold.validation}
 
 
 def choose_folds(text: str, count: int) -> tuple[int, ...]:

@@ -3,9 +3,12 @@
 Reading the different layouts that datasets come in happens in `dataset/layouts.py`; this is what they all become.
 """
 
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
+from unetpipe.dataset.case_names import file_names
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
 from unetpipe.documents import Record, read_document, write_document
 
@@ -16,16 +19,18 @@ class Case(Record):
     """One scan.
 
     Attributes:
-        id: Unique in the dataset, and safe as a file name.
+        id: Unique in the dataset; any text. Its files are named by `Manifest.file_names`.
         images: One file per channel, or one file holding all channels, or one DICOM series folder.
         label: None where there is none.
         patient: Groups cases that must not be split between training and validation; None when not known.
+        fold: Number of the fold that holds the case out, where the dataset declares folds.
     """
 
     id: str
     images: tuple[Path, ...]
     label: Path | None = None
     patient: str | None = None
+    fold: int | None = None
 
 
 class Manifest(Record):
@@ -53,6 +58,11 @@ class Manifest(Record):
     def label_scheme(self) -> LabelScheme:
         """What a network has to find."""
         return LabelScheme(self.labels, self.regions)
+
+    @cached_property
+    def file_names(self) -> Mapping[str, str]:
+        """What the files of each case are called, without suffix, by case id."""
+        return file_names(case.id for case in self.cases)
 
     @property
     def label_values(self) -> tuple[int, ...]:

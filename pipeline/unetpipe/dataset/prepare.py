@@ -16,7 +16,7 @@ from unetpipe.dataset.keys import case_key
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.memory_budget import MemoryBudget, preparation_bytes
 from unetpipe.dataset.planning.plan import Plan
-from unetpipe.dataset.store import EncodedCase, encode_case
+from unetpipe.dataset.store import EncodedCase, cases_folder, encode_case
 from unetpipe.errors import DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.geometry import Spacing, orientation_to_ras
@@ -62,7 +62,7 @@ def prepare_cases(
         DatasetError: If a file has changed since it was checked; names the case.
     """
     spec, patch = plan.preprocessing(configuration), plan.configurations[configuration].patch_size
-    room = BoundedSemaphore(_WAITING)
+    folder, room = cases_folder(work, configuration), BoundedSemaphore(_WAITING)
 
     def encode(case: Case) -> EncodedCase:
         known = statistics[case.id]
@@ -87,7 +87,7 @@ def prepare_cases(
     def write(case: Case, encoded: EncodedCase) -> None:
         try:
             with _blamed_on(case):
-                encoded.write(work, configuration)
+                encoded.write(folder, manifest.file_names[case.id])
         finally:
             room.release()
 

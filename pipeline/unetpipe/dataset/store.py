@@ -1,4 +1,4 @@
-"""Preprocessed cases on disk: `WORK/cases/<configuration>/<id>.b2nd` and `<id>.json`.
+"""Preprocessed cases on disk: `WORK/cases/<configuration>/<name>.b2nd` and `<name>.json`, named by `case_names`.
 
 One blosc2 array per case, float16 (C + 1, \\*spatial): the image's channels, then the class index (-1 where ignored).
 Blocks of 32 voxels per axis are what a read decompresses at least, so that a patch costs little more than itself. The
@@ -7,6 +7,7 @@ JSON is written last: where it is, the array is whole. The only module that know
 
 import hashlib
 import json
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.dataset.case_names import case_id
 from unetpipe.documents import Record, read_document
 from unetpipe.errors import PlanError
 from unetpipe.files import atomic_path, write_text
@@ -80,7 +82,7 @@ class CaseStore:
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """Stored cases, sorted."""
-        return tuple(sorted(path.stem for path in self.folder.glob("*.json") if not path.name.startswith(".")))
+        return tuple(sorted(self._names))
 
     def record(self, case: str) -> CaseRecord:
         """What is known about a case; read once.
@@ -121,13 +123,28 @@ class CaseStore:
         import blosc2
 
         # one handle per read: it takes 0.2 ms, and a shared handle is not safe from threads
-        path = self.folder / f"{case}.b2nd"
+        path = self._path(case, ".b2nd")
         if not path.is_file():
             raise PlanError(f"case {case} is not stored in {self.folder}")
         return blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
 
     def _read_record(self, case: str) -> CaseRecord:
-        return read_document(self.folder / f"{case}.json", CaseRecord)
+        return read_document(self._path(case, ".json"), CaseRecord)
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """File name by case id."""
+        found = (path for path in self.folder.glob("*.json") if not path.name.startswith("."))
+        # some file systems hand out letters decomposed: only ASCII names are sure to be as they were written
+        return {
+            (path.stem.isascii() and case_id(path.stem)) or read_document(path, CaseRecord).id: path.stem
+            for path in found
+        }
+
+    def _path(self, case: str, suffix: str) -> Path:
+        if case not in self._names:
+            raise PlanError(f"case {case} is not stored in {self.folder}")
+        return self.folder / f"{self._names[case]}{suffix}"
 
 
 def cases_folder(work: Path, configuration: str) -> Path:
@@ -135,14 +152,14 @@ def cases_folder(work: Path, configuration: str) -> Path:
     return work / "cases" / configuration
 
 
-def stored_key(work: Path, configuration: str, case: str) -> str | None:
-    """Key of a stored case; None where it is not, not wholly, or not readably stored."""
+def stored_key(work: Path, configuration: str, name: str) -> str | None:
+    """Key of the case whose files have this name; None where it is not, not wholly, or not readably stored."""
     folder = cases_folder(work, configuration)
     try:
-        key = json.loads((folder / f"{case}.json").read_bytes())["key"]
+        key = json.loads((folder / f"{name}.json").read_bytes())["key"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return str(key) if (folder / f"{case}.b2nd").is_file() else None
+    return str(key) if (folder / f"{name}.b2nd").is_file() else None
 
 
 @dataclass(frozen=True)
@@ -157,13 +174,12 @@ class EncodedCase:
     record: CaseRecord
     frame: bytes
 
-    def write(self, work: Path, configuration: str) -> None:
-        """Store it, in place of an earlier one. Mostly waits for the disk."""
-        folder = cases_folder(work, configuration)
-        description = folder / f"{self.record.id}.json"
+    def write(self, folder: Path, name: str) -> None:
+        """Store it in a folder, in place of an earlier one of this name. Mostly waits for the disk."""
+        description = folder / f"{name}.json"
         # a kill between the two writes must not leave an old description beside a new array
         description.unlink(missing_ok=True)
-        with atomic_path(folder / f"{self.record.id}.b2nd") as temporary:
+        with atomic_path(folder / f"{name}.b2nd") as temporary:
             temporary.write_bytes(self.frame)
         write_text(description, self.record.model_dump_json() + "\n")
 
@@ -210,10 +226,11 @@ def encode_case(
 
 
 def remove_others(work: Path, configuration: str, keep: set[str]) -> None:
-    """Remove what does not belong to the cases to keep: cases no longer in the dataset, leftovers of a kill."""
-    folder = cases_folder(work, configuration)
+    """Remove all files but those of these names: of cases no longer in the dataset, and leftovers of a kill."""
+    folder, kept = cases_folder(work, configuration), {unicodedata.normalize("NFC", name) for name in keep}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.name.startswith(".tmp-") or (path.suffix in {".b2nd", ".json"} and path.stem not in keep):
+        is_kept = unicodedata.normalize("NFC", path.stem) in kept
+        if path.name.startswith(".tmp-") or (path.suffix in {".b2nd", ".json"} and not is_kept):
             path.unlink()
 
 

@@ -1,6 +1,7 @@
 """What is evaluated against what: references, the predictions of each model, classes and patients.
 
-Files belong together by name without suffix. No case is left out: a reference without a prediction stays in the list.
+Files belong to a case by their name without suffix (`dataset.case_names`). No case is left out: a reference without a
+prediction stays in the list.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpipe.config import EvaluateConfig
+from unetpipe.dataset.case_names import match_ids
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.label_scheme import Region
 from unetpipe.dataset.manifest import Manifest, read_manifest
@@ -74,14 +76,17 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
     work = work_of(config)
     manifest = read_manifest(work) if work else None
     references = _references(config, manifest)
-    if config.fold is not None:
+    if work is not None and (config.cross_validation or config.fold is not None):
         references = _held_out(references, work, config.fold)
+    elif config.fold is not None:
+        raise _fault("no_folds", f"fold {config.fold} needs a work folder, whose folds.json says what it holds out")
     named = dict(zip(_names(config.predictions), config.predictions, strict=True))
     models, dicom = [], False
     for name, path in named.items():
-        files = _validations(path, config.run_name) if config.cross_validation else _label_files(path)
-        if path.is_file() and len(references) == 1:
-            files = dict(zip(references, files.values(), strict=True))
+        found = _validations(path, config.run_name) if config.cross_validation else _label_files(path)
+        files = (
+            {next(iter(references)): path} if found == [path] and len(references) == 1 else _by_case(found, references)
+        )
         records = _records(path)
         dicom = dicom or any(case.dicom for record in records for case in record.cases)
         models.append(
@@ -93,7 +98,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
                 extra=tuple(sorted(set(files) - set(references))),
             )
         )
-    images = _images(config, manifest)
+    images = _images(config, manifest, references)
     return Inputs(
         dataset=manifest.name if manifest else None,
         references=references,
@@ -120,43 +125,47 @@ def _records(path: Path) -> list[Predictions]:
 
 def _references(config: EvaluateConfig, manifest: Manifest | None) -> Files:
     if config.reference is not None:
-        return _label_files(config.reference)
+        return _by_case(_label_files(config.reference), [case.id for case in manifest.cases] if manifest else [])
     if manifest is None:
         raise _fault("no_reference", "nothing to compare with: give references, or a work folder that names them")
     return {case.id: case.label for case in manifest.cases if case.label is not None}
 
 
-def _held_out(references: Files, work: Path | None, fold: int) -> Files:
-    if work is None:
-        raise _fault("no_folds", f"fold {fold} needs a work folder, whose folds.json says what it holds out")
+def _held_out(references: Files, work: Path, fold: int | None) -> Files:
+    """References of the cases that a fold holds out, or that any fold does."""
     folds = read_folds(work).folds
-    if fold >= len(folds):
+    if fold is not None and fold >= len(folds):
         raise _fault("no_folds", f"there is no fold {fold}: folds.json has 0 to {len(folds) - 1}")
-    return {case: path for case, path in references.items() if case in folds[fold].validation}
+    chosen = folds if fold is None else (folds[fold],)
+    held_out = {case for one in chosen for case in one.validation}
+    return {case: path for case, path in references.items() if case in held_out}
 
 
-def _label_files(path: Path) -> Files:
-    """Label files by id: of a folder, or the one file."""
+def _label_files(path: Path) -> list[Path]:
+    """The label files of a folder, or the one file."""
     if path.is_file():
-        return {strip_suffix(path.name): path}
+        return [path]
     if not path.is_dir():
         raise _fault("missing", f"{path.name}: no such file or folder")
-    return _unique(file for file in sorted(path.iterdir()) if is_image(file) and not file.name.startswith("."))
+    return [file for file in sorted(path.iterdir()) if is_image(file) and not file.name.startswith(".")]
 
 
-def _validations(work: Path, run: str) -> Files:
+def _validations(work: Path, run: str) -> list[Path]:
     """What the folds of a run predicted for the cases they held out."""
     folders = sorted((work / "runs" / run).glob("fold_*/validation"))
     if not folders:
         raise _fault("missing", f"no fold of run {run!r} has a validation folder")
-    return _unique(file for folder in folders for file in _label_files(folder).values())
+    return [file for folder in folders for file in _label_files(folder)]
 
 
-def _unique(files: Iterable[Path]) -> Files:
+def _by_case(files: Sequence[Path], ids: Iterable[str]) -> Files:
+    """Files by case id: one of `ids` where a file belongs to one, else its own name without suffix."""
+    names = {file: strip_suffix(file.name) for file in files}
+    known = match_ids(names.values(), ids)
     found: dict[str, Path] = {}
     faults = []
-    for file in files:
-        case = strip_suffix(file.name)
+    for file, name in names.items():
+        case = known.get(name, name)
         if case in found:
             faults.append(Fault(case=case, kind="duplicate", message=f"two files: {found[case].name} and {file.name}"))
         found[case] = file
@@ -184,9 +193,9 @@ def _classes(manifest: Manifest | None) -> Mapping[int, str]:
     return {label.value: label.name for label in manifest.labels[1:]}
 
 
-def _images(config: EvaluateConfig, manifest: Manifest | None) -> Files:
+def _images(config: EvaluateConfig, manifest: Manifest | None, references: Files) -> Files:
     if config.images is not None:
-        return _label_files(config.images)
+        return _by_case(_label_files(config.images), references)
     return {case.id: case.images[0] for case in manifest.cases if case.images} if manifest else {}
 
 

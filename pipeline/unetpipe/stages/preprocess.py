@@ -20,7 +20,7 @@ from unetpipe.config import PreprocessConfig
 from unetpipe.cores import available_cores
 from unetpipe.dataset.checks.cases import CheckReport, check_cases, with_labels
 from unetpipe.dataset.checks.statistics import CaseStatistics
-from unetpipe.dataset.folds import Folds, make_folds, read_folds
+from unetpipe.dataset.folds import Folds, keep_folds, make_folds, read_folds
 from unetpipe.dataset.keys import case_key
 from unetpipe.dataset.layouts.recognition import inspect_dataset
 from unetpipe.dataset.manifest import Case, Manifest
@@ -252,18 +252,9 @@ def _fits(plan: Plan, manifest: Manifest) -> None:
 
 
 def _choose_folds(config: PreprocessConfig, work: Path, manifest: Manifest) -> Folds:
-    """The folds on disk if they split these very cases as asked, so that a person may change them; else new ones."""
+    """The folds on disk if they still hold, so that a person may change them; else new ones."""
     made = make_folds(manifest, config.folds, config.seed)
-    if (work / "folds.json").exists():
-        found = read_folds(work)
-        ids = {case.id for case in manifest.cases}
-        if (
-            (found.seed, len(found.folds), found.by_patient) == (made.seed, len(made.folds), made.by_patient)
-            and all(set(fold.validation) | set(fold.train) <= ids for fold in found.folds)
-            and {case for fold in found.folds for case in fold.validation} == ids
-        ):
-            return found
-    return made
+    return keep_folds(read_folds(work), made, manifest) if (work / "folds.json").exists() else made
 
 
 def _write_decisions(
@@ -306,8 +297,8 @@ def _write_cases(
     """Preprocess what is not there yet; how many that were."""
     known = {one.id: one for one in statistics}
     keys = {case.id: case_key(known[case.id], manifest, plan, name) for case in manifest.cases}
-    remove_others(work, name, keep=set(keys))
-    todo = [case for case in manifest.cases if stored_key(work, name, case.id) != keys[case.id]]
+    remove_others(work, name, keep=set(manifest.file_names.values()))
+    todo = [case for case in manifest.cases if stored_key(work, name, manifest.file_names[case.id]) != keys[case.id]]
     if todo:
         # torch loads only now, when there is work for it
         from unetpipe.dataset.prepare import prepare_cases

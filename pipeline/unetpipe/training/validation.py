@@ -82,7 +82,7 @@ class HeldOut:
 
         Args:
             network: Trained.
-            folder: For ``<case>.nii.gz`` (2-D: ``<case>.png``).
+            folder: For a ``.nii.gz`` per case (2-D: ``.png``), named by `Manifest.file_names`.
             advance: Told after each case.
         """
         cases = {case.id: case for case in self._manifest.cases}
@@ -92,7 +92,8 @@ class HeldOut:
         counts = {}
         for case in self._ids:
             indices = self._on_own_grid(network, case)
-            write_labels(folder / f"{case}{suffix}", values[indices], self._store.record(case).placement.source, names)
+            path = folder / f"{self._manifest.file_names[case]}{suffix}"
+            write_labels(path, values[indices], self._store.record(case).placement.source, names)
             orientation = orientation_to_ras(self._store.record(case).placement.source)
             reference = self._reference(cases[case])
             counts[case] = overlap_counts(orientation.to_ras(indices), reference, self._manifest.label_scheme)
