@@ -89,7 +89,7 @@ def score(name: str, labels: Path, work: Path, options: argparse.Namespace) -> N
     """Mean Dice per class over the held-out cases, on their own grids."""
     out = options.out / f"report_{labels.name}"
     reference = options.data / "labelsTr"
-    run(*UNETPIPE, "evaluate", labels, reference, "--work", work, "--fold", "0", "--out", out, "--no-tracking")
+    run(*UNETPIPE, "evaluate", labels, reference, "--work", work, "--fold", "0", "--out", out, "--tracking", "none")
     print(name, json.dumps(json.loads((out / "summary.json").read_text())), flush=True)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from unetpipe.documents import Record
@@ -18,6 +18,15 @@ Strength = Literal["none", "light", "default", "strong"]
 LossName = Literal["dice_ce", "dice_focal", "tversky_ce"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Engine = Literal["torch", "openvino"]
+
+
+def _tracker_word(value: Any) -> Any:
+    """`tracking` was a switch once: what is written as one names MLflow, or nothing."""
+    return {True: "mlflow", False: "none", "true": "mlflow", "false": "none"}.get(value, value)
+
+
+Tracking = Annotated[str, BeforeValidator(_tracker_word)]
+"""A tracker by its word (see `unetpipe.tracking.named`)."""
 
 
 class Config(Record):
@@ -113,6 +122,8 @@ class TrainConfig(Config):
     """Of weights, sampling and augmentation."""
     run_name: str = "default"
     """Folder under WORK/runs. The same command goes on with a run that was interrupted."""
+    tracking: Tracking = "mlflow"
+    """Where the run's curves and figures go besides its folder: `mlflow`, `none`, or a tracker of an extension."""
 
     @field_validator("network_options", mode="before")
     @classmethod
@@ -195,8 +206,9 @@ class EvaluateConfig(Config):
     """Also write viewer.html, the report's cases in 3-D. Needs NiiVue here: npm install @niivue/niivue."""
     images: Path | None = None
     """Folder of the scans, by the references' names, to show under the report's overlays."""
-    tracking: bool = True
-    """Add figures and report to the MLflow run that trained the model, where predictions.json names it."""
+    tracking: Tracking = "mlflow"
+    """Add figures and report to the run that trained the model, where predictions.json names it: `mlflow`, `none`, or
+    a tracker of an extension."""
     seed: int = 0
     """Of the bootstrap."""
     workers: Annotated[int, Field(ge=1)] | None = None

@@ -16,7 +16,9 @@ from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.inference.predictions import ModelUsed, Prediction, Predictions, write_predictions
 from unetpipe.stages.evaluate import EvaluateResult, evaluate
+from unetpipe.tracking.background import BackgroundTracker
 from unetpipe.tracking.mlflow import EXPERIMENT, MlflowTracker
+from unetpipe.tracking.tracker import TrackedRun
 
 GRID = Grid.of((12, 12, 12), np.eye(4))
 ARTIFACTS = {"metrics.csv", "summary.json", "report.html"}
@@ -57,7 +59,7 @@ def work(tmp_path: Path) -> Path:
 def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store without runs; to make one takes MLflow seconds."""
     folder = tmp_path_factory.mktemp("store")
-    MlflowTracker(folder, "", None).finish("FINISHED")
+    MlflowTracker(TrackedRun(work=folder, name="")).finish("FINISHED")
     with sqlite3.connect(folder / "mlflow.db") as database:
         database.execute("delete from tags")
         database.execute("delete from runs")
@@ -70,7 +72,7 @@ def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(work: Path, _empty_store: Path) -> str:
     """Id of a training run in the work folder's store."""
     shutil.copy(_empty_store, work / "mlflow.db")
-    tracker = MlflowTracker(work, "default/fold_0", None)
+    tracker = MlflowTracker(TrackedRun(work=work, name="default/fold_0"))
     tracker.metrics({"loss": 1.0}, step=0)
     tracker.finish("FINISHED")
     assert tracker.run_id is not None
@@ -182,12 +184,13 @@ def test_evaluation_does_not_depend_on_the_store(
 
 
 def test_no_store_is_made(work: Path, tmp_path: Path) -> None:
-    """Without a store nothing is logged and none appears; neither with --no-tracking where there is one."""
+    """Without a store nothing is logged and none appears; neither with `tracking: none` where there is one."""
     labels = predictions(tmp_path / "labels", "e" * 32)
     assert run(work, labels).tracking_runs == ()
     assert not (work / "mlflow.db").exists()
     (work / "mlflow.db").touch()
-    assert run(work, labels, tracking=False).tracking_runs == ()
+    for off in (False, "none"):
+        assert run(work, labels, tracking=off).tracking_runs == ()
     assert (work / "mlflow.db").stat().st_size == 0
 
 
@@ -204,7 +207,7 @@ def test_the_environment_names_the_store(
 
 def test_many_classes(work: Path, trained: str) -> None:
     """More figures than MLflow takes in one call all arrive; names that it refuses are mended."""
-    tracker = MlflowTracker(work, "", trained)
+    tracker = BackgroundTracker(MlflowTracker, TrackedRun(work=work, name="", run_id=trained))
     tracker.metrics({f"dice/class {number}": 0.5 for number in range(2500)} | {"../a//b(c)/": 1.0}, step=0)
     tracker.finish("FINISHED")
     assert tracker.complete

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unetpipe.files import write_text
 from unetpipe.progress import Progress
 from unetpipe.report.curves import draw_curves, draw_overlay
-from unetpipe.tracking.mlflow import Tracker
+from unetpipe.tracking.tracker import Tracker
 
 Row = dict[str, Any]
 """One epoch: epoch, iteration, loss, learning_rate, dice (per foreground class), smoothed_dice, seconds,

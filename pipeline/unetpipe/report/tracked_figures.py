@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpipe.evaluation.document import Evaluation, ModelEvaluation
-from unetpipe.tracking.mlflow import MlflowTracker, has_store
+from unetpipe.tracking.mlflow import has_store
+from unetpipe.tracking.named import open_tracker
+from unetpipe.tracking.tracker import TrackedRun
 
 _FOLDER = "evaluation"  # of the artifacts, and the lead of every figure's name
 
@@ -24,6 +26,24 @@ class Target:
     name: str
     run_id: str | None = None
     members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where runs are kept.
+
+    Attributes:
+        tracking: The tracker's word.
+        work: A work folder whose store is used unless the environment names another; None where there is none.
+    """
+
+    tracking: str
+    work: Path | None
+
+    @property
+    def exists(self) -> bool:
+        """Whether figures can be added without making a store: evaluation starts none of MLflow's."""
+        return self.tracking != "none" and (self.tracking != "mlflow" or has_store(self.work))
 
 
 def target_of(model: ModelEvaluation, cross_validation: str | None) -> Target | None:
@@ -45,11 +65,7 @@ def target_of(model: ModelEvaluation, cross_validation: str | None) -> Target | 
 
 
 def track(
-    model: ModelEvaluation,
-    target: Target,
-    evaluation: Evaluation,
-    files: Sequence[Path],
-    work: Path | None,
+    model: ModelEvaluation, target: Target, evaluation: Evaluation, files: Sequence[Path], store: Store
 ) -> str | None:
     """Add a model's figures and the report's files to a run. A store that does not answer costs one line.
 
@@ -58,14 +74,18 @@ def track(
         target: The run.
         evaluation: What it is part of.
         files: Become artifacts. Empty where case ids, which they hold, may tell who the patients are.
-        work: A work folder whose store is used unless the environment names another.
+        store: Where the run is.
 
     Returns:
         The run's id; None if there is no store, or it did not take everything.
+
+    Raises:
+        ComponentError: If there is no such tracker.
     """
-    if not has_store(work):
+    if not store.exists:
         return None
-    tracker = MlflowTracker(work or Path(), target.name, target.run_id, only_add=True)
+    run = TrackedRun(work=store.work or Path(), name=target.name, run_id=target.run_id, only_add=True)
+    tracker = open_tracker(store.tracking, run)
     tracker.tags(
         {f"{_FOLDER}.references_sha256": evaluation.references_sha256[:16]}
         | ({f"{_FOLDER}.members": " ".join(target.members)} if target.members else {})

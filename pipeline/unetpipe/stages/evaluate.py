@@ -15,7 +15,8 @@ from unetpipe.evaluation.scoring import check_grids, score_all
 from unetpipe.evaluation.summary import MetricSummary, summarise
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.report.tables import write_metrics, write_summary
-from unetpipe.report.tracked_figures import target_of, track
+from unetpipe.report.tracked_figures import Store, target_of, track
+from unetpipe.tracking.named import find_tracker
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class EvaluateResult(Record):
         extra: Predictions without a reference; not evaluated.
         classes: The figures asked for most; all of them are in summary.json.
         comparison: Every further model against the first.
-        tracking_runs: MLflow runs that have the figures now.
+        tracking_runs: Ids of the tracking runs that have the figures now.
     """
 
     passed: bool
@@ -84,6 +85,7 @@ def evaluate(
         DatasetError: If files are missing, unreadable, not labels, or on another grid; lists every such case.
         UnetpipeError: If a tolerance or bound names something that is not there, or NiiVue is wanted and is not.
     """
+    find_tracker(config.tracking)
     niivue = _viewer(config)
     inputs = gather_inputs(config)
     workers = config.workers or available_cores()
@@ -149,15 +151,13 @@ def _viewer(config: EvaluateConfig) -> Path | None:
 
 def _tracked(config: EvaluateConfig, evaluation: Evaluation, files: Sequence[Path]) -> tuple[str, ...]:
     """Add each model's figures to its run; the first of several models that name one run is the one that counts."""
-    if not config.tracking:
-        return ()
     runs: dict[str, None] = {}
     for model, path in zip(evaluation.models, config.predictions, strict=True):
         target = target_of(model, config.run_name if config.cross_validation else None)
         if target is None or target.run_id in runs:
             continue
-        work = path if config.cross_validation else work_of(config)
-        run = track(model, target, evaluation, files, work)
+        store = Store(config.tracking, path if config.cross_validation else work_of(config))
+        run = track(model, target, evaluation, files, store)
         if run is not None:
             runs[run] = None
     if runs and not files:

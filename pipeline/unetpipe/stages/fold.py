@@ -21,7 +21,7 @@ from unetpipe.networks.device import machine_use, peak_memory_gb
 from unetpipe.networks.memory_format import use_fastest_layout
 from unetpipe.progress import Progress
 from unetpipe.report.journal import Journal, Validation
-from unetpipe.tracking.mlflow import MlflowTracker
+from unetpipe.tracking.tracker import Tracker
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.checkpoint import State, save_checkpoint
 from unetpipe.training.distributed import Group
@@ -48,7 +48,7 @@ class Fold:
         folder: Path,
         state: State,
         group: Group,
-        tracker: MlflowTracker,
+        tracker: Tracker,
         progress: Progress,
         started: float,
     ) -> None:

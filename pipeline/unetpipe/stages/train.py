@@ -21,8 +21,10 @@ from unetpipe.files import write_text
 from unetpipe.networks.build import network_features
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.fold import Fold
-from unetpipe.tracking.mlflow import MlflowTracker
+from unetpipe.tracking.background import OpenTracker
+from unetpipe.tracking.named import find_tracker
 from unetpipe.tracking.run import tracked
+from unetpipe.tracking.tracker import TrackedRun
 from unetpipe.training.checkpoint import (
     claimed,
     first_state,
@@ -112,7 +114,8 @@ def train_folds(config: TrainConfig, progress: Progress | None = None) -> FoldsR
     known = note.read_text(encoding="utf-8") if note.is_file() else None
     results: list[TrainResult] = []
     asked = {name: value for name, value in run_config(config).items() if name != "fold"}
-    with tracked(config.work, config.run_name, {"config": asked}, run_id=known) as parent:
+    run = TrackedRun(work=config.work, name=config.run_name, run_id=known)
+    with tracked(config.tracking, run, {"config": asked}) as parent:
         try:
             for fold in folds:
                 one = config.model_copy(update={"fold": fold, "folds": None})
@@ -126,8 +129,9 @@ def train_folds(config: TrainConfig, progress: Progress | None = None) -> FoldsR
     return FoldsResult(folds=rows, dice=dice, tracking_run=parent.run_id)
 
 
-def _train(config: TrainConfig, progress: Progress, parent: MlflowTracker | None) -> TrainResult:
+def _train(config: TrainConfig, progress: Progress, parent: OpenTracker | None) -> TrainResult:
     started = time.monotonic()
+    find_tracker(config.tracking)
     ranks = Ranks.of(config.gpus)
     setup = Setup.of(config, ranks)
     name = f"{config.run_name}/fold_{config.fold}"
@@ -153,11 +157,11 @@ def _train(config: TrainConfig, progress: Progress, parent: MlflowTracker | None
         "budget": state["budget"],
         "cases": {"training": len(setup.data.training), "validation": len(setup.data.validation)},
     }
-    run_id = state["tracking_run"]
+    run = TrackedRun(work=config.work, name=name, run_id=state["tracking_run"])
     with claimed(folder), together(ranks, setup.device, config) as group:
         write_text(folder / "config.yaml", yaml.safe_dump(state["config"], sort_keys=False))
         group.share(order_to_follow(state))
-        with tracked(config.work, name, parameters, run_id=run_id, parent=parent) as tracker:
+        with tracked(config.tracking, run, parameters, parent) as tracker:
             fold = Fold(setup, held_out, folder, state, group, tracker, progress, started)
             with stop_requested() as stop:
                 fold.learn(stop)

@@ -1,1 +1,1 @@
-"""Experiment tracking that never breaks, and never slows, a run."""
+"""Experiment tracking, which never breaks a run and never slows one."""

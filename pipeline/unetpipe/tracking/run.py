@@ -1,4 +1,4 @@
-"""The tracking run of a training: what it was asked, what it is made from, how it ended."""
+"""The tracking run of a training: what it was asked to do, what it is made from, how it ended."""
 
 import hashlib
 import importlib.metadata
@@ -8,38 +8,37 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe import __version__
-from unetpipe.tracking.mlflow import MlflowTracker, Status
+from unetpipe.tracking.background import OpenTracker
+from unetpipe.tracking.named import open_tracker
+from unetpipe.tracking.tracker import Status, TrackedRun
 
 
 @contextmanager
 def tracked(
-    work: Path,
-    name: str,
-    parameters: Mapping[str, Any],
-    *,
-    run_id: str | None = None,
-    parent: MlflowTracker | None = None,
-) -> Iterator[MlflowTracker]:
+    named: str, run: TrackedRun, parameters: Mapping[str, Any], parent: OpenTracker | None = None
+) -> Iterator[OpenTracker]:
     """Open a run, and close it with the status that fits how the block ends.
 
     Args:
-        work: Its plan becomes an artifact; digests of plan and fingerprint say which dataset it was.
-        name: Shown in the list of runs.
-        parameters: What was asked, and decided. No path, no patient.
-        run_id: Of the run to continue.
-        parent: Run that this one is a part of.
+        named: Which tracker, as `open_tracker` knows it.
+        run: The plan of its work folder becomes an artifact; digests of plan and fingerprint identify the dataset.
+        parameters: What was asked for, and what was decided. No path, no patient.
+        parent: Tracker of the run that this one is a part of.
+
+    Raises:
+        ComponentError: If there is no such tracker.
     """
-    tracker = MlflowTracker(work, name, run_id, parent=parent)
+    tracker = open_tracker(named, run, parent)
     tracker.parameters(parameters)
     tracker.tags(
         {
-            "dataset": _digest(work / "fingerprint.json"),
-            "plan": _digest(work / "plan.yaml"),
+            "dataset": _digest(run.work / "fingerprint.json"),
+            "plan": _digest(run.work / "plan.yaml"),
             "unetpipe": __version__,
             "torch": importlib.metadata.version("torch"),
         }
     )
-    tracker.artifact(work / "plan.yaml")
+    tracker.artifact(run.work / "plan.yaml")
     status: Status = "FAILED"
     try:
         yield tracker

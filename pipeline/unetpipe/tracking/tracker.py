@@ -1,0 +1,78 @@
+"""What a tracker is: where a run's parameters, curves and files go, besides the run's own folder."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedRun:
+    """The run that a tracker writes to.
+
+    Attributes:
+        work: Work folder that the run belongs to; a local store may lie in it.
+        name: Shown in the list of runs.
+        run_id: Of a run to continue; None starts one.
+        parent_id: Of the run that this one is a part of; None where there is none.
+        only_add: Leave the status and the times of a continued run as they are, because it has ended.
+    """
+
+    work: Path
+    name: str
+    run_id: str | None = None
+    parent_id: str | None = None
+    only_add: bool = False
+
+
+class Tracker(Protocol):
+    """Where a run's parameters, curves and files go.
+
+    A class with these methods that is registered as a ``tracker`` (see `components.register`), and whose constructor
+    takes a `TrackedRun` as ``run``, can be named by ``--tracking``. It is made and called in one thread of its own, and
+    may raise whatever it wants: the run goes on without it (see `BackgroundTracker`).
+    """
+
+    @property
+    def run_id(self) -> str | None:
+        """Id by which the store knows the run, to continue it later; None while that is not known."""
+
+    def parameters(self, values: Mapping[str, Any]) -> None:
+        """Record what the run was asked to do; mappings may be nested. Those of a continued run are the same again."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Label the run."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Add a point at `step` to each of the named curves."""
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Keep a copy of a file, in a folder of the run's files."""
+
+    def finish(self, status: Status) -> None:
+        """Close the run."""
+
+
+TrackerFactory = Callable[..., Tracker]
+"""Makes a tracker of a `TrackedRun`, passed as ``run``."""
+
+
+class NullTracker:
+    """Keeps nothing."""
+
+    run_id = None
+    complete = False
+
+    def wait_for_id(self) -> None: ...
+
+    def parameters(self, values: Mapping[str, Any]) -> None: ...
+
+    def tags(self, values: Mapping[str, str]) -> None: ...
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None: ...
+
+    def artifact(self, path: Path, folder: str | None = None) -> None: ...
+
+    def finish(self, status: Status) -> None: ...
