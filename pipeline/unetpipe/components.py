@@ -1,14 +1,16 @@
-"""Parts that a person names in place of the package's own, in MONAI's config language or by a registered name.
+"""Parts that a person names in place of the package's own, in MONAI's config language or by a registered word.
 
 A part is named by a word, such as ``dice_ce``, or by a definition: a mapping whose ``_target_`` is a class of MONAI or
-PyTorch, such as ``{"_target_": "monai.losses.HausdorffDTLoss", "alpha": 2.0}``, whose other keys are its arguments.
-What `register` was given, which only code that the person named does, is found by its word as well.
+PyTorch, such as ``{"_target_": "monai.losses.HausdorffDTLoss", "alpha": 2.0}``, or a word, and whose other keys are its
+arguments. An argument may be a definition of the same kind. The package registers its own words, and an extension that
+the person named adds others.
 
-Definitions may come from a file that somebody else wrote, so only classes from the few modules listed here are built,
-and nothing in a definition is evaluated: no ``$`` expressions, no references.
+Definitions may come from a file that somebody else wrote. So only classes that the modules listed here define are
+built, and nothing in a definition is evaluated: ``$`` expressions and ``@`` references are refused.
 """
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
@@ -24,6 +26,7 @@ Definition = dict[str, Any]
 Factory = Callable[..., Any]
 
 TARGET = "_target_"
+DESCRIPTION = "_desc_"
 
 _MODULES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     {
@@ -81,6 +84,11 @@ def parse_definition(value: Any) -> Any:
         raise ComponentError(f"{value!r} is no YAML: {' '.join(str(error).split())}") from error
 
 
+def target_of(named: str | Definition) -> Any:
+    """The word or the class that a part is named by; None where a definition lacks it."""
+    return named if isinstance(named, str) else named.get(TARGET)
+
+
 def build(kind: Kind, named: str | Definition, **given: Any) -> Any:
     """Build a part from its word or its definition.
 
@@ -92,14 +100,42 @@ def build(kind: Kind, named: str | Definition, **given: Any) -> Any:
     Raises:
         ComponentError: If there is no such part, or it cannot be built from these arguments.
     """
-    definition = {TARGET: named} if isinstance(named, str) else named
-    factory = find(kind, definition.get(TARGET))
-    own = {key: value for key, value in definition.items() if not (key.startswith("_") and key.endswith("_"))}
+    target = target_of(named)
+    factory = find(kind, target)
+    own = {} if isinstance(named, str) else {name: _plain(kind, value) for name, value in arguments_of(named).items()}
     try:
         return factory(**{**given, **own})
     except Exception as error:  # whatever a foreign constructor makes of its arguments
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ComponentError(f"{kind} {definition[TARGET]} cannot be built: {reason}") from error
+        raise ComponentError(f"{kind} {target} cannot be built: {first_line(error)}") from error
+
+
+def arguments_of(definition: Definition) -> Definition:
+    """What a definition passes to its class.
+
+    Raises:
+        ComponentError: If it has a key of MONAI's config language that is not followed here, such as ``_mode_``.
+    """
+    arguments = {name: value for name, value in definition.items() if name not in (TARGET, DESCRIPTION)}
+    for name in arguments:
+        if name.startswith("_") and name.endswith("_"):
+            raise ComponentError(f"{definition.get(TARGET)}: a definition may not have the key {name}")
+    return arguments
+
+
+def _plain(kind: Kind, value: Any) -> Any:
+    """A value of a definition, the definitions in it built."""
+    if isinstance(value, str) and value.startswith(("$", "@", "%")):
+        raise ComponentError(f"{kind} definitions hold plain values, no expressions or references, got {value!r}")
+    if isinstance(value, list):
+        return [_plain(kind, item) for item in value]
+    if isinstance(value, dict):
+        return build(kind, value) if TARGET in value else {name: _plain(kind, item) for name, item in value.items()}
+    return value
+
+
+def takes(factory: Factory) -> frozenset[str]:
+    """Names of the arguments that a class or function has, so that the package can pass those it knows of."""
+    return frozenset(inspect.signature(factory).parameters)
 
 
 def find(kind: Kind, target: Any) -> Factory:
@@ -120,6 +156,12 @@ def find(kind: Kind, target: Any) -> Factory:
         found = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
         raise ComponentError(f"{kind} {target}: {error}") from error
-    if not isinstance(found, type):
-        raise ComponentError(f"{kind} {target} is no class")
+    # a module also holds what it imported: a class counts where it is defined
+    if not isinstance(found, type) or not f"{found.__module__}.".startswith(_MODULES[kind]):
+        raise ComponentError(f"there is no {kind} class {target}")
     return found
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a foreign library says first, or its name where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -11,11 +11,12 @@ import yaml
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from unetpipe.components import parse_definition
 from unetpipe.documents import Record
+from unetpipe.errors import ComponentError
 
 Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
 Strength = Literal["none", "light", "default", "strong"]
-LossName = Literal["dice_ce", "dice_focal", "tversky_ce"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Engine = Literal["torch", "openvino"]
 
@@ -27,6 +28,18 @@ def _tracker_word(value: Any) -> Any:
 
 Tracking = Annotated[str, BeforeValidator(_tracker_word)]
 """A tracker by its word (see `unetpipe.tracking.named`)."""
+
+
+def _typed_definition(value: Any) -> Any:
+    """Read a definition that was typed on the command line as YAML."""
+    try:
+        return parse_definition(value)
+    except ComponentError as error:
+        raise ValueError(str(error)) from None
+
+
+Part = Annotated[str | dict[str, Any], BeforeValidator(_typed_definition)]
+"""A part by its word or by a definition in MONAI's config language (see `components`)."""
 
 
 class Config(Record):
@@ -86,16 +99,35 @@ class TrainConfig(Config):
     """Which part of the cases is held out for validation."""
     folds: str | None = None
     """Train several folds one after the other, instead of `fold`: `all`, or numbers such as 0,1,3."""
-    network: str = "auto"
+    network: Part = "auto"
     """`auto` follows the plan: `resenc`, a residual encoder, if it has `encoder_blocks`, else `dynunet`. `unet` is the
-    classic U-Net. Also `segresnet`, `swinunetr`, or any class of monai.networks.nets, such as AttentionUnet."""
+    classic U-Net. Also `segresnet`, `swinunetr`, or any class of monai.networks.nets, such as AttentionUnet, by its
+    name or as a definition."""
     network_options: dict[str, Any] = {}
     """Arguments of the network, as YAML: norm=none or upsampling=interpolated for `unet`, MONAI's for its classes."""
-    loss: LossName = "dice_ce"
-    """Dice + cross-entropy; Dice + focal (gamma 2), where most voxels are easy; Tversky (alpha 0.3, beta 0.7) +
-    cross-entropy, where what is missed costs more than what is too much."""
+    loss: Part = "dice_ce"
+    """`dice_ce`: Dice + cross-entropy. `dice_focal`: Dice + focal (gamma 2), where most voxels are easy. `tversky_ce`:
+    Tversky (alpha 0.3, beta 0.7) + cross-entropy, where a missed voxel should cost more than a false one. Or a
+    definition, such as '{_target_: monai.losses.HausdorffDTLoss}'."""
     class_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Weight of a class in the cross-entropy or focal term, by name; 1 unless given."""
+    optimizer: Part | None = None
+    """`sgd` (Nesterov momentum 0.99), `muon`, `adamw`, or a definition, such as '{_target_: torch.optim.RMSprop}'.
+    Unless given, `sgd` for 50,000 steps or more and `muon` for fewer."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate; the optimiser's own unless given: 0.01 for `sgd`, 0.005 for `muon`, 0.002 for `adamw`."""
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """Weight decay; the optimiser's own unless given: 0.00003 for `sgd`, 0.01 for `muon` and `adamw`."""
+    schedule: Part | None = None
+    """How the learning rate goes over the run: `poly`, `one_cycle`, `cosine`, `constant`, or a definition, such as
+    '{_target_: torch.optim.lr_scheduler.StepLR, step_size: 300}'. Unless given, `poly` for `sgd`, else `one_cycle`."""
+    clip: Annotated[float, Field(ge=0)] = 12.0
+    """Largest norm of the gradient in a step; longer ones are shortened to it. 0 leaves every gradient as it is."""
+    ema: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Memory of the average of weights that is deployed, as a share of the run so far; 0 deploys the last step's
+    weights."""
+    foreground_share: Annotated[float, Field(ge=0, le=1)] = 1 / 3
+    """Share of each batch that is centred on a voxel of the foreground."""
     configuration: str | None = None
     """Which configuration of the plan; the plan's default unless given."""
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -215,7 +247,7 @@ class EvaluateConfig(Config):
     """Threads; one per core unless given."""
 
 
-class PackageConfig(Config):
+class BundleConfig(Config):
     """`unetpipe bundle`."""
 
     model: Path
@@ -226,7 +258,7 @@ class PackageConfig(Config):
     """Pack the bundle, and nothing else in its folder, into this file; the same bundle gives the same bytes."""
 
 
-class SubmitConfig(Config):
+class SlurmConfig(Config):
     """`unetpipe submit`."""
 
     command: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -3,11 +3,14 @@
 import pytest
 import torch
 
+from unetpipe.config import TrainConfig
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.networks.definition import network_definition
 from unetpipe.training.batches.augment import Augmentation
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.optimization.learner import Learner
+from unetpipe.training.optimization.loss import Loss
+from unetpipe.training.optimization.recipe import Recipe
 
 SWIN = {"feature_size": 12, "depths": [1, 1, 1, 1]}
 OPTIONS = {"swinunetr": SWIN, "AttentionUnet": {"channels": [4, 8], "strides": [2]}}
@@ -33,7 +36,8 @@ def test_learns_a_batch(network: str, dims: int, classes: int) -> None:
         features=(4, 8, 16),
     )
     definition = network_definition(network, plan, 1, classes, options=OPTIONS.get(network))
-    learner = Learner(definition, patch, "muon", torch.device("cpu"), torch.float32, seed=0)
+    recipe = Recipe.of(TrainConfig(work="."), "muon", Loss())
+    learner = Learner(definition, patch, recipe, torch.device("cpu"), torch.float32, seed=0)
     label = torch.zeros(2, *patch, dtype=torch.int16)
     for index in range(1, classes):
         label[:, index * patch[0] // classes :] = index

@@ -19,7 +19,8 @@ LEARN = """
     from unetpipe.training.batches.augment import Augmentation
     from unetpipe.training.optimization.learner import Learner
     from unetpipe.training.batches.loader import Batch
-    from unetpipe.training.optimization.loss import Loss
+    from unetpipe.training.optimization.loss import Loss, tversky_ce
+    from unetpipe.training.optimization.recipe import Recipe
     from unetpipe.training.distributed import Ranks, together
 
     ranks = Ranks.of(1)
@@ -32,11 +33,12 @@ LEARN = """
     }
     none = {"rotation": 0, "scaling": 0, "noise": 0, "blur": 0, "brightness": 0, "contrast": 0, "low_resolution": 0}
     plain = Augmentation(**none, inverted_gamma=0, gamma=0, mirror=0)
-    weighted = Loss.named("tversky_ce", weights=(1.0, 2.0), regions=((1, 2), (2,)))
+    weighted = tversky_ce(weights=(1.0, 2.0), regions=((1, 2), (2,)))
     with together(ranks, device, TrainConfig(work=".")) as group:
         losses = []
         for loss, outputs in ((Loss(), 3), (weighted, 2)):
-            learner = Learner(definition | {"out_channels": outputs}, (16, 16), "muon", device, torch.float32, 0, loss)
+            recipe = Recipe.of(TrainConfig(work="."), "muon", loss)
+            learner = Learner(definition | {"out_channels": outputs}, (16, 16), recipe, device, torch.float32, 0)
             for number in range(5):
                 image = torch.from_numpy(rng.normal(size=(5, 1, 16, 16))).float()
                 label = (image[:, 0] > 0.5).to(torch.int16) + (image[:, 0] > 1).to(torch.int16)

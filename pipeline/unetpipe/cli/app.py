@@ -7,17 +7,18 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
+from unetpipe import __version__
 from unetpipe.cli.options import C, ConfigError, with_options
 from unetpipe.cli.parse import check_command
 from unetpipe.cli.run import Stage, run
 from unetpipe.config import (
+    BundleConfig,
     DemoConfig,
     EvaluateConfig,
     InferConfig,
     InfoConfig,
-    PackageConfig,
     PreprocessConfig,
-    SubmitConfig,
+    SlurmConfig,
     TrainConfig,
 )
 from unetpipe.progress import Progress
@@ -36,8 +37,6 @@ _SUBMITTABLE = ("preprocess", "train", "infer", "evaluate", "bundle")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from unetpipe import __version__
-
         typer.echo(f"unetpipe {__version__}")
         raise typer.Exit
 
@@ -70,7 +69,7 @@ def command(config: type[C], *arguments: str) -> Callable[[Stage[C]], Stage[C]]:
 
         name = stage.__name__
         _CONFIGS[name] = config
-        settings = {"allow_interspersed_args": False} if config is SubmitConfig else {}
+        settings = {"allow_interspersed_args": False} if config is SlurmConfig else {}
         app.command(name, help=cleandoc(stage.__doc__ or ""), context_settings=settings)(execute)
         return stage
 
@@ -150,8 +149,8 @@ def _last_as_reference(config: EvaluateConfig) -> EvaluateConfig:
     return config.model_copy(update={"predictions": tuple(predictions), "reference": last})
 
 
-@command(PackageConfig, "model")
-def bundle(config: PackageConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
+@command(BundleConfig, "model")
+def bundle(config: BundleConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
     """Check, export and pack a model bundle.
 
     \b
@@ -163,8 +162,8 @@ def bundle(config: PackageConfig, progress: Progress) -> BaseModel:  # noqa: ARG
     return package(config)
 
 
-@command(SubmitConfig, "command")
-def submit(config: SubmitConfig, progress: Progress) -> BaseModel:
+@command(SlurmConfig, "command")
+def submit(config: SlurmConfig, progress: Progress) -> BaseModel:
     """Run a command on Slurm, or in the background.
 
     Where there is no Slurm the command runs as a background process of this machine.
@@ -202,7 +201,7 @@ def demo(config: DemoConfig, progress: Progress) -> BaseModel:
     """
     from unetpipe.demo import run_demo
 
-    return run_demo(config, progress)
+    return run_demo(config.out, seed=config.seed, minutes=config.minutes, progress=progress)
 
 
 @command(InfoConfig, "path")
@@ -214,6 +213,6 @@ def info(config: InfoConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 -
       unetpipe info
       unetpipe info work/runs/default/fold_0
     """
-    from unetpipe.stages.info import info as stage
+    from unetpipe.stages.info import describe
 
-    return stage(config)
+    return describe(config.path)

@@ -1,4 +1,4 @@
-"""Networks are MONAI's, named by a plain config dict that a bundle carries unchanged.
+"""From a network's definition, a plain dict that a bundle carries unchanged, to the network.
 
 Shape legend: B batch, C channels, L classes; spatial axes are (I, J, K) or (I, J).
 """
@@ -11,8 +11,8 @@ from monai.networks.blocks import UnetResBlock
 from monai.networks.nets.resnet import ResNetBlock
 from torch import Tensor, nn
 
-from unetpipe.errors import BundleError
-from unetpipe.networks.unets import Definition
+from unetpipe.components import DESCRIPTION, TARGET, Definition, arguments_of, build, first_line
+from unetpipe.errors import BundleError, ComponentError
 
 NETWORKS = "monai.networks.nets."
 
@@ -33,9 +33,10 @@ _LAYERS = {
 
 
 def build_network(definition: Definition) -> nn.Module:
-    """Instantiate a network that maps (B, C, ...) to one logit per class, (B, L, ...).
+    """Instantiate a network that maps (B, C, ...) to one logit per output, (B, L, ...).
 
-    A definition names a class of MONAI's networks, or is composed of the few layers that `model/composed.py` uses.
+    A definition names a class of MONAI's networks or a registered one, or is composed of the few layers that
+    `networks/unets.py` uses.
 
     A network with a single output channel (binary, sigmoid) gets the background's logit, which is 0, put in front:
     softmax((0, z)) = (1 - sigmoid(z), sigmoid(z)), so that nothing downstream knows the difference. Done in a forward
@@ -44,39 +45,28 @@ def build_network(definition: Definition) -> nn.Module:
     Raises:
         BundleError: If the definition names anything else, or arguments it does not take.
     """
-    if definition.get("_target_") == _SEQUENTIAL:
+    if definition.get(TARGET) == _SEQUENTIAL:
         network: nn.Module = _layer(definition)
         _initialize(network)
     else:
-        target = str(definition.get("_target_", ""))
-        network = _construct(network_class(target), definition, _arguments(definition))
+        try:
+            network = build("network", definition)
+        except ComponentError as error:
+            raise BundleError(str(error)) from error
+        if not isinstance(network, nn.Module):
+            raise BundleError(f"network {definition[TARGET]} is a {type(network).__name__}, not a torch.nn.Module")
     if output_channels(definition) == 1:
         network.register_forward_hook(_with_background)
     return network
 
 
-def network_class(target: str) -> type[nn.Module]:
-    """A class of MONAI's networks.
-
-    Raises:
-        BundleError: If it is none.
-    """
-    name = target.removeprefix(NETWORKS)
-    if not target.startswith(NETWORKS) or "." in name:
-        raise BundleError(f"network target must be a class of {NETWORKS.rstrip('.')}, got {target!r}")
-    found = getattr(importlib.import_module(NETWORKS.rstrip(".")), name, None)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise BundleError(f"MONAI has no network {name!r}")
-    return found
-
-
 def network_name(definition: Definition) -> str:
-    """In words."""
-    return str(definition.get("_desc_") or str(definition["_target_"]).rsplit(".", 1)[-1])
+    """What a person calls the network: its description, or else its class."""
+    return str(definition.get(DESCRIPTION) or str(definition[TARGET]).rsplit(".", 1)[-1])
 
 
 def input_channels(definition: Definition) -> int:
-    """C."""
+    """C: channels of the image."""
     return _channels(definition, "in_channels", 0)
 
 
@@ -107,15 +97,11 @@ def _channels(definition: Definition, key: str, layer: int) -> int:
     return int(definition.get(key, 0))
 
 
-def _arguments(definition: Definition) -> Definition:
-    return {key: value for key, value in definition.items() if not key.startswith("_")}
-
-
 def _layer(definition: Any) -> Any:
     """Build one part of a composed network, and what is inside it."""
-    if not isinstance(definition, dict) or "_target_" not in definition:
+    if not isinstance(definition, dict) or TARGET not in definition:
         return definition
-    target = definition["_target_"]
+    target = definition[TARGET]
     if target == _SEQUENTIAL:
         layers = definition.get("sequential")
         if not isinstance(layers, list):
@@ -125,15 +111,10 @@ def _layer(definition: Any) -> Any:
         raise BundleError(f"network layer must be one of {', '.join(sorted(_LAYERS))}, got {target!r}")
     module, name = target.rsplit(".", 1)
     constructor = getattr(importlib.import_module(module), name)
-    return _construct(constructor, definition, {k: _layer(v) for k, v in _arguments(definition).items()})
-
-
-def _construct(constructor: type[nn.Module], definition: Definition, arguments: Definition) -> nn.Module:
     try:
-        return constructor(**arguments)
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
-        name = str(definition["_target_"]).rsplit(".", 1)[-1]
-        raise BundleError(f"{name} cannot be built from the definition: {error}") from error
+        return constructor(**{key: _layer(value) for key, value in arguments_of(definition).items()})
+    except (ComponentError, TypeError, ValueError, KeyError, AssertionError) as error:
+        raise BundleError(f"layer {name} cannot be built from the definition: {first_line(error)}") from error
 
 
 def _initialize(network: nn.Module) -> None:

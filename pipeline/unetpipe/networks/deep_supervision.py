@@ -9,8 +9,10 @@ from monai.networks.layers import SkipConnection
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
-from unetpipe.networks.build import network_name
-from unetpipe.networks.unets import RESIDUAL, Definition
+from unetpipe.components import Definition
+from unetpipe.imaging.geometry import Shape
+from unetpipe.networks.build import build_network, network_name
+from unetpipe.networks.unets import RESIDUAL
 
 
 class DeepSupervision(nn.Module, ABC):
@@ -56,6 +58,19 @@ def supervised(network: nn.Module, definition: Definition) -> nn.Module:
     if network_name(definition) == RESIDUAL and isinstance(network, nn.Sequential) and levels_of(network[0]):
         return _Composed(network)
     return network
+
+
+def level_shapes(definition: Definition, channels: int, patch: Shape) -> list[Shape]:
+    """Spatial shapes of the logits that are compared with the label, full resolution first.
+
+    Args:
+        definition: MONAI config of the network.
+        channels: C.
+        patch: What it sees.
+    """
+    with torch.device("meta"), torch.no_grad():
+        out = supervised(build_network(definition), definition)(torch.empty(2, channels, *patch))
+    return [tuple(level.shape[2:]) for level in (out if isinstance(out, list) else [out])]
 
 
 class _DynUNet(DeepSupervision):

@@ -1,23 +1,24 @@
-"""Which network: by the plan, by name, or any class of MONAI's, as JSON that MONAI's ConfigParser instantiates."""
+"""Which network: by the plan, by name, or by a definition, as JSON that MONAI's ConfigParser instantiates."""
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
+from unetpipe.components import TARGET, Definition, arguments_of, find, first_line, registered, takes, target_of
 from unetpipe.dataset.planning.plan import Configuration
-from unetpipe.errors import BundleError, PlanError
-from unetpipe.networks.build import NETWORKS, build_network, network_class
-from unetpipe.networks.unets import Definition, classic_unet, residual_unet
+from unetpipe.errors import BundleError, ComponentError, PlanError
+from unetpipe.networks.build import NETWORKS, build_network
+from unetpipe.networks.unets import classic_unet, residual_unet
 
 _RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6)  # per stage as published; further stages have as many as the last
 _SWIN_DIVISOR = 32
 
 
 def network_definition(
-    network: str,
+    network: str | Definition,
     configuration: Configuration,
     in_channels: int,
     classes: int,
@@ -31,27 +32,31 @@ def network_definition(
     Args:
         network: ``dynunet``, ``resenc`` and ``unet`` follow the plan stage by stage; ``auto`` is the one that the plan
             was made for. ``segresnet`` and ``swinunetr`` take from it what they can. Else a class of
-            ``monai.networks.nets``, whose size is its own defaults' and `options`' affair.
+            ``monai.networks.nets`` or a registered one, by its name or as a definition; its size is set by its own
+            defaults and by its arguments.
         configuration: Resolution, patch and topology.
         in_channels: C.
         classes: L, background included. The classic U-Net has one output for two classes (see `build_network`).
         features: Channels per stage, in place of the plan's.
         options: Arguments of the network that win over those chosen here.
-        overlapping: LabelScheme are regions, and not classes of which the first is the background.
+        overlapping: The outputs are regions, and not classes of which the first is the background.
 
     Raises:
         PlanError: If the network cannot be built so, or does not map the plan's patch to a logit per class.
     """
-    features = features or configuration.features
-    options = dict(options or {})
-    if network == "auto":
-        network = "resenc" if configuration.encoder_blocks else "dynunet"
+    name = str(target_of(network))
     try:
-        outputs = 1 if network == "unet" and classes == 2 and not overlapping else classes
-        definition = _definition(network, configuration, in_channels, outputs, features, options)
-        _try(network, definition, configuration, in_channels, classes)
-    except BundleError as error:
-        raise PlanError(f"--network {network}: {error}") from error
+        if isinstance(network, dict):
+            if options:
+                raise BundleError("its definition has its own arguments, so --network-options cannot be given as well")
+            options = arguments_of(network)
+        outputs = 1 if name == "unet" and classes == 2 and not overlapping else classes
+        definition = _definition(
+            name, configuration, in_channels, outputs, features or configuration.features, dict(options or {})
+        )
+        _try(name, definition, configuration, in_channels, classes)
+    except (BundleError, ComponentError) as error:
+        raise PlanError(f"--network {name}: {error}") from error
     return definition
 
 
@@ -63,21 +68,24 @@ def _definition(
     features: tuple[int, ...],
     options: dict[str, Any],
 ) -> Definition:
+    if network in registered("network") and network in _OWN:
+        raise ComponentError(f"an extension registers a network by the name {network}, which is one of unetpipe's own")
+    if network == "auto":
+        network = "resenc" if configuration.encoder_blocks else "dynunet"
     if network == "unet":
         return _with_options(classic_unet, options, configuration, in_channels, outputs, features)
     if network == "resenc":
         stages = len(features)
         blocks = configuration.encoder_blocks or (_RESIDUAL_BLOCKS + _RESIDUAL_BLOCKS[-1:] * stages)[:stages]
         return _with_options(residual_unet, options, configuration, in_channels, outputs, features, blocks)
-    own = {"dynunet": _dynunet, "segresnet": _segresnet, "swinunetr": _swinunetr}
-    chosen = own[network](configuration, features) if network in own else {"_target_": _target(network)}
-    taken = inspect.signature(network_class(chosen["_target_"])).parameters
+    chosen = _SIZED[network](configuration, features) if network in _SIZED else {TARGET: _full_name(network)}
     task: Definition = {
         "spatial_dims": configuration.spatial_dims,
         "in_channels": in_channels,
         "out_channels": outputs,
         "img_size": list(configuration.patch_size),
     }
+    taken = takes(find("network", chosen[TARGET]))
     return chosen | {key: value for key, value in task.items() if key in taken} | options
 
 
@@ -94,8 +102,16 @@ def _with_options(compose: Any, options: dict[str, Any], *arguments: Any) -> Def
     return definition
 
 
-def _target(network: str) -> str:
-    return network if network.startswith(NETWORKS) else NETWORKS + network
+def _full_name(network: str) -> str:
+    """A class of MONAI's may be named without its module."""
+    if network in registered("network") or "." in network:
+        return network
+    try:
+        find("network", NETWORKS + network)
+    except ComponentError:
+        known = ", ".join([*sorted(_OWN), *registered("network")])
+        raise ComponentError(f"there is none, expected one of {known} or a class of {NETWORKS}*") from None
+    return NETWORKS + network
 
 
 def _dynunet(configuration: Configuration, features: tuple[int, ...]) -> Definition:
@@ -143,6 +159,14 @@ def _swinunetr(configuration: Configuration, _features: tuple[int, ...]) -> Defi
     return {"_target_": NETWORKS + "SwinUNETR", "feature_size": 48}
 
 
+_SIZED: Mapping[str, Callable[[Configuration, tuple[int, ...]], Definition]] = {
+    "dynunet": _dynunet,
+    "segresnet": _segresnet,
+    "swinunetr": _swinunetr,
+}
+_OWN = {"auto", "resenc", "unet", *_SIZED}
+
+
 def _try(network: str, definition: Definition, configuration: Configuration, in_channels: int, classes: int) -> None:
     """Run it without data, on torch's meta device, before hours go into it."""
     patch = configuration.patch_size
@@ -151,8 +175,9 @@ def _try(network: str, definition: Definition, configuration: Configuration, in_
         try:
             out = built(torch.empty(2, in_channels, *patch, device="meta"))
         except Exception as error:  # of whatever layer does not fit
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise PlanError(f"--network {network} cannot take a patch of {patch} with this plan: {reason}") from error
+            raise PlanError(
+                f"--network {network} cannot take a patch of {patch} with this plan: {first_line(error)}"
+            ) from error
     expected = (2, classes, *patch)
     if not isinstance(out, torch.Tensor) or tuple(out.shape) != expected:
         got = f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else f"a {type(out).__name__}"

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
+from unetpipe.components import Definition
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.imaging.geometry import Shape
 
-Definition = dict[str, Any]
 Upsampling = Literal["transposed", "interpolated"]
 Normalization = Literal["batch", "instance", "none"]
 

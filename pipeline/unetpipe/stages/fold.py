@@ -244,7 +244,7 @@ class Fold:
             f"{data.name}: {len(data.training)} cases to train on, {len(data.validation)} held out; "
             f"{network}; patch {' '.join(map(str, data.configuration.patch_size))}; "
             f"batch {budget.batch_size}; {length}, "
-            f"{budget.iterations} steps an epoch, {budget.recipe}; {processes}{device.type} "
+            f"{budget.iterations} steps an epoch, {self._learner.recipe.optimizer_name}; {processes}{device.type} "
             f"{str(self._learner.dtype).removeprefix('torch.')}"
         )
 

@@ -143,6 +143,11 @@ def total(values: Tensor) -> Tensor:
     return values + (whole - values.detach())
 
 
+def mean_over_ranks(value: Tensor) -> Tensor:
+    """Mean over all ranks; the gradient is that of this rank's share, so that gradients add up to the mean's."""
+    return total(value / dist.get_world_size()) if dist.is_initialized() else value
+
+
 def add_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Add up the gradients of all ranks, in one piece: small next to a 3-D network's activations."""
     if not dist.is_initialized():

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from unetpipe.training.calibration import Calibration
-from unetpipe.training.optimization.optimizers import Recipe, choose_recipe
+from unetpipe.training.optimization.recipe import RecipeName, choose_recipe
 
 PUBLISHED_EPOCHS = 1000
 _COOLDOWN = 10  # of the steps taken, one in so many is added to end on a low learning rate
@@ -53,7 +53,7 @@ class Budget:
     iterations: int
     batch_size: int
     seconds: float | None
-    recipe: Recipe
+    recipe: RecipeName
 
     @classmethod
     def plan(cls, *, epochs: int | None, iterations: int, batch_size: int, calibration: Calibration | None) -> "Budget":

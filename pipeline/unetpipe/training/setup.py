@@ -6,22 +6,22 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from unetpipe.components import Definition
 from unetpipe.config import TrainConfig
 from unetpipe.cores import available_cores
 from unetpipe.dataset.training_set import TrainingSet, read_training_set
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
-from unetpipe.networks.definition import network_definition
 from unetpipe.networks.device import compute_dtype, resolve_device
-from unetpipe.networks.unets import Definition
 from unetpipe.training.batches.augment import Augmentation, source_shape
 from unetpipe.training.batches.loader import PatchLoader
 from unetpipe.training.batches.symmetry import mirror_axes
 from unetpipe.training.calibration import SMALLEST_BATCH, calibrate
 from unetpipe.training.distributed import Ranks
 from unetpipe.training.optimization.learner import Learner
-from unetpipe.training.optimization.loss import Loss
-from unetpipe.training.optimization.optimizers import Recipe, choose_recipe
+from unetpipe.training.optimization.loss import LossFunction
+from unetpipe.training.optimization.recipe import Recipe, RecipeName, choose_recipe
+from unetpipe.training.parts import chosen_loss, chosen_network, try_parts
 from unetpipe.training.schedule import Budget
 from unetpipe.training.validation import HeldOut
 
@@ -39,6 +39,7 @@ class Setup:
         ranks: Who learns together.
         data: Cases of the fold.
         augmentation: Of each batch.
+        loss: What is minimised.
         device: To learn on.
         dtype: Of matrix products, where that is sound.
     """
@@ -47,21 +48,24 @@ class Setup:
     ranks: Ranks
     data: TrainingSet
     augmentation: Augmentation
+    loss: LossFunction
     device: torch.device
     dtype: torch.dtype
 
     @classmethod
     def of(cls, config: TrainConfig, ranks: Ranks) -> "Setup":
-        """Read what there is to learn from, and look for the device.
+        """Read what there is to learn from, look for the device, and try the parts that the config names.
 
         Raises:
-            UnetpipeError: If either is not there, or a batch is too small to be shared.
+            UnetpipeError: If one of them cannot be used, or a batch is too small to be shared.
         """
         data = read_training_set(config.work, config.fold, config.configuration)
         device = ranks.device(resolve_device(config.device))
         if data.configuration.batch_size < ranks.size:
             batch = data.configuration.batch_size
             raise TrainingError(f"a batch of {batch} patches cannot be shared by {ranks.size} GPUs")
+        loss = chosen_loss(config, data)
+        try_parts(config, data, loss)
         locations = (data.store.record(case).coordinates for case in data.training)
         axes = mirror_axes(locations, data.manifest.spatial_dims)
         return cls(
@@ -69,6 +73,7 @@ class Setup:
             ranks=ranks,
             data=data,
             augmentation=Augmentation.preset(config.augmentation, axes),
+            loss=loss,
             device=device,
             dtype=compute_dtype(device, config.precision),
         )
@@ -87,6 +92,7 @@ class Setup:
             patch=patch,
             source=source_shape(patch, self.augmentation),
             batch_size=batch_size,
+            foreground_share=self.config.foreground_share,
             ranks=self.ranks,
             seed=self.config.seed,
             cache=self.ranks.size * self.data.training_bytes < _CACHE_SHARE * psutil.virtual_memory().available,
@@ -94,19 +100,10 @@ class Setup:
             pinned=self.device.type == "cuda",
         )
 
-    def learner(self, definition: Definition, recipe: Recipe) -> Learner:
+    def learner(self, definition: Definition, name: RecipeName) -> Learner:
         """A network that has learned nothing yet."""
-        patch = self.data.configuration.patch_size
-        return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed, self._loss())
-
-    def _loss(self) -> Loss:
-        given, scheme = self.config.class_weights, self.data.manifest.label_scheme
-        names = scheme.names if scheme.overlapping else [label.name for label in scheme.labels]
-        for name in given:
-            if name not in names:
-                raise TrainingError(f"--class-weights: no class {name!r}, only {', '.join(names)}")
-        weights = tuple(given.get(name, 1.0) for name in names) if given else None
-        return Loss.named(self.config.loss, weights, scheme.class_indices if scheme.overlapping else None)
+        patch, recipe = self.data.configuration.patch_size, Recipe.of(self.config, name, self.loss)
+        return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed)
 
     def decide(self, held_out: HeldOut, started: float) -> tuple[Definition, Budget]:
         """Choose network, batch and budget; for a limit in minutes by measuring what this device can do with it.
@@ -119,7 +116,7 @@ class Setup:
         if config.max_minutes is not None:
 
             def measure(features: tuple[int, ...], batch_size: int) -> tuple[float, float]:
-                learner = self.learner(self.definition(features), choose_recipe(0))
+                learner = self.learner(chosen_network(config, self.data, features), choose_recipe(0))
                 step_seconds = self.measure_step(learner, batch_size)
                 ending = 1.5 * held_out.measure(learner.network) * len(self.data.validation)
                 return step_seconds, _SAVING_SECONDS + ending
@@ -135,20 +132,8 @@ class Setup:
         budget = Budget.plan(
             epochs=config.epochs, iterations=config.iterations, batch_size=plan.batch_size, calibration=calibration
         )
-        return self.definition(calibration.features if calibration else plan.features), budget
-
-    def definition(self, features: tuple[int, ...]) -> Definition:
-        """The network that the config asks for, with so many features per stage."""
-        manifest = self.data.manifest
-        return network_definition(
-            self.config.network,
-            self.data.configuration,
-            in_channels=len(manifest.channels),
-            classes=manifest.label_scheme.count,
-            overlapping=manifest.label_scheme.overlapping,
-            features=features,
-            options=self.config.network_options,
-        )
+        features = calibration.features if calibration else plan.features
+        return chosen_network(config, self.data, features), budget
 
     def measure_step(self, learner: Learner, batch_size: int) -> float:
         """Let it take a few optimiser steps; seconds of the shortest but for the first."""

@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import nn
 
+from unetpipe.config import TrainConfig
 from unetpipe.training.batches.augment import Augmentation
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.optimization.compilation import compile_if_faster
 from unetpipe.training.optimization.learner import Learner
+from unetpipe.training.optimization.loss import Loss
+from unetpipe.training.optimization.recipe import Recipe
 
 DEFINITION = {
     "_target_": "monai.networks.nets.DynUNet",
@@ -28,8 +31,10 @@ DEFINITION = {
 PATCH = (8, 8, 8)
 
 
-def learner() -> Learner:
-    return Learner(DEFINITION, PATCH, "muon", torch.device("cpu"), torch.float32, seed=0)
+def learner(**options: object) -> Learner:
+    config = TrainConfig.model_validate({"work": "."} | options)
+    recipe = Recipe.of(config, "muon", Loss())
+    return Learner(DEFINITION, PATCH, recipe, torch.device("cpu"), torch.float32, seed=0)
 
 
 def batch(number: int) -> Batch:
@@ -66,6 +71,29 @@ def test_deployed_weights_forget_the_beginning() -> None:
         one._average(number, number / 1400)
     for deployed, learned in zip(one.network.parameters(), weights(one), strict=True):
         torch.testing.assert_close(deployed.detach(), learned, atol=1e-3, rtol=0)
+
+
+def test_without_memory_the_last_weights_are_deployed() -> None:
+    """With `ema` 0 the deployed network is the one that learns, bit by bit, after every step."""
+    one = learner(ema=0)
+    for number in range(3):
+        one.step(batch(number), 0.3, Augmentation())
+        for deployed, learned in zip(one.network.parameters(), weights(one), strict=True):
+            assert torch.equal(deployed, learned)
+
+
+def test_long_gradients_are_shortened() -> None:
+    """By plain SGD the weights move by the rate times the gradient's norm, which is `clip` at most; 0 sets no bound."""
+    plain = {"optimizer": {"_target_": "torch.optim.SGD"}, "learning_rate": 0.5, "weight_decay": 0.0}
+    moves = []
+    for clip in (0.0, 1e-3):
+        one = learner(**plain, schedule="constant", clip=clip)
+        before = [w.clone() for w in one._module.parameters()]
+        one.step(batch(0), 0.3, Augmentation())
+        moved = torch.stack([(a - b).norm() for a, b in zip(one._module.parameters(), before, strict=True)]).norm()
+        moves.append(float(moved.detach()))
+    assert moves[1] == pytest.approx(0.5 * 1e-3, rel=1e-3)
+    assert moves[0] > 0.01
 
 
 def test_state_carries_the_average() -> None:

@@ -1,13 +1,13 @@
 """Losses by their definitions, and as MONAI has them."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from unetpipe.config import LossName
 from unetpipe.imaging.network_input import IGNORED
-from unetpipe.training.optimization.loss import Loss, deep_supervision_loss
+from unetpipe.training.optimization.loss import Loss, Regions, deep_supervision_loss, dice_ce, dice_focal, tversky_ce
 
 dice_cross_entropy = Loss()
 
@@ -57,7 +57,7 @@ def test_focal_agrees_with_monai() -> None:
     dice = DiceLoss(
         include_background=False, to_onehot_y=True, softmax=True, batch=True, smooth_nr=1e-5, smooth_dr=1e-5
     )(logits, label[:, None])
-    assert Loss.named("dice_focal")(logits, label).item() == pytest.approx((focal + dice).item(), abs=1e-5)
+    assert dice_focal()(logits, label).item() == pytest.approx((focal + dice).item(), abs=1e-5)
 
 
 def test_tversky_agrees_with_monai() -> None:
@@ -70,7 +70,7 @@ def test_tversky_agrees_with_monai() -> None:
         smooth_dr=5e-6,
     )(logits, label[:, None])  # fmt: skip
     expected = tversky + torch.nn.functional.cross_entropy(logits, label)
-    assert Loss.named("tversky_ce")(logits, label).item() == pytest.approx(expected.item(), abs=1e-5)
+    assert tversky_ce()(logits, label).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
 def test_class_weights_are_those_of_torch() -> None:
@@ -104,14 +104,14 @@ def test_focal_and_weighted_regions() -> None:
     assert (plain(logits, label) - focal(logits, label)).item() == pytest.approx(0.75 * math.log(2), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["dice_ce", "dice_focal", "tversky_ce"])
+@pytest.mark.parametrize("make", [dice_ce, dice_focal, tversky_ce])
 @pytest.mark.parametrize("regions", [None, ((1, 2), (2,), (1,))])
-def test_what_is_ignored_has_no_part(name: LossName, regions: tuple[tuple[int, ...], ...] | None) -> None:
+def test_what_is_ignored_has_no_part(make: Callable[..., Loss], regions: Regions) -> None:
     """The loss of a volume of which half is to be ignored is that of the other half."""
     logits, label = _random(3)
     hidden = label.clone()
     hidden[:, 3:] = IGNORED
-    loss = Loss.named(name, weights=(1.0, 2.0, 3.0), regions=regions)
+    loss = make(weights=(1.0, 2.0, 3.0), regions=regions)
     assert loss(logits, hidden).item() == pytest.approx(loss(logits[:, :, :3], label[:, :3]).item(), abs=1e-6)
     assert loss(logits, torch.full_like(label, IGNORED)).isfinite()
 

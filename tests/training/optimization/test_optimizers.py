@@ -1,96 +1,117 @@
-"""Schedules and budgets."""
+"""Optimisers by word and by definition, and what is refused before the first step."""
 
-import time
-from itertools import pairwise
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from unetpipe.errors import TrainingError
-from unetpipe.training.calibration import ENOUGH_ITERATIONS, calibrate
-from unetpipe.training.optimization.optimizers import choose_recipe, learning_rate
-from unetpipe.training.schedule import Budget
-
-
-def test_polynomial_decay_is_as_published() -> None:
-    """Lr = 0.01 (1 - t)^0.9."""
-    assert learning_rate("sgd", 0) == pytest.approx(0.01)
-    assert learning_rate("sgd", 0.5) == pytest.approx(0.01 * 0.5**0.9)
-    assert learning_rate("sgd", 1) == 0
+from unetpipe.components import register
+from unetpipe.config import TrainConfig
+from unetpipe.errors import ComponentError
+from unetpipe.training.optimization.loss import Loss
+from unetpipe.training.optimization.optimizers import optimizer_factory, require_a_step
+from unetpipe.training.optimization.recipe import Recipe, RecipeName
 
 
-def test_one_cycle_rises_and_falls() -> None:
-    """Up to the peak at a tenth, down to almost nothing at the end, without a jump."""
-    rates = [learning_rate("muon", n / 1000) for n in range(1001)]
-    assert rates.index(max(rates)) == 100
-    assert rates[-1] < 0.01 * max(rates)
-    assert max(abs(a - b) for a, b in pairwise(rates)) < 0.03 * max(rates)
-
-
-def test_published_length_gets_the_published_recipe() -> None:
-    """1000 epochs of 250 steps: SGD; a few thousand steps: one cycle of Muon."""
-    assert Budget.plan(epochs=None, iterations=250, batch_size=9, calibration=None) == Budget(
-        epochs=1000, iterations=250, batch_size=9, seconds=None, recipe="sgd"
-    )
-    assert choose_recipe(5000) == "muon"
-
-
-def test_budget_in_minutes_ends_by_the_clock() -> None:
-    """Progress is time over budget, whatever the number of steps turns out to be."""
-    calibration = calibrate((32, 64), 4, lambda *_: (0.01, 10.0), limit_seconds=110, started=time.monotonic())
-    budget = Budget.plan(epochs=None, iterations=250, batch_size=4, calibration=calibration)
-    assert calibration.features == (32, 64)
-    assert budget.progress(0, 50) == pytest.approx(0.5, abs=0.01)
-    assert budget.progress(100 * budget.iterations, 99) < 1 <= budget.progress(0, 100)
-
-
-def test_epochs_and_minutes_end_with_what_comes_first() -> None:
-    """Both limits hold."""
-    calibration = calibrate((32,), 4, lambda *_: (0.01, 0.0), limit_seconds=100, started=time.monotonic())
-    budget = Budget.plan(epochs=2, iterations=10, batch_size=4, calibration=calibration)
-    assert budget.progress(20, 1) == 1
-    assert budget.progress(1, 100) == pytest.approx(1)
-
-
-def test_preparation_is_repaid_by_long_runs() -> None:
-    """By what is left, in time where there is a limit and in steps where there is none."""
-    calibration = calibrate((32,), 4, lambda *_: (0.1, 0.0), limit_seconds=3600, started=time.monotonic())
-    timed = Budget.plan(epochs=None, iterations=250, batch_size=4, calibration=calibration)
-    assert timed.repays_preparation(0, 100)
-    assert not timed.repays_preparation(0, 3000)
-    published = Budget.plan(epochs=None, iterations=250, batch_size=4, calibration=None)
-    assert published.repays_preparation(0, 1e6)
-    assert not published.repays_preparation(249_000, 0)
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv3d(1, 8, 3), nn.InstanceNorm3d(8, affine=True), nn.Conv3d(8, 8, 3))
 
 
 @pytest.mark.parametrize(
-    ("seconds", "features", "batch_size"),
-    [(9.1, (64, 128), 9), (9.0, (64, 128), 4), (4.1, (64, 128), 4), (3.9, (32, 64), 4), (0.5, (16, 32), 4)],
+    ("name", "kind", "lr", "weight_decay"),
+    [("sgd", "SGD", 1e-2, 3e-5), ("muon", "Muon", 5e-3, 1e-2), ("adamw", "AdamW", 2e-3, 1e-2)],
 )
-def test_slow_devices_get_smaller_batches_then_narrower_networks(
-    seconds: float, features: tuple[int, ...], batch_size: int
+def test_words_have_the_settings_that_suit_them(name: str, kind: str, lr: float, weight_decay: float) -> None:
+    """Peak learning rate and weight decay are the optimiser's own unless an option says otherwise."""
+    for group in optimizer_factory(name)(network().parameters()).param_groups:
+        assert (group["lr"], group["weight_decay"]) == (lr, weight_decay)
+    optimizer = optimizer_factory(name, 0.5, 0.0)(network().parameters())
+    assert type(optimizer).__name__ == kind
+    assert {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {(0.5, 0.0)}
+
+
+def test_sgd_is_as_published() -> None:
+    """Nesterov momentum 0.99 (Isensee et al. 2021), which a definition can change."""
+    (group,) = optimizer_factory("sgd")(network().parameters()).param_groups
+    assert (group["momentum"], group["nesterov"]) == (0.99, True)
+    (group,) = optimizer_factory({"_target_": "sgd", "momentum": 0.9})(network().parameters()).param_groups
+    assert group["momentum"] == 0.9
+
+
+@pytest.mark.parametrize(
+    ("options", "length", "optimizer", "halfway"),
+    [
+        ({}, "sgd", "sgd", 0.5**0.9),
+        ({}, "muon", "muon", 0.588),
+        ({"optimizer": "adamw"}, "sgd", "adamw", 0.588),
+        ({"optimizer": {"_target_": "sgd", "momentum": 0.9}}, "muon", "sgd", 0.5**0.9),
+        ({"optimizer": {"_target_": "torch.optim.RMSprop"}, "schedule": "cosine"}, "muon", "RMSprop", 0.5),
+    ],
+)
+def test_the_length_of_the_run_decides_what_the_config_leaves_open(
+    options: dict[str, Any], length: RecipeName, optimizer: str, halfway: float
 ) -> None:
-    """Steps whose time grows with patches and with the square of the width, and so much time for each of enough."""
-    calibration = calibrate(
-        (64, 128),
-        9,
-        lambda features, patches: (patches * (features[0] / 64) ** 2, 0.0),
-        limit_seconds=ENOUGH_ITERATIONS * seconds,
-        started=time.monotonic(),
-    )
-    assert (calibration.features, calibration.batch_size) == (features, batch_size)
-    assert Budget.plan(epochs=None, iterations=250, batch_size=9, calibration=calibration).batch_size == batch_size
+    """Polynomial decay goes with SGD, one cycle with any other optimiser."""
+    recipe = Recipe.of(TrainConfig.model_validate({"work": "."} | options), length, Loss())
+    assert recipe.optimizer_name == optimizer
+    assert recipe.schedule(0.5) == pytest.approx(halfway, abs=0.001)
 
 
-def test_small_batches_stay_and_ranks_keep_a_patch_each() -> None:
-    """A batch of 2 is not made larger; six processes need six patches."""
-    free = {"limit_seconds": 60.0, "started": time.monotonic()}
-    assert calibrate((16,), 2, lambda *_: (1.0, 0.0), **free).batch_size == 2
-    assert calibrate((16,), 9, lambda *_: (1.0, 0.0), smallest_batch=6, **free).batch_size == 6
+@pytest.mark.parametrize(
+    "named",
+    ["sgd", "muon", "adamw", {"_target_": "torch.optim.RAdam", "betas": [0.8, 0.9]}, {"_target_": "torch.optim.Rprop"},
+     {"_target_": "monai.optimizers.Novograd", "lr": 0.01}],
+)  # fmt: skip
+def test_weights_take_a_step(named: Any) -> None:
+    """PyTorch's and MONAI's optimisers and the package's own pass the trial, and the network itself stays as it was."""
+    net = network()
+    before = [parameter.clone() for parameter in net.parameters()]
+    require_a_step("it", optimizer_factory(named), net)
+    assert all(torch.equal(parameter, was) for parameter, was in zip(net.parameters(), before, strict=True))
 
 
-def test_width_has_a_floor_and_no_time_is_an_error() -> None:
-    """Never below 16; and a budget too short for one step says so."""
-    calibration = calibrate((32, 64), 4, lambda *_: (50.0, 0.0), limit_seconds=60, started=time.monotonic())
-    assert calibration.features == (16, 32)
-    with pytest.raises(TrainingError, match="not enough"):
-        calibrate((32, 64), 4, lambda *_: (50.0, 20.0), limit_seconds=60, started=time.monotonic())
+class _Idle(torch.optim.SGD):
+    def step(self) -> None:
+        """Leave everything where it is."""
+
+
+class _Wild(torch.optim.SGD):
+    def step(self) -> None:
+        """Spoil the weights."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.fill_(float("nan"))
+
+
+register("optimizer", "test_idle")(_Idle)
+register("optimizer", "test_wild")(_Wild)
+register("optimizer", "test_none")(lambda params: list(params))
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ("sdg", "there is no optimizer 'sdg': expected one of adamw, muon, sgd"),
+        ({"_target_": "torch.optim.SGD", "impulse": 0.9}, "torch.optim.SGD cannot be built: .*impulse"),
+        ({"_target_": "torch.optim.LBFGS"}, "it cannot take a step: .*closure"),
+        ({"_target_": "torch.optim.Muon"}, "torch.optim.Muon cannot be built: .*2D"),
+        ({"_target_": "torch.optim.lr_scheduler.StepLR"}, "cannot be built"),
+        ("test_idle", "leaves every weight where it is"),
+        ("test_wild", "makes weights NaN"),
+        ("test_none", "is a list, not an optimizer"),
+    ],
+)
+def test_what_takes_no_step_is_refused(named: Any, message: str) -> None:
+    """Before training, in one line."""
+    with pytest.raises(ComponentError, match=message) as error:
+        require_a_step("it", optimizer_factory(named), network())
+    assert "\n" not in str(error.value)
+
+
+def test_two_learning_rates_are_refused() -> None:
+    """A definition and an option may not contradict each other; the same value twice is one."""
+    named = {"_target_": "torch.optim.SGD", "lr": 0.1}
+    with pytest.raises(ComponentError, match=r"has lr 0.1, and the option says 0.2"):
+        optimizer_factory(named, 0.2)
+    assert optimizer_factory(named, 0.1)(network().parameters()).param_groups[0]["lr"] == 0.1

@@ -8,7 +8,6 @@ Messages carry neither names of files nor any identifier.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,9 @@ from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.slices import Slice, stack
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
-from unetpipe.process_setting import ProcessSetting
 
-# pydicom's warnings about odd values quote them, identifiers included.
-_without_validation: ProcessSetting[int] = ProcessSetting(
-    lambda: config.settings.reading_validation_mode,
-    partial(setattr, config.settings, "reading_validation_mode"),
-    config.IGNORE,
-)
+# Warnings about odd values would quote them, identifiers included.
+config.settings.reading_validation_mode = config.IGNORE
 
 _PLANAR = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _HEADER = [
@@ -67,7 +61,6 @@ class _Frame:
     header: Dataset
 
 
-@_without_validation
 def read(path: Path) -> Volume:
     """Read the one series in a folder.
 
@@ -101,7 +94,6 @@ def read(path: Path) -> Volume:
     return Volume(array.transpose(2, 1, 0)[None], grid)
 
 
-@_without_validation
 def read_grid(path: Path) -> tuple[int, Grid]:
     """Number of channels (always 1) and grid of the one series in a folder; pixels are not read."""
     return 1, _series(path)[1]

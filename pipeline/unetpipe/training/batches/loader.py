@@ -21,7 +21,6 @@ from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.training.distributed import Ranks
 
-FOREGROUND_SHARE = 1 / 3  # of a batch: nnU-Net's oversampling
 _AHEAD = 4  # batches
 
 Reader = Callable[[Shape, Shape], NDArray[np.float16]]  # (start, stop) -> (C + 1, *stop - start)
@@ -50,6 +49,7 @@ class PatchLoader:
     patch: What the network sees: decides where patches may lie.
     source: What is read around a patch's centre, for augmentation to cut from.
     batch_size: Patches per batch.
+    foreground_share: Share of a batch that is centred on a voxel of the foreground.
     seed: Of all draws.
     cache: Keep every case in memory once it was read.
     threads: That read.
@@ -62,6 +62,7 @@ class PatchLoader:
     patch: Shape
     source: Shape
     batch_size: int
+    foreground_share: float
     seed: int
     cache: bool
     threads: int = 2
@@ -91,7 +92,7 @@ class PatchLoader:
 
     def _batch(self, number: int, cached: dict[str, NDArray[np.float16]]) -> Batch:
         rng = np.random.default_rng([self.seed, number])
-        forced = self.batch_size - round(self.batch_size * (1 - FOREGROUND_SHARE))
+        forced = self.batch_size - round(self.batch_size * (1 - self.foreground_share))
         drawn = [self._draw(rng, index >= self.batch_size - forced) for index in range(self.batch_size)]
         places = tuple(range(self.ranks.rank, self.batch_size, self.ranks.size))
         patches = [self._patch(*drawn[place], cached) for place in places]

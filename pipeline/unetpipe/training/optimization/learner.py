@@ -7,23 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unetpipe.components import Definition
 from unetpipe.imaging.geometry import Shape
 from unetpipe.networks.build import build_network, input_channels
 from unetpipe.networks.deep_supervision import supervised
 from unetpipe.networks.device import autocast
 from unetpipe.networks.memory_format import use_fastest_layout
 from unetpipe.networks.precision import trainable_dtype
-from unetpipe.networks.unets import Definition
 from unetpipe.training.batches.augment import Augmentation, augment
 from unetpipe.training.batches.draws import Draws
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.checkpoint import State
 from unetpipe.training.distributed import add_gradients
-from unetpipe.training.optimization.loss import Loss, deep_supervision_loss
-from unetpipe.training.optimization.optimizers import Recipe, learning_rate, make_optimizer
-
-_CLIP = 12.0  # gradient norm, as nnU-Net
-_MEMORY = 0.02  # of the run so far: how long the average over past weights remembers
+from unetpipe.training.optimization.loss import deep_supervision_loss
+from unetpipe.training.optimization.recipe import Recipe
 
 
 class Learner:
@@ -43,18 +40,16 @@ class Learner:
         device: torch.device,
         dtype: torch.dtype,
         seed: int,
-        loss: Loss = Loss(),  # noqa: B008 - it has no state
     ) -> None:
         """Initialise weights from `seed`.
 
         Args:
             definition: MONAI config of the network.
             patch: What the network sees.
-            recipe: Optimiser and schedule.
+            recipe: Loss, optimiser and schedule.
             device: Where to compute.
             dtype: Autocast to this where that is sound (see `trainable_dtype`); float32 means no autocast.
             seed: Of the weights and of augmentation.
-            loss: What to minimise.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -69,8 +64,9 @@ class Learner:
         self._forward: Callable[[Tensor], Any] = self._module
         use_fastest_layout(self.network.to(device), device, len(patch))
         self._learning, self._deployed = _floats(learning), _floats(self.network)
-        self._patch, self._recipe, self._seed, self._loss = patch, recipe, seed, loss
-        self._optimizer = make_optimizer(recipe, self._module)
+        self._patch, self.recipe, self._seed = patch, recipe, seed
+        self._optimizer = recipe.optimizer(self._module.parameters())
+        self._peaks = [group["lr"] for group in self._optimizer.param_groups]
         self._scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
     def step(self, batch: Batch, progress: float, settings: Augmentation) -> tuple[Tensor, float]:
@@ -82,13 +78,13 @@ class Learner:
             settings: Augmentation.
 
         Returns:
-            The loss (a scalar on the device, not waited for) and the learning rate.
+            The loss (a scalar on the device, not waited for) and the learning rate of the first parameter group.
         """
         self._module.train()
         draws = Draws(self._seed, batch.number, batch.places)
-        rate = learning_rate(self._recipe, progress)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        factor = self.recipe.schedule(progress)
+        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * factor
         image = batch.image.to(self.device, non_blocking=True).float()
         label = batch.label.to(self.device, non_blocking=True)
         image, label = augment(image, label, self._patch, settings, draws)
@@ -96,15 +92,16 @@ class Learner:
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
             out = self._forward(image)
-        loss = deep_supervision_loss(out if isinstance(out, list) else [out], label, self._loss)
+        loss = deep_supervision_loss(out if isinstance(out, list) else [out], label, self.recipe.loss)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's stub
         add_gradients(self._module.parameters())
         self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self._module.parameters(), _CLIP)
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self._module.parameters(), self.recipe.clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._average(batch.number, progress)
-        return loss.detach(), rate
+        return loss.detach(), self._peaks[0] * factor
 
     def compile(self, wanted: bool = True) -> None:
         """Compute by torch.compile from the next step on, or no longer. It compiles, or fails to, in that step."""
@@ -118,7 +115,7 @@ class Learner:
         Source:
             Tarvainen and Valpola 2017, NeurIPS, on averages of weights.
         """
-        share = 1 / (1 + step * min(1.0, _MEMORY / max(progress, 1e-6)))
+        share = 1 / (1 + step * min(1.0, self.recipe.ema / max(progress, 1e-6)))
         torch._foreach_lerp_(self._deployed, self._learning, share)
 
     def weights(self) -> dict[str, Tensor]:

@@ -3,20 +3,26 @@
 Shape legend: B batch, L outputs: classes, or regions that may overlap; spatial axes written ``...``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unetpipe.config import LossName
+from unetpipe.components import register
 from unetpipe.imaging.network_input import IGNORED
 from unetpipe.training.distributed import total
 
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+"""From logits (B, L, ...) and class indices (B, ...), `IGNORED` where a voxel does not count, to a scalar."""
+
+Weights = tuple[float, ...] | None
+"""Weight of each output in the mean over voxels; None: all the same."""
+Regions = tuple[tuple[int, ...], ...] | None
+"""Class indices that belong to each output; None: each output is a class."""
+
 _SMOOTH = 1e-5
-_FOCUS = 2.0  # gamma of Lin et al.
-_TVERSKY = (0.3, 0.7)  # alpha and beta of Salehi et al.: what is missed costs more than what is too much
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,39 +36,18 @@ class Loss:
     of them counts.
 
     Attributes:
-        focus: gamma; voxels count (1 - p)^gamma times, p being the probability of what is right. 0: all the same.
-        false_positive, false_negative: alpha and beta of the Tversky index TP / (TP + alpha FP + beta FN). It is Dice
-            where both are 1/2.
-        weights: Of each output in the mean over voxels; None: all the same.
-        regions: Class indices that belong to each output; None: each output is a class.
-
-    Source:
-        Dice and cross-entropy: Isensee et al. 2021, Nat. Methods 18:203. Focal: Lin et al. 2017, ICCV. Tversky: Salehi
-        et al. 2017, MLMI.
+        focus: gamma; a voxel counts (1 - p)^gamma times, p being the probability of its true class. 0: all the same.
+        false_positive: alpha of the Tversky index TP / (TP + alpha FP + beta FN), which is Dice where both are 1/2.
+        false_negative: beta of the Tversky index.
+        weights: Of each output in the mean over voxels.
+        regions: What the outputs are, if not classes.
     """
 
     focus: float = 0.0
     false_positive: float = 0.5
     false_negative: float = 0.5
-    weights: tuple[float, ...] | None = None
-    regions: tuple[tuple[int, ...], ...] | None = None
-
-    @classmethod
-    def named(
-        cls,
-        name: LossName,
-        weights: tuple[float, ...] | None = None,
-        regions: tuple[tuple[int, ...], ...] | None = None,
-    ) -> "Loss":
-        """``dice_ce``, ``dice_focal`` or ``tversky_ce``."""
-        false_positive, false_negative = _TVERSKY if name == "tversky_ce" else (0.5, 0.5)
-        return cls(
-            focus=_FOCUS if name == "dice_focal" else 0.0,
-            false_positive=false_positive,
-            false_negative=false_negative,
-            weights=weights,
-            regions=regions,
-        )
+    weights: Weights = None
+    regions: Regions = None
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         """Compare logits (B, L, ...) with class indices (B, ...); `IGNORED` takes no part."""
@@ -75,7 +60,7 @@ class Loss:
 
     def _of_classes(self, logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
         log_probabilities = torch.log_softmax(logits, dim=1)
-        right = log_probabilities.gather(1, label.unsqueeze(1)).squeeze(1)  # each voxel's at its own class
+        right = log_probabilities.gather(1, label.unsqueeze(1)).squeeze(1)  # of each voxel's true class
         counting = valid if self.weights is None else valid * logits.new_tensor(self.weights)[label]
         per_voxel = -right if not self.focus else -right * (1 - right.exp()) ** self.focus
         cross_entropy = _mean(per_voxel, counting)
@@ -89,10 +74,7 @@ class Loss:
         return 1 - self._overlap(intersection, prediction, reference)[1:].mean() + cross_entropy
 
     def _of_regions(self, logits: Tensor, label: Tensor, valid: Tensor, regions: tuple[tuple[int, ...], ...]) -> Tensor:
-        most = max(map(max, regions))
-        members = logits.new_tensor([[float(index in region) for region in regions] for index in range(most + 1)])
-        inside = functional.pad(members, (0, 0, 0, 1))[label.clamp_max(most + 1)].movedim(-1, 1)  # (B, L, ...)
-        valid = valid.unsqueeze(1)
+        inside, valid = membership(label, regions), valid.unsqueeze(1)
         per_voxel = functional.binary_cross_entropy_with_logits(logits, inside, reduction="none")
         if self.focus:
             per_voxel = per_voxel * (1 - (-per_voxel).exp()) ** self.focus
@@ -114,13 +96,39 @@ class Loss:
         return (2 * intersection + _SMOOTH) / (union + _SMOOTH)
 
 
+@register("loss", "dice_ce")
+def dice_ce(weights: Weights = None, regions: Regions = None) -> Loss:
+    """Dice and cross-entropy (Isensee et al. 2021, Nat. Methods 18:203)."""
+    return Loss(weights=weights, regions=regions)
+
+
+@register("loss", "dice_focal")
+def dice_focal(weights: Weights = None, regions: Regions = None, gamma: float = 2.0) -> Loss:
+    """Dice and focal loss (Lin et al. 2017, ICCV), where most voxels are easy."""
+    return Loss(weights=weights, regions=regions, focus=gamma)
+
+
+@register("loss", "tversky_ce")
+def tversky_ce(weights: Weights = None, regions: Regions = None, alpha: float = 0.3, beta: float = 0.7) -> Loss:
+    """Tversky (Salehi et al. 2017, MLMI) and cross-entropy: with beta over alpha, a missed voxel costs more."""
+    return Loss(weights=weights, regions=regions, false_positive=alpha, false_negative=beta)
+
+
+def membership(label: Tensor, regions: tuple[tuple[int, ...], ...]) -> Tensor:
+    """Which regions a voxel lies in: class indices (B, ...) of 0 or more become float (B, L, ...) of 0 and 1."""
+    most = max(map(max, regions))
+    table = [[float(index in region) for region in regions] for index in range(most + 1)]
+    members = torch.tensor(table, dtype=torch.float32, device=label.device)
+    return functional.pad(members, (0, 0, 0, 1))[label.clamp_max(most + 1)].movedim(-1, 1)
+
+
 def _mean(per_voxel: Tensor, counting: Tensor) -> Tensor:
     """Mean over the voxels that count; 0 for a batch in which none does."""
     loss, count = total(torch.stack([(per_voxel * counting).sum(), counting.sum()])).unbind()
     return loss / torch.where(count > 0, count, torch.ones_like(count))
 
 
-def deep_supervision_loss(levels: Sequence[Tensor], label: Tensor, loss: Loss) -> Tensor:
+def deep_supervision_loss(levels: Sequence[Tensor], label: Tensor, loss: LossFunction) -> Tensor:
     """Weigh the loss of each level by 2^-i, normalised, against the label at the level's own resolution.
 
     Args:

@@ -30,13 +30,13 @@ class Muon(torch.optim.Optimizer):
     """Muon for convolutions between feature maps, AdamW for all other parameters, with one learning rate.
 
     Args:
-        parameters: Of a network.
+        params: Parameters of a network.
         lr: Learning rate.
         weight_decay: Decoupled, times the learning rate.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
-        every = list(parameters)
+    def __init__(self, params: Iterable[nn.Parameter], lr: float = 5e-3, weight_decay: float = 1e-2) -> None:
+        every = list(params)
         groups = [
             {"params": [p for p in every if is_hidden(p)], "hidden": True},
             {"params": [p for p in every if not is_hidden(p)], "hidden": False},

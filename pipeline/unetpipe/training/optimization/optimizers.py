@@ -1,51 +1,93 @@
-"""Optimisers, and learning rates as functions of progress: a budget in minutes is then as good as one in epochs."""
+"""Optimisers by their word or by definition, each with the learning rate and weight decay that suit it."""
 
-import math
-from typing import Literal
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
 
+from unetpipe.components import Definition, build, first_line, register, target_of
+from unetpipe.errors import ComponentError
 from unetpipe.training.optimization.muon import Muon
 
-Recipe = Literal["sgd", "muon"]
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 
-LONG_RUN = 50_000  # iterations from which the published SGD recipe is used
-_PEAK = {"sgd": 1e-2, "muon": 5e-3}
-_WARM_UP = 0.1  # of a one-cycle run
-_FIRST, _LAST = 0.04, 0.001  # of the peak
+register("optimizer", "muon")(Muon)
 
 
-def choose_recipe(iterations: int) -> Recipe:
-    """Pick SGD with Nesterov momentum and polynomial decay for long runs, Muon with one cycle for short ones."""
-    return "sgd" if iterations >= LONG_RUN else "muon"
+@register("optimizer", "sgd")
+def sgd(
+    params: Iterable[nn.Parameter],
+    lr: float = 1e-2,
+    weight_decay: float = 3e-5,
+    momentum: float = 0.99,
+    nesterov: bool = True,
+) -> torch.optim.SGD:
+    """nnU-Net's (Isensee et al. 2021, Nat. Methods 18:203)."""
+    return torch.optim.SGD(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
 
 
-def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
-    """Build the optimiser at its peak learning rate.
+@register("optimizer", "adamw")
+def adamw(
+    params: Iterable[nn.Parameter],
+    lr: float = 2e-3,
+    weight_decay: float = 1e-2,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019, ICLR)."""
+    return torch.optim.AdamW(params, lr=lr, betas=betas, weight_decay=weight_decay)
 
-    Source:
-        sgd: Isensee et al. 2021, Nat. Methods 18:203. muon: see `Muon`.
+
+def optimizer_factory(
+    named: str | Definition, learning_rate: float | None = None, weight_decay: float | None = None
+) -> OptimizerFactory:
+    """Prepare an optimiser; its parameters come later.
+
+    Args:
+        named: Word or definition.
+        learning_rate: Peak learning rate; None leaves the optimiser's own.
+        weight_decay: None leaves the optimiser's own.
+
+    Raises:
+        ComponentError: If the definition says otherwise.
     """
-    parameters = network.parameters()
-    if recipe == "sgd":
-        return torch.optim.SGD(parameters, lr=_PEAK["sgd"], momentum=0.99, nesterov=True, weight_decay=3e-5)
-    return Muon(parameters, lr=_PEAK["muon"], weight_decay=1e-2)
+    given = {"lr": learning_rate, "weight_decay": weight_decay}
+    given = {name: value for name, value in given.items() if value is not None}
+    own = named if isinstance(named, dict) else {}
+    for name, value in given.items():
+        if own.get(name, value) != value:
+            raise ComponentError(f"optimizer {target_of(named)} has {name} {own[name]}, and the option says {value}")
+
+    def make(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        optimizer = build("optimizer", named, params=parameters, **given)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise ComponentError(f"{target_of(named)} is a {type(optimizer).__name__}, not an optimizer of PyTorch")
+        return optimizer
+
+    return make
 
 
-def learning_rate(recipe: Recipe, progress: float) -> float:
-    """Learning rate at `progress`, from 0 at the start to 1 at the end.
+def require_a_step(name: str, make: OptimizerFactory, network: nn.Module) -> None:
+    """Take one step with copies of a network's weights, before training does with the weights themselves.
 
-    sgd: (1 - progress)^0.9. muon: one cycle (Smith 2018), cosine up over the first tenth, cosine down over the rest.
+    Args:
+        name: Of the optimiser.
+        make: Builds it.
+        network: Whose weights it will learn.
+
+    Raises:
+        ComponentError: If it cannot be built or cannot take a step, or weights stay where they are or become NaN.
     """
-    progress = min(max(progress, 0.0), 1.0)
-    peak = _PEAK[recipe]
-    if recipe == "sgd":
-        return float(peak * (1 - progress) ** 0.9)
-    if progress < _WARM_UP:
-        return peak * (_FIRST + (1 - _FIRST) * _cosine_rise(progress / _WARM_UP))
-    return peak * (_LAST + (1 - _LAST) * (1 - _cosine_rise((progress - _WARM_UP) / (1 - _WARM_UP))))
-
-
-def _cosine_rise(x: float) -> float:
-    return (1 - math.cos(math.pi * x)) / 2
+    before = [parameter.detach().clone() for parameter in network.parameters() if parameter.requires_grad]
+    parameters = [nn.Parameter(weights.clone()) for weights in before]
+    optimizer = make(parameters)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    try:
+        optimizer.step()
+    except Exception as error:  # such as a closure that is asked for
+        raise ComponentError(f"optimizer {name} cannot take a step: {first_line(error)}") from error
+    if not all(bool(parameter.isfinite().all()) for parameter in parameters):
+        raise ComponentError(f"optimizer {name} makes weights NaN or infinite in its first step")
+    if all(torch.equal(parameter, weights) for parameter, weights in zip(parameters, before, strict=True)):
+        raise ComponentError(f"optimizer {name} leaves every weight where it is")

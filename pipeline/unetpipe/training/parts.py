@@ -1,0 +1,75 @@
+"""What a config names for a training: network, loss, optimiser, schedule. Built here, and tried before any work."""
+
+import torch
+
+from unetpipe.components import Definition, target_of
+from unetpipe.config import TrainConfig
+from unetpipe.dataset.training_set import TrainingSet
+from unetpipe.errors import TrainingError
+from unetpipe.networks.build import build_network
+from unetpipe.networks.deep_supervision import level_shapes, supervised
+from unetpipe.networks.definition import network_definition
+from unetpipe.training.optimization.loss import Loss, LossFunction
+from unetpipe.training.optimization.named_loss import Task, make_loss, require_loss
+from unetpipe.training.optimization.optimizers import require_a_step
+from unetpipe.training.optimization.recipe import Recipe
+
+
+def chosen_network(config: TrainConfig, data: TrainingSet, features: tuple[int, ...]) -> Definition:
+    """The network that the config asks for, with so many features per stage.
+
+    Raises:
+        PlanError: If it cannot be built, or does not map the plan's patch to logits.
+    """
+    scheme = data.manifest.label_scheme
+    return network_definition(
+        config.network,
+        data.configuration,
+        in_channels=len(data.manifest.channels),
+        classes=scheme.count,
+        overlapping=scheme.overlapping,
+        features=features,
+        options=config.network_options,
+    )
+
+
+def chosen_loss(config: TrainConfig, data: TrainingSet) -> LossFunction:
+    """The loss that the config asks for.
+
+    Raises:
+        TrainingError: If a weight is for a class that the dataset lacks.
+        ComponentError: If the loss cannot be built.
+    """
+    return make_loss(config.loss, _task(config, data))
+
+
+def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction) -> None:
+    """Try loss, optimiser and schedule without data, where they are not the package's own, before hours go into them.
+
+    Raises:
+        ComponentError: If one of them does not do what it should.
+    """
+    recipe = Recipe.of(config, "muon", loss)
+    if isinstance(loss, Loss) and config.optimizer is None:
+        return
+    definition = chosen_network(config, data, data.configuration.features)
+    if not isinstance(loss, Loss):
+        patch = data.configuration.patch_size
+        for shape in level_shapes(definition, len(data.manifest.channels), patch):
+            require_loss(str(target_of(config.loss)), loss, _task(config, data), shape)
+    with torch.random.fork_rng(devices=[]):
+        require_a_step(recipe.optimizer_name, recipe.optimizer, supervised(build_network(definition), definition))
+
+
+def _task(config: TrainConfig, data: TrainingSet) -> Task:
+    given, scheme = config.class_weights, data.manifest.label_scheme
+    names = scheme.names if scheme.overlapping else [label.name for label in scheme.labels]
+    for name in given:
+        if name not in names:
+            raise TrainingError(f"--class-weights: no class {name!r}, only {', '.join(names)}")
+    return Task(
+        classes=len(scheme.labels),
+        regions=scheme.class_indices if scheme.overlapping else None,
+        weights=tuple(given.get(name, 1.0) for name in names) if given else None,
+        ignoring=data.manifest.ignore_value is not None,
+    )
