@@ -5,6 +5,9 @@ RUN python -m venv /opt/unetpipe
 ENV PATH=/opt/unetpipe/bin:$PATH
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY pipeline pipeline
+# what `docker build --build-arg VERSION=0.2.0` says; the image has no repository to read it from
+ARG VERSION=
+ENV SETUPTOOLS_SCM_PRETEND_VERSION_FOR_UNETPIPE=$VERSION
 RUN pip install --no-cache-dir --constraint constraints.txt .
 
 FROM python:3.11-slim-bookworm

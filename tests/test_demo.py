@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from unetpipe.bundle.verify import verify_bundle
+from unetpipe.config import DemoConfig
 from unetpipe.demo import run_demo
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.files import read_grid
@@ -17,7 +18,7 @@ def test_the_demo_runs_to_its_end(tmp_path: Path) -> None:
     them a DICOM series) has labels on its own grid, and the model passes its checks. What a minute teaches depends on
     how busy the machine is; that networks learn is held by the tests of training.
     """
-    result = run_demo(tmp_path / "demo", minutes=1.2)
+    result = run_demo(DemoConfig(out=tmp_path / "demo", minutes=1.2))
     for path in (result.dataset, result.model, result.curves, result.labels, result.report, result.preview):
         assert path is not None
         assert path.exists()
@@ -38,5 +39,5 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
     """A folder with anything else in it is refused, and not touched."""
     (tmp_path / "thesis.txt").write_text("all of it")
     with pytest.raises(UnetpipeError, match="something else than an earlier demo"):
-        run_demo(tmp_path)
+        run_demo(DemoConfig(out=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -1,41 +1,137 @@
 """unetpipe: from a folder of medical scans to a deployable segmentation model.
 
-The stages are functions of a typed config, and a `Predictor` segments arrays in memory:
+Each stage is a function of a typed config, as each command is, and a `Predictor` segments arrays in memory:
 
-    from unetpipe import Predictor, infer
-    from unetpipe.config import InferConfig
+    import unetpipe
 
-Each is imported when it is first asked for, because torch and MONAI take seconds.
+    unetpipe.preprocess(unetpipe.PreprocessConfig(dataset="Task04_Hippocampus", out="work"))
+    result = unetpipe.train(unetpipe.TrainConfig(work="work", max_minutes=10))
+    labels = unetpipe.Predictor(result.bundle).predict(array, affine)
+
+These names are imported when they are first used: torch and MONAI take seconds. What the package has to say goes to the
+logger `unetpipe` and is not shown unless logging is configured.
 """
 
 import importlib
-import os
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unetpipe.bundle.predictor import Predictor
-    from unetpipe.stages.evaluate import evaluate
-    from unetpipe.stages.infer import infer
-    from unetpipe.stages.preprocess import preprocess
-    from unetpipe.stages.train import train, train_folds
+    from unetpipe.cluster.submit import SubmitResult, submit
+    from unetpipe.components import register
+    from unetpipe.config import (
+        EvaluateConfig,
+        InferConfig,
+        InfoConfig,
+        PackageConfig,
+        PreprocessConfig,
+        SubmitConfig,
+        TrainConfig,
+    )
+    from unetpipe.errors import (
+        BundleError,
+        ClusterError,
+        ComponentError,
+        DatasetError,
+        Fault,
+        GeometryError,
+        ImageFileError,
+        PlanError,
+        TrainingError,
+        UnetpipeError,
+    )
+    from unetpipe.progress import Progress
+    from unetpipe.stages.evaluate import EvaluateResult, evaluate
+    from unetpipe.stages.infer import InferResult, infer
+    from unetpipe.stages.info import BundleFolder, Installation, WorkFolder, info
+    from unetpipe.stages.package import PackageResult, package
+    from unetpipe.stages.preprocess import PreprocessResult, preprocess
+    from unetpipe.stages.train import FoldsResult, TrainResult, train, train_folds
 
-# Read by torch at its first tensor: large ones get huge pages, which makes writing to new ones four times as fast.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    __version__: str
+else:
+    _HOMES = {
+        "bundle.predictor": ("Predictor",),
+        "cluster.submit": ("SubmitResult", "submit"),
+        "components": ("register",),
+        "config": (
+            *("EvaluateConfig", "InferConfig", "InfoConfig", "PackageConfig", "PreprocessConfig"),
+            *("SubmitConfig", "TrainConfig"),
+        ),
+        "errors": (
+            *("BundleError", "ClusterError", "ComponentError", "DatasetError", "Fault", "GeometryError"),
+            *("ImageFileError", "PlanError", "TrainingError", "UnetpipeError"),
+        ),
+        "progress": ("Progress",),
+        "stages.evaluate": ("EvaluateResult", "evaluate"),
+        "stages.infer": ("InferResult", "infer"),
+        "stages.info": ("BundleFolder", "Installation", "WorkFolder", "info"),
+        "stages.package": ("PackageResult", "package"),
+        "stages.preprocess": ("PreprocessResult", "preprocess"),
+        "stages.train": ("FoldsResult", "TrainResult", "train", "train_folds"),
+    }
 
-__version__ = "0.1.0"
-__all__ = ["Predictor", "evaluate", "infer", "preprocess", "train", "train_folds"]
-
-_HOMES = {
-    "Predictor": "unetpipe.bundle.predictor",
-    "evaluate": "unetpipe.stages.evaluate",
-    "infer": "unetpipe.stages.infer",
-    "preprocess": "unetpipe.stages.preprocess",
-    "train": "unetpipe.stages.train",
-    "train_folds": "unetpipe.stages.train",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            return _version()
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(importlib.import_module(f"unetpipe.{home}"), name)
         raise AttributeError(f"module 'unetpipe' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+
+    def __dir__() -> list[str]:
+        return __all__
+
+    def _version() -> str:
+        from importlib.metadata import PackageNotFoundError, version  # 25 ms
+
+        try:
+            return version("unetpipe")
+        except PackageNotFoundError:  # a checkout that is on the path and not installed
+            return "0+unknown"
+
+
+__all__ = [
+    "BundleError",
+    "BundleFolder",
+    "ClusterError",
+    "ComponentError",
+    "DatasetError",
+    "EvaluateConfig",
+    "EvaluateResult",
+    "Fault",
+    "FoldsResult",
+    "GeometryError",
+    "ImageFileError",
+    "InferConfig",
+    "InferResult",
+    "InfoConfig",
+    "Installation",
+    "PackageConfig",
+    "PackageResult",
+    "PlanError",
+    "Predictor",
+    "PreprocessConfig",
+    "PreprocessResult",
+    "Progress",
+    "SubmitConfig",
+    "SubmitResult",
+    "TrainConfig",
+    "TrainResult",
+    "TrainingError",
+    "UnetpipeError",
+    "WorkFolder",
+    "__version__",
+    "evaluate",
+    "infer",
+    "info",
+    "package",
+    "preprocess",
+    "register",
+    "submit",
+    "train",
+    "train_folds",
+]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())

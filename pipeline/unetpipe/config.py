@@ -247,7 +247,7 @@ class EvaluateConfig(Config):
     """Threads; one per core unless given."""
 
 
-class BundleConfig(Config):
+class PackageConfig(Config):
     """`unetpipe bundle`."""
 
     model: Path
@@ -258,7 +258,7 @@ class BundleConfig(Config):
     """Pack the bundle, and nothing else in its folder, into this file; the same bundle gives the same bytes."""
 
 
-class SlurmConfig(Config):
+class SubmitConfig(Config):
     """`unetpipe submit`."""
 
     command: Annotated[tuple[str, ...], Field(min_length=1)]

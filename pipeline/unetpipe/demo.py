@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpipe.config import EvaluateConfig, InferConfig, PreprocessConfig, TrainConfig
+from unetpipe.config import DemoConfig, EvaluateConfig, InferConfig, PreprocessConfig, TrainConfig
 from unetpipe.dataset.phantom import CLASSES, make_phantom, write_phantom_dataset
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
@@ -51,24 +51,16 @@ class DemoResult(Record):
 
 
 def run_demo(
-    out: Path,
-    *,
-    seed: int = 0,
-    minutes: float = 3.0,
+    config: DemoConfig,
     progress: Progress = SilentProgress(),  # noqa: B008 - it has no state
 ) -> DemoResult:
     """Make a dataset and take it through every stage.
 
-    Args:
-        out: Folder to make; one that an earlier demo made is replaced.
-        seed: Of the dataset and the training.
-        minutes: For training, validation included; the rest takes well under one.
-        progress: Told of each step.
-
     Raises:
-        UnetpipeError: If `out` holds anything but an earlier demo.
+        UnetpipeError: If the folder `out` holds anything but an earlier demo.
     """
     started = time.perf_counter()
+    out, seed, minutes = config.out, config.seed, config.minutes
     _make_room(out)
     dataset, work, labels, report = out / "dataset", out / "work", out / "labels", out / "report"
     log.info("dataset: %d abdomens of ellipsoids to train on, %d held out", _CASES, _HELD_OUT + 1)
@@ -81,14 +73,14 @@ def run_demo(
     log.info("infer: the held-out scans, each on its own grid")
     infer(InferConfig(models=(model.bundle,), inputs=(dataset / "imagesTs",), out=labels), progress)
     log.info("evaluate: against the held-out labels")
-    config = EvaluateConfig(
+    asked = EvaluateConfig(
         predictions=(labels,),
         reference=dataset / "labelsTs",
         images=dataset / "imagesTs",
         work=work,  # names the classes, and holds the run that gets the figures
         out=report,
     )
-    evaluated = evaluate(config, progress)
+    evaluated = evaluate(asked, progress)
     page = report / "report.html"
     return DemoResult(
         classes=evaluated.classes,

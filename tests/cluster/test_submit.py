@@ -12,7 +12,7 @@ import pytest
 
 from unetpipe.cluster import submit as cluster
 from unetpipe.cluster.submit import Command, CommandJob, SubmitResult, one_per_fold, submit
-from unetpipe.config import SlurmConfig
+from unetpipe.config import SubmitConfig
 from unetpipe.errors import ClusterError, TrainingError
 
 VERSION = ("--version",)
@@ -20,7 +20,7 @@ WRONG_USAGE = ("train",)  # without WORK: exit code 2 at once
 
 
 def _submit(logs: Path, *commands: Command, **settings: Any) -> SubmitResult:
-    config = SlurmConfig(command=commands[0], logs=logs, wait=True, minutes=5, cpus=1, **settings)
+    config = SubmitConfig(command=commands[0], logs=logs, wait=True, minutes=5, cpus=1, **settings)
     return submit(config, commands)
 
 
@@ -74,7 +74,7 @@ def test_local_failure_gives_its_code_and_last_lines(tmp_path: Path, logged: lis
 
 def test_not_waiting_returns_at_once(tmp_path: Path) -> None:
     """Without --wait the result names the job and its log, and no exit code."""
-    result = submit(SlurmConfig(command=VERSION, logs=tmp_path / "logs", cluster="local"))
+    result = submit(SubmitConfig(command=VERSION, logs=tmp_path / "logs", cluster="local"))
     assert (result.exit_code, result.jobs[0].exit_code) == (0, None)
     assert result.jobs[0].log.parent == tmp_path / "logs"
 
@@ -82,9 +82,9 @@ def test_not_waiting_returns_at_once(tmp_path: Path) -> None:
 def test_auto_without_slurm_is_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where sinfo is not on the PATH, `auto` runs locally and `slurm` is an error that says why."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert submit(SlurmConfig(command=VERSION, logs=tmp_path / "logs")).cluster == "local"
+    assert submit(SubmitConfig(command=VERSION, logs=tmp_path / "logs")).cluster == "local"
     with pytest.raises(ClusterError, match="sinfo and sbatch are not on the PATH"):
-        submit(SlurmConfig(command=VERSION, logs=tmp_path / "logs", cluster="slurm"))
+        submit(SubmitConfig(command=VERSION, logs=tmp_path / "logs", cluster="slurm"))
 
 
 def test_a_preempted_job_is_resubmitted_as_it_was() -> None:

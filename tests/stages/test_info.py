@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from unetpipe import __version__
-from unetpipe.config import PreprocessConfig
+from unetpipe.config import InfoConfig, PreprocessConfig
 from unetpipe.dataset.phantom import write_phantom_dataset
 from unetpipe.errors import UnetpipeError
-from unetpipe.stages.info import BundleFolder, Installation, WorkFolder, describe
+from unetpipe.stages.info import BundleFolder, Installation, WorkFolder, info
 from unetpipe.stages.package import pack
 from unetpipe.stages.preprocess import preprocess
 
 
 def test_installation() -> None:
     """Without a path: versions, and the CPU as the last of the devices."""
-    found = describe(None)
+    found = info(InfoConfig())
     assert isinstance(found, Installation)
     assert found.version == __version__
     assert found.devices[-1] == "cpu"
@@ -25,7 +25,7 @@ def test_installation() -> None:
 
 def test_bundle_folder_and_zip(bundle_folder: Path, tmp_path: Path) -> None:
     """A bundle is described the same, packed or not; labels by their values in files, parameters counted once."""
-    found = describe(bundle_folder)
+    found = info(InfoConfig(path=bundle_folder))
     assert isinstance(found, BundleFolder)
     assert (found.network, len(found.stages), found.patch_size) == ("DynUNet", 5, (16, 16, 16))
     assert sum(stage.parameters for stage in found.stages) == found.parameters
@@ -34,7 +34,7 @@ def test_bundle_folder_and_zip(bundle_folder: Path, tmp_path: Path) -> None:
     assert found.labels == {0: "background", 1: "liver", 3: "spleen"}
     assert 10_000 < found.parameters < 100_000
     pack(bundle_folder, tmp_path / "packed.zip")
-    assert describe(tmp_path / "packed.zip") == found
+    assert info(InfoConfig(path=tmp_path / "packed.zip")) == found
 
 
 def test_work_folder(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_work_folder(tmp_path: Path) -> None:
     write_phantom_dataset(tmp_path / "dataset", cases=5, test_cases=0, dicom_cases=0)
     preprocess(PreprocessConfig(dataset=tmp_path / "dataset", out=tmp_path / "work", preview=False))
     (tmp_path / "work" / "runs" / "default" / "fold_0").mkdir(parents=True)
-    found = describe(tmp_path / "work")
+    found = info(InfoConfig(path=tmp_path / "work"))
     assert isinstance(found, WorkFolder)
     assert (found.cases, found.labelled, found.folds, found.configuration) == (5, 5, 5, "3d_fullres")
     assert found.labels[4] == "spine"
@@ -54,4 +54,4 @@ def test_work_folder(tmp_path: Path) -> None:
 def test_something_else_is_refused(tmp_path: Path) -> None:
     """A folder that is neither is an error that says what would be one."""
     with pytest.raises(UnetpipeError, match="neither a work folder"):
-        describe(tmp_path)
+        info(InfoConfig(path=tmp_path))

@@ -10,7 +10,7 @@ import torch
 
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
-from unetpipe.config import BundleConfig
+from unetpipe.config import PackageConfig
 from unetpipe.errors import BundleError
 from unetpipe.stages.package import export_torchscript, package
 
@@ -18,7 +18,7 @@ from unetpipe.stages.package import export_torchscript, package
 def test_zip_holds_the_bundle_only(bundle_folder: Path, tmp_path: Path) -> None:
     """Unpacked, the zip is a bundle that passes; checkpoints and logs beside it stay at home."""
     (bundle_folder / "checkpoint.pt").write_bytes(b"optimiser")
-    result = package(BundleConfig(model=bundle_folder, zip=tmp_path / "organs.zip"))
+    result = package(PackageConfig(model=bundle_folder, zip=tmp_path / "organs.zip"))
     assert result.passed
     with zipfile.ZipFile(tmp_path / "organs.zip") as archive:
         assert {name.split("/")[0] for name in archive.namelist()} == {"organs"}
@@ -33,7 +33,7 @@ def test_zip_is_reproducible(bundle_folder: Path, tmp_path: Path) -> None:
     for folder in ("first", "second"):
         target = tmp_path / folder / "organs.zip"
         (bundle_folder / "LICENSE").touch()
-        package(BundleConfig(model=bundle_folder, zip=target))
+        package(PackageConfig(model=bundle_folder, zip=target))
         digests.add(hashlib.sha256(target.read_bytes()).hexdigest())
     assert len(digests) == 1
 
@@ -41,7 +41,7 @@ def test_zip_is_reproducible(bundle_folder: Path, tmp_path: Path) -> None:
 def test_a_faulty_bundle_is_not_packed(bundle_folder: Path, tmp_path: Path) -> None:
     """Where a check fails the result says so and no zip is written."""
     (bundle_folder / "LICENSE").unlink()
-    result = package(BundleConfig(model=bundle_folder, zip=tmp_path / "organs.zip", torchscript=True))
+    result = package(PackageConfig(model=bundle_folder, zip=tmp_path / "organs.zip", torchscript=True))
     assert not result.passed
     assert not (tmp_path / "organs.zip").exists()
     assert not (bundle_folder / "models" / "model.ts").exists()
@@ -63,4 +63,4 @@ def test_torchscript_answers_as_the_network_does(bundle_folder: Path) -> None:
 def test_missing_bundle_is_an_error(tmp_path: Path) -> None:
     """A folder that is not there raises."""
     with pytest.raises(BundleError, match="not a bundle's folder"):
-        package(BundleConfig(model=tmp_path / "absent"))
+        package(PackageConfig(model=tmp_path / "absent"))

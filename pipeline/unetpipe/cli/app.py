@@ -7,18 +7,17 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
-from unetpipe import __version__
 from unetpipe.cli.options import C, ConfigError, with_options
 from unetpipe.cli.parse import check_command
 from unetpipe.cli.run import Stage, run
 from unetpipe.config import (
-    BundleConfig,
     DemoConfig,
     EvaluateConfig,
     InferConfig,
     InfoConfig,
+    PackageConfig,
     PreprocessConfig,
-    SlurmConfig,
+    SubmitConfig,
     TrainConfig,
 )
 from unetpipe.progress import Progress
@@ -37,6 +36,8 @@ _SUBMITTABLE = ("preprocess", "train", "infer", "evaluate", "bundle")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from unetpipe import __version__
+
         typer.echo(f"unetpipe {__version__}")
         raise typer.Exit
 
@@ -69,7 +70,7 @@ def command(config: type[C], *arguments: str) -> Callable[[Stage[C]], Stage[C]]:
 
         name = stage.__name__
         _CONFIGS[name] = config
-        settings = {"allow_interspersed_args": False} if config is SlurmConfig else {}
+        settings = {"allow_interspersed_args": False} if config is SubmitConfig else {}
         app.command(name, help=cleandoc(stage.__doc__ or ""), context_settings=settings)(execute)
         return stage
 
@@ -149,8 +150,8 @@ def _last_as_reference(config: EvaluateConfig) -> EvaluateConfig:
     return config.model_copy(update={"predictions": tuple(predictions), "reference": last})
 
 
-@command(BundleConfig, "model")
-def bundle(config: BundleConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
+@command(PackageConfig, "model")
+def bundle(config: PackageConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
     """Check, export and pack a model bundle.
 
     \b
@@ -162,8 +163,8 @@ def bundle(config: BundleConfig, progress: Progress) -> BaseModel:  # noqa: ARG0
     return package(config)
 
 
-@command(SlurmConfig, "command")
-def submit(config: SlurmConfig, progress: Progress) -> BaseModel:
+@command(SubmitConfig, "command")
+def submit(config: SubmitConfig, progress: Progress) -> BaseModel:
     """Run a command on Slurm, or in the background.
 
     Where there is no Slurm the command runs as a background process of this machine.
@@ -201,7 +202,7 @@ def demo(config: DemoConfig, progress: Progress) -> BaseModel:
     """
     from unetpipe.demo import run_demo
 
-    return run_demo(config.out, seed=config.seed, minutes=config.minutes, progress=progress)
+    return run_demo(config, progress)
 
 
 @command(InfoConfig, "path")
@@ -213,6 +214,6 @@ def info(config: InfoConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 -
       unetpipe info
       unetpipe info work/runs/default/fold_0
     """
-    from unetpipe.stages.info import describe
+    from unetpipe.stages.info import info as stage
 
-    return describe(config.path)
+    return stage(config)

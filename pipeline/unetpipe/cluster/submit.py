@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import submitit
 
-from unetpipe.config import SlurmConfig
+from unetpipe.config import SubmitConfig
 from unetpipe.dataset.folds import choose_folds
 from unetpipe.documents import Record
 from unetpipe.errors import ClusterError
@@ -87,20 +87,23 @@ class CommandJob:
 
 
 def submit(
-    config: SlurmConfig, commands: Sequence[Command] | None = None, progress: Progress | None = None
+    config: SubmitConfig, commands: Sequence[Command] | None = None, progress: Progress | None = None
 ) -> SubmitResult:
     """Submit commands and, if asked to, wait for them.
 
     Args:
         config: Where, with what resources.
         commands: One job each on Slurm, where they form an array; one after the other in a single local job. None
-            takes the config's own command.
+            takes the config's own command, which then is not split into folds.
         progress: Told of jobs that end, and of the last lines of those that fail.
 
     Raises:
-        ClusterError: If Slurm was asked for and does not answer, or refuses the job.
+        ClusterError: If Slurm was asked for and does not answer, or refuses the job, or folds were asked for and
+            `commands` does not name them.
     """
     progress = progress or SilentProgress()
+    if commands is None and config.folds is not None:
+        raise ClusterError("folds need a command each: give commands=one_per_fold(command, folds, count)")
     commands = tuple(commands or (config.command,))
     cluster = _choose(config.cluster)
     groups = [(command,) for command in commands] if cluster == "slurm" else [commands]
@@ -151,7 +154,7 @@ def _choose(wanted: str) -> Literal["slurm", "local"]:
     return "local"
 
 
-def _executor(config: SlurmConfig, cluster: str) -> submitit.AutoExecutor:
+def _executor(config: SubmitConfig, cluster: str) -> submitit.AutoExecutor:
     executor = submitit.AutoExecutor(folder=config.logs.absolute(), cluster=cluster)
     executor.update_parameters(
         name=f"unetpipe-{config.command[0]}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from unetpipe import __version__
+from unetpipe.config import InfoConfig
 from unetpipe.cores import available_cores
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
@@ -95,12 +96,13 @@ class BundleFolder(NetworkSummary):
     sha256: str
 
 
-def describe(path: Path | None) -> Installation | WorkFolder | BundleFolder:
-    """Describe a path by what lies there, or this installation.
+def info(config: InfoConfig) -> Installation | WorkFolder | BundleFolder:
+    """Describe what lies at a path, or this installation where none is given.
 
     Raises:
-        UnetpipeError: If it is neither a work folder nor a bundle.
+        UnetpipeError: If the path is neither a work folder nor a bundle.
     """
+    path = config.path
     if path is None:
         return _installation()
     if (path / "manifest.json").is_file():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import Check, bundle_files, verify_bundle
-from unetpipe.config import BundleConfig
+from unetpipe.config import PackageConfig
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path
@@ -29,7 +29,7 @@ _EPOCH = (
 _TOLERANCE = 1e-3  # of logits; scripting fuses operations in another order
 
 
-class BundleResult(Record):
+class PackageResult(Record):
     """What `package` found and wrote.
 
     Attributes:
@@ -44,7 +44,7 @@ class BundleResult(Record):
     zip: Path | None = None
 
 
-def package(config: BundleConfig) -> BundleResult:
+def package(config: PackageConfig) -> PackageResult:
     """Check a bundle folder and, if it passes, export and pack it.
 
     Raises:
@@ -52,7 +52,7 @@ def package(config: BundleConfig) -> BundleResult:
     """
     checks = verify_bundle(config.model)
     if not all(check.passed for check in checks):
-        return BundleResult(passed=False, checks=checks)
+        return PackageResult(passed=False, checks=checks)
     script = None
     if config.torchscript:
         script = export_torchscript(config.model)
@@ -60,7 +60,7 @@ def package(config: BundleConfig) -> BundleResult:
     if config.zip:
         pack(config.model, config.zip)
         log.info("packed %s", config.zip)
-    return BundleResult(passed=True, checks=checks, torchscript=script, zip=config.zip)
+    return PackageResult(passed=True, checks=checks, torchscript=script, zip=config.zip)
 
 
 def export_torchscript(folder: Path) -> Path:

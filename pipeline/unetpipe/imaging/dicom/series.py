@@ -8,6 +8,7 @@ Messages carry neither names of files nor any identifier.
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,14 @@ from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.slices import Slice, stack
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
+from unetpipe.process_setting import ProcessSetting
 
-# Warnings about odd values would quote them, identifiers included.
-config.settings.reading_validation_mode = config.IGNORE
+# pydicom's warnings about odd values quote them, identifiers included.
+_without_validation: ProcessSetting[int] = ProcessSetting(
+    lambda: config.settings.reading_validation_mode,
+    partial(setattr, config.settings, "reading_validation_mode"),
+    config.IGNORE,
+)
 
 _PLANAR = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _HEADER = [
@@ -61,6 +67,7 @@ class _Frame:
     header: Dataset
 
 
+@_without_validation
 def read(path: Path) -> Volume:
     """Read the one series in a folder.
 
@@ -94,6 +101,7 @@ def read(path: Path) -> Volume:
     return Volume(array.transpose(2, 1, 0)[None], grid)
 
 
+@_without_validation
 def read_grid(path: Path) -> tuple[int, Grid]:
     """Number of channels (always 1) and grid of the one series in a folder; pixels are not read."""
     return 1, _series(path)[1]

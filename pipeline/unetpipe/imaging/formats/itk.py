@@ -14,13 +14,17 @@ from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.files import atomic_path
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
+from unetpipe.process_setting import ProcessSetting
 
-sitk.ProcessObject.GlobalWarningDisplayOff()  # its warnings go to stderr, with paths in them
-
+# ITK writes its warnings to stderr, with paths in them.
+_without_warnings = ProcessSetting(
+    sitk.ProcessObject.GetGlobalWarningDisplay, sitk.ProcessObject.SetGlobalWarningDisplay, False
+)
 _BAD_STREAM = cast(type[Exception], isal_zlib.error)
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+@_without_warnings
 def read(path: Path) -> Volume:
     """Read a whole file; vector pixels, or the last axis of a 4-D image, are the channels."""
     reader = _reader(path)
@@ -38,11 +42,13 @@ def read(path: Path) -> Volume:
     return Volume(array.reshape(channels, *reversed(grid.shape)).transpose(0, *range(grid.ndim, 0, -1)), grid)
 
 
+@_without_warnings
 def read_grid(path: Path) -> tuple[int, Grid]:
     """Number of channels and grid, from the header."""
     return _channels_and_grid(_reader(path))
 
 
+@_without_warnings
 def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] | None = None) -> None:
     """Write (C, *spatial) in file axis order, compressed; several channels become vector pixels."""
     if path.suffix.lower() in (".mhd", ".nhdr"):
