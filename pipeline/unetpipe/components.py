@@ -52,17 +52,23 @@ def register(kind: Kind, name: str) -> Callable[[Factory], Factory]:
         name: The word that options and definitions name it by.
 
     Raises:
-        ComponentError: If another part of this kind has the name.
+        ComponentError: If another part of this kind has the name. A class or function that is defined anew, in a
+            notebook or in a file that was edited, takes the place of the one before.
     """
 
     def add(factory: Factory) -> Factory:
         known = _REGISTERED.get((kind, name))
-        if known is not None and known is not factory:
+        if known is not None and known is not factory and not _defined_anew(known, factory):
             raise ComponentError(f"two {kind} parts are registered as {name!r}")
         _REGISTERED[kind, name] = factory
         return factory
 
     return add
+
+
+def _defined_anew(known: Factory, factory: Factory) -> bool:
+    one, other = ((getattr(made, "__module__", None), getattr(made, "__qualname__", None)) for made in (known, factory))
+    return one == other and not str(one[1]).endswith("<lambda>")
 
 
 def registered(kind: Kind) -> tuple[str, ...]:

@@ -42,6 +42,15 @@ Part = Annotated[str | dict[str, Any], BeforeValidator(_typed_definition)]
 """A part by its word or by a definition in MONAI's config language (see `components`)."""
 
 
+Extensions = Annotated[
+    tuple[str, ...],
+    Field(
+        description="Code of your own that registers parts, such as losses, when it is imported: a Python file, the "
+        "name of an installed extension, or a module."
+    ),
+]
+
+
 class Config(Record):
     """Base of all configs: frozen, and strict about names. A field's docstring is its help on the command line."""
 
@@ -81,6 +90,7 @@ class PreprocessConfig(Config):
     """Of the split into folds and of the sampling."""
     preview: bool = True
     """Write preview.html."""
+    extension: Extensions = ()
 
     @field_validator("out")
     @classmethod
@@ -156,6 +166,7 @@ class TrainConfig(Config):
     """Folder under WORK/runs. The same command goes on with a run that was interrupted."""
     tracking: Tracking = "mlflow"
     """Where the run's curves and figures go besides its folder: `mlflow`, `none`, or a tracker of an extension."""
+    extension: Extensions = ()
 
     @field_validator("network_options", mode="before")
     @classmethod
@@ -201,6 +212,7 @@ class InferConfig(Config):
     """Also write uncertainty/CASE: entropy of the mean probabilities, from 0 to 1."""
     save_classes: bool = False
     """Also write classes/CASE/NAME: one mask per class that was found."""
+    extension: Extensions = ()
 
 
 class EvaluateConfig(Config):
@@ -245,6 +257,7 @@ class EvaluateConfig(Config):
     """Of the bootstrap."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Threads; one per core unless given."""
+    extension: Extensions = ()
 
 
 class PackageConfig(Config):

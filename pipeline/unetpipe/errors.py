@@ -36,6 +36,10 @@ class ComponentError(UnetpipeError):
     """A part that a person named, such as a loss, is not there, cannot be built, or does not do what it should."""
 
 
+class ExtensionError(UnetpipeError):
+    """Own code that a person named is not there, or fails while it is imported."""
+
+
 class ClusterError(UnetpipeError):
     """A job cannot be submitted, or a submitted one failed."""
 

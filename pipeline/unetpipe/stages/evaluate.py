@@ -13,6 +13,7 @@ from unetpipe.evaluation.gate import gate_failures
 from unetpipe.evaluation.pairing import Inputs, gather_inputs, work_of
 from unetpipe.evaluation.scoring import check_grids, score_all
 from unetpipe.evaluation.summary import MetricSummary, summarise
+from unetpipe.extensions import load_extensions
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.report.tables import write_metrics, write_summary
 from unetpipe.report.tracked_figures import Store, target_of, track
@@ -82,10 +83,12 @@ def evaluate(
     """Measure predictions against references and write metrics.csv, summary.json and report.html.
 
     Raises:
+        ExtensionError: If an extension is not there or fails while it is imported.
         DatasetError: If files are missing, unreadable, not labels, or on another grid; lists every such case.
         UnetpipeError: If a tolerance or bound names something that is not there, or NiiVue is wanted and is not.
     """
     find_tracker(config.tracking)
+    load_extensions(config.extension)
     niivue = _viewer(config)
     inputs = gather_inputs(config)
     workers = config.workers or available_cores()

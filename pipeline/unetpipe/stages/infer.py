@@ -21,6 +21,7 @@ from unetpipe.config import InferConfig
 from unetpipe.dataset.training_domain import domain_check
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
+from unetpipe.extensions import load_extensions
 from unetpipe.files import atomic_path
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid
@@ -77,9 +78,11 @@ def infer(
     A scan that cannot be read, segmented or written is listed in the result; the others go on.
 
     Raises:
+        ExtensionError: If an extension is not there or fails while it is imported.
         BundleError: If a model cannot be used.
         DatasetError: If an input does not exist, holds no scan, or two scans have one name.
     """
+    load_extensions(config.extension)
     predictor = Predictor(
         config.models,
         device=config.device,

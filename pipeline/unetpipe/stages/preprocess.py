@@ -31,6 +31,7 @@ from unetpipe.dataset.planning.planner import make_plan
 from unetpipe.dataset.store import remove_others, stored_key
 from unetpipe.documents import Record, read_document, write_document
 from unetpipe.errors import DatasetError, Fault, PlanError, UnetpipeError
+from unetpipe.extensions import load_extensions
 from unetpipe.files import write_text
 from unetpipe.imaging.files import read_grid
 from unetpipe.progress import Progress, SilentProgress
@@ -96,10 +97,12 @@ def preprocess(
     """Check a dataset and, if it is to be more than a check, make or bring up to date its work folder.
 
     Raises:
+        ExtensionError: If an extension is not there or fails while it is imported.
         DatasetError: If any case has a fault; lists all faults of all cases. Nothing has been written then.
         PlanError: If an edited plan cannot be read or does not fit the dataset.
     """
     started = time.perf_counter()
+    load_extensions(config.extension)
     workers = config.workers or available_cores()
     budget = MemoryBudget(None if config.max_memory_gb is None else int(config.max_memory_gb * 1e9))
     with _loading_torch(config):

@@ -17,6 +17,7 @@ from unetpipe.config import TrainConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
 from unetpipe.documents import Record
 from unetpipe.errors import TrainingError
+from unetpipe.extensions import load_extensions
 from unetpipe.files import write_text
 from unetpipe.networks.build import network_features
 from unetpipe.progress import Progress, SilentProgress
@@ -94,6 +95,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
         progress: Who is told; nobody by default.
 
     Raises:
+        ExtensionError: If an extension is not there or fails while it is imported.
         TrainingError: If there is nothing to train on, the run began with another config, or the loss is not a number.
         KeyboardInterrupt: If a signal asked to stop: everything is saved, and the same call goes on from there.
     """
@@ -107,6 +109,7 @@ def train_folds(config: TrainConfig, progress: Progress | None = None) -> FoldsR
         TrainingError: As `train`, or if a fold is not there.
     """
     progress = progress or SilentProgress()
+    load_extensions(config.extension)
     if Ranks.of(config.gpus).started:
         raise TrainingError("--folds starts its own processes (--gpus): under torchrun, name one --fold")
     folds = choose_folds(config.folds or "all", len(read_folds(config.work).folds))
@@ -131,6 +134,7 @@ def train_folds(config: TrainConfig, progress: Progress | None = None) -> FoldsR
 
 def _train(config: TrainConfig, progress: Progress, parent: OpenTracker | None) -> TrainResult:
     started = time.monotonic()
+    load_extensions(config.extension)
     find_tracker(config.tracking)
     ranks = Ranks.of(config.gpus)
     setup = Setup.of(config, ranks)

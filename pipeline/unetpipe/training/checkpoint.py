@@ -14,6 +14,7 @@ import torch
 from unetpipe.config import TrainConfig
 from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.errors import TrainingError
+from unetpipe.extensions import extension_digest, extension_name
 from unetpipe.files import atomic_path
 from unetpipe.training.schedule import Budget
 
@@ -35,7 +36,7 @@ def first_state(config: TrainConfig, data: TrainingSet, definition: dict[str, An
     """
     return {
         "config": run_config(config),
-        "made_from": _digests(data),
+        "made_from": _digests(data, config),
         "definition": definition,
         "budget": asdict(budget),
         "part": None,
@@ -52,7 +53,8 @@ def first_state(config: TrainConfig, data: TrainingSet, definition: dict[str, An
 
 def run_config(config: TrainConfig) -> dict[str, Any]:
     """The fields that say what a run is, as JSON has them: no path among them."""
-    return config.model_dump(mode="json", exclude=_ELSEWHERE)
+    named = tuple(extension_name(extension) for extension in config.extension)
+    return config.model_dump(mode="json", exclude=_ELSEWHERE) | {"extension": named}
 
 
 def require_same(state: State, config: TrainConfig, data: TrainingSet) -> None:
@@ -68,7 +70,7 @@ def require_same(state: State, config: TrainConfig, data: TrainingSet) -> None:
         for name, value in now.items()
         if before[name] != value
     ]
-    files = _digests(data)
+    files = _digests(data, config)
     differing += [f"{name} has changed" for name in files if files[name] != state["made_from"].get(name)]
     if differing:
         raise TrainingError(
@@ -123,13 +125,14 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-def _digests(data: TrainingSet) -> dict[str, str]:
-    """Of what a run is made from, by the file a person would look into."""
+def _digests(data: TrainingSet, config: TrainConfig) -> dict[str, str]:
+    """Digests of what a run is made from, by the file that a person would look into."""
     plan = [data.name, data.configuration.model_dump(mode="json"), data.plan.preprocessing(data.name).model_dump()]
     dataset = [data.manifest.channels, [label.model_dump() for label in data.manifest.labels]]
     dataset += [[region.model_dump() for region in data.manifest.regions]] if data.manifest.regions else []
     parts = {"plan.yaml": plan, "manifest.json": dataset, "folds.json": [data.training, data.validation]}
-    return {
+    extensions = {f"extension {extension_name(one)}": extension_digest(one)[:16] for one in config.extension}
+    return extensions | {
         name: hashlib.sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()[:16]
         for name, part in parts.items()
     }
