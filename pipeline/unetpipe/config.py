@@ -71,7 +71,7 @@ class PreprocessConfig(Config):
     out: Annotated[Path | None, Field(validate_default=True)] = None
     """The work folder to make. Required, but for a mere `--check`."""
     fix_affine: bool = False
-    """Adopt the image's affine where a label's differs."""
+    """Adopt the first image's affine where that of a label or of another channel differs and the shapes are equal."""
     preset: Preset = "plain"
     """What is planned for: nnU-Net's plain U-Net, or its residual encoders for GPUs of 8, 24 and 40 GB."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
@@ -188,6 +188,8 @@ class InferConfig(Config):
     """Text file with more inputs, one per line, relative to its folder."""
     out: Path
     """Folder for the labels."""
+    fix_affine: bool = False
+    """Adopt the first channel's affine where that of another channel differs and the shapes are equal."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
     precision: Precision = "auto"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nibabel.affines import from_matvec
+from nibabel.eulerangles import euler2mat
 
 from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.folds import Fold, Folds, write_folds
@@ -16,7 +18,7 @@ from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest, write_manifest
 from unetpipe.errors import DatasetError, UnetpipeError
 from unetpipe.imaging.files import write_image, write_labels
-from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.geometry import Grid, Orientation
 from unetpipe.stages.evaluate import EvaluateResult, evaluate
 
 GRID = Grid.of((20, 16, 12), np.diag([1.0, 1.0, 2.5, 1.0]))
@@ -73,6 +75,18 @@ def test_missing_prediction_is_a_named_failure(tmp_path: Path) -> None:
     assert result.classes[0].dice == 0.5
     assert result.classes[0].missed == "1 of 2"
     assert {row["case"]: row["outcome"] for row in rows(tmp_path)} == {"a": "matched", "b": "no_prediction"}
+
+
+def test_the_same_voxels_in_another_order_agree(tmp_path: Path) -> None:
+    """A prediction that stores the reference's voxels with axes swapped and flipped has Dice 1, at 45 degrees too."""
+    for name, degrees in (("straight", 0), ("tilted", 45), ("steep", -135)):
+        grid = Grid.of(GRID.shape, from_matvec(euler2mat(0, 0, np.radians(degrees)) * (1.0, 1.0, 2.5), (10, -20, 30)))
+        order = Orientation(axes=(2, 0, 1), flips=(True, False, True))
+        write_labels(tmp_path / "reference" / f"{name}.nii.gz", cube(), grid, {})
+        write_labels(tmp_path / "prediction" / f"{name}.nrrd", order.to_ras(cube()), grid.turned(order), {})
+    result = run(tmp_path, tmp_path / "prediction", report=True)
+    assert result.classes[0].dice == 1
+    assert result.passed
 
 
 def test_two_files(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -21,7 +23,7 @@ from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import DatasetError, PlanError
 from unetpipe.imaging.files import read_volume, write_image, write_labels
-from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.geometry import Grid, Orientation
 from unetpipe.progress import SilentProgress
 from unetpipe.stages.preprocess import preprocess
 
@@ -268,12 +270,36 @@ def test_fix_affine(small: Path, tmp_path: Path) -> None:
     volume = read_volume(path)
     write_labels(path, volume.array[0], Grid.of(volume.grid.shape, np.diag([1.5, 1.5, 2.0, 1.0])), {})
     config = PreprocessConfig(dataset=small, out=tmp_path / "work")
-    with pytest.raises(DatasetError, match="another orientation"):
+    with pytest.raises(DatasetError, match="axes that run to RAS instead of LAS"):
         preprocess(config)
     result = preprocess(config.model_copy(update={"fix_affine": True}))
     assert [(one.case, one.kind) for one in result.warnings] == [("case_3", "affine_adopted")]
     arrays = [CaseStore(work, "3d_fullres").load("case_3") for work in (sound, tmp_path / "work")]
     np.testing.assert_array_equal(*arrays)
+
+
+@pytest.mark.parametrize("degrees", [-135, -45, 45, 135])
+def test_tilted_scans_keep_their_labels(tmp_path: Path, degrees: float) -> None:
+    """Images, second channels and labels of planes at 45 degrees lie on each other, in whatever formats they are."""
+    order = Orientation(axes=(1, 2, 0), flips=(False, True, False))
+    combinations = product(range(3), (".nrrd", ".mha"), (".nii.gz", ".nrrd"))
+    for case, (about, image_suffix, label_suffix) in enumerate(combinations):
+        angles = [np.radians(degrees) if axis == about else 0.0 for axis in range(3)]
+        grid = Grid.of((20, 18, 16), nib.affines.from_matvec(nib.eulerangles.euler2mat(*angles), (3, -70, 20)))
+        label = np.zeros(grid.shape, np.uint8)
+        label[3:9, 2:14, 5:12] = 1
+        image = np.random.default_rng(case).normal(0, 1, grid.shape).astype(np.float32) + 50 * label
+        write_image(tmp_path / "data" / "images" / f"c{case}_0000{image_suffix}", image[None], grid)
+        write_image(
+            tmp_path / "data" / "images" / f"c{case}_0001.nii.gz", order.to_ras(image)[None], grid.turned(order)
+        )
+        write_labels(tmp_path / "data" / "labels" / f"c{case}{label_suffix}", label, grid, {})
+    preprocess(PreprocessConfig(dataset=tmp_path / "data", out=tmp_path / "work", preview=False))
+    store = CaseStore(tmp_path / "work", "3d_fullres")
+    for name in store.ids:
+        first, second, stored = store.load(name).astype(np.float32)
+        assert first[stored == 1].min() > first[stored == 0].max()
+        np.testing.assert_array_equal(first, second)
 
 
 def test_labels_with_gaps_and_ignore(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ class Case(Record):
         label: None where there is none.
         patient: Groups cases that must not be split between training and validation; None when not known.
         fold: Number of the fold that holds the case out, where the dataset declares folds.
+        affine_adopted: Whether the label or a channel lies elsewhere than the first image by its own header, and counts
+            as lying where the image does (``--fix-affine``). None before the case is checked, and in older
+            manifests.
     """
 
     id: str
@@ -31,13 +34,16 @@ class Case(Record):
     label: Path | None = None
     patient: str | None = None
     fold: int | None = None
+    affine_adopted: bool | None = None
 
 
 class Manifest(Record):
     """A dataset.
 
     Attributes:
-        channels: Modality of each channel, such as ``MRI`` or ``CT``.
+        channels: Name of each channel, such as ``T1`` or ``CT``.
+        modalities: DICOM modality of each channel, such as ``CT`` or ``MR``, None where it is not known. Empty where
+            none is known, and in older manifests.
         labels: Classes in network order; index 0 is the background. Empty while not yet known.
         regions: Overlapping sets of label values to be found instead of classes; later ones are written over earlier.
         ignore_value: Label value that takes no part in training, if any.
@@ -48,6 +54,7 @@ class Manifest(Record):
     schema_version: Literal[1] = MANIFEST_SCHEMA
     name: str
     channels: tuple[str, ...]
+    modalities: tuple[str | None, ...] = ()
     labels: tuple[LabelClass, ...]
     regions: tuple[Region, ...] = ()
     ignore_value: int | None = None

@@ -17,7 +17,8 @@ from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.memory_budget import MemoryBudget, preparation_bytes
 from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.store import EncodedCase, cases_folder, encode_case
-from unetpipe.errors import DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
+from unetpipe.errors import DatasetError, Fault, ImageFileError, UnetpipeError
+from unetpipe.imaging.alignment import aligned
 from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.geometry import Spacing, orientation_to_ras
 from unetpipe.imaging.labels import read_label_volume
@@ -145,7 +146,7 @@ def prepare_case(
     """
     if case.label is None:
         raise ImageFileError(f"{case.id} has no label")
-    volumes = read_volumes(case.images)
+    volumes = read_volumes(case.images, adopt_affine=statistics.affine_adopted)
     grid = volumes[0].grid
     orientation = orientation_to_ras(grid)
     # what the crop leaves out is never converted
@@ -167,12 +168,8 @@ def prepare_case(
 def _label_indices(
     path: Path, placement: Placement, statistics: CaseStatistics, manifest: Manifest, spec: Preprocessing
 ) -> Tensor:
-    label = read_label_volume(path)
-    grid = placement.source if statistics.affine_adopted else label.grid
-    whole = orientation_to_ras(grid).to_ras(label.array)
-    if whole.shape[1:] != placement.source.canonical().shape:
-        raise GeometryError(
-            f"label shape {whole.shape[1:]} differs from image shape {placement.source.canonical().shape}"
-        )
+    source = placement.source
+    label = aligned(read_label_volume(path), source, adopt_affine=statistics.affine_adopted)
+    whole = orientation_to_ras(source).to_ras(label.array)
     cropped = contiguous(whole[(slice(None), *placement.box)], label_type(whole.dtype))
     return network_label(cropped, placement, manifest.label_values, manifest.ignore_value, spec.interpolation)[0]

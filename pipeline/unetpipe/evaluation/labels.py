@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
+from unetpipe.errors import GeometryError
+from unetpipe.imaging.alignment import aligned, same_voxels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_volume
-
-SAME_GRID_MM = 0.01
-"""Two files lie on one grid when no voxel is further apart: more than headers lose in rounding, less than a voxel."""
+from unetpipe.imaging.volume import Volume
 
 _TABLE = 1 << 24
 
@@ -27,6 +27,21 @@ def read_labels(path: Path) -> tuple[NDArray[np.integer], Grid]:
     """
     volume = read_label_volume(path)
     return volume.array[0], volume.grid
+
+
+def read_labels_on(path: Path, grid: Grid) -> NDArray[np.integer]:
+    """Read a label map onto a grid: in its axis order where it holds the same voxels, else by nearest voxel.
+
+    Raises:
+        ImageFileError, GeometryError: As `read_labels`; or if it has another number of axes.
+    """
+    labels, own = read_labels(path)
+    if own.ndim != grid.ndim:
+        raise GeometryError(f"{path.name}: has {own.ndim} axes, expected {grid.ndim}")
+    if same_voxels(grid, own):
+        placed: NDArray[np.integer] = aligned(Volume(labels[None], own), grid).array[0]
+        return placed
+    return onto_grid(labels, own, grid)
 
 
 def values_in(labels: NDArray[np.integer]) -> set[int]:
@@ -47,9 +62,10 @@ def onto_grid(labels: NDArray[np.integer], grid: Grid, target: Grid) -> NDArray[
         grid: Where the labels lie.
         target: Grid of the result, of as many axes.
     """
-    axes = [*range(grid.ndim), 3]
-    between = (np.linalg.inv(grid.matrix) @ target.matrix)[np.ix_(axes, axes)]
+    to_index = np.linalg.pinv(grid.matrix[:3, : grid.ndim])
+    between = to_index @ target.matrix[:3, : grid.ndim]
+    offset = to_index @ (target.matrix[:3, 3] - grid.matrix[:3, 3])
     placed: NDArray[np.integer] = affine_transform(
-        labels, between[:-1, :-1], between[:-1, -1], target.shape, order=0, mode="grid-constant", cval=0
+        labels, between, offset, target.shape, order=0, mode="grid-constant", cval=0
     )
     return placed

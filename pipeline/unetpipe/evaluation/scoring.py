@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.label_scheme import Region
 from unetpipe.errors import DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
-from unetpipe.evaluation.labels import SAME_GRID_MM, onto_grid, read_labels, values_in
+from unetpipe.evaluation.labels import read_labels, read_labels_on, values_in
 from unetpipe.evaluation.pairing import Inputs, Model
+from unetpipe.imaging.alignment import describe_difference, same_voxels
 from unetpipe.imaging.files import read_grid
 from unetpipe.imaging.geometry import Grid
 from unetpipe.metrics.scores import ClassScore, absent_score, score_case
@@ -34,7 +35,7 @@ def check_grids(inputs: Inputs, workers: int) -> None:
             (_, expected), (_, found) = read_grid(reference), read_grid(model.files[case])
         except (ImageFileError, GeometryError) as error:
             return Fault(case=case, kind="unreadable", message=str(error))
-        if expected.difference_mm(found) <= SAME_GRID_MM:
+        if same_voxels(expected, found):
             return None
         return Fault(case=case, kind="grid_mismatch", message=_mismatch(model.name, expected, found))
 
@@ -105,7 +106,7 @@ def _score_case(case: str, inputs: Inputs, config: EvaluateConfig, threads: int)
         reference = reference * counted
     scores = {}
     for model in inputs.models:
-        prediction = _read_prediction(model.files[case], grid) if case in model.files else None
+        prediction = read_labels_on(model.files[case], grid) if case in model.files else None
         if prediction is not None and counted is not None:
             prediction = prediction * counted
         predicted = set() if prediction is None else values_in(prediction)
@@ -128,11 +129,6 @@ def _score_case(case: str, inputs: Inputs, config: EvaluateConfig, threads: int)
 def _region(labels: NDArray[np.integer] | None, region: Region) -> Any:
     """Labels with one value where any of the region's is, and 0 elsewhere."""
     return None if labels is None else np.isin(labels, region.values).astype(np.int32) * region.written
-
-
-def _read_prediction(path: Path, grid: Grid) -> NDArray[np.integer]:
-    labels, own = read_labels(path)
-    return labels if own.difference_mm(grid) <= SAME_GRID_MM else onto_grid(labels, own, grid)
 
 
 def _classes(inputs: Inputs, results: Mapping[str, Scores], config: EvaluateConfig) -> dict[int, str]:
@@ -167,7 +163,5 @@ def _tolerance_mm(value: int, name: str, config: EvaluateConfig) -> float:
 
 
 def _mismatch(model: str, expected: Grid, found: Grid) -> str:
-    if expected.shape != found.shape:
-        return f"prediction of {model} has shape {found.shape}, its reference {expected.shape}; resampling is off"
-    apart = expected.difference_mm(found)
-    return f"prediction of {model} lies up to {apart:.3g} mm from its reference; resampling is off"
+    difference = describe_difference(expected, found)
+    return f"the prediction of {model} has {difference}; --resample takes it onto its reference's grid by nearest voxel"

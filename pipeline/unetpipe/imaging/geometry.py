@@ -89,6 +89,16 @@ class Grid(Record):
         """The same voxels with axes permuted and flipped to run closest to R, A, S."""
         return _canonical(self)
 
+    def turned(self, orientation: "Orientation") -> "Grid":
+        """The same voxels with axes permuted and flipped as `orientation` does it to arrays."""
+        index = np.eye(4)
+        index[:, : self.ndim] = 0
+        for axis, (source, flip) in enumerate(zip(orientation.axes, orientation.flips, strict=True)):
+            index[source, axis] = -1 if flip else 1
+            if flip:
+                index[source, 3] = self.shape[source] - 1
+        return Grid.of([self.shape[source] for source in orientation.axes], self.matrix @ index, self.unit)
+
     def cropped(self, start: Shape, stop: Shape) -> "Grid":
         """The voxels in [start, stop)."""
         index = np.eye(4)
@@ -110,12 +120,34 @@ class Grid(Record):
         """
         if self.shape != other.shape:
             return float("inf")
-        ours, theirs = self.matrix, other.matrix
-        if "voxel" in (self.unit, other.unit):
-            ours, theirs = self._without_lengths(), other._without_lengths()
+        ours, theirs = self._comparable_affines(other)
+        return float(np.linalg.norm(self._corners @ (theirs - ours).T, axis=1).max())
+
+    def difference_voxels(self, other: "Grid") -> float:
+        """Largest distance between the places of one voxel index in both grids, in voxels; infinite as `difference_mm`.
+
+        Along each axis the unit is this grid's own spacing, so that slices 5 mm thick may lie further apart than pixels
+        of 0.5 mm. Across the plane of a 2-D image it is the shorter edge of a pixel.
+        """
+        if self.shape != other.shape:
+            return float("inf")
+        ours, theirs = self._comparable_affines(other)
+        axes, moved_mm = ours[:3, : self.ndim], self._corners @ (theirs - ours)[:3].T
+        along = moved_mm @ np.linalg.pinv(axes).T
+        across = np.linalg.norm(moved_mm - along @ axes.T, axis=1) / np.linalg.norm(axes, axis=0).min()
+        return float(max(np.abs(along).max(), across.max()))
+
+    @property
+    def _corners(self) -> NDArray[np.float64]:
+        """Indices of the corner voxels, (corners, 4) with a 1 at the end."""
         ends = [(0, n - 1) for n in self.shape] + [(0,)] * (3 - self.ndim) + [(1,)]
-        corners = np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 4)
-        return float(np.linalg.norm(corners @ (ours - theirs).T, axis=1).max())
+        return np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 4).astype(np.float64)
+
+    def _comparable_affines(self, other: "Grid") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Both affines; without their lengths where one of the two files states none."""
+        if "voxel" in (self.unit, other.unit):
+            return self._without_lengths(), other._without_lengths()
+        return self.matrix, other.matrix
 
     def _without_lengths(self) -> NDArray[np.float64]:
         """The affine with voxels of edge 1 and the first of them at the origin."""
@@ -147,6 +179,13 @@ class Orientation:
         inverse = sorted(range(len(self.axes)), key=self.axes.__getitem__)
         return _permute(_flip(array, self._flipped(lead)), [*range(lead), *(lead + a for a in inverse)])
 
+    def then(self, following: "Orientation") -> "Orientation":
+        """This permutation with its flips, and another after it, as one."""
+        return Orientation(
+            axes=tuple(self.axes[axis] for axis in following.axes),
+            flips=tuple(self.flips[axis] != flip for axis, flip in zip(following.axes, following.flips, strict=True)),
+        )
+
     def _flipped(self, lead: int) -> list[int]:
         return [lead + axis for axis, flip in enumerate(self.flips) if flip]
 
@@ -176,14 +215,7 @@ def orientation_to_ras(grid: Grid) -> Orientation:
 
 @lru_cache(maxsize=1024)
 def _canonical(grid: Grid) -> Grid:
-    orientation = orientation_to_ras(grid)
-    index = np.eye(4)
-    index[:, : grid.ndim] = 0
-    for axis, (source, flip) in enumerate(zip(orientation.axes, orientation.flips, strict=True)):
-        index[source, axis] = -1 if flip else 1
-        if flip:
-            index[source, 3] = grid.shape[source] - 1
-    return Grid.of([grid.shape[source] for source in orientation.axes], grid.matrix @ index, grid.unit)
+    return grid.turned(orientation_to_ras(grid))
 
 
 def _permute(array: Voxels, order: list[int]) -> Voxels:

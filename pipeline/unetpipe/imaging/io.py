@@ -10,9 +10,10 @@ from monai.data import ImageReader, MetaTensor
 from monai.utils import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
+from unetpipe.imaging.alignment import aligned_channels
 from unetpipe.imaging.files import is_image, read_volume
 from unetpipe.imaging.geometry import Grid
-from unetpipe.imaging.tensors import read_image, read_label, refuse_different_grids
+from unetpipe.imaging.tensors import read_image, read_label
 from unetpipe.imaging.volume import Volume
 
 
@@ -31,8 +32,8 @@ class VolumeReader(ImageReader):  # type: ignore[misc]  # monai carries no types
         return [read_volume(path) for path in _paths(data)]
 
     def get_data(self, img: list[Volume]) -> tuple[NDArray[Any], dict[str, Any]]:
-        """Channels concatenated, and the metadata that `MetaTensor` needs."""
-        refuse_different_grids([volume.grid for volume in img])
+        """Channels concatenated in the first file's axis order, and the metadata that `MetaTensor` needs."""
+        img = aligned_channels(img)
         grid = img[0].grid
         meta = {
             MetaKeys.AFFINE: grid.matrix.copy(),
@@ -44,17 +45,21 @@ class VolumeReader(ImageReader):  # type: ignore[misc]  # monai carries no types
         return np.concatenate([volume.array for volume in img]), meta
 
 
-def load_image(paths: Sequence[Path]) -> tuple[MetaTensor, Grid]:
+def load_image(paths: Sequence[Path], *, adopt_affine: bool = False) -> tuple[MetaTensor, Grid]:
     """Read one image from one file, or from one file per channel.
+
+    Args:
+        paths: The first decides where the image lies and how its axes run.
+        adopt_affine: Take further files of the same shape that lie elsewhere as if they lay where the first does.
 
     Returns:
         Shape (C, I, J[, K]) in RAS+ order, float32 or the file's own type if that is smaller; the first file's grid.
 
     Raises:
         ImageFileError: If a file cannot be read.
-        GeometryError: If a grid is unusable, or the files' grids differ by more than 1e-3 mm.
+        GeometryError: If a grid is unusable, or a file does not hold the voxels of the first.
     """
-    tensor, grid = read_image(paths)
+    tensor, grid = read_image(paths, adopt_affine=adopt_affine)
     return _meta_tensor(tensor, grid), grid
 
 

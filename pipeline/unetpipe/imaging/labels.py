@@ -1,6 +1,7 @@
 """Label maps as arrays of integers, whatever type a file stores them in. Needs no torch."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def read_label_volume(path: Path) -> Volume:
     if len(volume.array) != 1:
         raise ImageFileError(f"{path.name}: a label map has one channel, got {len(volume.array)}")
     try:
-        return Volume(whole_numbers(volume.array), volume.grid)
+        return replace(volume, array=whole_numbers(volume.array))
     except ImageFileError as error:
         raise ImageFileError(f"{path.name}: {error}") from error
 

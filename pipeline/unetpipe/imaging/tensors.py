@@ -9,40 +9,43 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from unetpipe.errors import GeometryError
+from unetpipe.imaging.alignment import aligned_channels
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.labels import read_label_volume
 from unetpipe.imaging.volume import Volume
 
-AFFINE_TOLERANCE_MM = 1e-3
-"""How far apart the affines of two channels may put the same voxel."""
 
-
-def read_image(paths: Sequence[Path]) -> tuple[Tensor, Grid]:
+def read_image(paths: Sequence[Path], *, adopt_affine: bool = False) -> tuple[Tensor, Grid]:
     """Read one image from one file, or from one file per channel.
+
+    Args:
+        paths: The first decides where the image lies and how its axes run.
+        adopt_affine: Take further files of the same shape that lie elsewhere as if they lay where the first does.
 
     Returns:
         Shape (C, I, J[, K]) in RAS+ order, float32 or the file's own type if that is smaller; the first file's grid.
 
     Raises:
         ImageFileError: If a file cannot be read.
-        GeometryError: If a grid is unusable, or the files' grids differ by more than 1e-3 mm.
+        GeometryError: If a grid is unusable, or a file does not hold the voxels of the first.
     """
-    volumes = read_volumes(paths)
+    volumes = read_volumes(paths, adopt_affine=adopt_affine)
     channels = [_to_ras(volume, image_type(volume.array.dtype)) for volume in volumes]
     return channels[0] if len(channels) == 1 else torch.cat(channels), volumes[0].grid
 
 
-def read_volumes(paths: Sequence[Path]) -> list[Volume]:
-    """Read the files of one image as they are.
+def read_volumes(paths: Sequence[Path], *, adopt_affine: bool = False) -> list[Volume]:
+    """Read the files of one image, each in the axis order of the first.
+
+    Args:
+        paths: As `read_image` takes them.
+        adopt_affine: As `read_image` takes it.
 
     Raises:
         ImageFileError, GeometryError: As `read_image`.
     """
-    volumes = [read_volume(path) for path in paths]
-    refuse_different_grids([volume.grid for volume in volumes])
-    return volumes
+    return aligned_channels([read_volume(path) for path in paths], adopt_affine=adopt_affine)
 
 
 def read_label(path: Path) -> tuple[Tensor, Grid]:
@@ -57,19 +60,6 @@ def read_label(path: Path) -> tuple[Tensor, Grid]:
     """
     volume = read_label_volume(path)
     return _to_ras(volume, label_type(volume.array.dtype)), volume.grid
-
-
-def refuse_different_grids(grids: Sequence[Grid]) -> None:
-    """See that channels lie on one grid.
-
-    Raises:
-        GeometryError: If their shapes differ, or their affines put some voxel over 1e-3 mm apart.
-    """
-    for number, grid in enumerate(grids[1:], start=2):
-        if grid.shape != grids[0].shape:
-            raise GeometryError(f"file {number} has shape {grid.shape}, the first has {grids[0].shape}")
-        if (distance := grids[0].difference_mm(grid)) > AFFINE_TOLERANCE_MM:
-            raise GeometryError(f"file {number} lies up to {distance:.4g} mm from where the first file lies")
 
 
 def image_type(dtype: np.dtype[Any]) -> DTypeLike:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import UnetpipeError
-from unetpipe.evaluation.labels import SAME_GRID_MM, onto_grid, read_labels
+from unetpipe.evaluation.labels import read_labels, read_labels_on
 from unetpipe.evaluation.pairing import Inputs
+from unetpipe.imaging.alignment import aligned
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.labels import renumbered
@@ -77,7 +78,8 @@ def view_case(chosen: Chosen, inputs: Inputs, classes: Mapping[int, str]) -> dic
         streams in base64, last axis fastest.
     """
     reference, grid = read_labels(inputs.references[chosen.case])
-    predictions = [_prediction(model.files.get(chosen.case), grid) for model in inputs.models]
+    files = [model.files.get(chosen.case) for model in inputs.models]
+    predictions = [None if file is None else read_labels_on(file, grid) for file in files]
     image = _image(inputs.images.get(chosen.case), grid)
     turn = orientation_to_ras(grid)
     labels = [None if array is None else _indices(turn.to_ras(array), classes) for array in (reference, *predictions)]
@@ -106,23 +108,14 @@ def view_case(chosen: Chosen, inputs: Inputs, classes: Mapping[int, str]) -> dic
     }
 
 
-def _prediction(path: Path | None, grid: Grid) -> NDArray[np.integer] | None:
-    if path is None:
-        return None
-    labels, own = read_labels(path)
-    return labels if own.difference_mm(grid) <= SAME_GRID_MM else onto_grid(labels, own, grid)
-
-
 def _image(path: Path | None, grid: Grid) -> NDArray[np.float32] | None:
     """First channel of the scan, or the mean of colours; None if it is not there or lies elsewhere."""
     if path is None:
         return None
     try:
-        volume = read_volume(path)
+        volume = aligned(read_volume(path), grid)
     except UnetpipeError:
         return None  # the report is about labels, and they have been read
-    if volume.grid.difference_mm(grid) > SAME_GRID_MM:
-        return None
     channels = volume.array.astype(np.float32)
     image: NDArray[np.float32] = channels.mean(0) if grid.ndim == 2 else channels[0]
     return image

@@ -180,7 +180,7 @@ class _Run:
         """Read and preprocess; in the loader's thread."""
         start = time.perf_counter()
         spec = self._predictor.spec
-        image, grid = load_image(case.paths)
+        image, grid = load_image(case.paths, adopt_affine=self._config.fix_affine)
         prepared = self._predictor.prepare(image, grid)
         spacing_mm, placement = grid.canonical().spacing_mm, prepared.placements[0]
         sizes = zip(placement.start, placement.stop, spacing_mm, strict=True)

@@ -18,7 +18,7 @@ from pydantic import AliasChoices, Field
 
 from unetpipe.config import PreprocessConfig
 from unetpipe.cores import available_cores
-from unetpipe.dataset.checks.cases import CheckReport, check_cases, with_labels
+from unetpipe.dataset.checks.cases import CheckReport, check_cases, completed
 from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.folds import Folds, keep_folds, make_folds, read_folds
 from unetpipe.dataset.keys import case_key
@@ -107,7 +107,7 @@ def preprocess(
     budget = MemoryBudget(None if config.max_memory_gb is None else int(config.max_memory_gb * 1e9))
     with _loading_torch(config):
         manifest, report = _check(config, workers, budget, progress)
-    manifest = with_labels(manifest, report.statistics)
+    manifest = completed(manifest, report.statistics)
     warnings = tuple(WarningLine(case=f.case, kind=f.kind, message=f.message) for f in report.faults)
     labels = tuple(label.name for label in manifest.labels)
     if config.check:

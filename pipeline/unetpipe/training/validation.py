@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unetpipe.dataset.checks.cases import TOLERANCE_MM
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.dataset.store import CaseStore
-from unetpipe.errors import TrainingError
-from unetpipe.imaging.files import read_volume, write_labels
+from unetpipe.errors import TrainingError, UnetpipeError
+from unetpipe.imaging.alignment import aligned
+from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import orientation_to_ras
+from unetpipe.imaging.labels import read_label_volume
 from unetpipe.imaging.network_input import restore_labels
 from unetpipe.imaging.resample import resample_logits_argmax
 from unetpipe.inference.decoding import last_above_zero
@@ -109,13 +110,14 @@ class HeldOut:
     def _reference(self, case: Case) -> _Labels:
         """Class indices of a case's label file in RAS+ order; -1 for what is to be ignored."""
         assert case.label is not None
-        volume = read_volume(case.label)
         image = self._store.record(case.id).placement.source
-        # a label may have other axes than its image, or none that mean anything where the image's were adopted
-        own = volume.grid.canonical().difference_mm(image.canonical()) <= TOLERANCE_MM
-        label = orientation_to_ras(volume.grid if own else image).to_ras(volume.array[0])
-        if label.shape != image.canonical().shape:
-            raise TrainingError(f"{case.id}: its label has changed since it was preprocessed: run unetpipe preprocess")
+        try:  # a manifest that does not say whether the image's affine was adopted may mean that it was
+            volume = aligned(read_label_volume(case.label), image, adopt_affine=case.affine_adopted is not False)
+        except UnetpipeError as error:
+            raise TrainingError(
+                f"{case.id}: its label has changed since it was preprocessed ({error}): run unetpipe preprocess again"
+            ) from error
+        label = orientation_to_ras(image).to_ras(volume.array[0])
         indices = np.full(label.shape, -1, dtype=np.int16)
         for index, known in enumerate(self._manifest.labels):
             indices[label == known.value] = index

@@ -102,9 +102,12 @@ def test_every_fault_in_one_folder(tmp_path: Path, sample: Any) -> None:
 @pytest.mark.parametrize(
     ("number", "text"),
     [
-        (1, r"label shape \(12, 14, 9\) differs from image shape \(12, 14, 10\)"),
-        (2, r"label: shifted by 0\.866 mm from the image \(tolerance 0\.001 mm\)"),
-        (3, r"label: another orientation, up to \d+ mm away from the image"),
+        (1, r"the label has shape \(12, 14, 9\) instead of \(12, 14, 10\)"),
+        (
+            2,
+            r"the label has an origin shifted by 0\.866 mm \(0\.5 voxels\); --fix-affine adopts the first",
+        ),
+        (3, r"the label has axes that run to RPS instead of RAS, and lies up to 26 mm away"),
         (4, r"the image has 1 voxels that are NaN or infinite"),
         (5, r"label has unknown values 9 \(1 voxels\); expected 0 background, 1 one, 2 two"),
         (6, r"case_6\.nii\.gz"),
@@ -139,10 +142,10 @@ def test_label_in_another_axis_order(decathlon: Path, sample: Any) -> None:
 
 
 def test_tolerance(decathlon: Path, sample: Any) -> None:
-    """A difference below a thousandth of a millimetre is none; one above is told."""
-    write_labels(label_path(decathlon, 0), sample.label(), sample.grid(origin=0.0005), {})
+    """A difference below a tenth of a voxel is none; one above is a fault."""
+    write_labels(label_path(decathlon, 0), sample.label(), sample.grid(origin=0.09), {})
     assert check(read_dataset(decathlon)).faults == ()
-    write_labels(label_path(decathlon, 0), sample.label(), sample.grid(origin=0.002), {})
+    write_labels(label_path(decathlon, 0), sample.label(), sample.grid(origin=0.11), {})
     assert found(check(read_dataset(decathlon))) == [("case_0", "affine_mismatch", "error")]
 
 
@@ -151,7 +154,7 @@ def test_fix_affine(decathlon: Path, sample: Any) -> None:
     write_labels(label_path(decathlon, 0), sample.label(), sample.grid(origin=3.0), {})
     report = check(read_dataset(decathlon), fix_affine=True)
     assert found(report) == [("case_0", "affine_adopted", "warning")]
-    assert "shifted by 5.196 mm" in report.faults[0].message
+    assert "an origin shifted by 5.196 mm" in report.faults[0].message
     assert report.statistics[0].affine_adopted
 
 
@@ -168,7 +171,9 @@ def test_channels_that_lie_apart(tmp_path: Path, sample: Any) -> None:
     write_labels(tmp_path / "labels" / "a.nii.gz", sample.label(), sample.grid(), {})
     (fault,) = check(read_dataset(tmp_path)).faults
     assert (fault.case, fault.kind) == ("a", "affine_mismatch")
-    assert "a_0001.nii.gz: spacing 1.5 x 1.5 x 1.5 mm instead of 1 x 1 x 1 mm" in fault.message
+    assert "a_0001.nii.gz has spacing 1.5 x 1.5 x 1.5 mm instead of 1 x 1 x 1 mm" in fault.message
+    assert "--fix-affine" in fault.message
+    assert found(check(read_dataset(tmp_path), fix_affine=True)) == [("a", "affine_adopted", "warning")]
 
 
 def test_near_duplicates(decathlon: Path, sample: Any) -> None:

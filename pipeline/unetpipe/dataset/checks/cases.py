@@ -24,14 +24,13 @@ from unetpipe.dataset.checks.statistics import (
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.errors import Fault, GeometryError, ImageFileError
+from unetpipe.imaging.alignment import adoption_hint, aligned, in_mm
 from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.volume import Volume
 from unetpipe.progress import Progress
 
-TOLERANCE_MM = 1e-3
-"""How far the affines of an image and its label may put any corner of the volume apart."""
 PLAUSIBLE_SPACING_MM = (0.005, 50.0)
 MAX_LABEL_VALUES = 1024
 """More distinct values than this, and the file is no label map."""
@@ -69,7 +68,7 @@ def check_cases(
     Args:
         manifest: Where it has no labels yet, any label value is accepted.
         workers: Threads.
-        fix_affine: Let labels take the image's place in the world where theirs differs; a warning tells so.
+        fix_affine: Let labels and channels take the first image's affine where theirs differs; a warning says so.
         progress: Advanced once per case.
         known: Facts of an earlier check by id; a case whose files' content is still the same is not read again.
         hold: Gives a context that a case is looked at in: how a caller bounds memory.
@@ -120,6 +119,7 @@ class _Look:
     manifest: Manifest
     faults: list[Fault] = field(default_factory=list)
     statistics: CaseStatistics | None = None
+    adopted: bool = False
 
     def fault(self, kind: str, message: str) -> None:
         self.faults.append(Fault(case=self.case.id, kind=kind, message=message))
@@ -146,7 +146,7 @@ def _look(case: Case, manifest: Manifest, fix_affine: bool, known: CaseStatistic
     if known is not None and known.content == content and known.affine_adopted in (False, fix_affine):
         look.statistics = known
         if known.affine_adopted:
-            look.warn("affine_adopted", "the label lies elsewhere than the image; the image's affine is adopted")
+            look.warn("affine_adopted", "the label or a channel lies elsewhere; the first image's affine is adopted")
     else:
         images = [volume for path in case.images if (volume := _read(path, look)) is not None]
         label = _read(case.label, look) if case.label else None
@@ -172,8 +172,11 @@ def _read(path: Path, look: _Look) -> Volume | None:
 def _examine(images: list[Volume], label: Volume, content: str, fix_affine: bool, look: _Look) -> None:
     """Compare the files of a case with each other and take its statistics."""
     grid = images[0].grid
-    for path, volume in zip(look.case.images[1:], images[1:], strict=True):
-        _same_grid(path.name, volume.grid, "the first channel", grid, look)
+    names = [path.name for path in look.case.images]
+    channels_on_grid = [
+        images[0],
+        *(_align(volume, grid, name, fix_affine, look) for name, volume in zip(names[1:], images[1:], strict=True)),
+    ]
     count = sum(len(volume.array) for volume in images)
     if count != len(look.manifest.channels):
         expected = f"{len(look.manifest.channels)} ({', '.join(look.manifest.channels)})"
@@ -183,19 +186,20 @@ def _examine(images: list[Volume], label: Volume, content: str, fix_affine: bool
     if len(label.array) != 1:
         look.fault("label_channels", f"the label has {len(label.array)} channels, expected 1")
         return
-    placed, adopted = _place_label(label, grid, fix_affine, look)
+    placed = _align(label, grid, "the label", fix_affine, look)
     counts = _count_labels(label.array[0], look)
+    fitting = [volume for volume in channels_on_grid if volume is not None]
     if placed is None or counts is None or any(fault.severity == "error" for fault in look.faults):
         for volume in images:
             _finite(volume.array, look)
         return
 
-    channels = [channel for volume in images for channel in volume.array]
+    channels = [channel for volume in fitting for channel in volume.array]
     outside = [0] if look.manifest.ignore_value is None else [0, look.manifest.ignore_value]
     described = []
     for number, channel in enumerate(channels):
         if _finite(channel, look, number if len(channels) > 1 else None):
-            described.append(channel_statistics(channel, _same_layout(placed, channel), outside))
+            described.append(channel_statistics(channel, _same_layout(placed.array[0], channel), outside))
     if len(described) < len(channels):
         return
     start, stop = nonzero_box(channels)
@@ -210,49 +214,24 @@ def _examine(images: list[Volume], label: Volume, content: str, fix_affine: bool
         channels=tuple(described),
         image_hash=image_hash([orientation.to_ras(channel) for channel in channels]),
         signature=signature(orientation.to_ras(channels[0])),
-        affine_adopted=adopted,
+        affine_adopted=look.adopted,
     )
 
 
-def _same_grid(name: str, found: Grid, than: str, expected: Grid, look: _Look) -> None:
-    if found.shape != expected.shape:
-        look.fault("shape_mismatch", f"{name}: shape {found.shape} differs from {than}'s {expected.shape}")
-    elif (distance := found.difference_mm(expected)) > TOLERANCE_MM:
-        look.fault("affine_mismatch", f"{name}: {_difference(found, expected, distance)} from {than}")
-
-
-def _difference(found: Grid, expected: Grid, distance: float) -> str:
-    """How two grids of one shape differ, from the most to the least telling."""
-    if not np.allclose(found.spacing_mm, expected.spacing_mm, rtol=1e-4):
-        return f"spacing {_mm(found.spacing_mm)} instead of {_mm(expected.spacing_mm)}, up to {distance:.4g} mm away"
-    if not np.allclose(found.matrix[:3, :3], expected.matrix[:3, :3], atol=1e-4 * max(expected.spacing_mm)):
-        return f"another orientation, up to {distance:.4g} mm away"
-    return f"shifted by {distance:.4g} mm"
-
-
-def _mm(spacing_mm: Sequence[float]) -> str:
-    return " x ".join(f"{one:.4g}" for one in spacing_mm) + " mm"
-
-
-def _place_label(label: Volume, grid: Grid, fix_affine: bool, look: _Look) -> tuple[NDArray[Any] | None, bool]:
-    """The label in the image's axis order, and whether it took the image's affine; None where it does not fit.
-
-    A label may be stored in another axis order than its image, as long as both mean the same voxels.
-    """
-    if label.grid.difference_mm(grid) <= TOLERANCE_MM:
-        return label.array[0], False
-    if label.grid.canonical().difference_mm(grid.canonical()) <= TOLERANCE_MM:
-        ras = orientation_to_ras(label.grid).to_ras(label.array[0])
-        return orientation_to_ras(grid).from_ras(ras), False
-    if label.grid.shape != grid.shape:
-        look.fault("shape_mismatch", f"label shape {label.grid.shape} differs from image shape {grid.shape}")
-        return None, False
-    difference = _difference(label.grid, grid, label.grid.difference_mm(grid))
-    if not fix_affine:
-        look.fault("affine_mismatch", f"label: {difference} from the image (tolerance {TOLERANCE_MM:g} mm)")
-        return None, False
-    look.warn("affine_adopted", f"label: {difference} from the image; the image's affine is adopted")
-    return label.array[0], True
+def _align(volume: Volume, grid: Grid, what: str, fix_affine: bool, look: _Look) -> Volume | None:
+    """A channel or label in the axis order of the first image; None where it does not hold the same voxels."""
+    try:
+        return aligned(volume, grid)
+    except GeometryError as error:
+        if volume.grid.shape != grid.shape:
+            look.fault("shape_mismatch", f"{what} has {error}")
+        elif not fix_affine:
+            look.fault("affine_mismatch", f"{what} has {error}{adoption_hint(grid, volume.grid)}")
+        else:
+            look.adopted = True
+            look.warn("affine_adopted", f"{what} has {error}; the first image's affine is adopted")
+            return aligned(volume, grid, adopt_affine=True)
+    return None
 
 
 def _count_labels(label: NDArray[Any], look: _Look) -> dict[int, int] | None:
@@ -308,9 +287,15 @@ def _judge(statistics: CaseStatistics, look: _Look) -> None:
             look.fault("constant_image", f"channel {name} has the value {channel.minimum:g} everywhere")
     low, high = PLAUSIBLE_SPACING_MM
     if not all(low <= spacing <= high for spacing in statistics.spacing_mm):
-        look.warn("implausible_spacing", f"spacing {_mm(statistics.spacing_mm)} is implausible for a medical image")
+        look.warn("implausible_spacing", f"spacing {in_mm(statistics.spacing_mm)} is implausible for a medical image")
 
 
-def with_labels(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> Manifest:
-    """The manifest with its classes: as declared, or as discovered where none are."""
-    return manifest if manifest.labels else manifest.model_copy(update={"labels": discover_labels(statistics)})
+def completed(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> Manifest:
+    """The manifest with what only the files say: its classes where none are declared, whose affines were adopted."""
+    adopted = {one.id: one.affine_adopted for one in statistics}
+    return manifest.model_copy(
+        update={
+            "labels": manifest.labels or discover_labels(statistics),
+            "cases": tuple(case.model_copy(update={"affine_adopted": adopted.get(case.id)}) for case in manifest.cases),
+        }
+    )

@@ -22,12 +22,15 @@ class Listing:
 
     Attributes:
         channels: None where the layout does not name them.
+        modalities: DICOM modality of each channel as `modality_code` gives it (``CT``, ``MR``, ...), None for a channel
+            whose modality is not declared; None where the layout declares no modality at all.
         labels: None where the layout does not name them: they are what label files hold.
         regions: Sets of label values, where the layout asks for them.
     """
 
     name: str
     channels: tuple[str, ...] | None = None
+    modalities: tuple[str | None, ...] | None = None
     labels: tuple[LabelClass, ...] | None = None
     regions: tuple[Region, ...] = ()
     ignore_value: int | None = None

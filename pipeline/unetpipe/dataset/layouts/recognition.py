@@ -65,6 +65,7 @@ def inspect_dataset(path: Path, images: Sequence[str] = (), label: str | None = 
     manifest = Manifest(
         name=listing.name,
         channels=listing.channels or channels,
+        modalities=listing.modalities or (),
         labels=listing.labels or (),
         regions=listing.regions,
         ignore_value=listing.ignore_value,
