@@ -16,7 +16,7 @@ Regions are always in the last form. ``softmax`` or ``use_softmax`` is passed fo
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ def make_loss(named: str | Definition, task: Task) -> LossFunction:
     target = target_of(named)
     accepted = takes(find("loss", target))
     if task.weights is not None and "weights" not in accepted:
-        raise ComponentError(f"--class-weights: loss {target} takes none from here, only as arguments of its own")
+        raise ComponentError(f"loss {target} does not take --class-weights: say them in its definition")
     if "regions" in accepted:
         weights = {"weights": task.weights} if "weights" in accepted else {}
         loss: LossFunction = build("loss", named, regions=task.regions, **weights)
@@ -77,25 +77,24 @@ class _Adapted:
         loss: Called with logits and target.
         form: ``channel`` (B, 1, ...), ``index`` (B, ...) or ``outputs`` (B, L, ...).
         regions: What the outputs are, if not classes.
+        ignores: Whether it leaves out voxels of `IGNORED` by itself; to any other they are class 0.
     """
 
     loss: Any
-    form: str
+    form: Literal["channel", "index", "outputs"]
     regions: Regions
+    ignores: bool
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         if isinstance(self.loss, nn.Module):
             self.loss.to(logits.device)  # weights of classes
-        value: Tensor = self.loss(logits.float(), self._target(logits, label.long()))
+        label = label.long() if self.ignores else label.long().clamp_min(0)
+        if self.form == "outputs":
+            target = membership(label, self.regions or tuple((index,) for index in range(logits.shape[1])))
+        else:
+            target = label if self.form == "index" else label.unsqueeze(1)
+        value: Tensor = self.loss(logits.float(), target)
         return mean_over_ranks(value)
-
-    def _target(self, logits: Tensor, label: Tensor) -> Tensor:
-        if self.form == "index":
-            return label
-        if self.form == "channel":
-            return label.unsqueeze(1)
-        regions = self.regions or tuple((index,) for index in range(logits.shape[1]))
-        return membership(label.clamp_min(0), regions)
 
 
 def _as_ours(named: str | Definition, accepted: frozenset[str], task: Task) -> _Adapted:
@@ -105,7 +104,7 @@ def _as_ours(named: str | Definition, accepted: frozenset[str], task: Task) -> _
     if not _ACTIVATIONS & set(own):
         activation = {"sigmoid": True} if task.regions else {"softmax": True, "use_softmax": True}
         given |= {name: value for name, value in activation.items() if name in accepted}
-    form = "outputs"
+    form: Literal["channel", "index", "outputs"] = "outputs"
     if "to_onehot_y" in accepted and not task.regions and own.get("to_onehot_y", True):
         given["to_onehot_y"] = True
         form = "channel"
@@ -113,11 +112,13 @@ def _as_ours(named: str | Definition, accepted: frozenset[str], task: Task) -> _
         form = "index"
     if form == "index" and task.regions:
         raise ComponentError(f"loss {target} compares classes of which a voxel has one, and the dataset has regions")
-    if task.ignoring and form != "outputs" and "ignore_index" in accepted:
+    ignores = task.ignoring and form != "outputs" and "ignore_index" in accepted
+    if ignores:
         given["ignore_index"] = IGNORED
     if target.startswith("torch.") and isinstance(named, dict):  # which takes weights as tensors alone
         named = {name: torch.tensor(value) if isinstance(value, list) else value for name, value in named.items()}
-    return _Adapted(loss=build("loss", named, **given), form=form, regions=task.regions)
+    loss = build("loss", named, **given)
+    return _Adapted(loss=loss, form=form, regions=task.regions, ignores=ignores)
 
 
 def require_loss(name: str, loss: LossFunction, task: Task, shape: Shape) -> None:
