@@ -38,6 +38,14 @@ def _typed_definition(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
+def _typed_yaml(value: Any) -> Any:
+    """Read a value that was typed on the command line as YAML."""
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        raise ValueError(f"{value!r} is no YAML") from None
+
+
 Part = Annotated[str | dict[str, Any], BeforeValidator(_typed_definition)]
 """A part by its word or by a definition in MONAI's config language (see `components`)."""
 
@@ -154,6 +162,8 @@ class TrainConfig(Config):
     """Weights that the bundle gets in the end: the last ones, or the best by smoothed Dice."""
     augmentation: Strength = "default"
     """How often images are changed: `default` is nnU-Net's, `light` half as often, `strong` half as often again."""
+    augmentation_options: dict[str, Any] = {}
+    """Changes of single transforms, as YAML: rotation.probability=0.3, gamma.exponent=[0.5, 2], mirror=off."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
     gpus: Annotated[int, Field(ge=1)] = 1
@@ -168,13 +178,26 @@ class TrainConfig(Config):
     """Where the run's curves and figures go besides its folder: `mlflow`, `none`, or a tracker of an extension."""
     extension: Extensions = ()
 
-    @field_validator("network_options", mode="before")
+    @field_validator("network_options", "augmentation_options", mode="before")
     @classmethod
-    def _yaml(cls, options: Any) -> Any:
-        """What was typed is text."""
+    def _typed_values(cls, options: Any) -> Any:
+        """Read values that were typed on the command line as YAML."""
         if not isinstance(options, dict):
             return options
-        return {name: yaml.safe_load(value) if isinstance(value, str) else value for name, value in options.items()}
+        return {name: _typed_yaml(value) for name, value in options.items()}
+
+    @field_validator("augmentation_options", mode="after")
+    @classmethod
+    def _nested(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """Gather ``transform.field`` under the transform, so that both ways of writing compare equal."""
+        nested: dict[str, Any] = {}
+        for name, value in options.items():
+            transform, dot, field = name.partition(".")
+            given, earlier = {field: value} if dot else value, nested.get(transform, {})
+            if not isinstance(earlier, dict) or (earlier and not isinstance(given, dict)):
+                raise ValueError(f"{transform} is given as a whole and by its fields")
+            nested[transform] = earlier | given if isinstance(given, dict) else given
+        return nested
 
 
 class InferConfig(Config):

@@ -6,7 +6,7 @@ import torch
 from unetpipe.config import TrainConfig
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.networks.definition import network_definition
-from unetpipe.training.batches.augment import Augmentation
+from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.optimization.loss import Loss
@@ -42,6 +42,7 @@ def test_learns_a_batch(network: str, dims: int, classes: int) -> None:
     for index in range(1, classes):
         label[:, index * patch[0] // classes :] = index
     batch = Batch(number=0, places=tuple(range(len(label))), image=label[:, None].float(), label=label)
-    losses = [learner.step(batch, 0.1, Augmentation(mirror_axes=()))[0].item() for _ in range(3)]
+    augmentation = Augmentation.of("default", {"mirror": False}, (), dims)
+    losses = [learner.step(batch, 0.1, augmentation)[0].item() for _ in range(3)]
     assert losses[-1] < 0.95 * losses[0]
     assert all(torch.isfinite(tensor).all() for tensor in learner.weights().values())

@@ -16,7 +16,7 @@ LEARN = """
     import json, sys
     import numpy as np, torch
     from unetpipe.config import TrainConfig
-    from unetpipe.training.batches.augment import Augmentation
+    from unetpipe.training.batches.augmentation.augmentation import Augmentation
     from unetpipe.training.optimization.learner import Learner
     from unetpipe.training.batches.loader import Batch
     from unetpipe.training.optimization.loss import Loss, tversky_ce
@@ -31,8 +31,7 @@ LEARN = """
         "upsample_kernel_size": [[2, 2]] * 3, "filters": [4, 8, 8, 8],
         "norm_name": ["instance", {"affine": True}],
     }
-    none = {"rotation": 0, "scaling": 0, "noise": 0, "blur": 0, "brightness": 0, "contrast": 0, "low_resolution": 0}
-    plain = Augmentation(**none, inverted_gamma=0, gamma=0, mirror=0)
+    plain = Augmentation.of("none", {}, (), 2)
     weighted = tversky_ce(weights=(1.0, 2.0), regions=((1, 2), (2,)))
     with together(ranks, device, TrainConfig(work=".")) as group:
         losses = []

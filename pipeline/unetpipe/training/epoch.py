@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unetpipe.errors import TrainingError
 from unetpipe.progress import Advance
-from unetpipe.training.batches.augment import Augmentation
+from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.distributed import Group
 from unetpipe.training.optimization.learner import Learner

@@ -1,4 +1,4 @@
-"""What a config names for a training: network, loss, optimiser, schedule. Built here, and tried before any work."""
+"""The parts that a config names for a training: built here, and tried before any work."""
 
 import torch
 
@@ -9,6 +9,8 @@ from unetpipe.errors import TrainingError
 from unetpipe.networks.build import build_network
 from unetpipe.networks.deep_supervision import level_shapes, supervised
 from unetpipe.networks.definition import network_definition
+from unetpipe.training.batches.augmentation.augmentation import Augmentation
+from unetpipe.training.batches.symmetry import mirror_axes
 from unetpipe.training.optimization.loss import Loss, LossFunction
 from unetpipe.training.optimization.named_loss import Task, make_loss, require_loss
 from unetpipe.training.optimization.optimizers import require_a_step
@@ -41,6 +43,17 @@ def chosen_loss(config: TrainConfig, data: TrainingSet) -> LossFunction:
         ComponentError: If the loss cannot be built.
     """
     return make_loss(config.loss, _task(config, data))
+
+
+def chosen_augmentation(config: TrainConfig, data: TrainingSet) -> Augmentation:
+    """The augmentation that the config asks for; it mirrors the axes that tell no classes apart.
+
+    Raises:
+        TrainingError: If an option of it is not one, or out of range.
+    """
+    locations = (data.store.record(case).coordinates for case in data.training)
+    dims = data.manifest.spatial_dims
+    return Augmentation.of(config.augmentation, config.augmentation_options, mirror_axes(locations, dims), dims)
 
 
 def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction) -> None:

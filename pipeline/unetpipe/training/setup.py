@@ -13,15 +13,14 @@ from unetpipe.dataset.training_set import TrainingSet, read_training_set
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.networks.device import compute_dtype, resolve_device
-from unetpipe.training.batches.augment import Augmentation, source_shape
+from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import PatchLoader
-from unetpipe.training.batches.symmetry import mirror_axes
 from unetpipe.training.calibration import SMALLEST_BATCH, calibrate
 from unetpipe.training.distributed import Ranks
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.optimization.loss import LossFunction
 from unetpipe.training.optimization.recipe import Recipe, RecipeName, choose_recipe
-from unetpipe.training.parts import chosen_loss, chosen_network, try_parts
+from unetpipe.training.parts import chosen_augmentation, chosen_loss, chosen_network, try_parts
 from unetpipe.training.schedule import Budget
 from unetpipe.training.validation import HeldOut
 
@@ -66,13 +65,11 @@ class Setup:
             raise TrainingError(f"a batch of {batch} patches cannot be shared by {ranks.size} GPUs")
         loss = chosen_loss(config, data)
         try_parts(config, data, loss)
-        locations = (data.store.record(case).coordinates for case in data.training)
-        axes = mirror_axes(locations, data.manifest.spatial_dims)
         return cls(
             config=config,
             ranks=ranks,
             data=data,
-            augmentation=Augmentation.preset(config.augmentation, axes),
+            augmentation=chosen_augmentation(config, data),
             loss=loss,
             device=device,
             dtype=compute_dtype(device, config.precision),
@@ -90,7 +87,7 @@ class Setup:
             store=self.data.store,
             ids=self.data.training,
             patch=patch,
-            source=source_shape(patch, self.augmentation),
+            source=self.augmentation.source_shape(patch),
             batch_size=batch_size,
             foreground_share=self.config.foreground_share,
             ranks=self.ranks,

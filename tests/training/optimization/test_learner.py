@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from unetpipe.config import TrainConfig
-from unetpipe.training.batches.augment import Augmentation
+from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.optimization.compilation import compile_if_faster
 from unetpipe.training.optimization.learner import Learner

@@ -14,7 +14,7 @@ from unetpipe.networks.deep_supervision import supervised
 from unetpipe.networks.device import autocast
 from unetpipe.networks.memory_format import use_fastest_layout
 from unetpipe.networks.precision import trainable_dtype
-from unetpipe.training.batches.augment import Augmentation, augment
+from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.draws import Draws
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.checkpoint import State
@@ -69,13 +69,13 @@ class Learner:
         self._peaks = [group["lr"] for group in self._optimizer.param_groups]
         self._scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
-    def step(self, batch: Batch, progress: float, settings: Augmentation) -> tuple[Tensor, float]:
+    def step(self, batch: Batch, progress: float, augmentation: Augmentation) -> tuple[Tensor, float]:
         """Augment a batch and take one optimiser step.
 
         Args:
             batch: From the loader.
             progress: How far training is, from 0 to 1: sets the learning rate.
-            settings: Augmentation.
+            augmentation: Of the batch.
 
         Returns:
             The loss (a scalar on the device, not waited for) and the learning rate of the first parameter group.
@@ -87,7 +87,7 @@ class Learner:
             group["lr"] = peak * factor
         image = batch.image.to(self.device, non_blocking=True).float()
         label = batch.label.to(self.device, non_blocking=True)
-        image, label = augment(image, label, self._patch, settings, draws)
+        image, label = augmentation(image, label, self._patch, draws)
         image = image.to(memory_format=self._layout)
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):

@@ -1,0 +1,112 @@
+"""All transforms of the augmentation in their order, with nnU-Net's probabilities and ranges by default.
+
+All randomness comes from `Draws`, so that a sample is the same on every device and on every rank.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from unetpipe.config import Strength
+from unetpipe.documents import Record
+from unetpipe.errors import TrainingError
+from unetpipe.imaging.geometry import Shape
+from unetpipe.training.batches.augmentation.intensity import Brightness, Contrast, Gamma, InvertedGamma, Noise
+from unetpipe.training.batches.augmentation.sharpness import Blur, LowResolution
+from unetpipe.training.batches.augmentation.spatial import (
+    Mirror,
+    Rotation,
+    Scaling,
+    draw_affine,
+    resample,
+    source_shape,
+)
+from unetpipe.training.batches.augmentation.transform import IntensityTransform
+from unetpipe.training.batches.draws import Draws
+
+_FACTOR: dict[Strength, float] = {"none": 0.0, "light": 0.5, "default": 1.0, "strong": 1.5}
+
+
+class Augmentation(Record):
+    """One field per transform, in the order in which they are applied; the first three are one resampling."""
+
+    rotation: Rotation = Rotation()
+    scaling: Scaling = Scaling()
+    mirror: Mirror = Mirror()
+    noise: Noise = Noise()
+    blur: Blur = Blur()
+    brightness: Brightness = Brightness()
+    contrast: Contrast = Contrast()
+    low_resolution: LowResolution = LowResolution()
+    inverted_gamma: InvertedGamma = InvertedGamma()
+    gamma: Gamma = Gamma()
+
+    @classmethod
+    def of(
+        cls, strength: Strength, options: Mapping[str, Any], mirror_axes: tuple[int, ...], dims: int
+    ) -> "Augmentation":
+        """Take a preset, and change single transforms.
+
+        Args:
+            strength: Scales every probability but that of mirroring, which is all or nothing; ranges stay.
+            options: By transform: its fields to be changed, or False to turn it off.
+            mirror_axes: Spatial axes that may be mirrored, unless `options` name others.
+            dims: Number of spatial axes.
+
+        Raises:
+            TrainingError: If there is no such transform or field, or a value is out of its range.
+        """
+        values = cls().model_dump()
+        for name, transform in values.items():
+            transform["probability"] *= _FACTOR[strength] if name != "mirror" else bool(_FACTOR[strength])
+        values["mirror"]["axes"] = mirror_axes
+        for name, changed in options.items():
+            if name not in values:
+                raise _refused(f"there is no transform {name!r}, only {', '.join(values)}")
+            if changed is not False and not isinstance(changed, Mapping):
+                raise _refused(f"{name} takes {', '.join(values[name])}, or off, got {changed!r}")
+            for field in changed or ():
+                if field not in values[name]:
+                    raise _refused(f"{name} has no {field!r}, only {', '.join(values[name])}")
+            values[name] |= changed or {"probability": 0.0}
+        try:
+            augmentation = cls.model_validate(values)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            reason = fault["msg"].removeprefix("Value error, ")
+            raise _refused(f"{'.'.join(map(str, fault['loc'][:2]))}: {reason}, got {fault['input']!r}") from error
+        if any(not 0 <= axis < dims for axis in augmentation.mirror.axes):
+            raise _refused(f"mirror.axes are from 0 to {dims - 1}, got {list(augmentation.mirror.axes)}")
+        return augmentation
+
+    @property
+    def mirror_axes(self) -> tuple[int, ...]:
+        """Spatial axes that are mirrored."""
+        return self.mirror.axes if self.mirror.probability else ()
+
+    def source_shape(self, patch: Shape) -> Shape:
+        """Voxels to read around a patch's centre; see `spatial.source_shape`."""
+        return source_shape(patch, self.rotation, self.scaling)
+
+    def __call__(self, image: Tensor, label: Tensor, patch: Shape, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Return a new image (B, C, *patch) and label (B, *patch).
+
+        Args:
+            image: (B, C, *source_shape) float32.
+            label: (B, *source_shape) class indices.
+            patch: What the network sees, cut from the middle.
+            draws: Streams of random numbers, one per sample.
+        """
+        matrices, flips = draw_affine(patch, self.rotation, self.scaling, self.mirror, draws)
+        image, label = resample(image, label, patch, matrices, flips)
+        for name in type(self).model_fields:
+            transform = getattr(self, name)
+            if isinstance(transform, IntensityTransform):
+                image = transform(image, draws)
+        return image, label
+
+
+def _refused(reason: str) -> TrainingError:
+    return TrainingError(f"--augmentation-options: {reason}")

@@ -1,0 +1,160 @@
+"""Rotation, scaling and mirroring: one affine grid per sample for image and label.
+
+Source:
+    Isensee et al. 2021, Nat. Methods 18:203, supplement, for probabilities and ranges.
+"""
+
+import math
+from itertools import combinations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unetpipe.imaging.geometry import Shape
+from unetpipe.training.batches.augmentation.transform import Angles, Positive, Probability, Transform
+from unetpipe.training.batches.draws import Draws
+
+_PSEUDO_2D = 3.0  # a patch this much longer than thick is rotated and scaled in its plane only
+
+
+class Rotation(Transform):
+    """Rotation about the centre, by an angle of its own in each plane.
+
+    Attributes:
+        degrees: In each plane of a 3-D patch.
+        degrees_in_plane: In the one plane of a 2-D patch, or of a thin 3-D one.
+    """
+
+    probability: Probability = 0.2
+    degrees: Angles = (-30.0, 30.0)
+    degrees_in_plane: Angles = (-180.0, 180.0)
+
+    def radians(self, planes: int) -> tuple[float, float]:
+        """Range of the angle in each of so many planes."""
+        low, high = self.degrees if planes > 1 else self.degrees_in_plane
+        return math.radians(low), math.radians(high)
+
+
+class Scaling(Transform):
+    """Enlargement of all axes that rotate by one factor.
+
+    Attributes:
+        factor: Above 1, structures become larger.
+    """
+
+    probability: Probability = 0.2
+    factor: Positive = (0.7, 1.4)
+
+
+class Mirror(Transform):
+    """Mirroring of each of some axes, with the probability for each.
+
+    Attributes:
+        axes: Spatial axes that may be mirrored; unless the person says otherwise, those that tell no classes apart.
+    """
+
+    probability: Probability = 0.5
+    axes: tuple[int, ...] = (0, 1, 2)
+
+
+def planes_of_rotation(patch: Shape) -> list[tuple[int, int]]:
+    """Pairs of axes that rotate into each other: all of them, or for a thin patch the two long axes."""
+    if len(patch) == 2:
+        return [(0, 1)]
+    if max(patch) / min(patch) > _PSEUDO_2D:
+        thin = patch.index(min(patch))
+        first, second = (axis for axis in range(3) if axis != thin)
+        return [(first, second)]
+    return list(combinations(range(3), 2))
+
+
+def source_shape(patch: Shape, rotation: Rotation, scaling: Scaling) -> Shape:
+    """Voxels to read around a patch's centre so that rotating and scaling brings in as little padding as is sensible.
+
+    A rotation by the largest angle needs the rotated patch's bounding box; larger angles than 45° need no more than the
+    diagonal. Of the zoom only the half is covered, as in nnU-Net: the corners of few samples are padded instead.
+
+    As many voxels are added on both sides, so that the middles of patch and source are one point. Between voxels, the
+    image would be blurred where it is only cut, and the label's nearest voxel would be a tie.
+    """
+    planes = planes_of_rotation(patch)
+    angle = min(max(map(abs, rotation.radians(len(planes)))), math.pi / 4)
+    needed = [float(n) for n in patch]
+    for a, b in planes:
+        for axis, other in ((a, b), (b, a)):
+            rotated = patch[axis] * math.cos(angle) + patch[other] * math.sin(angle)
+            needed[axis] = max(needed[axis], rotated)
+    zoom = (1 + min(scaling.factor[0], 1.0)) / 2
+    turning = {axis for plane in planes for axis in plane}
+    margins = (
+        math.ceil((n / zoom - p) / 2) if axis in turning else 0
+        for axis, (n, p) in enumerate(zip(needed, patch, strict=True))
+    )
+    return tuple(p + 2 * margin for p, margin in zip(patch, margins, strict=True))
+
+
+def draw_affine(
+    patch: Shape, rotation: Rotation, scaling: Scaling, mirror: Mirror, draws: Draws
+) -> tuple[Tensor, Tensor]:
+    """Draw how each sample is rotated, scaled and mirrored.
+
+    Returns:
+        Matrices (B, D, D) from a voxel's place in the patch to its place in the source, both from their centres; and
+        (B, D) with -1 for each axis that is mirrored, else 1.
+    """
+    dims = len(patch)
+    planes = planes_of_rotation(patch)
+    turned = draws.chosen(rotation.probability).float()
+    matrices = torch.eye(dims).repeat(len(turned), 1, 1)
+    for a, b in planes:
+        angle = draws.uniform(*rotation.radians(len(planes))) * turned
+        in_plane = torch.eye(dims).repeat(len(turned), 1, 1)
+        in_plane[:, a, a] = in_plane[:, b, b] = angle.cos()
+        in_plane[:, a, b] = -angle.sin()
+        in_plane[:, b, a] = angle.sin()
+        matrices = matrices @ in_plane
+    scaled = draws.chosen(scaling.probability)
+    factor = torch.where(scaled, 1 / draws.uniform(*scaling.factor), torch.ones(len(scaled)))
+    mirrored = draws.chosen(mirror.probability, (dims,))
+    allowed = torch.tensor([axis in mirror.axes for axis in range(dims)])
+    flips = torch.where(mirrored & allowed, -1.0, 1.0)
+    lengths = flips.clone()
+    for axis in {axis for plane in planes for axis in plane}:
+        lengths[:, axis] *= factor
+    return matrices * lengths.unsqueeze(1), flips
+
+
+def resample(image: Tensor, label: Tensor, patch: Shape, matrices: Tensor, flips: Tensor) -> tuple[Tensor, Tensor]:
+    """Sample a patch around the centre of image (linear) and label (nearest), zeros outside.
+
+    Args:
+        image: (B, C, *source).
+        label: (B, *source).
+        patch: Shape that is cut from the middle.
+        matrices: As `draw_affine` returns them.
+        flips: As `draw_affine` returns them.
+    """
+    if bool((matrices == torch.diag_embed(flips)).all()):
+        return _cut_and_flip(image, label, patch, flips)
+    # voxels from the centre -> grid_sample's coordinates: -1..1 over the extent, axes in reverse order
+    source = torch.tensor(image.shape[2:], dtype=torch.float32)
+    normalised = matrices * torch.tensor(patch, dtype=torch.float32) / source.unsqueeze(1)
+    theta = torch.cat([normalised.flip(1, 2), torch.zeros(len(image), len(patch), 1)], dim=2).to(image.device)
+    grid = functional.affine_grid(theta, [len(image), 1, *patch], align_corners=False)
+    sampled = functional.grid_sample(image, grid, mode="bilinear", align_corners=False)
+    nearest = functional.grid_sample(label.unsqueeze(1).float(), grid, mode="nearest", align_corners=False)
+    return sampled, nearest.squeeze(1)
+
+
+def _cut_and_flip(image: Tensor, label: Tensor, patch: Shape, flips: Tensor) -> tuple[Tensor, Tensor]:
+    """Do what the grid would do where no sample is rotated or scaled, without interpolating."""
+    label = label.float()
+    for axis, (n, p) in enumerate(zip(image.shape[2:], patch, strict=True)):
+        image = image.narrow(axis + 2, (n - p) // 2, p)
+        label = label.narrow(axis + 1, (n - p) // 2, p)
+    axes = [[axis for axis in range(len(patch)) if flip[axis] < 0] for flip in flips]
+    return (
+        torch.stack([sample.flip([axis + 1 for axis in flipped]) for sample, flipped in zip(image, axes, strict=True)]),
+        torch.stack([sample.flip(flipped) for sample, flipped in zip(label, axes, strict=True)]),
+    )
