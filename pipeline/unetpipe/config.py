@@ -164,6 +164,9 @@ class TrainConfig(Config):
     """How often images are changed: `default` is nnU-Net's, `light` half as often, `strong` half as often again."""
     augmentation_options: dict[str, Any] = {}
     """Changes of single transforms, as YAML: rotation.probability=0.3, gamma.exponent=[0.5, 2], mirror=off."""
+    augmentation_steps: tuple[Part, ...] = ()
+    """Random transforms to apply after these, as definitions, such as
+    '{_target_: monai.transforms.RandBiasFieldd, prob: 0.3}'."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
     gpus: Annotated[int, Field(ge=1)] = 1
@@ -265,9 +268,6 @@ class EvaluateConfig(Config):
     """NSD tolerance by class name or label value."""
     resample: bool = False
     """Take predictions on another grid to the reference's, by nearest voxel, instead of refusing them."""
-    metric: tuple[Part, ...] = ()
-    """A further metric: a word that an extension has registered, or a definition of one of MONAI's, such as
-    '{_target_: monai.metrics.SurfaceDiceMetric, class_thresholds: [2.0]}'."""
     lesions: bool = False
     """Also count connected components found, missed and false."""
     fail_under: dict[str, float] = {}

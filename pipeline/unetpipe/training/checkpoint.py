@@ -63,8 +63,7 @@ def require_same(state: State, config: TrainConfig, data: TrainingSet) -> None:
     Raises:
         TrainingError: Names what differs.
     """
-    defaults = {name: field.default for name, field in TrainConfig.model_fields.items()}
-    before, now = defaults | state["config"], run_config(config)
+    before, now = run_config(TrainConfig(work=config.work)) | state["config"], run_config(config)
     differing = [
         f"--{name.replace('_', '-')} was {before[name]}, is {value}"
         for name, value in now.items()

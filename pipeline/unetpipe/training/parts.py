@@ -10,6 +10,7 @@ from unetpipe.networks.build import build_network
 from unetpipe.networks.deep_supervision import level_shapes, supervised
 from unetpipe.networks.definition import network_definition
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
+from unetpipe.training.batches.augmentation.steps import make_step, require_step
 from unetpipe.training.batches.symmetry import mirror_axes
 from unetpipe.training.optimization.loss import Loss, LossFunction
 from unetpipe.training.optimization.named_loss import Task, make_loss, require_loss
@@ -50,10 +51,17 @@ def chosen_augmentation(config: TrainConfig, data: TrainingSet) -> Augmentation:
 
     Raises:
         TrainingError: If an option of it is not one, or out of range.
+        ComponentError: If a further step cannot be built, or does not do what `require_step` asks for.
     """
+    patch, channels = data.configuration.patch_size, len(data.manifest.channels)
+    steps = tuple(make_step(named, patch) for named in config.augmentation_steps)
+    for step in steps:
+        require_step(step, channels, len(data.manifest.labels), patch)
     locations = (data.store.record(case).coordinates for case in data.training)
     dims = data.manifest.spatial_dims
-    return Augmentation.of(config.augmentation, config.augmentation_options, mirror_axes(locations, dims), dims)
+    axes = mirror_axes(locations, dims)
+    augmentation = Augmentation.of(config.augmentation, config.augmentation_options, axes, dims)
+    return augmentation.model_copy(update={"steps": steps})
 
 
 def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction) -> None:

@@ -12,7 +12,7 @@ from unetpipe.training.batches.augmentation.intensity import Gamma
 from unetpipe.training.batches.augmentation.spatial import Mirror
 from unetpipe.training.batches.draws import Draws
 
-OFF = dict.fromkeys(Augmentation.model_fields, False)
+OFF = {name: False for name in Augmentation.model_fields if name != "steps"}
 
 # mean and standard deviation of the image, sum of the label: of six batches in 3-D and in 2-D
 AS_IT_WAS = {

@@ -6,6 +6,7 @@ All randomness comes from `Draws`, so that a sample is the same on every device 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from unetpipe.training.batches.augmentation.spatial import (
     resample,
     source_shape,
 )
+from unetpipe.training.batches.augmentation.steps import Step, seed_of
 from unetpipe.training.batches.augmentation.transform import IntensityTransform
 from unetpipe.training.batches.draws import Draws
 
@@ -30,7 +32,11 @@ _FACTOR: dict[Strength, float] = {"none": 0.0, "light": 0.5, "default": 1.0, "st
 
 
 class Augmentation(Record):
-    """One field per transform, in the order in which they are applied; the first three are one resampling."""
+    """One field per transform, in the order in which they are applied; the first three are one resampling.
+
+    Attributes:
+        steps: Further transforms, applied after all others.
+    """
 
     rotation: Rotation = Rotation()
     scaling: Scaling = Scaling()
@@ -42,6 +48,7 @@ class Augmentation(Record):
     low_resolution: LowResolution = LowResolution()
     inverted_gamma: InvertedGamma = InvertedGamma()
     gamma: Gamma = Gamma()
+    steps: tuple[Step, ...] = ()
 
     @classmethod
     def of(
@@ -58,7 +65,7 @@ class Augmentation(Record):
         Raises:
             TrainingError: If there is no such transform or field, or a value is out of its range.
         """
-        values = cls().model_dump()
+        values = cls().model_dump(exclude={"steps"})
         for name, transform in values.items():
             transform["probability"] *= _FACTOR[strength] if name != "mirror" else bool(_FACTOR[strength])
         values["mirror"]["axes"] = mirror_axes
@@ -105,6 +112,10 @@ class Augmentation(Record):
             transform = getattr(self, name)
             if isinstance(transform, IntensityTransform):
                 image = transform(image, draws)
+        for number, step in enumerate(self.steps):
+            seeds = [seed_of(sample, number) for sample in draws.seeds]
+            samples = [step(*sample) for sample in zip(image, label, seeds, strict=True)]
+            image, label = (torch.stack(part) for part in zip(*samples, strict=True))
         return image, label
 
 
