@@ -268,6 +268,9 @@ class EvaluateConfig(Config):
     """NSD tolerance by class name or label value."""
     resample: bool = False
     """Take predictions on another grid to the reference's, by nearest voxel, instead of refusing them."""
+    metric: tuple[Part, ...] = ()
+    """A further metric: a word that an extension has registered, or a definition of one of MONAI's, such as
+    '{_target_: monai.metrics.SurfaceDiceMetric, class_thresholds: [2.0]}'."""
     lesions: bool = False
     """Also count connected components found, missed and false."""
     fail_under: dict[str, float] = {}

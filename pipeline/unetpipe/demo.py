@@ -13,7 +13,7 @@ from unetpipe.dataset.phantom import CLASSES, make_phantom, write_phantom_datase
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
 from unetpipe.files import write_text
-from unetpipe.imaging.dicom.series import write_series
+from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import write_labels
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.evaluate import ClassRow, evaluate

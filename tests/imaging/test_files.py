@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813 - as its documentation has it
 from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError, ImageFileError
-from unetpipe.imaging.dicom.series import write_series
+from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import is_image, read_grid, read_volume, strip_suffix, write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 

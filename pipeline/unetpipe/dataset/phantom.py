@@ -89,7 +89,7 @@ def write_phantom_dataset(
         image_path = out / f"images{part}" / (name if as_dicom else f"{name}.nii.gz")
         label_path = out / f"labels{part}" / f"{name}.nii.gz"
         if as_dicom:
-            from unetpipe.imaging.dicom.series import write_series
+            from unetpipe.imaging.dicom.synthetic import write_series
 
             write_series(image_path, image, grid, seed=seed * 1000 + number)
         else:

@@ -67,7 +67,11 @@ class Comparison(Record):
 
 
 def compare(
-    scores: Mapping[str, Sequence[ClassScore]], names: Mapping[int, str], patients: Mapping[str, str], seed: int
+    scores: Mapping[str, Sequence[ClassScore]],
+    names: Mapping[int, str],
+    patients: Mapping[str, str],
+    seed: int,
+    higher_is_better: Mapping[str, bool] = HIGHER_IS_BETTER,
 ) -> list[Comparison]:
     """Compare every model with the first one.
 
@@ -76,6 +80,7 @@ def compare(
         names: Of the classes by label value.
         patients: Patient by case id; a case that is not in it is a patient of its own.
         seed: Of the bootstrap.
+        higher_is_better: By metric.
     """
     baseline, *others = scores
     found = {
@@ -86,11 +91,11 @@ def compare(
         ]
         for other in others
     }
-    for metric in _measured(scores):
+    for metric, higher in higher_is_better.items():
         family = [item for items in found.values() for item in items if item.metric == metric]
         corrected = iter(holm([item.p for item in family]))
         for items in found.values():
-            items[:] = [_decided(item, next(corrected)) if item.metric == metric else item for item in items]
+            items[:] = [_decided(item, next(corrected), higher) if item.metric == metric else item for item in items]
     return [Comparison(baseline=baseline, model=other, differences=tuple(items)) for other, items in found.items()]
 
 
@@ -105,8 +110,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _measured(scores: Mapping[str, Sequence[ClassScore]]) -> list[str]:
-    measured = {metric for items in scores.values() for item in items for metric in item.metrics()}
-    return [metric for metric in HIGHER_IS_BETTER if metric in measured]
+    """Every score has the same metrics."""
+    return list(next(iter(scores.values()))[0].metrics())
 
 
 def _paired(
@@ -153,8 +158,8 @@ def _difference(
     )
 
 
-def _decided(item: Difference, p_corrected: float) -> Difference:
+def _decided(item: Difference, p_corrected: float, higher_is_better: bool) -> Difference:
     better: Literal["model", "baseline", "undecided"] = "undecided"
     if p_corrected < SIGNIFICANCE and item.mean:
-        better = "model" if (item.mean > 0) == HIGHER_IS_BETTER[item.metric] else "baseline"
+        better = "model" if (item.mean > 0) == higher_is_better else "baseline"
     return item.model_copy(update={"p_corrected": p_corrected, "better": better})

@@ -15,6 +15,7 @@ from unetpipe.evaluation.comparison import Comparison
 from unetpipe.evaluation.definitions import DEFINITIONS
 from unetpipe.evaluation.summary import ClassSummary
 from unetpipe.inference.predictions import ModelUsed
+from unetpipe.metrics.scores import HIGHER_IS_BETTER
 
 EVALUATION_SCHEMA: Final = 1
 
@@ -55,6 +56,7 @@ class Evaluation(Record):
         comparisons: Of every further model with the first.
         versions: Of what computed the figures.
         definitions: Of every figure.
+        higher_is_better: By metric; of volume errors the size counts.
     """
 
     schema_version: Literal[1] = EVALUATION_SCHEMA
@@ -68,6 +70,7 @@ class Evaluation(Record):
         default_factory=lambda: {"unetpipe": __version__, **{name: version(name) for name in ("numpy", "scipy")}}
     )
     definitions: dict[str, str] = DEFINITIONS
+    higher_is_better: dict[str, bool] = Field(default_factory=lambda: dict(HIGHER_IS_BETTER))
 
 
 def digest(files: Mapping[str, Path]) -> str:

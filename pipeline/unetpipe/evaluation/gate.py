@@ -7,25 +7,30 @@ from unetpipe.evaluation.summary import ClassSummary
 from unetpipe.metrics.scores import HIGHER_IS_BETTER
 
 
-def gate_failures(classes: Sequence[ClassSummary], bounds: Mapping[str, float]) -> list[str]:
+def gate_failures(
+    classes: Sequence[ClassSummary],
+    bounds: Mapping[str, float],
+    higher_is_better: Mapping[str, bool] = HIGHER_IS_BETTER,
+) -> list[str]:
     """List each class whose mean of a bounded metric is worse than its bound, or not defined.
 
     Args:
         classes: What was measured.
         bounds: By metric; a lower bound where higher is better, an upper bound for distances, errors and counts.
+        higher_is_better: By metric, all that there are.
 
     Raises:
         UnetpipeError: If a metric is not known or was not measured.
     """
     reasons = []
     for metric, bound in bounds.items():
-        if metric not in HIGHER_IS_BETTER:
-            raise UnetpipeError(f"cannot gate on {metric!r}; metrics are {', '.join(HIGHER_IS_BETTER)}")
+        if metric not in higher_is_better:
+            raise UnetpipeError(f"cannot gate on {metric!r}; metrics are {', '.join(higher_is_better)}")
         for item in classes:
             if metric not in item.figures:
                 raise UnetpipeError(f"cannot gate on {metric!r}: it was not measured")
             mean = item.figures[metric].mean
-            if HIGHER_IS_BETTER[metric]:
+            if higher_is_better[metric]:
                 passed, relation = mean >= bound, "not at least"
             else:
                 passed, relation = abs(mean) <= bound, "not at most"

@@ -1,7 +1,9 @@
 """From files to scores: every case of every model, in threads, all faults told together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ from numpy.typing import NDArray
 
 from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.label_scheme import Region
-from unetpipe.errors import DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
+from unetpipe.errors import ComponentError, DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
 from unetpipe.evaluation.labels import read_labels, read_labels_on, values_in
+from unetpipe.evaluation.named_metrics import NamedMetric
 from unetpipe.evaluation.pairing import Inputs, Model
 from unetpipe.imaging.alignment import describe_difference, same_voxels
 from unetpipe.imaging.files import read_grid
@@ -52,13 +55,14 @@ def check_grids(inputs: Inputs, workers: int) -> None:
 
 
 def score_all(
-    inputs: Inputs, config: EvaluateConfig, workers: int, progress: Progress
+    inputs: Inputs, config: EvaluateConfig, metrics: Sequence[NamedMetric], workers: int, progress: Progress
 ) -> tuple[dict[int, str], Scores]:
     """Score every case of every model. Every class has a score in every case, also where it does not occur.
 
     Args:
         inputs: What to read.
         config: Tolerances and lesions.
+        metrics: What is measured beside the package's own metrics.
         workers: Threads over cases, or over classes where there are fewer cases.
         progress: Gets a step per case.
 
@@ -68,12 +72,13 @@ def score_all(
     Raises:
         DatasetError: If files cannot be read or are no labels, or there is no label at all.
         UnetpipeError: If a tolerance is given for a class that there is not.
+        ComponentError: If a metric that a person named fails.
     """
     threads = max(1, workers // len(inputs.references))
 
     def score(case: str) -> Scores | Fault:
         try:
-            return _score_case(case, inputs, config, threads)
+            return _score_case(case, inputs, config, metrics, threads)
         except (ImageFileError, GeometryError) as error:
             return Fault(case=case, kind="unreadable", message=str(error))
 
@@ -93,13 +98,15 @@ def score_all(
         model.name: [
             score
             for case, result in results.items()
-            for score in _complete(case, result[model.name], model, names, config)
+            for score in _complete(case, result[model.name], model, names, config, metrics)
         ]
         for model in inputs.models
     }
 
 
-def _score_case(case: str, inputs: Inputs, config: EvaluateConfig, threads: int) -> Scores:
+def _score_case(
+    case: str, inputs: Inputs, config: EvaluateConfig, metrics: Sequence[NamedMetric], threads: int
+) -> Scores:
     reference, grid = read_labels(inputs.references[case])
     counted = None if inputs.ignore_value is None else reference != inputs.ignore_value
     if counted is not None:
@@ -119,11 +126,31 @@ def _score_case(case: str, inputs: Inputs, config: EvaluateConfig, threads: int)
                 for one in sorted(inputs.regions, key=lambda one: one.written)
             ]
         scores[model.name] = [
-            score
+            _with_named(score, metrics, ours, theirs, grid)
             for ours, theirs, wanted in pairs
             for score in score_case(case, ours, theirs, grid, wanted, lesions=config.lesions, workers=threads)
         ]
     return scores
+
+
+def _with_named(
+    score: ClassScore,
+    metrics: Sequence[NamedMetric],
+    reference: NDArray[np.integer],
+    prediction: NDArray[np.integer] | None,
+    grid: Grid,
+) -> ClassScore:
+    """A class's score with the metrics that a person named; without a prediction they compare with an empty mask."""
+    if not metrics:
+        return score
+    ours = reference == score.value
+    theirs = np.zeros_like(ours) if prediction is None else prediction == score.value
+    for mask in (ours, theirs):
+        mask.flags.writeable = False
+    try:
+        return replace(score, named={one.name: one.measure(ours, theirs, grid.spacing_mm) for one in metrics})
+    except ComponentError as error:
+        raise ComponentError(f"{score.case}: {error}") from error
 
 
 def _region(labels: NDArray[np.integer] | None, region: Region) -> Any:
@@ -145,16 +172,23 @@ def _classes(inputs: Inputs, results: Mapping[str, Scores], config: EvaluateConf
 
 
 def _complete(
-    case: str, scores: list[ClassScore], model: Model, names: Mapping[int, str], config: EvaluateConfig
+    case: str,
+    scores: list[ClassScore],
+    model: Model,
+    names: Mapping[int, str],
+    config: EvaluateConfig,
+    metrics: Sequence[NamedMetric],
 ) -> list[ClassScore]:
     """Scores of one case in the order of `names`; a class that neither file holds gets the score of two empty masks."""
     scored = {score.value: score for score in scores}
     predicted = case in model.files
-    return [
-        scored.get(value)
-        or absent_score(case, value, _tolerance_mm(value, name, config), predicted=predicted, lesions=config.lesions)
-        for value, name in names.items()
-    ]
+
+    def absent(value: int, name: str) -> ClassScore:
+        tolerance_mm = _tolerance_mm(value, name, config)
+        score = absent_score(case, value, tolerance_mm, predicted=predicted, lesions=config.lesions)
+        return replace(score, named={metric.name: nan for metric in metrics})
+
+    return [scored.get(value) or absent(value, name) for value, name in names.items()]
 
 
 def _tolerance_mm(value: int, name: str, config: EvaluateConfig) -> float:

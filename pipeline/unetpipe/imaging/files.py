@@ -12,36 +12,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.dicom.options import DicomOptions
+from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
 
 _NIFTI = (".nii.gz", ".nii")
 _ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
 _RASTER = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_DICOM = (".dcm", ".dicom", ".ima", ".zip")
 IMAGE_SUFFIXES = (*_NIFTI, *_ITK, *_RASTER)
 
 
-def read_volume(path: Path) -> Volume:
-    """Read a file, or a folder that holds one DICOM series.
+def read_volume(path: Path, dicom: DicomOptions | None = None) -> Volume:
+    """Read a file, or a volume of a DICOM source: a folder of any depth, a zip or a file.
+
+    Args:
+        path: Of the file or folder.
+        dicom: Which volume of a DICOM source; the only one unless given.
 
     Raises:
         ImageFileError: If it is missing, empty, truncated, damaged or of no known format.
         GeometryError: If its affine cannot be used, or slices of a series are missing or uneven.
     """
     try:
+        if _is_dicom_source(path):
+            from unetpipe.imaging.dicom import series
+
+            return series.read(path, dicom or DicomOptions())
         volume: Volume = _format(path).read(path)
     except GeometryError as error:
         raise GeometryError(f"{_label(path)}: {error}") from error
     return volume
 
 
-def read_grid(path: Path) -> tuple[int, Grid]:
-    """Number of channels and grid of a file or a DICOM folder, from its headers only.
+def read_grid(path: Path, dicom: DicomOptions | None = None) -> tuple[int, Grid]:
+    """Number of channels and grid of what `read_volume` reads, from headers only.
 
     Raises:
         ImageFileError, GeometryError: As `read_volume`, as far as the headers tell.
     """
     try:
+        if _is_dicom_source(path):
+            from unetpipe.imaging.dicom import series
+
+            return series.read_grid(path, dicom or DicomOptions())
         channels, grid = _format(path).read_grid(path)
     except GeometryError as error:
         raise GeometryError(f"{_label(path)}: {error}") from error
@@ -84,28 +99,26 @@ def write_image(path: Path, array: NDArray[Any], grid: Grid) -> None:
 
 def strip_suffix(name: str) -> str:
     """A file name without its image suffix: ``a.b.nii.gz`` gives ``a.b``; other names stay whole."""
-    suffix = _suffix(name)
+    suffix = _suffix(name) or next((one for one in _DICOM if name.lower().endswith(one)), "")
     return name[: -len(suffix)] if suffix else name
 
 
 def is_image(path: Path) -> bool:
-    """Whether this can be an image: a file with a known suffix, or a folder with DICOM files in it."""
-    if path.is_dir():
-        return any(_is_dicom(file) for file in sorted(path.iterdir()) if file.is_file())
-    return bool(_suffix(path.name)) and path.is_file()
+    """Whether this can be an image: a file with a known suffix, or a folder, zip or file that holds DICOM."""
+    return (bool(_suffix(path.name)) and path.is_file()) or is_dicom(path)
 
 
 def _suffix(name: str) -> str:
     return next((suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), "")
 
 
-def _is_dicom(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+def _is_dicom_source(path: Path) -> bool:
+    """Whether a path is read as DICOM: any folder, and a file that no other format claims and that is DICOM."""
+    return path.is_dir() or (path.is_file() and not _suffix(path.name) and is_dicom(path))
 
 
 def _label(path: Path) -> str:
-    return "DICOM series" if path.is_dir() else path.name
+    return "DICOM series" if _is_dicom_source(path) else path.name
 
 
 def _write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] | None) -> None:
@@ -118,10 +131,6 @@ def _write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str]
 
 def _format(path: Path, *, write: bool = False) -> Any:
     if not write:
-        if path.is_dir():
-            from unetpipe.imaging.dicom import series
-
-            return series
         if not path.is_file():
             raise ImageFileError(f"{path.name}: no such file")
         if path.stat().st_size == 0:
@@ -139,4 +148,4 @@ def _format(path: Path, *, write: bool = False) -> Any:
         from unetpipe.imaging.formats import raster
 
         return raster
-    raise ImageFileError(f"{path.name}: unknown format; expected one of {' '.join(IMAGE_SUFFIXES)} or a DICOM folder")
+    raise ImageFileError(f"{path.name}: unknown format; expected one of {' '.join(IMAGE_SUFFIXES)} or DICOM")

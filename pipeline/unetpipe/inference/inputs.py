@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpipe.errors import DatasetError, Fault
+from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.imaging.files import IMAGE_SUFFIXES, is_image, strip_suffix
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's naming: case_0000.nii.gz, case_0001.nii.gz, ...
@@ -28,7 +29,7 @@ class InputCase:
     @property
     def is_dicom(self) -> bool:
         """Whether it is a DICOM series."""
-        return self.paths[0].is_dir()
+        return is_dicom(self.paths[0])
 
 
 def find_inputs(inputs: Iterable[Path], channels: int) -> list[InputCase]:
@@ -53,10 +54,11 @@ def find_inputs(inputs: Iterable[Path], channels: int) -> list[InputCase]:
         files, folders = _listing(path)
         if files:
             cases += _cases(files, channels, faults, whole_folder=True)
-        elif is_image(path):
+        elif any(is_dicom(file) for file in path.iterdir() if file.is_file()):
             cases.append(InputCase(path.resolve().name, (path,)))
+            continue
         cases += (series := [InputCase(folder.name, (folder,)) for folder in folders if is_image(folder)])
-        if not files and not series and not is_image(path):
+        if not files and not series:
             faults.append(Fault(case=path.name, kind="empty", message="no image and no DICOM series in this folder"))
     cases += _cases(single, channels, faults, whole_folder=False)
     for name, count in Counter(case.id for case in cases).items():

@@ -12,7 +12,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -43,7 +43,7 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
     "lesions_missed": False,
     "lesions_false": False,
 }
-"""Every metric of a `ClassScore`, in the order they are reported. Of volume errors the size counts, not the sign."""
+"""Every metric of the package, in the order they are reported. Of volume errors the size counts, not the sign."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,7 @@ class ClassScore:
         lesions: None unless asked for.
         tolerance_mm: What NSD used.
         voxel_ml: Volume of a voxel.
+        named: Metrics that a person named beside these, by name.
     """
 
     case: str
@@ -69,6 +70,7 @@ class ClassScore:
     lesions: Lesions | None
     tolerance_mm: float
     voxel_ml: float
+    named: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def reference_ml(self) -> float:
@@ -79,7 +81,7 @@ class ClassScore:
         return self.overlap.prediction * self.voxel_ml
 
     def metrics(self) -> dict[str, float]:
-        """Every metric by name; lesion metrics only where they were asked for."""
+        """Every metric by name; lesion metrics only where they were asked for, named ones last."""
         overlap, surface = self.overlap, self.surface
         error = overlap.prediction - overlap.reference
         values = {
@@ -99,7 +101,7 @@ class ClassScore:
             values["lesion_f1"] = self.lesions.f1
             values["lesions_missed"] = float(self.lesions.missed)
             values["lesions_false"] = float(self.lesions.false)
-        return values
+        return values | dict(self.named)
 
 
 def score_case(

@@ -9,7 +9,7 @@ from typing import Any
 from unetpipe.evaluation.document import Evaluation
 from unetpipe.evaluation.pairing import Inputs
 from unetpipe.files import write_text
-from unetpipe.metrics.scores import HIGHER_IS_BETTER, ClassScore
+from unetpipe.metrics.scores import ClassScore
 from unetpipe.report.overlays import choose_cases, view_case
 from unetpipe.report.pages import embedded, environment
 from unetpipe.report.viewer3d import VIEWER, write_viewer
@@ -67,15 +67,16 @@ def write_report(
     templates = environment()
     templates.filters["number"] = _number
     templates.filters["pvalue"] = _p_value
-    metrics = [metric for metric in HIGHER_IS_BETTER if metric in evaluation.models[0].classes[0].figures]
-    payload = _payload(scores, classes, metrics, inputs)
+    metrics = list(evaluation.models[0].classes[0].figures)
+    titles = TITLES | {metric: metric for metric in metrics if metric not in TITLES}
+    payload = _payload(scores, classes, evaluation.higher_is_better, inputs)
     page = templates.get_template("report.html").render(
         evaluation=evaluation,
         reasons=reasons,
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         metrics=metrics,
-        main=[metric for metric in _MAIN if metric in metrics],
-        titles=TITLES,
+        main=[metric for metric in metrics if metric in _MAIN or metric not in TITLES],
+        titles=titles,
         outcomes=OUTCOMES,
         data=embedded(payload),
         viewer=VIEWER if niivue else "",
@@ -88,17 +89,21 @@ def write_report(
 
 
 def _payload(
-    scores: Mapping[str, Sequence[ClassScore]], classes: Mapping[int, str], metrics: Sequence[str], inputs: Inputs
+    scores: Mapping[str, Sequence[ClassScore]],
+    classes: Mapping[int, str],
+    higher_is_better: Mapping[str, bool],
+    inputs: Inputs,
 ) -> dict[str, Any]:
     """What the page's scripts read: rows of [model, case, class, outcome, reference ml, prediction ml, *metrics]."""
     cases, values = list(inputs.references), list(classes)
+    metrics = list(next(iter(scores.values()))[0].metrics())
     places = {case: position for position, case in enumerate(cases)}
     return {
         "models": list(scores),
         "cases": cases,
         "classes": list(classes.values()),
         "outcomes": list(OUTCOMES.values()),
-        "metrics": [{"key": key, "title": TITLES[key], "higher": HIGHER_IS_BETTER[key]} for key in metrics],
+        "metrics": [{"key": key, "title": TITLES.get(key, key), "higher": higher_is_better[key]} for key in metrics],
         "rows": [
             [
                 model,
@@ -106,11 +111,10 @@ def _payload(
                 values.index(score.value),
                 list(OUTCOMES).index(score.outcome),
                 *(_rounded(value) for value in (score.reference_ml, score.prediction_ml)),
-                *(_rounded(measured.get(key, math.nan)) for key in metrics),
+                *map(_rounded, score.metrics().values()),
             ]
             for model, items in enumerate(scores.values())
             for score in items
-            for measured in (score.metrics(),)
         ],
         "views": [view_case(chosen, inputs, classes) for chosen in choose_cases(scores)],
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unetpipe.evaluation.document import Evaluation
 from unetpipe.files import atomic_path, write_text
-from unetpipe.metrics.scores import HIGHER_IS_BETTER, ClassScore
+from unetpipe.metrics.scores import ClassScore
 
 _LEAD = ("model", "case", "class", "value", "outcome")
 _TAIL = ("reference_ml", "prediction_ml", "tolerance_mm")
@@ -21,18 +21,16 @@ def write_metrics(path: Path, scores: Mapping[str, Sequence[ClassScore]], names:
         scores: By model.
         names: Of the classes by label value.
     """
-    measured = {key for items in scores.values() for item in items for key in item.metrics()}
-    metrics = [key for key in HIGHER_IS_BETTER if key in measured]
+    metrics = list(next(iter(scores.values()))[0].metrics())  # every score has the same
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow((*_LEAD, *metrics, *_TAIL))
         for model, items in scores.items():
             for item in items:
-                values = item.metrics()
                 writer.writerow(
                     (
                         *(model, item.case, names[item.value], item.value, item.outcome),
-                        *(_cell(values.get(key, math.nan)) for key in metrics),
+                        *map(_cell, item.metrics().values()),
                         *(_cell(getattr(item, key)) for key in _TAIL),
                     )
                 )

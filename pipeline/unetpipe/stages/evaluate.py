@@ -8,12 +8,16 @@ from unetpipe.config import EvaluateConfig
 from unetpipe.cores import available_cores
 from unetpipe.documents import Record
 from unetpipe.evaluation.comparison import compare
+from unetpipe.evaluation.definitions import DEFINITIONS
 from unetpipe.evaluation.document import Evaluation, ModelEvaluation, digest
 from unetpipe.evaluation.gate import gate_failures
+from unetpipe.evaluation.named_metrics import NamedMetric, find_metrics
 from unetpipe.evaluation.pairing import Inputs, gather_inputs, work_of
 from unetpipe.evaluation.scoring import check_grids, score_all
 from unetpipe.evaluation.summary import MetricSummary, summarise
 from unetpipe.extensions import load_extensions
+from unetpipe.imaging.files import read_grid
+from unetpipe.metrics.scores import HIGHER_IS_BETTER
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.report.tables import write_metrics, write_summary
 from unetpipe.report.tracked_figures import Store, target_of, track
@@ -85,12 +89,15 @@ def evaluate(
     Raises:
         ExtensionError: If an extension is not there or fails while it is imported.
         DatasetError: If files are missing, unreadable, not labels, or on another grid; lists every such case.
+        ComponentError: If a metric that is named cannot be used.
         UnetpipeError: If a tolerance or bound names something that is not there, or NiiVue is wanted and is not.
     """
-    find_tracker(config.tracking)
     load_extensions(config.extension)
+    find_tracker(config.tracking)
     niivue = _viewer(config)
     inputs = gather_inputs(config)
+    metrics = _metrics(config, inputs)
+    higher_is_better = {**HIGHER_IS_BETTER, **{metric.name: metric.higher_is_better for metric in metrics}}
     workers = config.workers or available_cores()
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
     for case in missing:
@@ -99,7 +106,7 @@ def evaluate(
         log.warning("%d predictions without a reference are left out, such as %s", len(extra), extra[0])
     if not config.resample:
         check_grids(inputs, workers)
-    classes, scores = score_all(inputs, config, workers, progress)
+    classes, scores = score_all(inputs, config, metrics, workers, progress)
     evaluation = Evaluation(
         dataset=inputs.dataset,
         cases=len(inputs.references),
@@ -115,7 +122,11 @@ def evaluate(
             )
             for model in inputs.models
         ),
-        comparisons=tuple(compare(scores, classes, inputs.patients, config.seed)) if len(scores) > 1 else (),
+        comparisons=(
+            tuple(compare(scores, classes, inputs.patients, config.seed, higher_is_better)) if len(scores) > 1 else ()
+        ),
+        definitions=DEFINITIONS | {metric.name: metric.meaning for metric in metrics},
+        higher_is_better=higher_is_better,
     )
     reasons = _reasons(evaluation, config, missing)
     metrics_csv, summary_json = config.out / "metrics.csv", config.out / "summary.json"
@@ -142,6 +153,14 @@ def evaluate(
         comparison=_comparison_rows(evaluation),
         tracking_runs=_tracked(config, evaluation, [] if inputs.from_dicom else files),
     )
+
+
+def _metrics(config: EvaluateConfig, inputs: Inputs) -> list[NamedMetric]:
+    """What a person named beside the package's own metrics, tried on masks of as many axes as the first reference."""
+    if not config.metric:
+        return []
+    _, grid = read_grid(next(iter(inputs.references.values())))
+    return find_metrics(config.metric, grid.ndim)
 
 
 def _viewer(config: EvaluateConfig) -> Path | None:
@@ -182,7 +201,8 @@ def _reasons(evaluation: Evaluation, config: EvaluateConfig, missing: tuple[str,
     )
     for model in evaluation.models:
         lead = f"{model.name}: " if len(evaluation.models) > 1 else ""
-        reasons += [lead + reason for reason in gate_failures(model.classes, config.fail_under)]
+        failures = gate_failures(model.classes, config.fail_under, evaluation.higher_is_better)
+        reasons += [lead + failure for failure in failures]
     return reasons
 
 

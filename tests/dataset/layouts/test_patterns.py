@@ -7,7 +7,7 @@ import pytest
 
 from unetpipe.dataset.layouts.recognition import inspect_dataset
 from unetpipe.errors import DatasetError
-from unetpipe.imaging.dicom.series import write_series
+from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 

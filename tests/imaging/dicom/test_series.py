@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from unetpipe.errors import GeometryError, ImageFileError, UnetpipeError
-from unetpipe.imaging.dicom.series import write_series
+from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import read_grid, read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.io import load_image
@@ -206,6 +206,13 @@ def leaned(image: Dataset) -> None:
     moved(*(0.2 * image.InstanceNumber * row))(image)
 
 
+def copy(folder: Path, number: int) -> None:
+    """Add a slice a second time, with another comment in its header."""
+    image = pydicom.dcmread(at(folder, number))
+    image.ImageComments = "again"
+    image.save_as(folder / "copy.dcm")
+
+
 def turned(image: Dataset) -> None:
     """Exchange rows and columns."""
     cosines = list(image.ImageOrientationPatient)
@@ -219,7 +226,7 @@ def colour(image: Dataset) -> None:
 
 FAULTS: dict[str, tuple[type[UnetpipeError], str, Callable[[Path], object]]] = {
     "missing": (GeometryError, "MISSING_SLICE", lambda f: at(f, 2).unlink()),
-    "duplicate": (GeometryError, "DUPLICATE", lambda f: shutil.copy(at(f, 2), f / "copy.dcm")),
+    "duplicate": (GeometryError, "DUPLICATE", lambda f: copy(f, 2)),
     "uneven": (GeometryError, "NONUNIFORM", lambda f: edit(f, moved(0.1, 0.2, 0.3), 3)),
     "tilt": (GeometryError, "TILT", lambda f: edit(f, leaned)),
     "mixed orientation": (GeometryError, "MIXED_ORIENTATION", lambda f: edit(f, turned, 1)),
@@ -238,13 +245,13 @@ FAULTS: dict[str, tuple[type[UnetpipeError], str, Callable[[Path], object]]] = {
     ),
     "two series": (
         ImageFileError,
-        "SEVERAL_SERIES: expected one, got 2 .5 MR images of 9x8, 1 MR images of 9x8.: give each a folder",
+        "SEVERAL_SERIES: expected one, got 2 .1: 1 MR images of 9x8, 2: 5 MR images of 9x8.: choose one with --series",
         lambda f: edit(f, lambda i: setattr(i, "SeriesInstanceUID", "1.2.3.4"), 1),
     ),
     "colour": (ImageFileError, "colour", lambda f: edit(f, colour)),
     "frames": (ImageFileError, "MULTIFRAME", lambda f: edit(f, lambda i: setattr(i, "NumberOfFrames", 3), 1)),
     "lookup": (ImageFileError, "lookup", lambda f: edit(f, lambda i: setattr(i, "ModalityLUTSequence", [Dataset()]))),
-    "empty file": (ImageFileError, "empty or holds no DICOM", lambda f: at(f, 1).write_bytes(b"")),
+    "empty file": (ImageFileError, "named like a slice is empty", lambda f: at(f, 1).write_bytes(b"")),
     "cut header": (ImageFileError, "cut off|damaged", lambda f: at(f, 1).write_bytes(at(f, 1).read_bytes()[:500])),
     "empty folder": (ImageFileError, "left out: nothing", lambda f: [file.unlink() for file in f.iterdir()]),
 }

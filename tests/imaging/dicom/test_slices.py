@@ -20,16 +20,17 @@ def series(heights: list[float], **changes: object) -> list[Slice]:
 
 def test_slices_are_sorted_along_the_normal() -> None:
     """The order is that of the heights, the grid starts at the lowest and runs up in even steps."""
-    order, grid = stack(series([4.0, 0.0, 2.0, 6.0]))
-    assert order == [1, 2, 0, 3]
+    slices = stack(series([4.0, 0.0, 2.0, 6.0]))
+    grid = slices.grid()
+    assert slices.order == (1, 2, 0, 3)
     assert grid.shape == (3, 4, 4)
     assert np.allclose(grid.matrix, [[-0.5, 0, 0, -10], [0, -0.7, 0, -20], [0, 0, 2, 0], [0, 0, 0, 1]])
 
 
 def test_one_slice_is_as_thick_as_it_says() -> None:
     """Without a neighbour the slice's own thickness is the spacing, or 1 mm."""
-    assert stack(series([3.0]))[1].spacing_mm == pytest.approx((0.5, 0.7, 2.0))
-    assert stack(series([3.0], thickness=None))[1].spacing_mm == pytest.approx((0.5, 0.7, 1.0))
+    assert stack(series([3.0])).grid().spacing_mm == pytest.approx((0.5, 0.7, 2.0))
+    assert stack(series([3.0], thickness=None)).grid().spacing_mm == pytest.approx((0.5, 0.7, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -49,8 +50,9 @@ def test_any_plane_is_a_grid(orientation: tuple[float, ...], normal: tuple[float
         replace(one, position=tuple(corner + 1.5 * k * np.array(normal)), orientation=orientation)
         for k, one in enumerate(series([0.0] * 5))
     ]
-    order, grid = stack(slices[::-1])
-    assert order == [4, 3, 2, 1, 0]
+    ordered = stack(slices[::-1])
+    grid = ordered.grid()
+    assert ordered.order == (4, 3, 2, 1, 0)
     place = corner + 2 * 0.5 * np.array(orientation[:3]) + 3 * 0.7 * np.array(orientation[3:]) + 6 * np.array(normal)
     assert np.allclose((grid.matrix @ (2, 3, 4, 1))[:3], place * (-1, -1, 1))
 
@@ -90,18 +92,18 @@ def test_what_is_no_regular_stack_is_named(
     """Each kind has its word, with figures to look at."""
     slices = series(heights)
     with pytest.raises(GeometryError, match=reason):
-        stack(fault(slices) if fault else slices)
+        stack(fault(slices) if fault else slices).grid()
 
 
 def test_rounded_positions_are_even() -> None:
     """Slices of 0.625 mm whose positions were written to a tenth of a millimetre are no fault."""
     heights = [round(0.625 * i, 1) for i in range(200)]
-    _, grid = stack(series(heights))
+    grid = stack(series(heights)).grid()
     assert grid.spacing_mm[2] == pytest.approx(0.625, abs=1e-3)
 
 
 def test_a_hair_of_tilt_is_kept_in_the_affine() -> None:
     """A tenth of a degree is no fault, and the last slice lies where its file says, not on the normal."""
     slices = [replace(one, position=(10.0, 20.0 + 0.003 * i, 2.0 * i)) for i, one in enumerate(series([0.0] * 50))]
-    _, grid = stack(slices)
+    grid = stack(slices).grid()
     assert np.allclose((grid.matrix @ (0, 0, 49, 1))[:3], (-10, -20.147, 98))

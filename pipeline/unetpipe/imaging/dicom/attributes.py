@@ -1,0 +1,110 @@
+"""Values of DICOM attributes as plain Python, or an error that names the attribute and never its content.
+
+Files in use have empty values, several values where one belongs, and text in place of numbers.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydicom import Dataset, config
+
+from unetpipe.errors import ImageFileError, UnetpipeError
+
+# Warnings about odd values would quote them, identifiers included.
+config.settings.reading_validation_mode = config.IGNORE
+
+
+@contextmanager
+def damage(message: str) -> Iterator[None]:
+    """Turn whatever pydicom raises on damaged bytes into one line.
+
+    Raises:
+        ImageFileError: With this message. What pydicom raises is not documented, and depends on which byte is damaged:
+            struct.error, TypeError, KeyError, EOFError, RecursionError, MemoryError and others have been seen.
+    """
+    try:
+        yield
+    except UnetpipeError:
+        raise
+    except Exception as error:
+        raise ImageFileError(message) from error
+
+
+def value(data: Dataset, keyword: str) -> Any:
+    """The value of an attribute; None where it is absent or empty.
+
+    Raises:
+        ImageFileError: If it cannot be parsed.
+    """
+    with damage(f"a header holds text where a number belongs, or is damaged ({keyword})"):
+        found = data.get(keyword)
+        empty = found is None or (hasattr(found, "__len__") and len(found) == 0)
+    return None if empty else found
+
+
+def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
+    """The values of a text attribute without padding; none where it is absent or empty."""
+    found = value(data, keyword)
+    if found is None:
+        return ()
+    parts = [found] if isinstance(found, str | bytes) or not hasattr(found, "__iter__") else found
+    return tuple(str(part).strip() for part in parts)
+
+
+def text(data: Dataset, keyword: str) -> str:
+    """The first value of a text attribute, or ``""``."""
+    return next(iter(texts(data, keyword)), "")
+
+
+def numbers(data: Dataset, keyword: str) -> tuple[float, ...]:
+    """The values of a numeric attribute; none where it is absent or empty.
+
+    Raises:
+        ImageFileError: If one is no finite number.
+    """
+    found = value(data, keyword)
+    if found is None:
+        return ()
+    with damage(f"a header holds text where a number belongs ({keyword})"):
+        parts = tuple(map(float, [found] if isinstance(found, str) or not hasattr(found, "__iter__") else found))
+    if not all(map(math.isfinite, parts)):
+        raise ImageFileError(f"a header holds NaN or infinity where a number belongs ({keyword})")
+    return parts
+
+
+def number(data: Dataset, keyword: str) -> float | None:
+    """The one value of a numeric attribute; None where it is absent or empty.
+
+    Raises:
+        ImageFileError: If it is no finite number, or there are several different ones.
+    """
+    found = set(numbers(data, keyword))
+    if len(found) > 1:
+        raise ImageFileError(f"a header holds {len(found)} values where one belongs ({keyword})")
+    return next(iter(found), None)
+
+
+def number_if_sound(data: Dataset, keyword: str) -> float | None:
+    """As `number`, and None where it cannot be used: for attributes that only describe."""
+    try:
+        return number(data, keyword)
+    except ImageFileError:
+        return None
+
+
+def items(data: Dataset, keyword: str) -> tuple[Dataset, ...]:
+    """The items of a sequence; none where it is absent or empty.
+
+    Raises:
+        ImageFileError: If it is damaged, or no sequence.
+    """
+    found = value(data, keyword)
+    if found is None:
+        return ()
+    with damage(f"a sequence is damaged ({keyword})"):
+        parts = tuple(found)
+    if not all(isinstance(part, Dataset) for part in parts):
+        raise ImageFileError(f"a sequence is damaged ({keyword})")
+    return parts

@@ -1,0 +1,165 @@
+"""Which volume of a DICOM source is taken: the only one, or the one that a person chose.
+
+Where there are several and no choice, the error lists them.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydicom.datadict import tag_for_keyword
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.dicom.attributes import texts
+from unetpipe.imaging.dicom.frames import Frame
+from unetpipe.imaging.dicom.options import Condition, parse_series
+from unetpipe.imaging.dicom.phases import Part
+from unetpipe.imaging.dicom.slices import mixture_of
+from unetpipe.imaging.dicom.study import Contents, Series, candidates
+
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A volume of a source.
+
+    Attributes:
+        frames: Its slices, in no order.
+        modality: Of its series.
+        notes: Sentences about what was left out and why this volume was taken.
+    """
+
+    frames: tuple[Frame, ...]
+    modality: str
+    notes: tuple[str, ...]
+
+
+def keywords_of(choice: str) -> tuple[str, ...]:
+    """The attributes that a choice of series asks for.
+
+    Raises:
+        ImageFileError: If DICOM has no such attribute.
+    """
+    parsed = parse_series(choice)
+    keywords = tuple(condition.keyword for condition in parsed) if isinstance(parsed, tuple) else ()
+    for keyword in keywords:
+        if tag_for_keyword(keyword) is None:
+            raise ImageFileError(f"--series: DICOM has no attribute {keyword}")
+    return keywords
+
+
+def choose(contents: Contents, choice: str | None, phase: int | None) -> Chosen:
+    """Take one volume.
+
+    Args:
+        contents: Of the source.
+        choice: Number, UID or rule; None for the only volume that there is.
+        phase: Number of the volume in its series, from 1; None for the only one.
+
+    Raises:
+        ImageFileError: If there is none, there are several without a choice, or one of its files is damaged.
+        GeometryError: If the series holds several volumes without a choice, or an image does not say where it lies.
+    """
+    series = _series(contents, choice)
+    _refuse_damage(contents, series)
+    if series.problem is not None:
+        raise series.problem
+    part = _part(series, phase)
+    return Chosen(part.frames, series.modality, tuple(_notes(contents, series, part)))
+
+
+def describe(part: Part) -> str:
+    """A volume in words that name nobody: numbers are given, texts and times are not."""
+    known = (f"{name} {value:g}" for name, value in part.values.items() if isinstance(value, float))
+    return ", ".join([_slices(part), *known])
+
+
+def _series(contents: Contents, choice: str | None) -> Series:
+    every = contents.series
+    if not every and contents.damaged:
+        raise ImageFileError(contents.damaged[0].reason)
+    if not every:
+        raise ImageFileError(f"no image in the folder; left out: {contents.described_left_out or 'nothing'}")
+    matching = every if choice is None else [one for one in every if _matches(one, parse_series(choice))]
+    if not matching:
+        raise ImageFileError(f"none of {len(every)} series is the one that was asked for ({_listed(every)})")
+    found = matching if len(matching) == 1 else candidates(matching)
+    if not found:
+        raise matching[0].problem or ImageFileError("no image says where it lies")
+    if len(found) > 1:
+        raise ImageFileError(
+            f"SEVERAL_SERIES: expected one, got {len(found)} ({_listed(found)}): choose one with --series; "
+            "`unetpipe info PATH` lists them"
+        )
+    return found[0]
+
+
+def _matches(series: Series, wanted: int | str | tuple[Condition, ...]) -> bool:
+    if isinstance(wanted, int):
+        return series.number == wanted
+    if isinstance(wanted, str):
+        return series.uid == wanted
+    return all(_holds(condition, series) for condition in wanted)
+
+
+def _holds(condition: Condition, series: Series) -> bool:
+    values = texts(series.images[0].data, condition.keyword)
+    if not condition.exact:
+        return any(re.search(condition.wanted, value, re.IGNORECASE) for value in values)
+    return any(_equal(value, condition.wanted) for value in (*values, "\\".join(values)))
+
+
+def _equal(found: str, wanted: str) -> bool:
+    try:
+        return float(found) == float(wanted)
+    except ValueError:
+        return found.casefold() == wanted.casefold()
+
+
+def _refuse_damage(contents: Contents, series: Series) -> None:
+    """A damaged file of the series, or one that lies beside it and may be of it, must not vanish from the stack."""
+    beside = {image.file.path.parent for image in series.images}
+    for damaged in contents.damaged:
+        if damaged.series == series.uid if damaged.series else damaged.file.path.parent in beside:
+            raise ImageFileError(damaged.reason)
+
+
+def _part(series: Series, phase: int | None) -> Part:
+    parts = series.volumes
+    if phase is not None and phase > len(parts):
+        raise ImageFileError(f"--phase {phase}: the series has {len(parts)} volumes")
+    if phase is not None or len(parts) == 1:
+        return parts[(phase or 1) - 1]
+    listed = "; ".join(f"{number}: {describe(part)}" for number, part in enumerate(parts[:_LISTED], start=1))
+    more = f"; and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
+    mixture = mixture_of([part.frames[0].place for part in parts])
+    differing = ", ".join(dict.fromkeys(name for part in parts for name in part.values))
+    reason = mixture or f"DUPLICATE: {len(parts)} volumes in one series; their {differing} differ"
+    raise GeometryError(f"{reason} ({listed}{more}): choose one with --phase")
+
+
+def _notes(contents: Contents, series: Series, part: Part) -> list[str]:
+    notes = []
+    if left_out := contents.described_left_out:
+        notes.append(f"Left out of the DICOM source: {left_out}.")
+    if contents.damaged:
+        notes.append(f"{len(contents.damaged)} damaged files elsewhere in the DICOM source were left out.")
+    if others := [one for one in contents.series if one is not series]:
+        notes.append(f"Series {series.number} was taken, {series.kind}; not taken: {_listed(others)}.")
+    if len(series.volumes) > 1:
+        number = series.volumes.index(part) + 1
+        notes.append(f"Volume {number} of {len(series.volumes)} of the series was taken: {describe(part)}.")
+    notes += sorted({frame.meaning.note for frame in part.frames if frame.meaning.note})
+    if any(frame.meaning.inverted for frame in part.frames):
+        notes.append("Intensities are inverted: the images are MONOCHROME1, and nothing says what values mean.")
+    return notes
+
+
+def _listed(series: Sequence[Series]) -> str:
+    listed = ", ".join(f"{one.number}: {one.kind}" for one in series[:_LISTED])
+    return f"{listed} and {len(series) - _LISTED} more" if len(series) > _LISTED else listed
+
+
+def _slices(part: Part) -> str:
+    return "1 slice" if len(part.frames) == 1 else f"{len(part.frames)} slices"

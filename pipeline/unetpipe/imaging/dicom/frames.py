@@ -1,0 +1,150 @@
+"""The frames of an image: where each lies, what its values mean, and what tells it from frames of other volumes.
+
+Attributes of an enhanced multi-frame image stand in functional groups, shared ones and one set per frame. Only the
+macros that the standard names are read, since private sequences hold other values under the same tags: Philips'
+(2005,140F) has an ImagePositionPatient of its own, some 0.5 mm away.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from pydicom import Dataset
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.dicom.attributes import items, number, number_if_sound, numbers, text, value
+from unetpipe.imaging.dicom.distinctions import Value, distinctions
+from unetpipe.imaging.dicom.headers import Image
+from unetpipe.imaging.dicom.mosaic import is_mosaic, tiles
+from unetpipe.imaging.dicom.slices import Slice
+from unetpipe.imaging.dicom.values import Meaning, meaning_of, refuse_colour
+
+_MACROS: Mapping[str, tuple[str, ...]] = {
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
+    "FrameContentSequence": (
+        *("StackID", "TemporalPositionIndex", "FrameAcquisitionNumber", "FrameAcquisitionDateTime"),
+        *("FrameReferenceDateTime", "DimensionIndexValues"),
+    ),
+    "MREchoSequence": ("EffectiveEchoTime",),
+    "MRModifierSequence": ("InversionTimes",),
+    "MRTimingAndRelatedParametersSequence": ("FlipAngle",),
+    "MRDiffusionSequence": ("DiffusionBValue", "DiffusionGradientDirectionSequence"),
+    "MRImageFrameTypeSequence": ("FrameType", "ComplexImageComponent"),
+    "CTImageFrameTypeSequence": ("FrameType",),
+    "PETFrameTypeSequence": ("FrameType",),
+    "CTReconstructionSequence": ("ConvolutionKernel",),
+    "CTXRayDetailsSequence": ("KVP",),
+    "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime", "NominalPercentageOfCardiacPhase"),
+    "TemporalPositionSequence": ("TemporalPositionTimeOffset",),
+}
+_PLANAR = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_OTHER_SPACINGS = ("ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One slice of a volume.
+
+    Attributes:
+        image: The file that it is in.
+        index: Which frame of the file.
+        corner: First row and column, where the frame is a tile of a mosaic.
+        place: Its geometry.
+        meaning: Of its stored values.
+        distinctions: What may tell it from frames of other volumes of its series; see `distinctions`.
+    """
+
+    image: Image
+    index: int
+    corner: tuple[int, int] | None = None
+    place: Slice
+    meaning: Meaning
+    distinctions: Mapping[str, Value] = field(default_factory=dict)
+
+
+def frames_of(image: Image) -> list[Frame]:
+    """The frames of an image.
+
+    Raises:
+        ImageFileError: If it is in colour, a number cannot be read, or it does not say where its frames lie.
+        GeometryError: If a frame has no position, orientation or pixel size.
+    """
+    header = image.data
+    refuse_colour(header)
+    groups = items(header, "PerFrameFunctionalGroupsSequence")
+    count = int(number(header, "NumberOfFrames") or 1)
+    if groups and len(groups) != count:
+        raise ImageFileError(f"MULTIFRAME: {count} frames, but {len(groups)} items that say where they lie")
+    if not groups and count > 1:
+        raise ImageFileError("MULTIFRAME: an image of several frames that does not say where they lie")
+    if not groups and is_mosaic(header):
+        return list(_mosaic_frames(image))
+    if not groups:
+        return [_frame(image, 0, header)]
+    shared = next(iter(items(header, "SharedFunctionalGroupsSequence")), Dataset())
+    return [_frame(image, index, _merged(group, shared)) for index, group in enumerate(groups)]
+
+
+def _merged(own: Dataset, shared: Dataset) -> Dataset:
+    """The attributes of a frame: shared ones, and over them its own."""
+    merged = Dataset()
+    for macro, keywords in _MACROS.items():
+        for item in (*items(shared, macro)[:1], *items(own, macro)[:1]):
+            for keyword in keywords:
+                if value(item, keyword) is not None:
+                    merged[keyword] = item[keyword]
+    for group in (own, shared):
+        if "RealWorldValueMappingSequence" in group:
+            merged["RealWorldValueMappingSequence"] = group["RealWorldValueMappingSequence"]
+            break
+    return merged
+
+
+def _frame(image: Image, index: int, attributes: Dataset) -> Frame:
+    photometric = text(image.data, "PhotometricInterpretation")
+    return Frame(
+        image=image,
+        index=index,
+        place=_place(image.data, attributes),
+        meaning=meaning_of(attributes, photometric, image.modality),
+        distinctions=distinctions(attributes),
+    )
+
+
+def _mosaic_frames(image: Image) -> Iterator[Frame]:
+    whole = _frame(image, 0, image.data)
+    for corner, place in tiles(image.data, whole.place):
+        yield Frame(
+            image=image, index=0, corner=corner, place=place, meaning=whole.meaning, distinctions=whole.distinctions
+        )
+
+
+def _place(header: Dataset, attributes: Dataset) -> Slice:
+    found = {keyword: numbers(attributes, keyword) for keyword in _PLANAR}
+    if lacking := [keyword for keyword, values in found.items() if not values]:
+        message = f"NO_POSITION: an image has no {' and no '.join(lacking)}"
+        other = next((keyword for keyword in _OTHER_SPACINGS if numbers(header, keyword)), "")
+        if other and lacking == ["PixelSpacing"]:
+            message += f"; {other} says nothing about the size of pixels in the patient"
+        raise GeometryError(message)
+    position, orientation, spacing = found.values()
+    if (len(position), len(orientation), len(spacing)) != (3, 6, 2):
+        raise GeometryError(f"NO_POSITION: {position}, {orientation}, {spacing} are not 3, 6 and 2 numbers")
+    if min(spacing) <= 0:
+        raise GeometryError(f"NO_POSITION: PixelSpacing must be positive, got {spacing} mm")
+    rows, columns = (int(number(header, keyword) or 0) for keyword in ("Rows", "Columns"))
+    if min(rows, columns) < 1:
+        raise ImageFileError(f"an image of {rows} rows and {columns} columns has no pixels")
+    thickness, gap = (number_if_sound(attributes, keyword) for keyword in ("SliceThickness", "SpacingBetweenSlices"))
+    place = Slice(
+        shape=(rows, columns),
+        position=position,
+        orientation=orientation,
+        spacing=spacing,
+        thickness=abs(thickness) if thickness else None,
+        gap=abs(gap) if gap else None,
+    )
+    _ = place.directions  # refuses what is no pair of directions
+    return place

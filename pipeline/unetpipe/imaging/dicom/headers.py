@@ -1,0 +1,160 @@
+"""What a DICOM file is, from its header: an image of a series, something else, or damaged.
+
+Files are sorted into these three at once, so that what is asked of a series later cannot fail on a header.
+"""
+
+from dataclasses import dataclass
+
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.tag import Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    MRSpectroscopyStorage,
+)
+
+from unetpipe.errors import ImageFileError
+from unetpipe.imaging.dicom.attributes import damage, text, texts
+from unetpipe.imaging.dicom.sources import DicomFile
+
+_KEYWORDS = (
+    *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "StudyInstanceUID", "SeriesInstanceUID"),
+    *("SeriesNumber", "SeriesDescription", "StudyDate", "StudyTime", "FrameOfReferenceUID", "Manufacturer"),
+    *("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PixelRepresentation", "BitsAllocated", "BitsStored"),
+    *("PhotometricInterpretation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
+    *("RealWorldValueMappingSequence", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *("ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio", "SpacingBetweenSlices", "SliceThickness"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "StackID", "InstanceNumber"),
+    *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
+    *("GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData"),
+    *("SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData"),
+    "SegmentedBluePaletteColorLookupTableData",
+    # what tells volumes of one series apart
+    *("AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentTime", "KVP"),
+    *("TemporalPositionIdentifier", "TemporalPositionIndex", "EchoTime", "EchoNumbers", "InversionTime", "FlipAngle"),
+    *("DiffusionBValue", "DiffusionGradientOrientation", "TriggerTime", "NominalPercentageOfCardiacPhase"),
+    *("ConvolutionKernel", "ComplexImageComponent", "FrameReferenceTime"),
+    # from the activity of PET to its uptake
+    *("Units", "SUVType", "DecayCorrection", "CorrectedImage", "PatientWeight", "SeriesDate", "SeriesTime"),
+    *("RadiopharmaceuticalInformationSequence", "ActualFrameDuration"),
+)
+_PRIVATE = (
+    *(Tag(0x0019, 0x0010), Tag(0x0019, 0x100A), Tag(0x0019, 0x100C), Tag(0x0019, 0x100E)),  # Siemens
+    *(Tag(0x0029, 0x0010), Tag(0x0029, 0x1010)),  # Siemens' CSA header
+    *(Tag(0x0043, 0x0010), Tag(0x0043, 0x1039)),  # GE
+    *(Tag(0x0009, 0x0010), Tag(0x0009, 0x100D)),  # GE
+    *(Tag(0x2001, 0x0010), Tag(0x2001, 0x1003)),  # Philips
+    *(Tag(0x7053, 0x0010), Tag(0x7053, 0x1000)),  # Philips' PET
+)
+_NO_IMAGE_MODALITIES = frozenset({"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC", "AU", "ECG"})
+
+
+@dataclass(frozen=True)
+class Image:
+    """A file that holds an image, of one frame or several.
+
+    Attributes:
+        file: Where it is.
+        data: Its header, without pixels.
+        syntax: UID of its transfer syntax.
+        study, series: UIDs; empty where the file does not say.
+        modality: Such as ``CT``.
+    """
+
+    file: DicomFile
+    data: Dataset
+    syntax: UID
+    study: str
+    series: str
+    modality: str
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words that name nobody."""
+        return f"{self.modality or 'unknown'} image of {self.data.get('Columns')}x{self.data.get('Rows')}"
+
+
+@dataclass(frozen=True)
+class Other:
+    """A file that holds no image of a volume; `kind` says what, for a list of what was left out."""
+
+    file: DicomFile
+    kind: str
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file that should be an image but cannot be read; `series` is its UID as far as that is known."""
+
+    file: DicomFile
+    reason: str
+    series: str = ""
+
+
+def read_header(file: DicomFile, more: tuple[str, ...] = ()) -> Image | Other | Damaged:
+    """Read what is needed of a header.
+
+    Args:
+        file: That looks like DICOM.
+        more: Keywords of further attributes.
+    """
+    series = ""
+    try:
+        data, syntax = read_dataset(file, pixels=False, keywords=more)
+        with damage("the header of a file is damaged"):
+            series = text(data, "SeriesInstanceUID")
+            return _classify(file, data, syntax, series)
+    except ImageFileError as error:
+        return Damaged(file, str(error), series)
+
+
+def read_dataset(file: DicomFile, *, pixels: bool, keywords: tuple[str, ...] = ()) -> tuple[Dataset, UID]:
+    """Read a file, with or without preamble.
+
+    Args:
+        file: That looks like DICOM.
+        pixels: The whole file; else only the attributes of a header that are used, and those of `keywords`.
+        keywords: Of further attributes.
+
+    Returns:
+        The dataset and its transfer syntax, which a file without preamble does not say.
+
+    Raises:
+        ImageFileError: If it is damaged.
+    """
+    with damage("a file is damaged or no DICOM"), file.open() as stream:
+        wanted = None if pixels else [*map(Tag, (*_KEYWORDS, *keywords)), *_PRIVATE]
+        data = dcmread(stream, force=True, stop_before_pixels=not pixels, specific_tags=wanted)
+        meta = data.file_meta if hasattr(data, "file_meta") else FileMetaDataset()
+        if "TransferSyntaxUID" not in meta:
+            implicit, little = data.original_encoding
+            explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+            meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+        data.file_meta = meta
+    return data, meta.TransferSyntaxUID
+
+
+def is_native(syntax: UID) -> bool:
+    """Whether pixels lie in the file as they are."""
+    return syntax in (
+        *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian),
+    )
+
+
+def _classify(file: DicomFile, data: Dataset, syntax: UID, series: str) -> Image | Other | Damaged:
+    stored = UID(text(data, "SOPClassUID") or str(data.file_meta.get("MediaStorageSOPClassUID", "")))
+    modality = text(data, "Modality")
+    if stored == MediaStorageDirectoryStorage:
+        return Other(file, "DICOMDIR")
+    if "Rows" not in data and (not stored or "Image Storage" in stored.name):
+        return Damaged(file, "an image is cut off inside its header", series)
+    if "Rows" not in data or modality in _NO_IMAGE_MODALITIES or stored == MRSpectroscopyStorage:
+        return Other(file, f"{modality or 'other'} object")
+    if "LOCALIZER" in texts(data, "ImageType"):
+        return Other(file, "localizer")
+    return Image(file, data, syntax, text(data, "StudyInstanceUID"), series, modality)

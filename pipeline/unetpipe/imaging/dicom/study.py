@@ -1,0 +1,197 @@
+"""What lies in a DICOM source: the series of its studies, what is damaged, and what is no image."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from unetpipe.errors import GeometryError, ImageFileError, UnetpipeError
+from unetpipe.imaging.dicom.attributes import number_if_sound, text
+from unetpipe.imaging.dicom.frames import Frame, frames_of
+from unetpipe.imaging.dicom.headers import Damaged, Image, read_header
+from unetpipe.imaging.dicom.phases import Part, volumes_in
+from unetpipe.imaging.dicom.sources import DicomFile, ImageNames, list_files, looks_like_dicom, resembles
+
+_FEW = 3
+"""Series of fewer slices than this in each plane are scouts where there are others."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """The images of one series.
+
+    Attributes:
+        number: In the list of the source's series, from 1.
+        images: At least one.
+        frames: Of those images that have a place.
+        problem: Why an image of the series has none.
+    """
+
+    number: int
+    images: tuple[Image, ...]
+    frames: tuple[Frame, ...]
+    problem: UnetpipeError | None = None
+
+    @property
+    def uid(self) -> str:
+        """SeriesInstanceUID."""
+        return self.images[0].series
+
+    @property
+    def study(self) -> str:
+        """StudyInstanceUID."""
+        return self.images[0].study
+
+    @property
+    def modality(self) -> str:
+        """Such as ``CT``; empty where the file does not say."""
+        return self.images[0].modality
+
+    @property
+    def kind(self) -> str:
+        """What the series is, in words that name nobody."""
+        first = self.images[0].data
+        count = len(self.frames) or len(self.images)
+        return f"{count} {self.modality or 'unknown'} images of {first.get('Columns')}x{first.get('Rows')}"
+
+    @cached_property
+    def volumes(self) -> list[Part]:
+        """Its volumes."""
+        return volumes_in(self.frames)
+
+    def directories(self) -> set[object]:
+        """Where its files lie."""
+        return {image.file.path.parent for image in self.images}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies in a source.
+
+    Attributes:
+        series: Ordered by study, then by series number.
+        damaged: Files that should be images but cannot be read.
+        left_out: How many files of each kind are no image of a volume.
+    """
+
+    series: tuple[Series, ...]
+    damaged: tuple[Damaged, ...]
+    left_out: Counter[str]
+
+    @property
+    def described_left_out(self) -> str:
+        """What was left out, such as ``2 not DICOM, 1 localizer``; empty if nothing."""
+        return ", ".join(
+            f"{count} {kind}" for kind, count in sorted(self.left_out.items(), key=lambda item: item[0].lower())
+        )
+
+
+def read_contents(path: Path, keywords: tuple[str, ...] = ()) -> Contents:
+    """Read the headers of all files of a source.
+
+    Args:
+        path: A folder of any depth, a zip, or a file.
+        keywords: Attributes to read beside those that are always read.
+
+    Raises:
+        ImageFileError: If a zip is damaged or a file cannot be opened.
+    """
+    images: list[Image] = []
+    damaged: list[Damaged] = []
+    left_out: Counter[str] = Counter()
+    unknown: list[tuple[DicomFile, bytes]] = []
+    for file in list_files(path):
+        head = file.head()
+        if not looks_like_dicom(head):
+            unknown.append((file, head))
+            continue
+        found = read_header(file, keywords)
+        if isinstance(found, Image):
+            images.append(found)
+        elif isinstance(found, Damaged):
+            damaged.append(found)
+        else:
+            left_out[found.kind] += 1
+    images, copies = _without_copies(images)
+    if copies:
+        left_out["byte-identical copy"] += copies
+    names: dict[object, list[str]] = {}
+    for image in images:
+        names.setdefault(image.file.path.parent, []).append(image.file.path.name)
+    patterns = {folder: ImageNames.of(listed) for folder, listed in names.items()}
+    for file, head in unknown:
+        if resembles(file, head, patterns.get(file.path.parent, ImageNames.of(()))):
+            reason = "is empty" if not head else "holds no DICOM"
+            damaged.append(Damaged(file, f"a file that is named like a slice {reason}"))
+        else:
+            left_out["not DICOM"] += 1
+    return Contents(_series(images), tuple(damaged), left_out)
+
+
+def candidates(series: Sequence[Series]) -> list[Series]:
+    """The series that a person may mean by "the volume": those with a place, less the scouts beside volumes.
+
+    A scout has few slices, or planes of three directions; one that fits a volume's own plane is no scout, but may be a
+    slice of that volume under another identifier.
+    """
+    placed = [one for one in series if one.frames]
+    volumes = [one for one in placed if not _is_scout(one)]
+    if not volumes:
+        return placed
+    planes = [frame.place for one in volumes for frame in (part.frames[0] for part in one.volumes)]
+
+    def belongs(one: Series) -> bool:
+        return any(frame.place.same_plane(plane) for frame in one.frames for plane in planes)
+
+    return [one for one in placed if one in volumes or belongs(one)]
+
+
+def _is_scout(series: Series) -> bool:
+    sizes = [len(part.frames) for part in series.volumes]
+    directions: list[Frame] = []
+    for frame in (part.frames[0] for part in series.volumes):
+        if not any(frame.place.is_parallel(other.place) for other in directions):
+            directions.append(frame)
+    return max(sizes) < _FEW or len(directions) >= 3
+
+
+def _series(images: Iterable[Image]) -> tuple[Series, ...]:
+    grouped: dict[tuple[str, str], list[Image]] = {}
+    for image in images:
+        grouped.setdefault((image.study, image.series), []).append(image)
+    ordered = sorted(grouped.values(), key=_order)
+    return tuple(_one_series(number, tuple(one)) for number, one in enumerate(ordered, start=1))
+
+
+def _order(images: Sequence[Image]) -> tuple[str, str, str, float, str]:
+    first = images[0]
+    date, time = text(first.data, "StudyDate"), text(first.data, "StudyTime")
+    return date, time, first.study, number_if_sound(first.data, "SeriesNumber") or 0.0, first.series
+
+
+def _one_series(number: int, images: tuple[Image, ...]) -> Series:
+    frames: list[Frame] = []
+    problem: UnetpipeError | None = None
+    for image in images:
+        try:
+            frames += frames_of(image)
+        except (GeometryError, ImageFileError) as error:
+            problem = problem or error
+    return Series(number, images, tuple(frames), problem)
+
+
+def _without_copies(images: list[Image]) -> tuple[list[Image], int]:
+    """Images without those whose bytes are those of an earlier one, and how many these are."""
+    same_name: dict[tuple[str, int], list[Image]] = {}
+    for image in images:
+        same_name.setdefault((text(image.data, "SOPInstanceUID"), image.file.size), []).append(image)
+    copies: set[int] = set()
+    for group in same_name.values():
+        seen: set[bytes] = set()
+        for image in group if len(group) > 1 else ():
+            digest = image.file.digest()
+            if digest in seen:
+                copies.add(id(image))
+            seen.add(digest)
+    return [image for image in images if id(image) not in copies], len(copies)

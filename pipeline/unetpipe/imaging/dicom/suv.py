@@ -1,0 +1,121 @@
+"""From the activity concentration of PET to SUVbw, the standardised uptake value by body weight in g/ml.
+
+By QIBA's vendor-neutral pseudo-code: activity times weight over the dose, the dose decayed to the time that the images
+were decay-corrected to. See https://qibawiki.rsna.org/index.php/Standardized_Uptake_Value_(SUV).
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pydicom import Dataset
+from pydicom.valuerep import DT
+
+from unetpipe.errors import ImageFileError
+from unetpipe.imaging.dicom.attributes import damage, items, number, text, texts
+from unetpipe.imaging.dicom.frames import Frame
+
+_SUV_UNITS = ("GML", "{SUVbw}g/ml")
+_PHILIPS_FACTOR = (0x7053, 0x1000)
+_GE_SCAN_TIME = (0x0009, 0x100D)
+
+
+def suv_factor(frames: Sequence[Frame]) -> tuple[float, str]:
+    """What intensities of a PET volume are to be multiplied by, and a sentence about it.
+
+    Raises:
+        ImageFileError: If an attribute that is needed is not there, or units and decay correction are of another kind.
+    """
+    header = frames[0].image.data
+    units, kind = text(header, "Units"), text(header, "SUVType")
+    if frames[0].meaning.units in _SUV_UNITS or (units in _SUV_UNITS and kind in ("", "BW")):
+        return 1.0, "Intensities are SUVbw, as the files say."
+    if units == "CNTS":
+        if _PHILIPS_FACTOR not in header:
+            raise _impossible("it is in counts, and their scale factor (7053,1000) is missing")
+        with damage("PET: the scale factor (7053,1000) is no number"):
+            factor = float(header[_PHILIPS_FACTOR].value)
+        if factor <= 0:
+            raise _impossible(f"the scale factor of its counts (7053,1000) is {factor:g}")
+        return factor, "Counts were multiplied by their scale factor to SUVbw."
+    if units != "BQML":
+        raise _impossible(f"Units should be BQML, got {f'{units} {kind}'.strip() or 'nothing'}")
+    return _from_activity(frames), "Activity was divided by the decayed dose per body weight: intensities are SUVbw."
+
+
+def _from_activity(frames: Sequence[Frame]) -> float:
+    header = frames[0].image.data
+    drug = next(iter(items(header, "RadiopharmaceuticalInformationSequence")), Dataset())
+    weight_kg, dose_bq = _positive(header, "PatientWeight"), _positive(drug, "RadionuclideTotalDose")
+    corrected = texts(header, "CorrectedImage")
+    if corrected and not {"ATTN", "DECY"} <= set(corrected):
+        raise _impossible("CorrectedImage lacks ATTN or DECY")
+    correction = text(header, "DecayCorrection")
+    if correction == "ADMIN":
+        return weight_kg * 1000 / dose_bq
+    if correction != "START":
+        raise _impossible(f"DecayCorrection should be START or ADMIN, got {correction or 'nothing'}")
+    half_life_s = _positive(drug, "RadionuclideHalfLife")
+    scan = _scan_start(frames, half_life_s)
+    decayed = dose_bq * 2 ** (-(scan - _injection(drug, scan)).total_seconds() / half_life_s)
+    return float(weight_kg * 1000 / decayed)
+
+
+def _scan_start(frames: Sequence[Frame], half_life_s: float) -> datetime:
+    """The time that images were decay-corrected to.
+
+    It is the series' time, unless that is the time of a later reconstruction. Then GE has it in a private attribute;
+    for others it is computed from the time of the frame's average count rate.
+    """
+    header = frames[0].image.data
+    series = _date_time(header, "SeriesDate", "SeriesTime")
+    acquired = [_date_time(frame.image.data, "AcquisitionDate", "AcquisitionTime") for frame in frames]
+    if series <= min(acquired):
+        return series
+    if _GE_SCAN_TIME in header:
+        return _parsed(str(header[_GE_SCAN_TIME].value))
+    reference_s, duration_s = (_positive(header, key) / 1000 for key in ("FrameReferenceTime", "ActualFrameDuration"))
+    decay = math.log(2) / half_life_s
+    average_s = math.log(decay * duration_s / -math.expm1(-decay * duration_s)) / decay
+    return acquired[0] + timedelta(seconds=average_s - reference_s)
+
+
+def _injection(drug: Dataset, scan: datetime) -> datetime:
+    if written := text(drug, "RadiopharmaceuticalStartDateTime"):
+        injected = _parsed(written)
+    else:
+        clock = text(drug, "RadiopharmaceuticalStartTime")
+        if not clock:
+            raise _impossible("RadiopharmaceuticalStartTime is missing")
+        injected = _parsed(f"{scan:%Y%m%d}{clock}")
+        if injected > scan:  # midnight lay between both
+            injected -= timedelta(days=1)
+    if injected > scan:
+        raise _impossible("the injection is later than the scan")
+    return injected
+
+
+def _date_time(data: Dataset, date: str, time: str) -> datetime:
+    for keyword in (date, time):
+        if not text(data, keyword):
+            raise _impossible(f"{keyword} is missing")
+    return _parsed(text(data, date) + text(data, time))
+
+
+def _parsed(written: str) -> datetime:
+    """A time without its zone, which the times of one scan share."""
+    with damage("PET cannot become SUVbw: a time cannot be read"):
+        found = DT(written)
+        assert found is not None  # not empty
+        return found.replace(tzinfo=None)
+
+
+def _positive(data: Dataset, keyword: str) -> float:
+    found = number(data, keyword)
+    if found is None or found <= 0:
+        raise _impossible(f"{keyword} is {'missing' if found is None else f'{found:g}'}")
+    return found
+
+
+def _impossible(reason: str) -> ImageFileError:
+    return ImageFileError(f"PET cannot become SUVbw: {reason}")
