@@ -6,10 +6,15 @@ differ only in what macOS and Windows ignore, such as ``Scan_1`` and ``scan_1``,
 """
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import compress
+from pathlib import Path
+
+from unetpipe.imaging.files import strip_suffix
 
 MAX_BYTES = 200
 """Longest file name without suffix; file systems take 255 bytes, and suffixes and temporary names need some of them."""
@@ -70,6 +75,28 @@ def match_ids(names: Iterable[str], ids: Iterable[str]) -> dict[str, str]:
         if belongs_to is not None:
             found[name] = belongs_to
     return found
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each path: its own without suffix where these differ, otherwise all that the paths differ in.
+
+    ``p1/t1.nii.gz`` and ``p2/t1.nii.gz`` are ``p1`` and ``p2``. With ``p2/t2.nii.gz`` beside them the three are
+    ``p1_t1``, ``p2_t1`` and ``p2_t2``.
+
+    Args:
+        paths: Absolute. Only equal paths get equal names.
+    """
+    if not paths:
+        return []
+    shared = len(Path(os.path.commonpath([path.parent for path in paths])).parts)
+    own = [strip_suffix(path.name) for path in paths]
+    parts = [(*path.parts[shared:-1], name) for path, name in zip(paths, own, strict=True)]
+    if len(set(map(len, parts))) == 1:
+        varies = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
+        parts = [tuple(compress(part, varies)) for part in parts]
+    differing = ["_".join(part) for part in parts]
+    whole = ["/".join(path.parts[shared:]) for path in paths]
+    return next((names for names in (own, differing) if len(set(names)) == len(set(paths))), whole)
 
 
 def _caseless(text: str) -> str:

@@ -18,8 +18,8 @@ from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
 
 _NIFTI = (".nii.gz", ".nii")
-_ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
-_RASTER = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_ITK = (".mha", ".mhd", ".seg.nrrd", ".nrrd", ".nhdr")
+_RASTER = (".png", ".jpg", ".jpeg", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
 _DICOM = (".dcm", ".dicom", ".ima", ".zip")
 IMAGE_SUFFIXES = (*_NIFTI, *_ITK, *_RASTER)
 
@@ -98,7 +98,7 @@ def write_image(path: Path, array: NDArray[Any], grid: Grid) -> None:
 
 
 def strip_suffix(name: str) -> str:
-    """A file name without its image suffix: ``a.b.nii.gz`` gives ``a.b``; other names stay whole."""
+    """A file name without its image suffix: ``a.b.nii.gz`` is ``a.b``, ``a.seg.nrrd`` is ``a``; others stay whole."""
     suffix = _suffix(name) or next((one for one in _DICOM if name.lower().endswith(one)), "")
     return name[: -len(suffix)] if suffix else name
 

@@ -64,7 +64,48 @@ def test_patients_and_dicom(tmp_path: Path) -> None:
     patterns = ("{patient}/study_{case}/ct",)
     manifest, found = inspect_dataset(tmp_path, patterns, "{patient}/study_{case}/{case}.nii.gz")
     assert found == []
-    assert [(case.id, case.patient) for case in manifest.cases] == [("1", "anna"), ("2", "anna"), ("3", "ben")]
+    assert [(case.id, case.patient) for case in manifest.cases] == [
+        ("anna_1", "anna"),
+        ("anna_2", "anna"),
+        ("ben_3", "ben"),
+    ]
+
+
+@pytest.mark.parametrize("label", ["{patient}_{case}_gt.nii.gz", "{case}_gt.nii.gz"])
+def test_the_id_is_all_that_was_matched(tmp_path: Path, label: str) -> None:
+    """Frames that every patient has are cases of their own, also where the label's pattern has one place for both."""
+    names = [f"patient{patient:03d}_frame{frame:02d}" for patient in (1, 2) for frame in (1, 12)]
+    for name in names:
+        put_image(tmp_path / "images" / f"{name}.nii.gz")
+        put_label(tmp_path / "labels" / f"{name}_gt.nii.gz")
+    manifest, found = inspect_dataset(tmp_path, ("images/{patient}_{case}.nii.gz",), f"labels/{label}")
+    assert found == []
+    assert [(case.id, case.patient) for case in manifest.cases] == [(name, name[:10]) for name in names]
+    assert [case.label.name for case in manifest.cases if case.label] == [f"{name}_gt.nii.gz" for name in names]
+
+
+def test_a_pattern_may_tell_less_of_a_case(tmp_path: Path) -> None:
+    """A label without the patient in its path belongs to the only case that it fits; where two do, that is said."""
+    for patient, case in (("a", "1"), ("b", "2")):
+        put_image(tmp_path / patient / f"{case}.nii.gz")
+        put_label(tmp_path / "labels" / f"{case}.nii.gz")
+    manifest, found = inspect_dataset(tmp_path, ("{patient}/{case}.nii.gz",), "labels/{case}.nii.gz")
+    assert found == []
+    assert [case.id for case in manifest.cases] == ["a_1", "b_2"]
+    put_image(tmp_path / "b" / "1.nii.gz")
+    assert ("a_1", "ambiguous") in faults(tmp_path, "{patient}/{case}.nii.gz", label="labels/{case}.nii.gz")
+
+
+def test_one_scan_per_patient(tmp_path: Path) -> None:
+    """The patient alone names the case; what would be the same name for two cases keeps its folders apart."""
+    for folder in ("a_b/c", "a/b_c"):
+        put_image(tmp_path / folder / "t1[1].nii.gz")
+        put_label(tmp_path / folder / "seg.nii.gz")
+    patterns = "{patient}/{case}/t1[1].nii.gz", "{patient}/{case}/seg.nii.gz"
+    manifest, found = inspect_dataset(tmp_path, patterns[:1], patterns[1])
+    assert ([case.id for case in manifest.cases], found) == (["a/b_c", "a_b/c"], [])
+    manifest, found = inspect_dataset(tmp_path / "a", ("{patient}/t1*.nii.gz",), "{patient}/seg.nii.gz")
+    assert [(case.id, case.patient) for case in manifest.cases] == [("b_c", "b_c")]
 
 
 def test_faults_come_together(tmp_path: Path) -> None:

@@ -1,85 +1,143 @@
-"""BIDS folders with a derivative of discrete segmentations.
+"""BIDS folders with a derivative of segmentations.
 
-Images are ``sub-*/[ses-*/]anat/*_SUFFIX.nii.gz``, one channel per suffix that every case has; labels are
-``*_dseg.nii.gz`` (or ``*_mask.nii.gz``) of the same subject and session under ``derivatives/*/``.
+Images are ``sub-*/[ses-*/]DATATYPE/*_SUFFIX`` of the datatypes ``anat``, ``ct`` and ``micr``: a case is a subject,
+session, sample and chunk, and has one channel per suffix that every case has. Labels are the case's files under
+``derivatives/*/`` that end in ``_dseg``, ``_seg`` or ``_mask``, or have an entity ``seg-...`` anywhere in their name.
 """
 
-import csv
-import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from unetpipe.dataset.label_scheme import LabelClass
-from unetpipe.dataset.layouts.listing import Listing, read_json, set_classes
+from unetpipe.dataset.layouts.declarations import as_text, as_whole, set_classes
+from unetpipe.dataset.layouts.listing import Listing, folder_name, may_be_image
+from unetpipe.dataset.layouts.reading import read_json, read_table
 from unetpipe.dataset.manifest import Case
+from unetpipe.imaging.files import strip_suffix
 
-_ENTITY = re.compile(r"(?P<key>[A-Za-z]+)-(?P<value>[A-Za-z0-9]+)")
-_NIFTI = (".nii.gz", ".nii")
+_DATATYPES = ("anat", "ct", "micr")
+_CASE_ENTITIES = ("sub", "ses", "sample", "chunk")
+_LABEL_KINDS = ("dseg", "seg", "mask")  # the most telling first
+_NO_IMAGE = "defacemask"
+_Images = Mapping[str, Mapping[str, list[Path]]]
+"""By case and suffix."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a file's name says.
+
+    Attributes:
+        path: Of the file.
+        case: Its subject, session, sample and chunk, such as ``sub-01_ses-a``.
+        suffix: The contrast or method, such as ``T1w`` or ``SEM``.
+        label_kind: One of ``dseg``, ``seg`` and ``mask``; None of an image.
+    """
+
+    path: Path
+    case: str
+    suffix: str
+    label_kind: str | None
 
 
 def list_bids(folder: Path) -> Listing:
-    """List every session that has images; the subject is the patient.
+    """List every subject, session, sample and chunk that has images; the subject is the patient.
 
     Source:
+        https://bids-specification.readthedocs.io/en/stable/modality-specific-files/microscopy.html and
         https://bids-specification.readthedocs.io/en/stable/derivatives/imaging.html
     """
     declared = read_json(folder / "dataset_description.json")
-    name = declared.get("Name") if isinstance(declared, dict) else None
-    listing = Listing(name=str(name or folder.resolve().name))
-    images = _by_session(path for path in folder.glob("sub-*/**/anat/*") if not path.name.startswith("."))
-    derivatives = folder / "derivatives"
-    labels: dict[str, list[Path]] = {}
-    for kind in ("dseg", "mask"):
-        files = _by_session(path for path in derivatives.glob("*/sub-*/**/anat/*") if not path.name.startswith("."))
-        for session, by_suffix in files.items():
-            if kind in by_suffix:
-                labels.setdefault(session, by_suffix[kind])
-
-    suffixes = [set(by_suffix) for by_suffix in images.values()]
-    common = sorted(set.intersection(*suffixes)) if suffixes else []
-    if suffixes and not common:
-        seen = ", ".join(sorted(set.union(*suffixes)))
-        listing.fault("missing_channel", f"no contrast exists in every session; found {seen}")
-        return listing
-    for suffix in sorted(set.union(*suffixes) - set(common)) if suffixes else []:
-        without = sum(suffix not in found for found in suffixes)
-        listing.fault("unused_channel", f"{suffix} is left out: {without} sessions lack it", warning=True)
-    listing.channels = tuple(common) or None
-    for session in sorted(images):
-        chosen = [images[session][suffix] for suffix in common]
-        found = labels.get(session, [])
-        for candidates in (*chosen, found):
-            if len(candidates) > 1:
-                names = ", ".join(path.name for path in candidates)
-                listing.fault("ambiguous", f"several files fit one place: {names}", case=session)
+    name = as_text(declared.get("Name")) if isinstance(declared, dict) else None
+    listing = Listing(name=name or folder_name(folder))
+    images: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for file in _files(folder, "sub-*"):
+        if file.label_kind is None and file.suffix != _NO_IMAGE:
+            images[file.case][file.suffix].append(file.path)
+    labels: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for file in _files(folder, "derivatives/*/sub-*"):
+        if file.label_kind is not None:
+            labels[file.case][file.label_kind].append(file.path)
+    suffixes = _common_suffixes(images, listing)
+    listing.channels = suffixes or None
+    listing.modalities = tuple(_modality(folder, suffix, images, listing) for suffix in suffixes)
+    for case in sorted(images) if suffixes else ():
+        found = next((labels[case][kind] for kind in _LABEL_KINDS if labels[case][kind]), [])
         if not found:
-            listing.fault("missing_label", "no *_dseg or *_mask in derivatives/", case=session)
-        elif all(len(files) == 1 for files in (*chosen, found)):
-            channels = tuple(files[0] for files in chosen)
-            listing.cases.append(Case(id=session, images=channels, label=found[0], patient=session.split("_")[0]))
+            listing.training_fault("missing_label", "no *_dseg, *_seg or *_mask in derivatives/", case=case)
+        for several in (images[case][suffix] for suffix in suffixes if len(images[case][suffix]) > 1):
+            listing.fault("ambiguous", _ambiguous(several), case=case)
+        if len(found) > 1:
+            listing.training_fault("ambiguous", _ambiguous(found), case=case)
+        channels = tuple(images[case][suffix][0] for suffix in suffixes)
+        label = found[0] if found else None
+        listing.cases.append(Case(id=case, images=channels, label=label, patient=case.split("_")[0]))
     _read_classes(folder, listing)
     return listing
 
 
-def _by_session(paths: Iterable[Path]) -> dict[str, dict[str, list[Path]]]:
-    """Files by session and suffix: ``sub-01_ses-a_run-1_T1w.nii.gz`` is ``sub-01_ses-a``'s ``T1w``."""
-    found: dict[str, dict[str, list[Path]]] = {}
-    for path in sorted(paths):
-        stem = next((path.name[: -len(ending)] for ending in _NIFTI if path.name.endswith(ending)), None)
-        if stem is None:
-            continue
-        entities = {match["key"]: match["value"] for match in _ENTITY.finditer(stem)}
-        session = "_".join(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities)
-        found.setdefault(session, {}).setdefault(stem.rsplit("_", 1)[-1], []).append(path)
-    return found
+def _files(folder: Path, subjects: str) -> Iterator[_File]:
+    """Image and label files of the subjects' folders, sorted by path."""
+    places = [f"{subjects}/{between}{datatype}/*" for datatype in _DATATYPES for between in ("", "ses-*/")]
+    for path in sorted(path for place in places for path in folder.glob(place)):
+        parts = strip_suffix(path.name).split("_")
+        entities = dict(part.split("-", 1) for part in parts if "-" in part)
+        suffixes = [part for part in parts if "-" not in part]
+        if "sub" in entities and not path.name.startswith(".") and may_be_image(path):
+            said = suffixes[-1] if suffixes and suffixes[-1] in _LABEL_KINDS else None
+            yield _File(
+                path=path,
+                case="_".join(f"{key}-{entities[key]}" for key in _CASE_ENTITIES if key in entities),
+                suffix=next((suffix for suffix in reversed(suffixes) if suffix not in _LABEL_KINDS), ""),
+                label_kind=said or ("seg" if "seg" in entities else None),
+            )
+
+
+def _common_suffixes(images: _Images, listing: Listing) -> tuple[str, ...]:
+    """The suffixes that every case has; a fault if there is none, a warning for each that some cases lack."""
+    of_case = [set(by_suffix) for by_suffix in images.values()]
+    common = set.intersection(*of_case) if of_case else set()
+    seen = set.union(*of_case) if of_case else set()
+    if seen and not common:
+        listing.fault("missing_channel", f"no contrast exists in every session; found {', '.join(sorted(seen))}")
+        return ()
+    for suffix in sorted(seen - common):
+        without = sum(suffix not in found for found in of_case)
+        listing.fault("unused_channel", f"{suffix} is left out: {without} sessions lack it", warning=True)
+    return tuple(sorted(common))
+
+
+def _ambiguous(files: list[Path]) -> str:
+    names = ", ".join(path.name for path in files)
+    return f"several files fit one place: {names}; choose by patterns, --images and --label"
+
+
+def _modality(folder: Path, suffix: str, images: _Images, listing: Listing) -> str | None:
+    """DICOM modality of a channel: what the images' JSON files say, or else what the datatype and suffix mean."""
+    found = set()
+    for by_suffix in images.values():
+        path = by_suffix[suffix][0]
+        beside = path.with_name(strip_suffix(path.name) + ".json")
+        sidecar = next((file for file in (beside, folder / f"{suffix}.json") if file.is_file()), None)
+        content = read_json(sidecar) if sidecar else {}
+        said = as_text(content.get("Modality")) if isinstance(content, dict) else None
+        by_name = "CT" if "ct" in (suffix.lower(), path.parent.name) else {"anat": "MR"}.get(path.parent.name)
+        found.add(said or by_name)
+    if len(found) > 1:
+        shown = ", ".join(sorted(str(modality) for modality in found))
+        listing.training_fault("mixed_modalities", f"{suffix} should have one modality in all cases, got {shown}")
+    return found.pop()
 
 
 def _read_classes(folder: Path, listing: Listing) -> None:
     """Names of label values from the derivative's ``*dseg.tsv`` with columns index and name, if there is one."""
     for path in sorted((folder / "derivatives").glob("*/*dseg.tsv")):
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        if rows and all((row.get("index") or "").isdigit() and row.get("name") for row in rows):
-            set_classes([LabelClass(name=row["name"], value=int(row["index"])) for row in rows], listing)
+        _, rows = read_table(path)
+        values = [(row.cells.get("name"), as_whole(row.cells.get("index"))) for row in rows]
+        classes = [LabelClass(name=name, value=value) for name, value in values if name and value is not None]
+        if classes and len(classes) == len(rows):
+            set_classes(classes, listing)
             return
-        listing.fault("bad_labels", f"{path.name} should have the columns index and name")
+        listing.training_fault("bad_labels", f"{path.name} should have the columns index and name")

@@ -1,54 +1,71 @@
-"""Medical Segmentation Decathlon folders: ``dataset.json`` lists every image with its label."""
+"""``dataset.json`` that lists its cases: Medical Segmentation Decathlon, nnU-Net 1 and MONAI's data lists.
 
+``training`` holds objects with ``image``, one path or one per channel, and ``label``. MONAI's lists may give each a
+``fold``, or name the cases to validate on under ``validation``. ``test`` or ``testing`` holds images. nnU-Net 1 names
+``case.nii.gz`` where the files are ``case_0000.nii.gz``, ``case_0001.nii.gz``, ...
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
-from unetpipe.dataset.label_scheme import LabelClass
-from unetpipe.dataset.layouts.listing import Listing, set_classes
-from unetpipe.dataset.manifest import Case
+from unetpipe.dataset.layouts.declarations import as_text, declare_channels, declare_classes
+from unetpipe.dataset.layouts.entries import Entry, list_entries, named_cases, read_entry
+from unetpipe.dataset.layouts.listing import Listing
+from unetpipe.dataset.layouts.presence import absence, as_on_disk
 from unetpipe.imaging.files import strip_suffix
 
 
-def list_decathlon(folder: Path, declared: dict[str, Any]) -> Listing:
-    """List the training cases that a Decathlon ``dataset.json`` declares. An image may also be a DICOM folder.
+def list_decathlon(file: Path, declared: Mapping[str, Any]) -> Listing:
+    """List the cases that a ``dataset.json`` declares. An image may also be a DICOM folder.
+
+    Args:
+        file: The JSON file; paths are relative to its folder.
+        declared: Its content.
 
     Source:
-        http://medicaldecathlon.com
+        http://medicaldecathlon.com, https://github.com/MIC-DKFZ/nnUNet/blob/nnunetv1/documentation/dataset_conversion.md
     """
-    listing = Listing(name=str(declared.get("name", folder.name)))
-    modalities = declared.get("modality")
-    if isinstance(modalities, dict) and modalities:
-        listing.channels = tuple(str(modalities[key]) for key in sorted(modalities, key=_number))
-    else:
-        listing.fault("bad_dataset_json", "dataset.json: 'modality' should map '0', '1', ... to names of channels")
-    classes = []
-    labels = declared.get("labels")
-    for value, name in (labels if isinstance(labels, dict) else {}).items():
-        if str(value).isdigit() and isinstance(name, str):
-            classes.append(LabelClass(name=name, value=int(value)))
-        else:
-            listing.fault("bad_labels", f"dataset.json: labels should map values to names, got {value!r}: {name!r}")
-    if not classes:
-        listing.fault("bad_dataset_json", "dataset.json: 'labels' should map values to names")
-    set_classes(classes, listing)
-
-    training = declared.get("training")
-    for number, entry in enumerate(training if isinstance(training, list) else []):
-        if not isinstance(entry, dict) or not {"image", "label"} <= entry.keys():
-            listing.fault("bad_dataset_json", f"dataset.json: training[{number}] should have 'image' and 'label'")
-            continue
-        image, label = folder / str(entry["image"]), folder / str(entry["label"])
-        patient = entry.get("patient")
-        listing.cases.append(
-            Case(
-                id=strip_suffix(image.name),
-                images=(image,),
-                label=label,
-                patient=None if patient is None else str(patient),
-            )
+    listing = Listing(name=as_text(declared.get("name")) or file.parent.name)
+    channels = declared.get("channel_names", declared.get("modality"))
+    if channels is not None:
+        declare_channels(channels, f"{file.name}: 'modality'", listing)
+    if declared.get("labels") is not None:
+        declare_classes(declared["labels"], declared.get("regions_class_order"), f"{file.name}: 'labels'", listing)
+    training = _entries(file, declared, "training", listing)
+    validation = _entries(file, declared, "validation", listing)
+    if validation and any(entry.fold is not None for entry in training):
+        listing.fault(
+            "bad_dataset_json", f"{file.name}: has both a list 'validation' and folds in 'training': which holds?"
         )
+    elif validation:
+        training += [replace(entry, fold=0) for entry in validation]
+    list_entries(training, listing)
+    listing.tests = tests = Listing(name=listing.name, channels=listing.channels)
+    tests.cases = named_cases([entry for key in ("test", "testing") for entry in _entries(file, declared, key, tests)])
     return listing
 
 
-def _number(key: str) -> tuple[int, str]:
-    return (int(key), "") if key.isdigit() else (1 << 30, key)
+def _entries(file: Path, declared: Mapping[str, Any], key: str, listing: Listing) -> list[Entry]:
+    raws = declared.get(key)
+    if raws is not None and not isinstance(raws, list):
+        listing.fault("bad_dataset_json", f"{file.name}: {key!r} should be a list of cases, got {raws!r:.60}")
+    entries = []
+    for number, raw in enumerate(raws if isinstance(raws, list) else []):
+        entry = read_entry(raw, f"{file.name}: {key}[{number}]", file.parent, listing)
+        if entry is not None:
+            entries.append(_by_channel(entry))
+    return entries
+
+
+def _by_channel(entry: Entry) -> Entry:
+    """The entry with nnU-Net 1's files of single channels, where it names one file that is not there."""
+    image = as_on_disk(entry.images[0])
+    if len(entry.images) > 1 or absence(image) is None:
+        return entry
+    stem = strip_suffix(image.name)
+    numbered = (image.with_name(f"{stem}_{channel:04d}{image.name[len(stem) :]}") for channel in count())
+    files = tuple(takewhile(lambda file: absence(file) is None, numbered))
+    return replace(entry, images=files, id=entry.id or stem) if files else entry

@@ -1,10 +1,10 @@
-"""From the layouts that datasets come in to one manifest.
+"""From the layouts that datasets come in to one manifest, or to scans that are to be segmented.
 
 Medical Segmentation Decathlon, nnU-Net raw, ``images/`` beside ``labels/``, BIDS with a derivative of segmentations,
-CSV and JSON lists. The layout is recognised by what is there; each has a module of its own. Patterns tell of any other.
+tables and JSON lists. The layout is recognised by what is there; each has a module of its own. Patterns describe any
+other.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,20 @@ from typing import Literal
 
 from unetpipe.dataset.layouts.bids import list_bids
 from unetpipe.dataset.layouts.decathlon import list_decathlon
-from unetpipe.dataset.layouts.listing import Listing, read_json, refuse
+from unetpipe.dataset.layouts.listing import Listing, refuse
 from unetpipe.dataset.layouts.nnunet import list_nnunet
 from unetpipe.dataset.layouts.pairs import list_pairs
 from unetpipe.dataset.layouts.patterns import list_patterns
-from unetpipe.dataset.layouts.tables import list_csv, list_json
+from unetpipe.dataset.layouts.presence import absence, as_on_disk
+from unetpipe.dataset.layouts.reading import read_json
+from unetpipe.dataset.layouts.tables import list_json, list_table
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.errors import DatasetError, Fault, UnetpipeError
 from unetpipe.imaging.files import read_grid
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]|^\.")
+LISTS = (".csv", ".tsv", ".json")
+"""Suffixes of files that list cases."""
+_DATALIST = {"training", "validation", "testing", "test"}
 
 
 def read_dataset(path: Path) -> Manifest:
@@ -40,7 +44,7 @@ def read_dataset(path: Path) -> Manifest:
 
 
 def inspect_dataset(path: Path, images: Sequence[str] = (), label: str | None = None) -> tuple[Manifest, list[Fault]]:
-    """Read a dataset, and give what is wrong with its structure beside the cases that have no such fault.
+    """Read a dataset to train on, and give what is wrong with its structure beside the cases that have no such fault.
 
     Args:
         path: Folder or list.
@@ -50,17 +54,13 @@ def inspect_dataset(path: Path, images: Sequence[str] = (), label: str | None = 
     Raises:
         DatasetError: If no case can be listed at all.
     """
-    if images or label:
-        if not path.is_dir():
-            raise refuse("no_dataset", f"{path} is no folder, but patterns were given")
-        listing = list_patterns(path, images, label)
-    else:
-        listing = _list(path)
-    cases = _sound_cases(listing)
+    if bool(images) != (label is not None):
+        raise refuse("bad_pattern", "patterns of images and of the label go together: give --images and --label")
+    listing = _list(path.absolute(), images, label)
+    cases = [case for case in _present(listing.cases, listing) if case.label is not None]
+    faults = sorted([*listing.faults, *listing.training_faults], key=_order)
     if not cases:
-        if not listing.faults:
-            listing.fault("no_cases", f"no training cases found in {path.name}")
-        raise DatasetError(sorted(listing.faults, key=_order))
+        raise DatasetError(faults or [_no_cases(path, "training cases")])
     channels, spatial_dims = _look_at_headers(cases)
     manifest = Manifest(
         name=listing.name,
@@ -72,25 +72,66 @@ def inspect_dataset(path: Path, images: Sequence[str] = (), label: str | None = 
         spatial_dims=spatial_dims,
         cases=tuple(sorted(cases, key=lambda case: case.id)),
     )
-    return manifest, sorted(listing.faults, key=_order)
+    return manifest, faults
 
 
-def _list(path: Path) -> Listing:
-    if path.is_file() and path.suffix.lower() == ".csv":
-        return list_csv(path)
+def is_dataset(path: Path) -> bool:
+    """Whether this is a list of cases, or a folder of a layout that says which of its files are images."""
+    if path.is_dir():
+        declares = any((path / name).is_file() for name in ("dataset.json", "dataset_description.json"))
+        return declares or ((path / "images").is_dir() and (path / "labels").is_dir())
+    return path.is_file() and path.suffix.lower() in LISTS
+
+
+def inspect_scans(path: Path, images: Sequence[str] = ()) -> tuple[list[Case], list[Fault]]:
+    """List the scans of a dataset that are to be segmented, and give what is wrong with its structure.
+
+    These are the test cases where the layout sets some apart (Decathlon, nnU-Net), and otherwise all cases. Nothing
+    that concerns labels matters.
+
+    Args:
+        path: Folder or list.
+        images: Patterns of a folder that has no known layout, one per channel; see `patterns`.
+
+    Raises:
+        DatasetError: If the dataset cannot be listed at all.
+    """
+    listing = _list(path.absolute(), images, None)
+    wanted = listing.tests or listing
+    cases = _present([case.model_copy(update={"label": None}) for case in wanted.cases], wanted)
+    if not cases and not wanted.faults:
+        what = "test cases (name a folder of images, such as imagesTr, to take others)" if listing.tests else "cases"
+        return [], [_no_cases(path, what)]
+    return cases, sorted(wanted.faults, key=_order)
+
+
+def _list(path: Path, images: Sequence[str], label: str | None) -> Listing:
+    if images:
+        if not path.is_dir():
+            raise refuse("no_dataset", f"{path} is no folder, but patterns were given")
+        return list_patterns(path, images, label)
+    if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
+        return list_table(path)
     if path.is_file() and path.suffix.lower() == ".json":
-        return list_json(path)
+        content = read_json(path)
+        is_datalist = isinstance(content, dict) and not _DATALIST.isdisjoint(content)
+        return list_decathlon(path, content) if is_datalist else list_json(path, content)
     if not path.is_dir():
-        raise refuse("no_dataset", f"{path} is neither a folder nor a .csv or .json list")
+        raise refuse("no_dataset", f"{path} is neither a folder nor a .csv, .tsv or .json list")
     if not any(path.iterdir()):
         raise refuse("empty_folder", f"{path} is empty")
-    if (path / "dataset.json").is_file():
-        declared = read_json(path / "dataset.json")
+    return _list_folder(path)
+
+
+def _list_folder(path: Path) -> Listing:
+    file = path / "dataset.json"
+    if file.is_file() or file.is_symlink():
+        declared = read_json(file)
         if not isinstance(declared, dict):
             raise refuse("bad_dataset_json", "dataset.json should hold an object")
-        is_nnunet = "channel_names" in declared or ("file_ending" in declared and "training" not in declared)
-        return list_nnunet(path, declared) if is_nnunet else list_decathlon(path, declared)
-    if (path / "dataset_description.json").is_file():
+        is_nnunet = "training" not in declared or ("channel_names" in declared and (path / "imagesTr").is_dir())
+        return list_nnunet(path, declared) if is_nnunet else list_decathlon(file, declared)
+    if (path / "dataset_description.json").exists() or (path / "dataset_description.json").is_symlink():
         return list_bids(path)
     if (path / "images").is_dir() and (path / "labels").is_dir():
         return list_pairs(path)
@@ -99,31 +140,33 @@ def _list(path: Path) -> Listing:
     raise refuse(
         "unknown_layout",
         f"{path} is no dataset: expected dataset.json with imagesTr/ and labelsTr/, images/ with labels/, "
-        "a BIDS folder, or a .csv or .json list; other folders need --images and --label patterns",
+        "a BIDS folder, or a .csv, .tsv or .json list; other folders need --images and --label patterns",
     )
 
 
-def _sound_cases(listing: Listing) -> list[Case]:
-    """Cases without structural faults; notes those of the others."""
-    counts = Counter(case.id for case in listing.cases)
-    safe_names = Counter(_UNSAFE.sub("_", name) for name in counts)
-    sound: dict[str, Case | None] = {}
-    for case in listing.cases:
-        name = _UNSAFE.sub("_", case.id)
-        if counts[case.id] > 1 or safe_names[name] > 1:
-            if name not in sound:
-                times = max(counts[case.id], safe_names[name])
-                listing.fault("duplicate_id", f"{times} cases have this id", case=case.id)
-                sound[name] = None
+def _present(cases: Sequence[Case], listing: Listing) -> list[Case]:
+    """Cases whose files are there, with absolute paths; notes the faults of the others.
+
+    Paths are never resolved: where a file is a link, its name and its folder are the link's.
+    """
+    counts = Counter(case.id for case in cases)
+    for name, count in counts.items():
+        if count > 1:
+            listing.fault("duplicate_id", f"{count} cases have this id", case=name)
+    present = []
+    for case in cases:
+        if counts[case.id] > 1:
             continue
-        missing = [("image", image) for image in case.images if not image.exists()]
-        missing += [("label", label) for label in (case.label,) if label is not None and not label.exists()]
-        for what, file in missing:
-            listing.fault(f"missing_{what}", f"{what} {file.name} does not exist", case=case.id)
-        resolved = tuple(image.resolve() for image in case.images)
-        label = case.label.resolve() if case.label else None
-        sound[name] = None if missing else case.model_copy(update={"id": name, "images": resolved, "label": label})
-    return [case for case in sound.values() if case is not None]
+        images = tuple(as_on_disk(image.absolute()) for image in case.images)
+        label = None if case.label is None else as_on_disk(case.label.absolute())
+        lacking = [("image", image, reason) for image in images if (reason := absence(image))]
+        if label is not None and (reason := absence(label)):
+            lacking.append(("label", label, reason))
+        for what, file, reason in lacking:
+            listing.fault(f"missing_{what}", f"{what} {file.name} {reason}", case=case.id)
+        if not lacking:
+            present.append(case.model_copy(update={"images": images, "label": label}))
+    return present
 
 
 def _look_at_headers(cases: list[Case]) -> tuple[tuple[str, ...], Literal[2, 3]]:
@@ -139,6 +182,10 @@ def _look_at_headers(cases: list[Case]) -> tuple[tuple[str, ...], Literal[2, 3]]
             names = ("red", "green", "blue")
         return names, 2 if read[0][1].ndim == 2 else 3
     return ("image",), 3
+
+
+def _no_cases(path: Path, what: str) -> Fault:
+    return Fault(case="dataset", kind="no_cases", message=f"no {what} found in {path.name}")
 
 
 def _order(fault: Fault) -> tuple[bool, str, str, str]:

@@ -1,96 +1,96 @@
-"""A CSV or JSON list of cases, for data that stays where it is.
+"""A table or JSON list of cases, for data that stays where it is. Paths are relative to the file.
 
-CSV: columns ``image`` (or ``image_0``, ``image_1``, ...: one per channel), ``label``, and optionally ``id`` and
-``patient``. JSON: a list of objects with the same keys, ``image`` or ``images`` holding one path or a list; or an
-object with that list under ``cases`` and optionally ``name``, ``channels``, ``labels`` as {name: value}. Paths are
-relative to the file.
+A table (``.csv``, ``.tsv``) has the columns ``image`` (or ``image_0``, ``image_1``, ...: one per channel) and
+``label``, and may have ``id``, ``patient``, ``fold`` and ``modality`` (or ``modality_0``, ...). A JSON list holds
+objects with the same keys, where ``image`` or ``images`` is one path or a list of them. The list may be inside an
+object, as ``cases``, beside ``name``, ``channels``, ``modality``, ``labels`` and ``regions_class_order``.
 """
 
-import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unetpipe.dataset.layouts.listing import Listing, classes_by_name, read_json, refuse
-from unetpipe.dataset.manifest import Case
-from unetpipe.imaging.files import strip_suffix
+from unetpipe.dataset.layouts.declarations import as_names, as_text, declare_channels, declare_classes
+from unetpipe.dataset.layouts.entries import list_entries, read_entry
+from unetpipe.dataset.layouts.listing import Listing, refuse
+from unetpipe.dataset.layouts.reading import read_table
 
-_KEYS = {"id", "image", "images", "label", "patient"}
-_CHANNEL = re.compile(r"^image_?(\d+)$")
+_COLUMNS = {"id", "image", "label", "patient", "fold", "modality"}
+_KEYS = _COLUMNS | {"images"}
+_TOP_KEYS = {"cases", "name", "channels", "modality", "labels", "regions_class_order"}
 
 
-def list_csv(path: Path) -> Listing:
-    """List the cases of a CSV file.
+def list_table(path: Path) -> Listing:
+    """List the cases of a table.
 
     Raises:
         DatasetError: If the columns are not those above.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = [column.strip() for column in reader.fieldnames or []]
-        reader.fieldnames = columns
-        rows = [{key: value.strip() for key, value in row.items() if key and value} for row in reader]
-    channels = sorted((int(match[1]), column) for column in columns if (match := _CHANNEL.match(column)))
-    unknown = [column for column in columns if column not in _KEYS - {"images"} and not _CHANNEL.match(column)]
-    if unknown or "label" not in columns or ("image" in columns) == bool(channels):
-        expected = "image (or image_0, image_1, ...), label, id, patient"
-        raise refuse("bad_table", f"{path.name}: columns should be {expected}; got {', '.join(columns) or 'none'}")
+    columns, rows = read_table(path)
+    images, modalities = (_numbered(name, columns) for name in ("image", "modality"))
+    unknown = set(columns) - _COLUMNS - {*images, *modalities}
     listing = Listing(name=path.stem)
-    for number, row in enumerate(rows, start=2):
-        names = [column for _, column in channels] or ["image"]
-        entry: dict[str, Any] = {key: row[key] for key in ("id", "label", "patient") if key in row}
-        entry["images"] = [row[name] for name in names if name in row]
-        _add(path, f"line {number}", entry, len(names), listing)
+    expected = "columns should be image (or image_0, image_1, ...), label, and perhaps id, patient, fold, modality"
+    message = f"{path.name}: {expected}; got {', '.join(columns) or 'none'}"
+    if unknown or ("image" in columns) == bool(images):
+        raise refuse("bad_table", message)
+    entries = []
+    for row in rows:
+        where = f"{path.name}, line {row.line}"
+        lacking = [column for column in images if column not in row.cells]
+        if lacking:
+            case = row.cells.get("id", "dataset")
+            listing.fault("missing_image", f"{where}: {', '.join(lacking)} is empty", case=case)
+            continue
+        raw: dict[str, Any] = dict(row.cells)
+        raw |= {"images": [row.cells[column] for column in images]} if images else {}
+        raw |= {"modality": [row.cells.get(column) for column in modalities]} if modalities else {}
+        entry = read_entry(raw, where, path.parent, listing)
+        if entry is not None:
+            entries.append(entry)
+    list_entries(entries, listing)
+    if "label" not in columns:
+        listing.training_fault("bad_table", message)
     return listing
 
 
-def list_json(path: Path) -> Listing:
-    """List the cases of a JSON file.
+def list_json(path: Path, content: Any) -> Listing:
+    """List the cases of a parsed JSON file.
 
     Raises:
         DatasetError: If it has not the form above.
     """
-    content = read_json(path)
     declared: Mapping[str, Any] = content if isinstance(content, dict) else {"cases": content}
-    entries = declared.get("cases")
-    unknown = sorted(declared.keys() - {"cases", "name", "channels", "labels", "regions_class_order"})
-    if not isinstance(entries, list) or unknown:
+    raws = declared.get("cases")
+    unknown = sorted(declared.keys() - _TOP_KEYS)
+    if not isinstance(raws, list) or unknown:
         raise refuse(
             "bad_table",
-            f"{path.name}: a list of cases, or an object with cases, name, channels, labels, regions_class_order"
-            + (f"; got {', '.join(unknown)}" if unknown else ""),
+            f"{path.name}: should be a list of cases, or an object with cases and perhaps name, channels, modality, "
+            f"labels, regions_class_order; got {', '.join(unknown) or 'no list of cases'}",
         )
-    listing = Listing(name=str(declared.get("name", path.stem)))
-    if declared.get("channels"):
-        listing.channels = tuple(str(name) for name in declared["channels"])
-    if declared.get("labels"):
-        classes_by_name(declared["labels"], listing, declared.get("regions_class_order"))
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict) or entry.keys() - _KEYS:
-            keys = ", ".join(sorted(_KEYS))
-            listing.fault("bad_table", f"{path.name}: cases[{number}] should be an object with keys among {keys}")
-            continue
-        images = entry.get("images", entry.get("image", []))
-        one = {**entry, "images": [images] if isinstance(images, str) else images}
-        _add(path, f"cases[{number}]", one, max(len(one["images"]), 1), listing)
+    listing = Listing(name=as_text(declared.get("name")) or path.stem)
+    if declared.get("channels") is not None:
+        declare_channels(declared["channels"], f"{path.name}: 'channels'", listing)
+    if declared.get("labels") is not None:
+        declare_classes(declared["labels"], declared.get("regions_class_order"), f"{path.name}: 'labels'", listing)
+    entries = []
+    for number, raw in enumerate(raws):
+        where = f"{path.name}: cases[{number}]"
+        if isinstance(raw, dict) and raw.keys() - _KEYS:
+            unknown = sorted(raw.keys() - _KEYS)
+            listing.fault(
+                "bad_table", f"{where}: keys should be among {', '.join(sorted(_KEYS))}, got {', '.join(unknown)}"
+            )
+        elif (entry := read_entry(raw, where, path.parent, listing)) is not None:
+            entries.append(entry)
+    list_entries(entries, listing)
+    listing.modalities = as_names(declared.get("modality")) or listing.modalities
     return listing
 
 
-def _add(path: Path, where: str, entry: Mapping[str, Any], channels: int, listing: Listing) -> None:
-    images = [path.parent / str(image) for image in entry["images"]]
-    name = str(entry.get("id") or (strip_suffix(images[0].name) if images else where))
-    if len(images) < channels or not images:
-        listing.fault("missing_image", f"{path.name}, {where}: names no image for some channel", case=name)
-    elif not entry.get("label"):
-        listing.fault("missing_label", f"{path.name}, {where}: names no label", case=name)
-    else:
-        patient = entry.get("patient")
-        listing.cases.append(
-            Case(
-                id=name,
-                images=tuple(images),
-                label=path.parent / str(entry["label"]),
-                patient=None if patient is None else str(patient),
-            )
-        )
+def _numbered(name: str, columns: Sequence[str]) -> list[str]:
+    """Columns such as ``image_0``, ``image_1`` or ``image0``, by their numbers."""
+    found = {column: int(match[1]) for column in columns if (match := re.fullmatch(rf"{name}_?(\d+)", column))}
+    return sorted(found, key=found.__getitem__)

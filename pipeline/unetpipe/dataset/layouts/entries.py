@@ -1,0 +1,126 @@
+"""Cases that a list names one by one: rows of a table, objects of a JSON list, entries of a ``dataset.json``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unetpipe.dataset.case_names import distinct_names
+from unetpipe.dataset.layouts.declarations import as_names, as_text, as_whole
+from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing
+from unetpipe.dataset.manifest import Case
+from unetpipe.imaging.files import strip_suffix
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One case as a list names it.
+
+    Attributes:
+        where: Its place in the list, for messages.
+        images: One path per channel, or one for all channels; not empty.
+        label: None where the list names none.
+        id: None where the list names none: the case is called as its image is.
+        patient: None where the list names none.
+        fold: Number of the fold that holds the case out; None where the list names none.
+        modalities: Of all channels, or of each; None where the list names none.
+    """
+
+    where: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+    id: str | None = None
+    patient: str | None = None
+    fold: int | None = None
+    modalities: tuple[str, ...] | None = None
+
+    @property
+    def named_after(self) -> Path:
+        """The path that a case without id is called after: its image, without the number of a channel."""
+        numbered = CHANNEL_SUFFIX.match(strip_suffix(self.images[0].name))
+        of_label = None if self.label is None else strip_suffix(self.label.name)
+        if numbered and (len(self.images) > 1 or of_label == numbered["id"]):
+            return self.images[0].with_name(numbered["id"])
+        return self.images[0]
+
+
+def read_entry(raw: Any, where: str, folder: Path, listing: Listing) -> Entry | None:
+    """Read one object of a list; a fault and None where a value is not what it should be.
+
+    Args:
+        raw: Should hold ``image`` or ``images``, a path or a list of paths; may hold ``label``, ``id``, ``patient``,
+            ``fold`` and ``modality``. A mere path is an image.
+        where: Its place in the list, for messages.
+        folder: What paths are relative to.
+        listing: Gets the fault.
+    """
+    entry = {"image": raw} if isinstance(raw, str) else raw
+    if not isinstance(entry, Mapping):
+        listing.fault("bad_entry", f"{where}: should be an object with 'image' and 'label', got {raw!r:.60}")
+        return None
+    case = as_text(entry.get("id")) or "dataset"
+    image, label, fold = entry.get("images", entry.get("image")), entry.get("label"), entry.get("fold")
+    images, labels = _paths(image, folder), _paths(label, folder)
+    odd = [key for key in ("id", "patient") if entry.get(key) not in (None, "") and as_text(entry[key]) is None]
+    odd += ["modality"] if entry.get("modality") is not None and as_names(entry["modality"]) is None else []
+    if not images:
+        listing.fault("missing_image", f"{where}: 'image' should be a path or paths, got {image!r:.60}", case=case)
+    elif label is not None and len(labels) != 1:
+        listing.fault("bad_entry", f"{where}: 'label' should be a path, got {label!r:.60}", case=case)
+    elif fold is not None and as_whole(fold) is None:
+        listing.fault("bad_entry", f"{where}: 'fold' should be a number, got {fold!r:.60}", case=case)
+    elif odd:
+        listing.fault("bad_entry", f"{where}: {odd[0]!r} should be a text, got {entry[odd[0]]!r:.60}", case=case)
+    else:
+        return Entry(
+            where=where,
+            images=images,
+            label=labels[0] if labels else None,
+            id=as_text(entry.get("id")),
+            patient=as_text(entry.get("patient")),
+            fold=as_whole(fold),
+            modalities=as_names(entry.get("modality")),
+        )
+    return None
+
+
+def list_entries(entries: Sequence[Entry], listing: Listing) -> None:
+    """Make the entries the listing's cases to train on; each should name a label."""
+    for entry, case in zip(entries, named_cases(entries), strict=True):
+        if case.label is None:
+            listing.training_fault("missing_label", f"{entry.where}: names no label", case=case.id)
+        listing.cases.append(case)
+    declared = {entry.modalities for entry in entries}
+    if len(declared) > 1:
+        shown = "; ".join(sorted("none" if one is None else ", ".join(one) for one in declared))
+        listing.training_fault(
+            "mixed_modalities", f"all cases should have the same modality of each channel, got {shown}"
+        )
+    elif entries and entries[0].modalities:
+        listing.modalities = entries[0].modalities
+
+
+def named_cases(entries: Sequence[Entry]) -> list[Case]:
+    """The cases of entries: those without id are called after their image, or what their images' paths differ in."""
+    unnamed = [entry.named_after.absolute() for entry in entries if entry.id is None]
+    names = iter(distinct_names(unnamed))
+    return [
+        Case(
+            id=next(names) if entry.id is None else entry.id,
+            images=entry.images,
+            label=entry.label,
+            patient=entry.patient,
+            fold=entry.fold,
+        )
+        for entry in entries
+    ]
+
+
+def _paths(value: Any, folder: Path) -> tuple[Path, ...]:
+    """A path or list of paths under a folder; none if any is not a text."""
+    texts = value if isinstance(value, list) else [value]
+    return (
+        tuple(folder / text.strip() for text in texts)
+        if all(isinstance(text, str) and text.strip() for text in texts)
+        else ()
+    )

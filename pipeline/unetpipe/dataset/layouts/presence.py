@@ -1,0 +1,64 @@
+"""Whether a file that a dataset names is there, and what to say where it is not.
+
+Stores of data by content (Hugging Face, DVC, git-annex, DataLad) put links, or small text files, in place of files. A
+link's own name and folder count, never those of what it points to. What was not fetched is said to be so.
+"""
+
+import re
+import unicodedata
+from pathlib import Path
+
+_LONGEST_POINTER = 1024
+_POINTERS = {
+    "a Git LFS pointer: fetch the file with `git lfs pull`": re.compile(rb"version https://git-lfs\.github\.com/spec/"),
+    "a git-annex pointer: fetch the file with `git annex get`": re.compile(rb"/annex/objects/"),
+    "the text of a link, not the file: copy the dataset with its links, or what they point to": re.compile(
+        rb"\.\.?/[^\n\0]+\n?\Z"
+    ),
+}
+
+
+def as_on_disk(path: Path) -> Path:
+    """The path in the Unicode normal form in which the file exists, where another form of it does.
+
+    macOS decomposes letters that other systems compose, so that a list may name a file in another form than its own.
+    """
+    if not _exists(path):
+        for form in ("NFC", "NFD"):
+            other = Path(unicodedata.normalize(form, str(path)))
+            if _exists(other):
+                return other
+    return path
+
+
+def absence(path: Path) -> str | None:
+    """Why a file or folder cannot be read, as the end of a sentence; None where it is there."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return "has a name that is not UTF-8: rename the file"
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        broken = next((one for one in (path, *path.parents) if one.is_symlink() and not _exists(one)), None)
+        if broken is None:
+            return "does not exist"
+        place = "is" if broken == path else f"lies in {broken.name},"
+        return f"{place} a link to {broken.readlink()}, which is not there: has it been fetched?"
+    except (OSError, ValueError) as error:
+        return f"cannot be reached: {getattr(error, 'strerror', None) or error}"
+    if path.is_file() and 0 < found.st_size <= _LONGEST_POINTER:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        return next((f"is {what}" for what, pattern in _POINTERS.items() if pattern.match(content)), None)
+    return None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,120 @@
+"""Declarations as people save them: text of any usual encoding, JSON, and tables separated by commas, tabs or else."""
+
+import codecs
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unetpipe.dataset.layouts.listing import refuse
+from unetpipe.dataset.layouts.presence import absence
+
+# the mark of UTF-32 begins with that of UTF-16
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        line: Its number in the file, from 1 on.
+        cells: Text by column; empty cells are left out.
+    """
+
+    line: int
+    cells: Mapping[str, str]
+
+
+def read_text(path: Path) -> str:
+    """Read text in UTF-8, UTF-16 or UTF-32, or else in Windows' code page 1252, as Excel saves it in Western Europe.
+
+    Raises:
+        DatasetError: If the file cannot be read, or is no such text.
+    """
+    if reason := absence(path):
+        raise refuse("unreadable", f"{path.name} {reason}")
+    try:
+        data = path.read_bytes()
+        return data.decode(_encoding(data))
+    except OSError as error:
+        raise refuse("unreadable", f"{path.name}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise refuse("unreadable", f"{path.name}: text in no known encoding; save it as UTF-8") from error
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        DatasetError: If it is no JSON, or an object holds a key twice.
+    """
+    try:
+        return json.loads(read_text(path), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise refuse("bad_json", f"{path.name}: not valid JSON: {error}") from error
+
+
+def read_table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
+    """Read a table with a line of column names; these are in lower case, whatever the file has.
+
+    Columns are separated by tabs in a ``.tsv``, otherwise by what the first line has most of: commas, semicolons or
+    tabs. Empty lines, and columns without a name and content, do not count.
+
+    Raises:
+        DatasetError: If columns have the same name, a line has more cells than there are columns, or quotes do not end.
+    """
+    text = read_text(path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(_DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = []
+    try:
+        for cells in reader:
+            stripped = [cell.strip() for cell in cells]
+            if any(stripped):
+                lines.append((reader.line_num, stripped))
+    except csv.Error as error:
+        raise refuse("bad_table", f"{path.name}, line {reader.line_num}: {error}") from error
+    columns = [name.lower() for name in lines[0][1]] if lines else []
+    twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
+    if twice:
+        raise refuse("bad_table", f"{path.name}: two columns are named {twice[0]}")
+    rows = []
+    for number, cells in lines[1:]:
+        for column, cell in enumerate(cells):
+            if cell and (column >= len(columns) or not columns[column]):
+                raise refuse("bad_table", f"{path.name}, line {number}: {cell!r} is in a column without a name")
+        rows.append(Row(number, {name: cell for name, cell in zip(columns, cells, strict=False) if cell}))
+    return tuple(filter(None, columns)), rows
+
+
+def _encoding(data: bytes) -> str:
+    marked = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), None)
+    if marked is not None:
+        return marked
+    if b"\0" in data[:2]:  # the first character of a declaration is ASCII
+        return "utf-16-be" if data[:1] == b"\0" else "utf-16-le"
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            raise ValueError(f"the key {name!r} comes {count} times in one object")
+    return dict(pairs)

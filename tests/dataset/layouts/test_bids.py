@@ -1,0 +1,79 @@
+"""BIDS folders of brains and of microscopy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unetpipe.dataset.layouts.recognition import inspect_dataset, inspect_scans, read_dataset
+
+
+@pytest.fixture(autouse=True)
+def _description(files: Any) -> None:
+    files.json("dataset_description.json", {"Name": "Brains", "BIDSVersion": "1.9.0"})
+
+
+def test_sessions(files: Any, tmp_path: Path) -> None:
+    """Contrasts that every session has are channels, subjects are patients, dseg files are labels."""
+    for subject in ("01", "02"):
+        for session in ("a", "b"):
+            stem = f"sub-{subject}_ses-{session}"
+            place = f"sub-{subject}/ses-{session}/anat"
+            files.image(f"{place}/{stem}_T1w.nii.gz", f"{place}/{stem}_FLAIR.nii.gz")
+            files.label(f"derivatives/manual/{place}/{stem}_space-T1w_dseg.nii.gz")
+    files.image("sub-01/ses-a/anat/sub-01_ses-a_T2w.nii.gz")
+    files.text("derivatives/manual/dseg.tsv", "index\tname\n5\tlesion\n")
+    manifest, faults = inspect_dataset(tmp_path)
+    assert [case.id for case in manifest.cases] == [f"sub-{s}_ses-{t}" for s in ("01", "02") for t in "ab"]
+    assert {case.patient for case in manifest.cases} == {"sub-01", "sub-02"}
+    assert (manifest.name, manifest.channels) == ("Brains", ("FLAIR", "T1w"))
+    assert [(label.value, label.name) for label in manifest.labels] == [(0, "background"), (5, "lesion")]
+    assert [(fault.kind, fault.severity) for fault in faults] == [("unused_channel", "warning")]
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "{sub}_{sample}_SEM_seg-axonmyelin-manual.png",
+        "{sub}_{sample}_SEM_dseg.tif",
+        "{sample}_{sub}_label-axon_mask.png",
+        "{sub}_{sample}_desc-axon_seg.png",
+    ],
+)
+def test_microscopy(files: Any, tmp_path: Path, label: str) -> None:
+    """Samples of a subject are cases, pictures are images, and labels have their entities in any order."""
+    for subject, sample in (("rat1", "data1"), ("rat1", "data2"), ("rat2", "data1")):
+        stem = {"sub": f"sub-{subject}", "sample": f"sample-{sample}"}
+        files.image(f"sub-{subject}/micr/sub-{subject}_sample-{sample}_SEM.ome.tif")
+        files.json(f"sub-{subject}/micr/sub-{subject}_sample-{sample}_SEM.json", {"PixelSize": [0.1, 0.1]})
+        files.label(f"derivatives/labels/sub-{subject}/micr/{label.format(**stem)}")
+    manifest, faults = inspect_dataset(tmp_path)
+    assert [(case.id, case.patient) for case in manifest.cases] == [
+        ("sub-rat1_sample-data1", "sub-rat1"),
+        ("sub-rat1_sample-data2", "sub-rat1"),
+        ("sub-rat2_sample-data1", "sub-rat2"),
+    ]
+    assert (manifest.channels, manifest.spatial_dims, faults) == (("SEM",), 2, [])
+
+
+def test_several_labels_are_not_guessed_among(files: Any, tmp_path: Path) -> None:
+    """Masks of one sample that could each be the label are named, with the way to choose; scans need none."""
+    files.image("sub-1/micr/sub-1_sample-a_TEM.png")
+    for kind in ("axon", "myelin"):
+        files.label(f"derivatives/labels/sub-1/micr/sub-1_sample-a_TEM_seg-{kind}-manual.png")
+    assert files.faults() == [("sub-1_sample-a", "ambiguous")]
+    assert [case.id for case in inspect_scans(tmp_path)[0]] == ["sub-1_sample-a"]
+    chosen = "derivatives/labels/{patient}/micr/{patient}_{case}_TEM_seg-axon-manual.png"
+    manifest, faults = inspect_dataset(tmp_path, ("{patient}/micr/{patient}_{case}_TEM.png",), chosen)
+    assert ([case.id for case in manifest.cases], faults) == (["sub-1_sample-a"], [])
+
+
+def test_derived_images_are_no_labels(files: Any, tmp_path: Path) -> None:
+    """Only label files of the derivatives count, and only images of the subjects."""
+    files.image("sub-1/anat/sub-1_T1w.nii.gz", "sub-1/anat/sub-1_mod-T1w_defacemask.nii.gz")
+    files.image("sub-1/func/sub-1_task-rest_bold.nii.gz", "derivatives/prep/sub-1/anat/sub-1_desc-preproc_T1w.nii.gz")
+    files.image("derivatives/prep/sub-1/anat/sub-1_label-GM_probseg.nii.gz")
+    files.label("derivatives/prep/sub-1/anat/sub-1_dseg.nii.gz", "derivatives/prep/sub-1/anat/sub-1_mask.nii.gz")
+    manifest = read_dataset(tmp_path)
+    assert manifest.channels == ("T1w",)
+    assert [case.label.name for case in manifest.cases if case.label] == ["sub-1_dseg.nii.gz"]

@@ -1,0 +1,88 @@
+"""Tables and JSON lists of cases, for data that stays where it is."""
+
+from typing import Any
+
+import pytest
+
+from unetpipe.dataset.layouts.recognition import inspect_dataset, read_dataset
+from unetpipe.errors import DatasetError
+
+KEYS = "fold, id, image, images, label, modality, patient"
+
+
+@pytest.fixture(autouse=True)
+def _scans(files: Any) -> None:
+    files.image("a.nii.gz", "b.nii.gz")
+    files.label("l.nii.gz")
+
+
+def test_table(files: Any) -> None:
+    """A table lists files anywhere, with ids, patients, folds and a column per channel."""
+    text = "id,image_0,image_1,label,patient,fold\nscan 1,a.nii.gz,b.nii.gz,l.nii.gz,P7,3\n"
+    case = read_dataset(files.text("cases.csv", text)).cases[0]
+    assert (case.id, case.patient, case.fold, len(case.images)) == ("scan 1", "P7", 3, 2)
+    tabs = files.text("cases.tsv", text.replace(",", "\t"))
+    assert read_dataset(tabs).cases[0] == case
+
+
+def test_table_faults(files: Any) -> None:
+    """Duplicate ids, missing files and empty cells are listed in one go."""
+    files.text(
+        "cases.csv",
+        "id,image,label\n1,a.nii.gz,l.nii.gz\n1,a.nii.gz,l.nii.gz\n2,gone.nii.gz,l.nii.gz\n3,a.nii.gz,\n4,,l.nii.gz\n",
+    )
+    assert files.faults("cases.csv") == [
+        ("1", "duplicate_id"),
+        ("2", "missing_image"),
+        ("3", "missing_label"),
+        ("4", "missing_image"),
+    ]
+
+
+def test_an_empty_channel_is_named(files: Any) -> None:
+    """Which column of which line lacks its path is said."""
+    path = files.text("cases.csv", "image_0,image_1,label\na.nii.gz,,l.nii.gz\n")
+    with pytest.raises(DatasetError, match=r"cases\.csv, line 2: image_1 is empty"):
+        read_dataset(path)
+
+
+@pytest.mark.parametrize("head", ["image,mask", "label,id", "image,image_0,label", "image,patient"])
+def test_columns(files: Any, head: str) -> None:
+    """Columns that mean nothing are refused with those that would."""
+    path = files.text("cases.csv", f"{head}\na,b\n")
+    with pytest.raises(DatasetError, match="columns should be image"):
+        read_dataset(path)
+
+
+def test_json(files: Any) -> None:
+    """A JSON list may declare channels and classes."""
+    content = {
+        "name": "listed",
+        "channels": "CT",
+        "labels": {"background": 0, "lesion": 4, "ignore": 9},
+        "cases": [{"image": "a.nii.gz", "label": "l.nii.gz", "patient": 3}],
+    }
+    manifest = read_dataset(files.json("cases.json", content))
+    assert (manifest.name, manifest.channels, manifest.ignore_value) == ("listed", ("CT",), 9)
+    assert [label.value for label in manifest.labels] == [0, 4]
+    assert manifest.cases[0].patient == "3"
+
+
+def test_json_faults_name_their_place(files: Any) -> None:
+    """One bad entry names itself and what it holds; the others are listed all the same."""
+    good = {"image": "a.nii.gz", "label": "l.nii.gz"}
+    bad = [{"id": "z", "image": None, "label": "l.nii.gz"}, {**good, "mask": "m"}, {**good, "patient": []}]
+    manifest, faults = inspect_dataset(files.json("cases.json", [good, *bad]))
+    assert [case.id for case in manifest.cases] == ["a"]
+    assert [str(fault) for fault in faults] == [
+        "dataset: cases.json: cases[3]: 'patient' should be a text, got []",
+        f"dataset: cases.json: cases[2]: keys should be among {KEYS}, got mask",
+        "z: cases.json: cases[1]: 'image' should be a path or paths, got None",
+    ]
+
+
+def test_unknown_keys(files: Any) -> None:
+    """A key that means nothing is refused with those that would."""
+    path = files.json("cases.json", {"cases": [], "classes": {}})
+    with pytest.raises(DatasetError, match=r"perhaps name, channels, modality, labels.*; got classes"):
+        read_dataset(path)
