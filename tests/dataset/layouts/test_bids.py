@@ -77,3 +77,24 @@ def test_derived_images_are_no_labels(files: Any, tmp_path: Path) -> None:
     manifest = read_dataset(tmp_path)
     assert manifest.channels == ("T1w",)
     assert [case.label.name for case in manifest.cases if case.label] == ["sub-1_dseg.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sidecar", "expected"),
+    [
+        ("anat/sub-1_T1w", None, "MR"),
+        ("anat/sub-1_CT", None, "CT"),
+        ("ct/sub-1_acq-bone_ct", None, "CT"),
+        ("anat/sub-1_T1w", {"Modality": "MR"}, "MR"),
+        ("anat/sub-1_scan", {"Modality": "CT"}, "CT"),
+        ("micr/sub-1_sample-a_SEM", {"PixelSize": [1, 1]}, None),
+    ],
+)
+def test_modality(files: Any, tmp_path: Path, name: str, sidecar: Any, expected: str | None) -> None:
+    """The JSON file beside an image says how it was acquired, else its suffix and folder do."""
+    files.image(f"sub-1/{name}.nii.gz")
+    case = "_".join(part for part in name.split("/")[1].split("_") if part.startswith(("sub", "sample")))
+    files.label(f"derivatives/labels/sub-1/{name.split('/')[0]}/{case}_dseg.nii.gz")
+    if sidecar is not None:
+        files.json(f"sub-1/{name}.json", sidecar)
+    assert read_dataset(tmp_path).modalities == (expected,)

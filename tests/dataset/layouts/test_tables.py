@@ -86,3 +86,41 @@ def test_unknown_keys(files: Any) -> None:
     path = files.json("cases.json", {"cases": [], "classes": {}})
     with pytest.raises(DatasetError, match=r"perhaps name, channels, modality, labels.*; got classes"):
         read_dataset(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "modalities", "expected"),
+    [
+        ("image,modality", ["ct", "CT"], ("CT",)),
+        ("image_0,image_1,modality", ["CT", "CT"], ("CT", "CT")),
+        ("image_0,image_1,modality_0,modality_1", ["PET,CT", "PT,CT"], ("PT", "CT")),
+        ("image", ["", ""], ()),
+    ],
+)
+def test_modality_of_a_table(files: Any, columns: str, modalities: list[str], expected: tuple[str, ...]) -> None:
+    """A column holds the modality of all channels, numbered columns that of each, by DICOM's codes or usual names."""
+    images = ",".join(["a.nii.gz"] * columns.count("image"))
+    lines = [f"{number},l.nii.gz,{images},{modality}".strip(",") for number, modality in enumerate(modalities)]
+    path = files.text("cases.csv", "\n".join([f"id,label,{columns}", *lines]))
+    assert read_dataset(path).modalities == expected
+
+
+def test_modality_of_a_json_list(files: Any) -> None:
+    """The list, its cases or the names of its channels declare the modality, and may not contradict each other."""
+    case = {"image": "a.nii.gz", "label": "l.nii.gz"}
+    for content in (
+        {"modality": "CT", "cases": [case]},
+        {"channels": ["CT"], "cases": [case]},
+        {"channels": ["scan"], "modality": {"0": "CT"}, "cases": [case]},
+        [{**case, "modality": "CT"}],
+    ):
+        assert read_dataset(files.json("cases.json", content)).modalities == ("CT",)
+    for content in (
+        {"channels": ["CT"], "modality": "MR", "cases": [case]},
+        {"modality": "X-ray of my leg", "cases": [case]},
+        {"modality": ["CT", "PT"], "cases": [case]},
+    ):
+        files.json("cases.json", content)
+        assert files.faults("cases.json") == [("dataset", "bad_modality")]
+    files.json("cases.json", [{**case, "modality": "CT"}, {**case, "id": "b", "modality": "MR"}])
+    assert files.faults("cases.json") == [("dataset", "mixed_modalities")]

@@ -15,9 +15,11 @@ from unetpipe.dataset.layouts.declarations import as_text, as_whole, set_classes
 from unetpipe.dataset.layouts.listing import Listing, folder_name, may_be_image
 from unetpipe.dataset.layouts.reading import read_json, read_table
 from unetpipe.dataset.manifest import Case
+from unetpipe.dataset.modality import modality_code
 from unetpipe.imaging.files import strip_suffix
 
-_DATATYPES = ("anat", "ct", "micr")
+_MODALITIES = {"anat": "MR", "ct": "CT", "micr": None}
+"""Datatypes whose images are taken, with what they are unless a suffix or JSON file says otherwise."""
 _CASE_ENTITIES = ("sub", "ses", "sample", "chunk")
 _LABEL_KINDS = ("dseg", "seg", "mask")  # the most telling first
 _NO_IMAGE = "defacemask"
@@ -80,7 +82,7 @@ def list_bids(folder: Path) -> Listing:
 
 def _files(folder: Path, subjects: str) -> Iterator[_File]:
     """Image and label files of the subjects' folders, sorted by path."""
-    places = [f"{subjects}/{between}{datatype}/*" for datatype in _DATATYPES for between in ("", "ses-*/")]
+    places = [f"{subjects}/{between}{datatype}/*" for datatype in _MODALITIES for between in ("", "ses-*/")]
     for path in sorted(path for place in places for path in folder.glob(place)):
         parts = strip_suffix(path.name).split("_")
         entities = dict(part.split("-", 1) for part in parts if "-" in part)
@@ -123,8 +125,8 @@ def _modality(folder: Path, suffix: str, images: _Images, listing: Listing) -> s
         sidecar = next((file for file in (beside, folder / f"{suffix}.json") if file.is_file()), None)
         content = read_json(sidecar) if sidecar else {}
         said = as_text(content.get("Modality")) if isinstance(content, dict) else None
-        by_name = "CT" if "ct" in (suffix.lower(), path.parent.name) else {"anat": "MR"}.get(path.parent.name)
-        found.add(said or by_name)
+        by_name = modality_code(suffix) or _MODALITIES[path.parent.name]
+        found.add(by_name if said is None else modality_code(said))
     if len(found) > 1:
         shown = ", ".join(sorted(str(modality) for modality in found))
         listing.training_fault("mixed_modalities", f"{suffix} should have one modality in all cases, got {shown}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from unetpipe.dataset.label_scheme import LabelClass, Region
 from unetpipe.dataset.layouts.listing import Listing
+from unetpipe.dataset.modality import modality_code
 
 _LIMIT = 2**31
 _WHOLE = re.compile(r"[+-]?\d{1,9}")
@@ -47,6 +48,25 @@ def declare_channels(value: Any, where: str, listing: Listing) -> None:
     listing.channels = as_names(value)
     if listing.channels is None:
         listing.fault("bad_channels", f"{where} should map '0', '1', ... to names of channels, got {_shown(value)}")
+        return
+    codes = tuple(modality_code(name) for name in listing.channels)
+    listing.modalities = codes if any(codes) else None
+
+
+def declare_modalities(names: Sequence[str], where: str, listing: Listing) -> None:
+    """Take the modality of all channels, or of each; a fault at `where` if one is unknown or contradicts a channel."""
+    codes = tuple(modality_code(name) for name in names)
+    known = listing.modalities or ()
+    if None in codes:
+        expected = "modality should be a code of DICOM such as CT, MR or PT"
+        listing.training_fault("bad_modality", f"{where}: {expected}, got {', '.join(names)}")
+    elif len(codes) in (1, len(known)) and any(
+        k not in (None, c) for k, c in zip(known, codes * len(known), strict=False)
+    ):
+        found = f"channels are named {', '.join(listing.channels or ())}, their modality {', '.join(names)}"
+        listing.training_fault("bad_modality", f"{where}: {found}: which holds?")
+    else:
+        listing.modalities = codes
 
 
 def declare_classes(value: Any, order: Any, where: str, listing: Listing) -> None:

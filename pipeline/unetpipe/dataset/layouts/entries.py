@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.dataset.case_names import distinct_names
-from unetpipe.dataset.layouts.declarations import as_names, as_text, as_whole
+from unetpipe.dataset.layouts.declarations import as_names, as_text, as_whole, declare_modalities
 from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing
 from unetpipe.dataset.manifest import Case
+from unetpipe.dataset.modality import modality_code
 from unetpipe.imaging.files import strip_suffix
 
 
@@ -90,14 +91,14 @@ def list_entries(entries: Sequence[Entry], listing: Listing) -> None:
         if case.label is None:
             listing.training_fault("missing_label", f"{entry.where}: names no label", case=case.id)
         listing.cases.append(case)
-    declared = {entry.modalities for entry in entries}
+    declared = {tuple(modality_code(name) or name for name in entry.modalities or ()) for entry in entries}
     if len(declared) > 1:
-        shown = "; ".join(sorted("none" if one is None else ", ".join(one) for one in declared))
+        shown = "; ".join(sorted(", ".join(names) or "none" for names in declared))
         listing.training_fault(
             "mixed_modalities", f"all cases should have the same modality of each channel, got {shown}"
         )
     elif entries and entries[0].modalities:
-        listing.modalities = entries[0].modalities
+        declare_modalities(entries[0].modalities, entries[0].where, listing)
 
 
 def named_cases(entries: Sequence[Entry]) -> list[Case]:

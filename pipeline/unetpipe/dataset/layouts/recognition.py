@@ -58,21 +58,20 @@ def inspect_dataset(path: Path, images: Sequence[str] = (), label: str | None = 
         raise refuse("bad_pattern", "patterns of images and of the label go together: give --images and --label")
     listing = _list(path.absolute(), images, label)
     cases = [case for case in _present(listing.cases, listing) if case.label is not None]
-    faults = sorted([*listing.faults, *listing.training_faults], key=_order)
     if not cases:
-        raise DatasetError(faults or [_no_cases(path, "training cases")])
+        raise DatasetError(_sorted([*listing.faults, *listing.training_faults]) or [_no_cases(path, "training cases")])
     channels, spatial_dims = _look_at_headers(cases)
     manifest = Manifest(
         name=listing.name,
         channels=listing.channels or channels,
-        modalities=listing.modalities or (),
+        modalities=_modalities(listing, len(listing.channels or channels)),
         labels=listing.labels or (),
         regions=listing.regions,
         ignore_value=listing.ignore_value,
         spatial_dims=spatial_dims,
         cases=tuple(sorted(cases, key=lambda case: case.id)),
     )
-    return manifest, faults
+    return manifest, _sorted([*listing.faults, *listing.training_faults])
 
 
 def is_dataset(path: Path) -> bool:
@@ -102,7 +101,7 @@ def inspect_scans(path: Path, images: Sequence[str] = ()) -> tuple[list[Case], l
     if not cases and not wanted.faults:
         what = "test cases (name a folder of images, such as imagesTr, to take others)" if listing.tests else "cases"
         return [], [_no_cases(path, what)]
-    return cases, sorted(wanted.faults, key=_order)
+    return cases, _sorted(wanted.faults)
 
 
 def _list(path: Path, images: Sequence[str], label: str | None) -> Listing:
@@ -188,5 +187,15 @@ def _no_cases(path: Path, what: str) -> Fault:
     return Fault(case="dataset", kind="no_cases", message=f"no {what} found in {path.name}")
 
 
-def _order(fault: Fault) -> tuple[bool, str, str, str]:
-    return fault.case != "dataset", fault.case, fault.kind, fault.message
+def _modalities(listing: Listing, channels: int) -> tuple[str | None, ...]:
+    """The declared modality of each channel; one that is declared for all is each one's."""
+    declared = listing.modalities or ()
+    if len(declared) not in (0, 1, channels):
+        message = f"{len(declared)} modalities are declared for {channels} channels"
+        listing.training_fault("bad_modality", message)
+        return ()
+    return declared * channels if len(declared) == 1 else declared
+
+
+def _sorted(faults: Sequence[Fault]) -> list[Fault]:
+    return sorted(faults, key=lambda fault: (fault.case != "dataset", fault.case, fault.kind, fault.message))

@@ -11,7 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unetpipe.dataset.layouts.declarations import as_names, as_text, declare_channels, declare_classes
+from unetpipe.dataset.layouts.declarations import (
+    as_names,
+    as_text,
+    declare_channels,
+    declare_classes,
+    declare_modalities,
+)
 from unetpipe.dataset.layouts.entries import list_entries, read_entry
 from unetpipe.dataset.layouts.listing import Listing, refuse
 from unetpipe.dataset.layouts.reading import read_table
@@ -75,6 +81,8 @@ def list_json(path: Path, content: Any) -> Listing:
         declare_channels(declared["channels"], f"{path.name}: 'channels'", listing)
     if declared.get("labels") is not None:
         declare_classes(declared["labels"], declared.get("regions_class_order"), f"{path.name}: 'labels'", listing)
+    if declared.get("modality") is not None:
+        declare_modalities(as_names(declared["modality"]) or (), f"{path.name}: 'modality'", listing)
     entries = []
     for number, raw in enumerate(raws):
         where = f"{path.name}: cases[{number}]"
@@ -86,7 +94,6 @@ def list_json(path: Path, content: Any) -> Listing:
         elif (entry := read_entry(raw, where, path.parent, listing)) is not None:
             entries.append(entry)
     list_entries(entries, listing)
-    listing.modalities = as_names(declared.get("modality")) or listing.modalities
     return listing
 
 
