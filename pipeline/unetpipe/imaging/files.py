@@ -1,6 +1,6 @@
 """Reading and writing one volume, whatever its format.
 
-Formats differ in modules of their own, imported when a file of theirs comes, so that scoring NIfTI labels needs neither
+Formats have modules of their own, imported when a file of theirs comes, so that scoring NIfTI labels needs neither
 SimpleITK nor pydicom, and nothing here needs torch.
 """
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.sources import is_dicom
+from unetpipe.imaging.formats.registered import RegisteredFormat, reader_digest, reader_suffixes
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
 
@@ -21,7 +22,7 @@ _NIFTI = (".nii.gz", ".nii")
 _ITK = (".mha", ".mhd", ".seg.nrrd", ".nrrd", ".nhdr")
 _RASTER = (".png", ".jpg", ".jpeg", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
 _DICOM = (".dcm", ".dicom", ".ima", ".zip")
-IMAGE_SUFFIXES = (*_NIFTI, *_ITK, *_RASTER)
+_SUFFIXES = (*_NIFTI, *_ITK, *_RASTER)
 
 
 def read_volume(path: Path, dicom: DicomOptions | None = None) -> Volume:
@@ -108,8 +109,20 @@ def is_image(path: Path) -> bool:
     return (bool(_suffix(path.name)) and path.is_file()) or is_dicom(path)
 
 
+def has_image_suffix(name: str) -> bool:
+    """Whether a file name ends as files of a format that is read here."""
+    return bool(_suffix(name))
+
+
+def code_digest(path: Path) -> str:
+    """SHA-256 of the code that an extension reads this file with; empty for the package's own formats."""
+    suffix = _suffix(path.name)
+    return reader_digest(suffix) if suffix in reader_suffixes() else ""
+
+
 def _suffix(name: str) -> str:
-    return next((suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), "")
+    """The longest suffix of a format that the name ends in; empty if there is none."""
+    return max((one for one in (*reader_suffixes(), *_SUFFIXES) if name.lower().endswith(one)), key=len, default="")
 
 
 def _is_dicom_source(path: Path) -> bool:
@@ -136,6 +149,8 @@ def _format(path: Path, *, write: bool = False) -> Any:
         if path.stat().st_size == 0:
             raise ImageFileError(f"{path.name}: empty file")
     suffix = _suffix(path.name)
+    if suffix in reader_suffixes():
+        return RegisteredFormat(suffix)
     if suffix in _NIFTI:
         from unetpipe.imaging.formats import nifti
 
@@ -148,4 +163,5 @@ def _format(path: Path, *, write: bool = False) -> Any:
         from unetpipe.imaging.formats import raster
 
         return raster
-    raise ImageFileError(f"{path.name}: unknown format; expected one of {' '.join(IMAGE_SUFFIXES)} or DICOM")
+    known = " ".join((*_SUFFIXES, *reader_suffixes()))
+    raise ImageFileError(f"{path.name}: unknown format; expected one of {known} or DICOM")

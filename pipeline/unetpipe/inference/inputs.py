@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.dicom.sources import is_dicom
-from unetpipe.imaging.files import IMAGE_SUFFIXES, is_image, strip_suffix
+from unetpipe.imaging.files import has_image_suffix, is_image, strip_suffix
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's naming: case_0000.nii.gz, case_0001.nii.gz, ...
 
@@ -106,7 +106,7 @@ def _expanded(inputs: Iterable[Path]) -> Iterable[Path]:
 
 def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
     visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for path in visible if path.name.lower().endswith(IMAGE_SUFFIXES) and not path.is_dir()]
+    files = [path for path in visible if has_image_suffix(path.name) and not path.is_dir()]
     return files, [path for path in visible if path.is_dir()]
 
 
