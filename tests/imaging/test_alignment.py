@@ -176,3 +176,12 @@ def test_an_adopted_affine_is_the_first_ones(voxels: Voxels, oblique: Grid) -> N
 def test_axis_codes_are_nibabels(oriented_grid: Grid) -> None:
     """The letters of every axis order are those that nibabel gives."""
     assert axis_codes(oriented_grid) == "".join(nib.aff2axcodes(oriented_grid.matrix))
+
+
+def test_a_picture_without_place_is_never_turned_to_fit() -> None:
+    """A PNG states no directions: beside a header whose axes run the other way, nothing tells its corners apart."""
+    picture = Grid.of((4, 5), np.eye(4), "voxel")
+    scan = Grid.of((4, 5), np.diag([0.3, 0.3, 0.3, 1]), "mm")
+    assert same_voxels(scan, picture)
+    assert not same_voxels(Grid.of((4, 5), np.diag([-0.3, -0.3, 0.3, 1])), picture)
+    assert not same_voxels(Grid.of((5, 4), np.eye(4)[[1, 0, 2, 3]]), picture)

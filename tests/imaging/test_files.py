@@ -93,10 +93,10 @@ def test_images_of_several_channels_come_back(
 @pytest.mark.parametrize("suffix", [*FORMATS, ".png", ".tif"])
 def test_a_picture_comes_back(tmp_path: Path, suffix: str) -> None:
     """Two axes stay two in every format."""
-    labels = np.arange(12).reshape(4, 3)
-    write_labels(tmp_path / f"a{suffix}", labels, Grid.of((4, 3), np.eye(4)), {})
+    labels, grid = np.arange(12).reshape(4, 3), Grid.of((4, 3), np.eye(4), "voxel" if suffix == ".png" else "mm")
+    write_labels(tmp_path / f"a{suffix}", labels, grid, {})
     volume = read_volume(tmp_path / f"a{suffix}")
-    assert volume.grid == Grid.of((4, 3), np.eye(4))
+    assert volume.grid == grid
     assert np.array_equal(volume.array[0], labels)
 
 

@@ -40,6 +40,8 @@ def orientation_like(reference: Grid, other: Grid) -> Orientation | None:
     to_ras = orientation_to_ras(reference)
     if reference.difference_voxels(other) <= GRID_TOLERANCE:
         return to_ras
+    if "voxel" in (reference.unit, other.unit):
+        return None  # where one file states no place, only the order of its voxels relates it to the other
     to_reference = _nearest_axes(reference, other)
     if to_reference is None or reference.difference_voxels(other.turned(to_reference)) > GRID_TOLERANCE:
         return None

@@ -20,20 +20,24 @@ from unetpipe.imaging.volume import Volume
 
 _NIFTI = (".nii.gz", ".nii")
 _ITK = (".mha", ".mhd", ".seg.nrrd", ".nrrd", ".nhdr")
-_RASTER = (".png", ".jpg", ".jpeg", ".ome.tif", ".ome.tiff", ".tif", ".tiff")
+_TIFF = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
+_RASTER = (".png", ".jpg", ".jpeg")
 _DICOM = (".dcm", ".dicom", ".ima", ".zip")
-_SUFFIXES = (*_NIFTI, *_ITK, *_RASTER)
+_SUFFIXES = (*_NIFTI, *_ITK, *_TIFF, *_RASTER)
 
 
-def read_volume(path: Path, dicom: DicomOptions | None = None) -> Volume:
+def read_volume(path: Path, dicom: DicomOptions | None = None, *, as_label: bool = False) -> Volume:
     """Read a file, or a volume of a DICOM source: a folder of any depth, a zip or a file.
 
     Args:
-        path: Of the file or folder.
+        path: Of the file or folder. A link counts under its own name, whatever it points to.
         dicom: Which volume of a DICOM source; the only one unless given.
+        as_label: The values are labels: indices of a colour table stay as they are, where an image becomes its colours,
+            and a file that keeps values only roughly is refused.
 
     Raises:
-        ImageFileError: If it is missing, empty, truncated, damaged or of no known format.
+        ImageFileError: If it is missing, empty, truncated, damaged, of no known format or of another than its suffix
+            says.
         GeometryError: If its affine cannot be used, or slices of a series are missing or uneven.
     """
     try:
@@ -41,7 +45,9 @@ def read_volume(path: Path, dicom: DicomOptions | None = None) -> Volume:
             from unetpipe.imaging.dicom import series
 
             return series.read(path, dicom or DicomOptions())
-        volume: Volume = _format(path).read(path)
+        module = _format(path)
+        read = getattr(module, "read_label", module.read) if as_label else module.read
+        volume: Volume = read(path)
     except GeometryError as error:
         raise GeometryError(f"{_label(path)}: {error}") from error
     return volume
@@ -159,6 +165,10 @@ def _format(path: Path, *, write: bool = False) -> Any:
         from unetpipe.imaging.formats import itk
 
         return itk
+    if suffix in _TIFF:
+        from unetpipe.imaging.formats import tiff
+
+        return tiff
     if suffix in _RASTER:
         from unetpipe.imaging.formats import raster
 

@@ -23,10 +23,11 @@ def read_label_volume(path: Path) -> Volume:
         Integers of shape (1, I, J[, K]), in the file's own type where that is an integer type, and the file's grid.
 
     Raises:
-        ImageFileError: If the file cannot be read, has several channels, or holds values that are not whole numbers.
+        ImageFileError: If the file cannot be read, is stored with loss, has several channels, or holds values that are
+            not whole numbers.
         GeometryError: If its grid is unusable.
     """
-    volume = read_volume(path)
+    volume = read_volume(path, as_label=True)
     if len(volume.array) != 1:
         raise ImageFileError(f"{path.name}: a label map has one channel, got {len(volume.array)}")
     try:

@@ -149,7 +149,7 @@ def _look(case: Case, manifest: Manifest, fix_affine: bool, known: CaseStatistic
             look.warn("affine_adopted", "the label or a channel lies elsewhere; the first image's affine is adopted")
     else:
         images = [volume for path in case.images if (volume := _read(path, look)) is not None]
-        label = _read(case.label, look) if case.label else None
+        label = _read(case.label, look, as_label=True) if case.label else None
         if len(images) == len(case.images) and label is not None:
             _examine(images, label, content, fix_affine, look)
     if look.statistics is not None:
@@ -157,15 +157,19 @@ def _look(case: Case, manifest: Manifest, fix_affine: bool, known: CaseStatistic
     return look
 
 
-def _read(path: Path, look: _Look) -> Volume | None:
+def _read(path: Path, look: _Look, *, as_label: bool = False) -> Volume | None:
     try:
-        return read_volume(path)
+        volume = read_volume(path, as_label=as_label)
     except GeometryError as error:
         look.fault("bad_geometry", str(error))
     except ImageFileError as error:
         look.fault("unreadable", str(error))
     except OSError as error:
         look.fault("unreadable", f"{path.name}: {error.strerror}")
+    else:
+        for note in volume.notes:
+            look.warn("reading", f"{path.name}: {note}")
+        return volume
     return None
 
 
