@@ -27,8 +27,10 @@ import torch
 from unetpipe.config import TrainConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.networks.build import build_network
+from unetpipe.networks.device import resolve_device
 from unetpipe.networks.summary import summarize_network
-from unetpipe.training.distributed import Ranks
+from unetpipe.training.distributed import Group
+from unetpipe.training.parts import chosen_network
 from unetpipe.training.setup import Setup
 
 STEPS = 9  # the first warms up
@@ -95,11 +97,11 @@ def score(name: str, labels: Path, work: Path, options: argparse.Namespace) -> N
 
 def our_steps(work: Path, device: str) -> None:
     """Seconds per step of the plan's network and of one half as wide."""
-    setup = Setup.of(TrainConfig(work=work, fold=0, device=device), Ranks())
+    setup = Setup.of(TrainConfig(work=work, fold=0, device=device), Group(), resolve_device(device))
     plan, channels = setup.data.configuration, len(setup.data.manifest.channels)
     peak = matrix_rate(setup.device)
     for features in (plan.features, tuple(n // 2 for n in plan.features)):
-        definition = setup.definition(features)
+        definition = chosen_network(setup.config, setup.data, features)
         stages = summarize_network(build_network(definition), channels, plan.patch_size)
         flops = 3 * plan.batch_size * sum(stage.flops for stage in stages)  # forward, and back to inputs and weights
         for dtype, compiled in product(

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from unetpipe.stages.info import BundleFolder, Installation, WorkFolder, info
     from unetpipe.stages.package import PackageResult, package
     from unetpipe.stages.preprocess import PreprocessResult, preprocess
-    from unetpipe.stages.train import FoldsResult, TrainResult, train, train_folds
+    from unetpipe.stages.train import FoldsResult, TrainResult, train
 
     __version__: str
 else:
@@ -70,7 +70,7 @@ else:
         "stages.info": ("BundleFolder", "Installation", "WorkFolder", "info"),
         "stages.package": ("PackageResult", "package"),
         "stages.preprocess": ("PreprocessResult", "preprocess"),
-        "stages.train": ("FoldsResult", "TrainResult", "train", "train_folds"),
+        "stages.train": ("FoldsResult", "TrainResult", "train"),
     }
 
     def __getattr__(name: str) -> object:
@@ -133,7 +133,6 @@ __all__ = [
     "register",
     "submit",
     "train",
-    "train_folds",
 ]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -19,7 +19,7 @@ from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.evaluate import ClassRow, evaluate
 from unetpipe.stages.infer import infer
 from unetpipe.stages.preprocess import preprocess
-from unetpipe.stages.train import train
+from unetpipe.stages.train import TrainResult, train
 from unetpipe.tracking.mlflow import default_tracking_uri
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ def run_demo(
     prepared = preprocess(PreprocessConfig(dataset=dataset, out=work), progress)
     log.info("train: %g minutes", minutes)
     model = train(TrainConfig(work=work, max_minutes=minutes, seed=seed), progress)
+    assert isinstance(model, TrainResult)  # one fold was asked for
     log.info("infer: the held-out scans, each on its own grid")
     infer(InferConfig(models=(model.bundle,), inputs=(dataset / "imagesTs",), out=labels), progress)
     log.info("evaluate: against the held-out labels")

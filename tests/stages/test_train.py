@@ -1,15 +1,10 @@
 """Training from preprocessed cases to a bundle."""
 
 import json
-import os
-import signal
-import socket
-import sqlite3
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -20,16 +15,22 @@ import yaml
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config import TrainConfig
 from unetpipe.errors import TrainingError
-from unetpipe.stages.train import TrainResult, train, train_folds
-from unetpipe.training.batches.loader import Batch
-from unetpipe.training.checkpoint import claimed
+from unetpipe.stages.train import FoldsResult, TrainResult, train
+from unetpipe.training import first_state, setup, trainer, validation
 from unetpipe.training.optimization.learner import Learner
+from unetpipe.training.run_lock import claimed
 from unetpipe.training.validation import HeldOut
 
 
+def config(work: Path, **options: object) -> TrainConfig:
+    short = {"device": "cpu", "precision": "fp32", "epochs": 2, "iterations": 2, "tracking": "none"}
+    return TrainConfig.model_validate({"work": work} | short | options)
+
+
 def run(work: Path, **options: object) -> TrainResult:
-    values = {"work": work, "device": "cpu", "precision": "fp32", "epochs": 2, "iterations": 2} | options
-    return train(TrainConfig.model_validate(values))
+    result = train(config(work, **options))
+    assert isinstance(result, TrainResult)
+    return result
 
 
 def weights(bundle: Path) -> dict[str, torch.Tensor]:
@@ -98,30 +99,14 @@ def rows(result: TrainResult) -> list[dict[str, object]]:
     return [json.loads(line) for line in (result.bundle / "metrics.jsonl").read_text().splitlines()]
 
 
-@contextmanager
-def signal_at(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> Iterator[None]:
-    """Send SIGTERM to this process while it learns from these batches, once each."""
-    step, waiting = Learner.step, set(numbers)
-
-    def stopping(self: Learner, batch: Batch, *args: object) -> object:
-        if batch.number in waiting:
-            waiting.remove(batch.number)
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, batch, *args)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", stopping)
-        yield
-
-
-def test_interrupted_twice_equals_undisturbed(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_twice_equals_undisturbed(work: Path, interrupt_at: Callable[..., None]) -> None:
     """Signals in the middle of the first epoch and of the third: the same weights bit for bit, the same journal."""
     undisturbed = run(work, run_name="undisturbed", epochs=4, iterations=3)
-    with signal_at(monkeypatch, 1, 6):
-        for _ in range(2):
-            with pytest.raises(KeyboardInterrupt):
-                run(work, run_name="interrupted", epochs=4, iterations=3)
-        resumed = run(work, run_name="interrupted", epochs=4, iterations=3)
+    interrupt_at(1, 6)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(work, run_name="interrupted", epochs=4, iterations=3)
+    resumed = run(work, run_name="interrupted", epochs=4, iterations=3)
     assert resumed.iterations == undisturbed.iterations == 12
     for name in ("models/model.pt", "best.pt"):
         before, after = (torch.load(r.bundle / name, weights_only=True) for r in (undisturbed, resumed))
@@ -139,15 +124,15 @@ def test_a_finished_run_is_left_alone(work: Path, logged: list[str]) -> None:
     first = run(work, epochs=1)
     logged.clear()
     stamps = {path: path.stat().st_mtime_ns for path in first.bundle.rglob("*")}
-    assert train(TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2)) == first
+    assert run(work, epochs=1) == first
     assert logged == ["run default/fold_0 is finished"]
     assert {path: path.stat().st_mtime_ns for path in first.bundle.rglob("*")} == stamps
 
 
-def test_a_run_goes_on_only_as_it_began(work: Path) -> None:
+def test_a_run_goes_on_only_with_the_same_options(work: Path) -> None:
     """Other options, another plan or another split are refused by name."""
     run(work, epochs=1)
-    with pytest.raises(TrainingError, match=r"--epochs was 1, is 3; --seed was 0, is 1\)"):
+    with pytest.raises(TrainingError, match=r"different options \(--epochs was 1, is 3; --seed was 0, is 1\)"):
         run(work, epochs=3, seed=1)
     plan = yaml.safe_load((work / "plan.yaml").read_text())
     plan["configurations"]["3d_fullres"]["batch_size"] += 1
@@ -163,18 +148,18 @@ def test_two_processes_do_not_share_a_run(work: Path) -> None:
 
 
 def test_reaching_the_target_ends_training_on_a_low_rate(work: Path) -> None:
-    """A target that the first epoch reaches: the schedule is run through in one more epoch; blind cases are told."""
+    """A target that the first epoch reaches: the schedule is run through in one more epoch; unseen cases are named."""
     result = run(work, epochs=50, iterations=10, target_dice=1e-6)
     assert result.epochs == 2
     assert rows(result)[-1]["learning_rate"] < 2e-4  # type: ignore[operator]  # a tenth of the peak
-    assert (result.cases, result.blind) == (1, True)
-    assert "1 others chose" in (result.bundle / "docs" / "README.md").read_text()
+    assert (result.cases, result.unseen) == (1, True)
+    assert "1 others decided" in (result.bundle / "docs" / "README.md").read_text()
 
 
 def test_patience_ends_training(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Looks that get no better: after two of them training ends, and the best weights are the first epoch's."""
-    dice = iter([0.5, 0.4, 0.3, 0.2, 0.1])
-    monkeypatch.setattr(HeldOut, "look", lambda *_: [next(dice), None])
+    """Dice that rises no more: after two epochs training ends, and the best weights are the first epoch's."""
+    found = iter([50, 40, 30, 20, 10])
+    monkeypatch.setattr(HeldOut, "count", lambda *_: np.array([[next(found), 0], [100, 0], [100, 0]]))
     result = run(work, epochs=50, iterations=2, patience=2, deploy="best")
     assert result.epochs == 4
     assert result.weights == "best"
@@ -185,99 +170,62 @@ def test_patience_ends_training(work: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert json.loads((result.bundle / "configs" / "metadata.json").read_text())["unetpipe"]["weights"] == "best"
 
 
-def test_folds_are_trained_under_one_run(work: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
-    """Interrupted in the second fold and called again: the first is left alone, and both hang below one parent run."""
-    config = TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2, folds="0,2")
-    step, calls = Learner.step, iter([False, False, True])
+def test_best_weights_outlive_an_interruption(
+    work: Path, monkeypatch: pytest.MonkeyPatch, interrupt_at: Callable[..., None]
+) -> None:
+    """Found in the first epoch, before a signal in the second one: they are what is deployed in the end."""
+    found = iter([50, 40, 30])
+    monkeypatch.setattr(HeldOut, "count", lambda *_: np.array([[next(found), 0], [100, 0], [100, 0]]))
+    interrupt_at(3)
+    with pytest.raises(KeyboardInterrupt):
+        run(work, epochs=3, deploy="best")
+    first = torch.load(work / "runs" / "default" / "fold_0" / "best.pt", weights_only=True)
+    deployed = weights(run(work, epochs=3, deploy="best").bundle)
+    assert all(torch.equal(deployed[key], first[key]) for key in first)
 
-    def stopping(self: Learner, *args: object) -> object:
-        if next(calls, False):
-            os.kill(os.getpid(), signal.SIGTERM)
+
+def test_minutes_are_kept(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute, on a clock that only optimiser steps move, by two seconds each: what comes after the last step has its
+    time, the steps have the rest, and the schedule goes to its end.
+    """
+    clock, step = SimpleNamespace(now=0.0), Learner.step
+
+    def slow(self: Learner, *args: object) -> object:
+        clock.now += 2
         return step(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Learner, "step", stopping)
+    monkeypatch.setattr(Learner, "step", slow)
+    for module in (setup, first_state, trainer, validation):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    result = run(work, epochs=None, iterations=250, max_minutes=1)
+    assert result.iterations == (60 - 5 - 3 * 2) // 2 + 1  # less saving, and the steps that measured; the last overlaps
+    assert result.epochs == len(rows(result)) == result.iterations
+    assert result.seconds == 3 * 2 + result.iterations * 2 <= 60
+    assert rows(result)[-1]["learning_rate"] < 0.1 * max(row["learning_rate"] for row in rows(result))  # type: ignore
+
+
+def test_folds_of_a_config_are_trained(work: Path, interrupt_at: Callable[..., None], logged: list[str]) -> None:
+    """Interrupted in the second fold and called again: the first is left alone, and the result has a row for each."""
+    options = {"epochs": 1, "folds": "0,2"}
+    interrupt_at(1)
     with pytest.raises(KeyboardInterrupt):
-        train_folds(config)
+        train(config(work, **options))
+    interrupt_at(1)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(work, **options))
     logged.clear()
-    result = train_folds(config)
+    result = train(config(work, **options))
+    assert isinstance(result, FoldsResult)
     assert logged[0] == "run default/fold_0 is finished"
     assert [row.fold for row in result.folds] == [0, 2]
-    assert {path.name for path in (work / "runs" / "default").iterdir()} == {"fold_0", "fold_2", "tracking_run"}
-    with sqlite3.connect(work / "mlflow.db") as database:
-        names = dict(database.execute("select name, run_uuid from runs").fetchall())
-        parents = database.execute("select value from tags where key = 'mlflow.parentRunId'").fetchall()
-    assert names.keys() == {"default", "default/fold_0", "default/fold_2"}
-    assert parents == [(names["default"],)] * 2
-    assert result.tracking_run == names["default"]
+    assert result.dice.keys() == {"bright", "dark"}
 
 
-def test_minutes_are_kept(work: Path) -> None:
-    """A budget of ten seconds ends by the clock, with at least one epoch, and the schedule went to its end."""
-    before = time.monotonic()
-    result = run(work, epochs=None, iterations=250, max_minutes=20 / 60)
-    assert time.monotonic() - before < 30
-    assert result.epochs == len(rows(result)) >= 1
-    assert rows(result)[-1]["learning_rate"] < rows(result)[0]["learning_rate"]  # type: ignore[operator]
-
-
-def test_tracking_holds_curves_and_no_person(work: Path) -> None:
-    """MLflow has config, digests, figures per epoch and pictures; user and paths are nowhere."""
-    result = run(work)
-    with sqlite3.connect(work / "mlflow.db") as database:
-        query = database.execute
-        metrics = {row[0] for row in query("select key from metrics")}
-        params = dict(query("select key, value from params").fetchall())
-        tags = dict(query("select key, value from tags").fetchall())
-        (status, user) = query("select status, user_id from runs").fetchone()
-    assert {"loss", "learning_rate", "dice/bright", "dice/dark", "final_dice/bright", "duration_seconds"} <= metrics
-    assert {"patches_per_second", "data_wait", "memory_gb", "system/cpu_utilization_percentage"} <= metrics
-    assert params["config.seed"] == "0"
-    assert {"dataset", "plan", "unetpipe"} <= tags.keys()
-    assert status == "FINISHED"
-    assert user in (None, "unknown", "")
-    everything = " ".join([*params.values(), *tags.values()])
-    assert str(work) not in everything
-    artifacts = {path.name for path in (work / "mlartifacts").rglob("*") if path.is_file()}
-    assert artifacts == {"curves.png", "overlay.png", "config.yaml", "plan.yaml"}
-    state = torch.load(result.bundle / "checkpoint.pt", weights_only=True)
-    state.pop("learner")
-    assert str(work) not in repr(state)
-    spec = json.loads((result.bundle / "configs" / "metadata.json").read_text())["unetpipe"]
-    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
-    assert spec["tracking_run"] == result.tracking_run
-    assert result.tracking_run is not None
-
-
-@pytest.mark.parametrize("store", ["unknown", "refusing", "silent"])
-def test_training_goes_on_without_its_tracking_store(
-    work: Path, monkeypatch: pytest.MonkeyPatch, logged: list[str], store: str
-) -> None:
-    """A store that refuses every call, a port where nobody listens, one that never answers: one line, not the run."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        if store == "silent":
-            server.listen()
-        address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{work}/nowhere" if store == "unknown" else address)
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        result = train(TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2))
-    assert result.tracking_run is None
-    assert [line for line in logged if line.startswith("tracking")] == [
-        "tracking stopped, the run goes on (MlflowException)"
-    ]
-
-
-def test_what_a_store_missed_is_told_when_it_answers(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted while there was no store, and gone on with one: the run there has the first epochs too."""
-    with monkeypatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"file://{work}/nowhere")
-        with signal_at(monkeypatch, 2), pytest.raises(KeyboardInterrupt):
-            run(work, epochs=3)
-    run(work, epochs=3)
-    with sqlite3.connect(work / "mlflow.db") as database:
-        steps = database.execute("select step from metrics where key = 'loss' order by step").fetchall()
-    assert steps == [(0,), (1,), (2,)]
+def test_all_folds_of_a_config_are_trained(work: Path) -> None:
+    """`folds="all"` means those of the work folder, from Python as on the command line."""
+    result = train(config(work, epochs=1, iterations=1, folds="all"))
+    assert isinstance(result, FoldsResult)
+    assert [row.fold for row in result.folds] == [0, 1, 2]
 
 
 def test_a_broken_case_is_named(work: Path) -> None:
@@ -288,10 +236,10 @@ def test_a_broken_case_is_named(work: Path) -> None:
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(TrainingError, match=r"ball_\d: preprocessed case cannot be read"):
         run(work)
-    deadline = time.monotonic() + 10
-    while any(thread.name.startswith("patches") for thread in threading.enumerate()):
-        assert time.monotonic() < deadline, "a loader thread is still there"
-        time.sleep(0.05)
+    for thread in threading.enumerate():
+        if thread.name.startswith("patches"):
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 def test_a_label_in_another_axis_order_counts_the_same(work: Path, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ LEARN = """
         "upsample_kernel_size": [[2, 2]] * 3, "filters": [4, 8, 8, 8],
         "norm_name": ["instance", {"affine": True}],
     }
-    plain = Augmentation.of("none", {}, (), 2)
+    names = ("rotation", "scaling", "noise", "blur", "brightness", "contrast", "low_resolution", "gamma")
+    often = Augmentation.of("default", {name: {"probability": 0.7} for name in names}, (0, 1), 2)
     weighted = tversky_ce(weights=(1.0, 2.0), regions=((1, 2), (2,)))
     with together(ranks, device, TrainConfig(work=".")) as group:
         losses = []
@@ -44,10 +45,11 @@ LEARN = """
                 label[0, :4] = -1
                 mine = slice(ranks.rank, None, ranks.size)
                 batch = Batch(number=number, places=tuple(range(5)[mine]), image=image[mine], label=label[mine])
-                losses.append(float(learner.step(batch, 0.2, plain)[0]))
+                losses.append(float(learner.step(batch, 0.2, often)[0]))
         agreed = group.agree(0.25 if ranks.rank == 0 else 0.5, stop=ranks.rank == 1)
-        told = group.share("äöü" if ranks.rank == 0 else "")
-        print(json.dumps({"losses": losses, "agreed": agreed, "told": told}))
+        gathered = group.gather({"rank": group.rank, "text": "ä" * (group.rank + 1), "number": float("inf")})
+        squares = group.map(lambda n: n * n, range(5))
+        print(json.dumps({"losses": losses, "agreed": agreed, "gathered": gathered, "squares": squares}))
 """
 
 
@@ -63,14 +65,16 @@ def learn(size: int, port: int = 0) -> list[dict[str, object]]:
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does_from_the_whole_batch() -> None:
-    """Five patches shared as three and two, some voxels ignored: the same losses, on both, as from all five in one,
-    for classes and for weighted regions.
+    """Five patches shared as three and two, augmented, some voxels ignored: the same losses, on both, as from all five
+    in one, for classes and for weighted regions.
     """
     (alone,) = learn(1)
     first, second = learn(2, port=free_port())
     assert first["losses"] == second["losses"] == pytest.approx(alone["losses"], rel=1e-4)
     assert first["agreed"] == second["agreed"] == [0.25, True]
-    assert first["told"] == second["told"] == "äöü"
+    expected = [{"rank": rank, "text": "ä" * (rank + 1), "number": float("inf")} for rank in (0, 1)]
+    assert first["gathered"] == second["gathered"] == expected
+    assert first["squares"] == second["squares"] == alone["squares"] == [0, 1, 4, 9, 16]
 
 
 def test_ranks_come_from_the_environment_where_somebody_set_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from unetpipe.training.postprocessing import LargestComponentChoice
+from unetpipe.training.postprocessing import classes_to_reduce, largest_component_gain
 
 
 def case(parts: list[tuple[int, int]], truth: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -21,10 +21,7 @@ TWO_PARTS = ([(0, 10), (20, 25)], [(0, 10), (20, 25)])
 
 
 def choice(*cases: tuple[list[tuple[int, int]], list[tuple[int, int]]]) -> list[int]:
-    collected = LargestComponentChoice(classes=2)
-    for parts, truth in cases:
-        collected.add(*case(parts, truth))
-    return collected.chosen()
+    return classes_to_reduce(np.stack([largest_component_gain(*case(*one), 2) for one in cases]))
 
 
 def test_stray_voxels_are_a_reason() -> None:
@@ -45,8 +42,7 @@ def test_ignored_voxels_and_absent_classes_do_not_count() -> None:
     """A stray component where the reference says nothing is no reason, nor is a case without the class."""
     labels, reference = case(*STRAY)
     reference[20:22] = -1
-    collected = LargestComponentChoice(classes=2)
-    collected.add(labels, reference)
-    collected.add(labels, np.zeros_like(reference))
-    assert collected.chosen() == []
+    absent = np.zeros_like(reference)
+    gains = np.stack([largest_component_gain(labels, one, 2) for one in (reference, absent)])
+    assert classes_to_reduce(gains) == []
     assert (labels[20:22] == 1).all()

@@ -101,10 +101,9 @@ def train(config: TrainConfig, progress: Progress) -> BaseModel:
       unetpipe train work --fold 0 --max-minutes 60
       unetpipe train work --folds all --epochs 200
     """
-    from unetpipe.stages.train import train as one_fold
-    from unetpipe.stages.train import train_folds
+    from unetpipe.stages.train import train as stage
 
-    return one_fold(config, progress) if config.folds is None else train_folds(config, progress)
+    return stage(config, progress)
 
 
 @command(InferConfig, "models", "inputs")

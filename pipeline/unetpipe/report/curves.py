@@ -1,6 +1,6 @@
 """Pictures of a training run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +10,35 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from unetpipe.files import atomic_path
+from unetpipe.training.state import EpochRecord
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")  # Okabe and Ito
 
 
-def draw_curves(history: Sequence[Mapping[str, Any]], classes: Sequence[str], path: Path) -> None:
+def draw_curves(history: Sequence[EpochRecord], classes: Sequence[str], path: Path) -> None:
     """Draw loss, Dice per class and learning rate over epochs as a PNG.
 
     Args:
-        history: One mapping per epoch with ``epoch``, ``loss``, ``dice`` (a list per foreground class),
-            ``smoothed_dice`` and ``learning_rate``.
+        history: The epochs so far.
         classes: Names of the foreground classes.
         path: Where to; replaced atomically.
     """
-    epochs = [row["epoch"] + 1 for row in history]
+    epochs = [record.epoch + 1 for record in history]
     figure = Figure(figsize=(8, 7), layout="constrained")
     loss, dice, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
-    loss.plot(epochs, [row["loss"] for row in history], color="#0072b2")
+    loss.plot(epochs, [record.loss for record in history], color="#0072b2")
     loss.set_ylabel("training loss")
     shown = classes if len(classes) <= len(_COLOURS) else []
     for index, name in enumerate(shown):
-        values = [np.nan if row["dice"][index] is None else row["dice"][index] for row in history]
+        values = [np.nan if record.dice[index] is None else record.dice[index] for record in history]
         dice.plot(epochs, values, label=name, color=_COLOURS[index])
-    means = [np.nanmean([np.nan if d is None else d for d in row["dice"]] or [np.nan]) for row in history]
+    means = [np.nanmean([np.nan if d is None else d for d in record.dice] or [np.nan]) for record in history]
     dice.plot(epochs, means, label="mean", color="#555555", linestyle="--")
-    dice.plot(epochs, [row["smoothed_dice"] for row in history], label="smoothed", color="#555555")
+    dice.plot(epochs, [record.smoothed_dice for record in history], label="smoothed", color="#555555")
     dice.set_ylim(0, 1)
     dice.set_ylabel("validation Dice")
     dice.legend(loc="lower right", fontsize="small")
-    rate.plot(epochs, [row["learning_rate"] for row in history], color="#555555")
+    rate.plot(epochs, [record.learning_rate for record in history], color="#555555")
     rate.set_ylabel("learning rate")
     rate.set_xlabel("epoch")
     rate.xaxis.set_major_locator(MaxNLocator(integer=True))

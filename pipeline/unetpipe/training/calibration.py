@@ -1,6 +1,5 @@
-"""Make steps fit a time budget: a decision that depends on the device, so it is measured and not planned."""
+"""Fit batch and network to a time budget: it depends on the device, so that it is measured and not planned."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,17 +9,35 @@ ENOUGH_ITERATIONS = 1000  # below this smaller batches and a narrower network le
 SMALLEST_BATCH = 4
 _NARROWEST = 16  # features of the first stage
 
-Measure = Callable[[tuple[int, ...], int], tuple[float, float]]
-"""From features and patches per batch to seconds per optimiser step, and seconds for all that comes after the last."""
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What was found for one width and batch.
+
+    Attributes:
+        step_seconds: Of an optimiser step, sampling and augmentation included.
+        ending_seconds: For all that comes after the last step.
+        elapsed_seconds: Since the start of the run, until this was known.
+    """
+
+    step_seconds: float
+    ending_seconds: float
+    elapsed_seconds: float
+
+
+Measure = Callable[[tuple[int, ...], int], Measurement]
+"""Measures with so many features per stage and so many patches per batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Attributes:
-    features: Per stage.
-    batch_size: Patches per step.
-    step_seconds: Of an optimiser step, sampling and augmentation included.
-    seconds: Left for optimiser steps and a look at validation between epochs, counted from the start of the run.
+    """What fits into a time budget on this device.
+
+    Attributes:
+        features: Channels per stage of the network.
+        batch_size: Patches per step.
+        step_seconds: Of an optimiser step, sampling and augmentation included.
+        seconds: For optimiser steps and the validations between them, counted from the start of the run.
     """
 
     features: tuple[int, ...]
@@ -35,7 +52,6 @@ def calibrate(
     measure: Measure,
     *,
     limit_seconds: float,
-    started: float,
     smallest_batch: int = SMALLEST_BATCH,
 ) -> Calibration:
     """Keep what is planned if it gets `ENOUGH_ITERATIONS`; else halve the batch, then the features, until it does.
@@ -43,19 +59,18 @@ def calibrate(
     Args:
         features: The plan's, per stage.
         batch_size: The plan's.
-        measure: What steps cost.
+        measure: Measures what steps cost.
         limit_seconds: For the whole run.
-        started: `time.monotonic()` when it began.
         smallest_batch: Not to be halved further.
 
     Raises:
         TrainingError: If there is not time for a single step.
     """
     while True:
-        step_seconds, ending_seconds = measure(features, batch_size)
-        seconds = limit_seconds - ending_seconds
-        left = seconds - (time.monotonic() - started)
-        if left >= ENOUGH_ITERATIONS * step_seconds:
+        measured = measure(features, batch_size)
+        seconds = limit_seconds - measured.ending_seconds
+        left = seconds - measured.elapsed_seconds
+        if left >= ENOUGH_ITERATIONS * measured.step_seconds:
             break
         if batch_size > smallest_batch:
             batch_size = max(batch_size // 2, smallest_batch)
@@ -63,9 +78,9 @@ def calibrate(
             features = tuple(n // 2 for n in features)
         else:
             break
-    if left < step_seconds:
+    if left < measured.step_seconds:
         raise TrainingError(
-            f"{limit_seconds / 60:g} minutes are not enough: setting up takes {time.monotonic() - started:.0f} s, "
-            f"a step {step_seconds:.1f} s, validating and saving {ending_seconds:.0f} s"
+            f"{limit_seconds / 60:g} minutes are not enough: setting up takes {measured.elapsed_seconds:.0f} s, "
+            f"a step {measured.step_seconds:.1f} s, validating and saving {measured.ending_seconds:.0f} s"
         )
-    return Calibration(features=features, batch_size=batch_size, step_seconds=step_seconds, seconds=seconds)
+    return Calibration(features=features, batch_size=batch_size, step_seconds=measured.step_seconds, seconds=seconds)

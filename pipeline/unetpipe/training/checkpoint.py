@@ -1,137 +1,96 @@
 """What a resume needs, in one file that is whole or not there; the one before is kept in case it is damaged."""
 
-import fcntl
-import hashlib
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unetpipe.config import TrainConfig
-from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.errors import TrainingError
-from unetpipe.extensions import extension_digest, extension_name
 from unetpipe.files import atomic_path
-from unetpipe.training.schedule import Budget
+from unetpipe.training.epoch import Epoch
+from unetpipe.training.outcome import TrainingOutcome
+from unetpipe.training.run_identity import RunIdentity
+from unetpipe.training.schedule import Budget, Cooldown
+from unetpipe.training.state import EpochRecord, RunState
 
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
-_LOCK = ".lock"
-_ELSEWHERE = {"work", "folds"}  # fields that do not say what a run is
-
-State = dict[str, Any]
+BEST = "best.pt"
+_SCHEMA_VERSION = 2
 
 
-def first_state(config: TrainConfig, data: TrainingSet, definition: dict[str, Any], budget: Budget) -> State:
-    """What is known before the first step.
-
-    Returns:
-        Tensors and plain Python values only. `learner` is empty until there is something to go on from; `part` is the
-        epoch that an interruption cut; `cooldown` is None until training was asked to come to its end, `result` until
-        it is there.
-    """
-    return {
-        "config": run_config(config),
-        "made_from": _digests(data, config),
-        "definition": definition,
-        "budget": asdict(budget),
-        "part": None,
-        "cooldown": None,
-        "epoch": 0,
-        "iteration": 0,
-        "seconds": 0.0,
-        "history": [],
-        "tracking_run": None,
-        "learner": {},
-        "result": None,
+def save_checkpoint(folder: Path, state: RunState) -> None:
+    """Write a run's state: tensors and plain Python values only, so that it loads without unpickling code."""
+    content = {name: value for name, value in vars(state).items() if name not in ("identity", "outcome")}
+    content |= {
+        "schema_version": _SCHEMA_VERSION,
+        "options": dict(state.identity.options),
+        "digests": dict(state.identity.digests),
+        "budget": asdict(state.budget),
+        "history": [asdict(record) for record in state.history],
+        "cut_epoch": asdict(state.cut_epoch) if state.cut_epoch else None,
+        "cooldown": asdict(state.cooldown) if state.cooldown else None,
+        "outcome": state.outcome.model_dump(mode="json") if state.outcome else None,
     }
-
-
-def run_config(config: TrainConfig) -> dict[str, Any]:
-    """The fields that say what a run is, as JSON has them: no path among them."""
-    named = tuple(extension_name(extension) for extension in config.extension)
-    return config.model_dump(mode="json", exclude=_ELSEWHERE) | {"extension": named}
-
-
-def require_same(state: State, config: TrainConfig, data: TrainingSet) -> None:
-    """Refuse to go on with another config, plan or split than a run began with.
-
-    Raises:
-        TrainingError: Names what differs.
-    """
-    before, now = run_config(TrainConfig(work=config.work)) | state["config"], run_config(config)
-    differing = [
-        f"--{name.replace('_', '-')} was {before[name]}, is {value}"
-        for name, value in now.items()
-        if before[name] != value
-    ]
-    files = _digests(data, config)
-    differing += [f"{name} has changed" for name in files if files[name] != state["made_from"].get(name)]
-    if differing:
-        raise TrainingError(
-            f"run {config.run_name}/fold_{config.fold} began otherwise ({'; '.join(differing)}): "
-            "take the same options, or another --run-name"
-        )
-
-
-def save_checkpoint(folder: Path, state: State) -> None:
-    """Write `state`: tensors and plain Python values only, so that it loads without unpickling code."""
     with atomic_path(folder / CHECKPOINT) as temporary:
-        torch.save(state, temporary)
+        torch.save(content, temporary)
         if (folder / CHECKPOINT).exists():
             (folder / CHECKPOINT).replace(folder / PREVIOUS)
 
 
-def load_checkpoint(folder: Path) -> State | None:
+def load_checkpoint(folder: Path) -> RunState | None:
     """Read the newest checkpoint that can be read; None where there is none.
 
     Raises:
-        TrainingError: If there are checkpoints and none can be read.
+        TrainingError: If there are checkpoints and none can be read, or a later version of unetpipe wrote it.
     """
-    found = [folder / name for name in (CHECKPOINT, PREVIOUS) if (folder / name).exists()]
+    name = f"{folder.parent.name}/{folder.name}"
+    found = [folder / file for file in (CHECKPOINT, PREVIOUS) if (folder / file).exists()]
     for path in found:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception:  # torch raises anything from EOFError to UnpicklingError for a damaged file
             continue
-        if isinstance(state, dict):
-            return state
+        if isinstance(content, dict):
+            return _state_from(content, folder, name)
     if found:
-        raise TrainingError(
-            f"no checkpoint in {folder.parent.name}/{folder.name} can be read: start over with another --run-name"
-        )
+        raise TrainingError(f"no checkpoint in {name} can be read: start over with another --run-name")
     return None
 
 
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold a run's folder: two processes in it would write over each other's checkpoints.
-
-    Raises:
-        TrainingError: If another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            name = f"{folder.parent.name}/{folder.name}"
-            raise TrainingError(f"run {name} is being trained by another process") from None
-        yield
-
-
-def _digests(data: TrainingSet, config: TrainConfig) -> dict[str, str]:
-    """Digests of what a run is made from, by the file that a person would look into."""
-    plan = [data.name, data.configuration.model_dump(mode="json"), data.plan.preprocessing(data.name).model_dump()]
-    dataset = [data.manifest.channels, [label.model_dump() for label in data.manifest.labels]]
-    dataset += [[region.model_dump() for region in data.manifest.regions]] if data.manifest.regions else []
-    parts = {"plan.yaml": plan, "manifest.json": dataset, "folds.json": [data.training, data.validation]}
-    extensions = {f"extension {extension_name(one)}": extension_digest(one)[:16] for one in config.extension}
-    return extensions | {
-        name: hashlib.sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        for name, part in parts.items()
+def _state_from(content: dict[str, Any], folder: Path, name: str) -> RunState:
+    version = content.pop("schema_version", 1)
+    if version > _SCHEMA_VERSION:
+        raise TrainingError(f"the checkpoint in {name} was written by a later version of unetpipe")
+    if version == 1:
+        content = _from_version_1(content, folder)
+    cut, cooldown, outcome = content["cut_epoch"], content["cooldown"], content["outcome"]
+    typed = {
+        "identity": RunIdentity(options=content.pop("options"), digests=content.pop("digests")),
+        "budget": Budget(**content["budget"]),
+        "history": [EpochRecord(**{**row, "dice": tuple(row["dice"])}) for row in content["history"]],
+        "cut_epoch": Epoch(**cut) if cut else None,
+        "cooldown": Cooldown(**cooldown) if cooldown else None,
+        "outcome": TrainingOutcome.model_validate(outcome) if outcome else None,
     }
+    return RunState(**{**content, **typed})
+
+
+def _from_version_1(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Give today's names to what checkpoints without a version hold; best weights were in a file of their own."""
+    cut, result = content["part"], content["result"]
+    best = content["config"]["deploy"] == "best" and (folder / BEST).exists()
+    return {
+        "options": content["config"],
+        "digests": content["made_from"],
+        "cut_epoch": {key: value for key, value in cut.items() if key != "over"} if cut else None,
+        "cooldown": content["cooldown"] if "cooldown" in content else content["landing"],
+        "best": torch.load(folder / BEST, map_location="cpu", weights_only=True) if best else None,
+        "outcome": {key: value for key, value in result.items() if key not in _OF_THE_STAGE} if result else None,
+        **{key: content[key] for key in _UNCHANGED},
+    }
+
+
+_OF_THE_STAGE = ("fold", "tracking_run")  # part of version 1's result, and known without it
+_UNCHANGED = ("definition", "budget", "iteration", "seconds", "history", "tracking_run", "learner")

@@ -5,17 +5,20 @@ whether this module starts them or torchrun does. Before each step all agree, on
 how far training is and whether to stop. A rank that dies ends the others.
 """
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +27,9 @@ from torch import Tensor, nn
 
 from unetpipe.config import TrainConfig
 from unetpipe.errors import TrainingError
+from unetpipe.progress import Advance
+
+Item = TypeVar("Item")
 
 _STEP = timedelta(minutes=10)  # that ranks may be apart within a step
 _WAIT = timedelta(days=7)  # that the others wait for rank 0 to look at held-out cases
@@ -73,10 +79,19 @@ class Ranks:
 
 
 class Group:
-    """What ranks say to each other between steps. A single process talks to itself."""
+    """The processes that train one network, as one of them sees it. A single process is a group of its own.
 
-    def __init__(self, rank: int, control: dist.ProcessGroup | None) -> None:
-        self._rank, self._control = rank, control
+    Attributes:
+        rank: Of this process, from 0.
+        size: Number of processes.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, control: dist.ProcessGroup | None = None) -> None:
+        self.rank, self.size, self._control = rank, size, control
+
+    def share_of(self, count: int) -> range:
+        """Indices that are this rank's, of so many that the ranks divide among them."""
+        return range(self.rank, count, self.size)
 
     def agree(self, progress: float, stop: bool) -> tuple[float, bool]:
         """Take rank 0's progress, and stop if any rank was asked to.
@@ -86,26 +101,62 @@ class Group:
         """
         if self._control is None:
             return progress, stop
-        news = torch.tensor([progress if self._rank == 0 else 0.0, float(stop)], dtype=torch.float64)
+        news = torch.tensor([progress if self.rank == 0 else 0.0, float(stop)], dtype=torch.float64)
         _all_reduce(news, dist.ReduceOp.MAX, self._control)
         return float(news[0]), bool(news[1])
 
-    def share(self, text: str = "") -> str:
-        """Give every rank the text of rank 0.
+    def gather(self, value: Any) -> list[Any]:
+        """Give every rank the value of each rank, by rank.
+
+        Args:
+            value: What JSON can hold.
 
         Raises:
             RankDiedError: If another rank has died.
         """
         if self._control is None:
-            return text
-        content = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8) if text else torch.empty(0)
-        length = torch.tensor([len(content) if self._rank == 0 else 0])
-        _all_reduce(length, dist.ReduceOp.MAX, self._control)
-        shared = torch.zeros(int(length), dtype=torch.uint8)
-        if self._rank == 0:
-            shared.copy_(content)
-        _all_reduce(shared, dist.ReduceOp.MAX, self._control)
-        return bytes(shared.tolist()).decode()
+            return [value]
+        content = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        lengths = torch.zeros(self.size, dtype=torch.int64)
+        lengths[self.rank] = len(content)
+        _all_reduce(lengths, dist.ReduceOp.SUM, self._control)
+        texts = torch.zeros((self.size, int(lengths.max())), dtype=torch.uint8)
+        texts[self.rank, : len(content)] = content
+        _all_reduce(texts, dist.ReduceOp.MAX, self._control)
+        return [json.loads(bytes(text[:length].tolist())) for text, length in zip(texts, lengths, strict=True)]
+
+    def map(
+        self,
+        work: Callable[[Item], Any],
+        items: Sequence[Item],
+        stop: threading.Event | None = None,
+        advance: Advance | None = None,
+    ) -> list[Any]:
+        """Divide items among the ranks, and give every rank the results of all.
+
+        Args:
+            work: From an item to what JSON can hold.
+            items: The same on each rank.
+            stop: Asks to stop.
+            advance: Called with the number of items that are done.
+
+        Returns:
+            Results in the order of the items.
+
+        Raises:
+            KeyboardInterrupt: If any rank was asked to stop.
+            RankDiedError: If another rank has died.
+        """
+        results: list[Any] = []
+        for first in range(0, len(items), self.size):
+            _, halt = self.agree(0.0, stop is not None and stop.is_set())
+            if halt:
+                raise KeyboardInterrupt
+            own = first + self.rank
+            results += self.gather(work(items[own]) if own < len(items) else None)
+            if advance is not None:
+                advance(min(self.size, len(items) - first))
+        return results[: len(items)]
 
 
 @contextmanager
@@ -116,7 +167,7 @@ def together(ranks: Ranks, device: torch.device, config: TrainConfig) -> Iterato
         TrainingError: If they do not come.
     """
     if ranks.size == 1:
-        yield Group(0, None)
+        yield Group()
         return
     with _others(ranks, config) as address:
         if device.type == "cuda":
@@ -127,7 +178,7 @@ def together(ranks: Ranks, device: torch.device, config: TrainConfig) -> Iterato
             torch.set_num_threads(max(1, threads // ranks.size))
         try:
             dist.init_process_group(backend, init_method=address, rank=ranks.rank, world_size=ranks.size, timeout=_STEP)
-            yield Group(ranks.rank, dist.new_group(backend="gloo", timeout=_WAIT))
+            yield Group(ranks.rank, ranks.size, dist.new_group(backend="gloo", timeout=_WAIT))
         finally:
             torch.set_num_threads(threads)
             if dist.is_initialized():

@@ -1,4 +1,4 @@
-"""The held-out cases of a fold: a quick look between epochs, and their labels on their own grids at the end."""
+"""The held-out cases of a fold: validated between epochs, and predicted on their own grids at the end."""
 
 import math
 import time
@@ -21,21 +21,19 @@ from unetpipe.imaging.labels import read_label_volume
 from unetpipe.imaging.network_input import restore_labels
 from unetpipe.imaging.resample import resample_logits_argmax
 from unetpipe.inference.decoding import last_above_zero
-from unetpipe.progress import Advance
-from unetpipe.training.overlap import mean_dice, overlap_counts, predict_logits
-from unetpipe.training.postprocessing import LargestComponentChoice
+from unetpipe.training.overlap import overlap_counts, predict_logits
+from unetpipe.training.postprocessing import largest_component_gain
 
 _Labels = NDArray[np.integer]
-Counts = dict[str, NDArray[np.int64]]
-"""By case: `overlap_counts`."""
 
 
 class HeldOut:
     """Predicts preprocessed cases with a network that is being trained.
 
     Attributes:
-        choosing: Cases of every other patient, which may decide something during training: the best weights, the end.
-        blind: The other cases, which never decide anything.
+        selection: Cases of every other patient. They validate between epochs, and so may decide on the best weights
+            and on the end of training.
+        unseen: The other cases, which decide nothing.
     """
 
     def __init__(
@@ -51,11 +49,10 @@ class HeldOut:
         self._store, self._ids, self._manifest, self._configuration = store, ids, manifest, configuration
         self._device, self._dtype = device, dtype
         self._decided = np.array(manifest.label_scheme.decoded_indices, dtype=np.int16)
-        self.largest = LargestComponentChoice(len(manifest.labels))
         patients = {case.id: case.patient or case.id for case in manifest.cases}
-        choosing = set(list(dict.fromkeys(patients[case] for case in ids))[::2])
-        self.choosing = [case for case in ids if patients[case] in choosing]
-        self.blind = [case for case in ids if patients[case] not in choosing]
+        selecting = set(list(dict.fromkeys(patients[case] for case in ids))[::2])
+        self.selection = [case for case in ids if patients[case] in selecting]
+        self.unseen = [case for case in ids if patients[case] not in selecting]
 
     def measure(self, network: nn.Module) -> float:
         """Seconds that one case takes, on its own grid and read from disk."""
@@ -64,43 +61,42 @@ class HeldOut:
         return time.monotonic() - before
 
     def sample(self, windows: float) -> list[str]:
-        """Cases to look at between epochs: of the choosing ones, spread evenly, as many as have so many windows.
+        """Selection cases to validate with between epochs, spread evenly, as many as have so many windows.
 
-        At least one, and always the same ones: what is decided by looks must not depend on how fast a machine is.
+        At least one, and always the same ones: what they decide must not depend on how fast a machine is.
         """
         patch = self._configuration.patch_size
-        shapes = [self._store.record(case).placement.shape for case in self.choosing]
+        shapes = [self._store.record(case).placement.shape for case in self.selection]
         of_each = [math.prod(max(1, math.ceil(2 * n / p) - 1) for n, p in zip(s, patch, strict=True)) for s in shapes]
         count = max(1, min(len(shapes), int(windows / np.mean(of_each))))
-        return [self.choosing[index * len(shapes) // count] for index in range(count)]
+        return [self.selection[index * len(shapes) // count] for index in range(count)]
 
-    def look(self, network: nn.Module, cases: Sequence[str]) -> list[float | None]:
-        """Mean Dice per foreground class over `cases`, on the network's grid."""
-        return mean_dice([self._count(network, case) for case in cases])
+    def count(self, network: nn.Module, case: str) -> NDArray[np.int64]:
+        """Overlap of a case's prediction with its reference, on the network's grid, as `overlap_counts` has it."""
+        data = self._store.load(case)
+        return overlap_counts(self._predict(network, data), data[-1].astype(np.int16), self._manifest.label_scheme)
 
-    def predict_all(self, network: nn.Module, folder: Path, advance: Advance) -> Counts:
-        """Write every case's labels as the dataset has them, and count their overlap with the references'.
+    def predict(self, network: nn.Module, case: str, folder: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Write a case's labels as the dataset has them, and compare them with the reference.
 
         Args:
             network: Trained.
-            folder: For a ``.nii.gz`` per case (2-D: ``.png``), named by `Manifest.file_names`.
-            advance: Told after each case.
+            case: Its id.
+            folder: For a ``.nii.gz`` (2-D: ``.png``), named by `Manifest.file_names`.
+
+        Returns:
+            `overlap_counts` on the case's own grid, and `largest_component_gain` of every class.
         """
-        cases = {case.id: case for case in self._manifest.cases}
         names = {label.value: label.name for label in self._manifest.labels}
         values = np.array([label.value for label in self._manifest.labels])
         suffix = ".nii.gz" if self._manifest.spatial_dims == 3 else ".png"
-        counts = {}
-        for case in self._ids:
-            indices = self._on_own_grid(network, case)
-            path = folder / f"{self._manifest.file_names[case]}{suffix}"
-            write_labels(path, values[indices], self._store.record(case).placement.source, names)
-            orientation = orientation_to_ras(self._store.record(case).placement.source)
-            reference = self._reference(cases[case])
-            counts[case] = overlap_counts(orientation.to_ras(indices), reference, self._manifest.label_scheme)
-            self.largest.add(orientation.to_ras(indices), reference)
-            advance()
-        return counts
+        indices = self._on_own_grid(network, case)
+        source = self._store.record(case).placement.source
+        write_labels(folder / f"{self._manifest.file_names[case]}{suffix}", values[indices], source, names)
+        labels = orientation_to_ras(source).to_ras(indices)
+        reference = self._reference(next(one for one in self._manifest.cases if one.id == case))
+        counts = overlap_counts(labels, reference, self._manifest.label_scheme)
+        return counts, largest_component_gain(labels, reference, len(self._manifest.labels))
 
     def example(self, network: nn.Module) -> tuple[NDArray[np.float32], _Labels, _Labels]:
         """First channel, prediction and reference of one case on the network's grid."""
@@ -129,10 +125,6 @@ class HeldOut:
         scheme = self._manifest.label_scheme
         labels = last_above_zero(logits) if scheme.overlapping else logits.argmax(0)
         return self._classes(labels.cpu().numpy())
-
-    def _count(self, network: nn.Module, case: str) -> NDArray[np.int64]:
-        data = self._store.load(case)
-        return overlap_counts(self._predict(network, data), data[-1].astype(np.int16), self._manifest.label_scheme)
 
     def _on_own_grid(self, network: nn.Module, case: str) -> _Labels:
         placement = self._store.record(case).placement

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from torch import Tensor
 from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
-from unetpipe.training.distributed import Ranks
 
 _AHEAD = 4  # batches
 
@@ -53,7 +52,7 @@ class PatchLoader:
     seed: Of all draws.
     cache: Keep every case in memory once it was read.
     threads: That read.
-    ranks: Who shares a batch: each reads every so many patches of it, from its rank on.
+    places: Which patches of each batch are read here, from 0; other ranks read the others.
     pinned: Whether batches lie in memory that a GPU can copy from on its own.
     """
 
@@ -66,7 +65,7 @@ class PatchLoader:
     seed: int
     cache: bool
     threads: int = 2
-    ranks: Ranks = field(default_factory=Ranks)
+    places: tuple[int, ...]
     pinned: bool = False
 
     def batches(self, first: int = 0) -> Generator[Batch, None, None]:
@@ -94,13 +93,12 @@ class PatchLoader:
         rng = np.random.default_rng([self.seed, number])
         forced = self.batch_size - round(self.batch_size * (1 - self.foreground_share))
         drawn = [self._draw(rng, index >= self.batch_size - forced) for index in range(self.batch_size)]
-        places = tuple(range(self.ranks.rank, self.batch_size, self.ranks.size))
-        patches = [self._patch(*drawn[place], cached) for place in places]
+        patches = [self._patch(*drawn[place], cached) for place in self.places]
         data = torch.from_numpy(np.stack(patches))
         image, label = data[:, :-1].contiguous(), data[:, -1].to(torch.int16)
         if self.pinned:
             image, label = image.pin_memory(), label.pin_memory()
-        return Batch(number=number, places=places, image=image, label=label)
+        return Batch(number=number, places=self.places, image=image, label=label)
 
     def _draw(self, rng: np.random.Generator, foreground: bool) -> tuple[str, Shape]:
         """A case, and where in it a patch begins."""

@@ -17,10 +17,12 @@ from unetpipe.networks.precision import trainable_dtype
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.draws import Draws
 from unetpipe.training.batches.loader import Batch
-from unetpipe.training.checkpoint import State
 from unetpipe.training.distributed import add_gradients
 from unetpipe.training.optimization.loss import deep_supervision_loss
 from unetpipe.training.optimization.recipe import Recipe
+
+LearnerState = dict[str, Any]
+"""Tensors and plain Python values."""
 
 
 class Learner:
@@ -126,7 +128,7 @@ class Learner:
             for name, tensor in self.network.state_dict().items()
         }
 
-    def state(self) -> State:
+    def state(self) -> LearnerState:
         """All that `load_state` needs to go on exactly."""
         return {
             "module": self._module.state_dict(),
@@ -135,7 +137,7 @@ class Learner:
             "scaler": self._scaler.state_dict(),
         }
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: LearnerState) -> None:
         """Go on from `state`."""
         self._module.load_state_dict(state["module"])
         self.network.load_state_dict(state["average"])

@@ -1,0 +1,87 @@
+"""What a training run leaves behind, as its trainer reports it: checkpoints, a bundle, a journal, tracking."""
+
+from typing import Literal
+
+import torch
+
+from unetpipe.bundle.spec import ModelSpec
+from unetpipe.bundle.write import MODEL, write_bundle, write_weights
+from unetpipe.dataset.planning.fingerprint import read_fingerprint
+from unetpipe.dataset.training_domain import training_domain
+from unetpipe.progress import Progress
+from unetpipe.report.held_out import held_out_markdown
+from unetpipe.report.journal import Journal
+from unetpipe.tracking.background import OpenTracker
+from unetpipe.training.checkpoint import save_checkpoint
+from unetpipe.training.outcome import HeldOutResult
+from unetpipe.training.recorder import Example
+from unetpipe.training.setup import Setup
+from unetpipe.training.state import RunState, Weights
+
+
+class FolderRecorder:
+    """Keeps a run's folder, which is a bundle from the first epoch on, and its run in the tracking store."""
+
+    def __init__(self, setup: Setup, state: RunState, tracker: OpenTracker, progress: Progress) -> None:
+        """Tell the tracker of epochs that an interrupted run had while the store did not answer.
+
+        Args:
+            setup: What is trained with.
+            state: Of the run.
+            tracker: Gets every figure.
+            progress: Shows the figures of each epoch.
+        """
+        self._setup, self._folder, self._tracker = setup, setup.folder, tracker
+        self._journal = Journal(setup.folder, setup.data.foreground, tracker, progress)
+        self._result: HeldOutResult | None = None
+        if state.tracking_run is None:
+            for record in state.history:
+                self._journal.track(record)
+
+    def epoch_finished(self, state: RunState, weights: Weights) -> None:
+        """Record the last epoch of the history, and renew the bundle."""
+        self._journal.epoch(state.history)
+        self._write_bundle(state, weights)
+
+    def keep_weights(self, name: Literal["best", "last"], weights: Weights) -> None:
+        """Keep weights besides those of the bundle."""
+        write_weights(self._folder / f"{name}.pt", weights)
+
+    def save(self, state: RunState) -> None:
+        """Save a checkpoint."""
+        state.tracking_run = self._tracker.run_id
+        save_checkpoint(self._folder, state)
+
+    def held_out_cases_predicted(
+        self, state: RunState, weights: Weights, result: HeldOutResult, example: Example
+    ) -> None:
+        """Write the bundle with the figures of the held-out cases in its card."""
+        self._result = result
+        self._write_bundle(state, weights)
+        self._journal.end(state, result, example)
+
+    def finish(self, state: RunState) -> None:
+        """Save the finished run, after its tracker has finished.
+
+        In a short run the store has answered only now: then the bundle comes to name the tracking run.
+        """
+        if self._tracker.run_id != state.tracking_run:
+            self._write_bundle(state, torch.load(self._folder / MODEL, map_location="cpu", weights_only=True))
+        self.save(state)
+
+    def _write_bundle(self, state: RunState, weights: Weights) -> None:
+        data, result = self._setup.data, self._result
+        spec = ModelSpec(
+            spatial_dims=data.manifest.spatial_dims,
+            channels=data.manifest.channels,
+            labels=data.manifest.labels,
+            regions=data.manifest.regions,
+            preprocessing=data.plan.preprocessing(data.name),
+            patch_size=data.configuration.patch_size,
+            mirror_axes=self._setup.augmentation.mirror_axes,
+            weights=result.weights if result else "last",
+            postprocessing=result.largest if result else (),
+            training_domain=training_domain(read_fingerprint(self._setup.config.work)),
+            tracking_run=self._tracker.run_id,
+        )
+        write_bundle(self._folder, spec, state.definition, weights, results=held_out_markdown(result) if result else "")

@@ -1,0 +1,53 @@
+"""The state of a run before its first step: which network, with what batches, for how long."""
+
+import math
+import time
+
+from unetpipe.training.calibration import SMALLEST_BATCH, Calibration, Measurement, calibrate
+from unetpipe.training.optimization.recipe import choose_recipe
+from unetpipe.training.parts import chosen_network
+from unetpipe.training.run_identity import RunIdentity
+from unetpipe.training.schedule import Budget
+from unetpipe.training.setup import Setup
+from unetpipe.training.state import RunState
+
+_SAVING_SECONDS = 5.0
+_SLOWER = 1.5  # than measured, that predicting a held-out case may be: cases differ in size
+
+
+def first_state(setup: Setup, identity: RunIdentity) -> RunState:
+    """Follow config and plan; with a limit in minutes, measure what this device can do with it.
+
+    Raises:
+        TrainingError: If there is not time for a single step.
+    """
+    config, plan = setup.config, setup.data.configuration
+    calibration = _calibration(setup) if config.max_minutes is not None else None
+    return RunState(
+        identity=identity,
+        definition=chosen_network(config, setup.data, calibration.features if calibration else plan.features),
+        budget=Budget.plan(
+            epochs=config.epochs, iterations=config.iterations, batch_size=plan.batch_size, calibration=calibration
+        ),
+    )
+
+
+def _calibration(setup: Setup) -> Calibration:
+    config, plan, group, held_out = setup.config, setup.data.configuration, setup.group, setup.held_out()
+
+    def measure(features: tuple[int, ...], batch_size: int) -> Measurement:
+        learner = setup.learner(chosen_network(config, setup.data, features), choose_recipe(0))
+        step = setup.measure_step(learner, batch_size)
+        rounds = math.ceil(len(setup.data.validation) / group.size)
+        ending = _SAVING_SECONDS + _SLOWER * held_out.measure(learner.network) * rounds
+        of_ranks = group.gather([step, ending, time.monotonic() - setup.started])
+        step, ending, elapsed = (max(values) for values in zip(*of_ranks, strict=True))  # all wait for the slowest
+        return Measurement(step_seconds=step, ending_seconds=ending, elapsed_seconds=elapsed)
+
+    return calibrate(
+        plan.features,
+        plan.batch_size,
+        measure,
+        limit_seconds=60 * (config.max_minutes or math.inf),
+        smallest_batch=max(SMALLEST_BATCH, group.size),
+    )

@@ -1,0 +1,64 @@
+"""What a training run gives in the end."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+
+from unetpipe.documents import Record
+
+Deployed = Literal["last", "best"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutResult:
+    """How good the deployed weights are on held-out cases, each on its own grid.
+
+    Attributes:
+        dice: Mean Dice of each foreground class, by name; None where no case has the class.
+        cases: How many cases the mean is over.
+        held_out: How many cases were held out.
+        weights: Which weights were deployed.
+        unseen: Whether none of `cases` had a say in choosing the weights or the end of training.
+        largest: Names of the classes that are better with only their largest component; `dice` is without that.
+    """
+
+    dice: Mapping[str, float | None]
+    cases: int
+    held_out: int
+    weights: Deployed
+    unseen: bool
+    largest: tuple[str, ...] = ()
+
+
+class TrainingOutcome(Record):
+    """What is known of a run that is finished.
+
+    Attributes:
+        epochs: That were trained.
+        iterations: Optimiser steps taken.
+        seconds: Time that the run took, interruptions not counted.
+        features: Channels of the network per stage, the finest first; empty where they are not known.
+        weights: Which weights the bundle holds, "last" or "best".
+        dice: Mean Dice of each foreground class over `cases`, on their own grids; None where no case has the class.
+        mean_dice: Mean over classes.
+        cases: Number of held-out cases that the figures are over.
+        unseen: Whether none of them had a say in choosing the weights or the end of training.
+    """
+
+    epochs: int
+    iterations: int
+    seconds: float
+    features: tuple[int, ...]
+    weights: Deployed
+    dice: dict[str, float | None]
+    mean_dice: float | None
+    cases: int
+    unseen: bool = Field(validation_alias=AliasChoices("unseen", "blind"))
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are not None; None where all are."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,44 @@
+"""Who writes down what a trainer does: files, pictures and tracking are not the trainer's."""
+
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.training.outcome import HeldOutResult
+from unetpipe.training.state import RunState, Weights
+
+Example = tuple[NDArray[np.float32], NDArray[np.integer], NDArray[np.integer]]
+"""First channel, predicted and reference class indices of one held-out case, each (*spatial), on the network's grid."""
+
+
+class RunRecorder(Protocol):
+    """Is called by a `Trainer` on rank 0; other ranks call one that does nothing."""
+
+    def epoch_finished(self, state: RunState, weights: Weights) -> None:
+        """Record the last epoch of the history, and renew what is deployed."""
+
+    def keep_weights(self, name: Literal["best", "last"], weights: Weights) -> None:
+        """Keep weights besides those that are deployed."""
+
+    def save(self, state: RunState) -> None:
+        """Save a checkpoint, from which a run can go on."""
+
+    def held_out_cases_predicted(
+        self, state: RunState, weights: Weights, result: HeldOutResult, example: Example
+    ) -> None:
+        """Record how good the weights are that are deployed in the end."""
+
+
+class NullRecorder:
+    """Writes nothing."""
+
+    def epoch_finished(self, state: RunState, weights: Weights) -> None: ...
+
+    def keep_weights(self, name: Literal["best", "last"], weights: Weights) -> None: ...
+
+    def save(self, state: RunState) -> None: ...
+
+    def held_out_cases_predicted(
+        self, state: RunState, weights: Weights, result: HeldOutResult, example: Example
+    ) -> None: ...

@@ -1,0 +1,57 @@
+"""What makes a run the run that it is: its options, and the files that it is made from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unetpipe.config import TrainConfig
+from unetpipe.dataset.training_set import TrainingSet
+from unetpipe.extensions import extension_digest, extension_name
+
+_ELSEWHERE = {"work", "folds"}  # fields that do not say what a run is; work is a path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """Attributes:
+    options: The config's fields as JSON has them, but for paths.
+    digests: Of what the run is made from, by the name of the file a person would look into.
+    """
+
+    options: Mapping[str, Any]
+    digests: Mapping[str, str]
+
+    @classmethod
+    def of(cls, config: TrainConfig, data: TrainingSet) -> "RunIdentity":
+        """Describe the run that a config asks for."""
+        plan = [data.name, data.configuration.model_dump(mode="json"), data.plan.preprocessing(data.name).model_dump()]
+        dataset = [data.manifest.channels, [label.model_dump() for label in data.manifest.labels]]
+        dataset += [[region.model_dump() for region in data.manifest.regions]] if data.manifest.regions else []
+        parts = {"plan.yaml": plan, "manifest.json": dataset, "folds.json": [data.training, data.validation]}
+        extensions = {f"extension {extension_name(one)}": extension_digest(one)[:16] for one in config.extension}
+        digests = extensions | {name: _digest(part) for name, part in parts.items()}
+        return cls(options=run_options(config), digests=digests)
+
+    def differences(self, now: "RunIdentity") -> list[str]:
+        """Say what another start would change, one phrase each; nothing where it is the same run."""
+        before = run_options(TrainConfig(work=Path())) | dict(self.options)
+        options = [
+            f"--{name.replace('_', '-')} was {before[name]}, is {value}"
+            for name, value in now.options.items()
+            if before[name] != value
+        ]
+        files = [f"{name} has changed" for name in now.digests if now.digests[name] != self.digests.get(name)]
+        return options + files
+
+
+def run_options(config: TrainConfig) -> dict[str, Any]:
+    """The fields of a config that say what a run is, as JSON has them: no path is among them."""
+    named = [extension_name(extension) for extension in config.extension]
+    return config.model_dump(mode="json", exclude=_ELSEWHERE) | {"extension": named}
+
+
+def _digest(part: Any) -> str:
+    return hashlib.sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()[:16]
