@@ -69,9 +69,10 @@ class PreprocessConfig(Config):
     """`unetpipe preprocess`."""
 
     dataset: Path
-    """A Medical Segmentation Decathlon or nnU-Net folder, a folder of images and labels, or a CSV or JSON list."""
+    """A Medical Segmentation Decathlon, nnU-Net or BIDS folder, images/ beside labels/, or a CSV or JSON list."""
     images: tuple[str, ...] = ()
-    """Pattern of a channel's files in a folder of another layout, such as '{case}/t1.nii.gz'; one per channel."""
+    """Pattern of a channel's files in a folder of another layout, such as '{case}/t1.nii.gz'; one per channel. What
+    '{patient}' and '{case}' match is the case's id."""
     label: str | None = None
     """Pattern of the labels, such as '{case}/seg.nii.gz'."""
     check: bool = False
@@ -209,9 +210,12 @@ class InferConfig(Config):
     models: tuple[Path, ...]
     """Bundle folders or zips; several are averaged."""
     inputs: tuple[Path, ...] = ()
-    """Scans: files, folders of files, DICOM series folders, wildcards."""
+    """Scans: files, zips, folders of these, DICOM series and trees of them, wildcards, or a dataset of any layout, with
+    or without labels."""
+    images: tuple[str, ...] = ()
+    """Pattern of a channel's scans below the folders given, such as '{patient}/{case}/t1.nii.gz'; one per channel."""
     list: Path | None = None
-    """Text file with more inputs, one per line, relative to its folder."""
+    """More inputs: a text file with one per line, relative to its folder, or a CSV or JSON list of cases."""
     out: Path
     """Folder for the labels."""
     fix_affine: bool = False

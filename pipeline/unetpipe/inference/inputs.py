@@ -1,17 +1,19 @@
-"""Which scans a person means by files, folders, wildcards and lists. Nothing is opened but folders."""
+"""Which scans a person means, and what their outputs are called."""
 
 import glob
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unetpipe.dataset.case_names import distinct_names, file_names
+from unetpipe.dataset.layouts.presence import absence
+from unetpipe.dataset.layouts.reading import read_text
+from unetpipe.dataset.layouts.recognition import LISTS
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.dicom.sources import is_dicom
-from unetpipe.imaging.files import has_image_suffix, is_image, strip_suffix
-
-_CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's naming: case_0000.nii.gz, case_0001.nii.gz, ...
+from unetpipe.inference.scans import ScanFinder
 
 
 @dataclass(frozen=True)
@@ -19,66 +21,67 @@ class InputCase:
     """One scan to segment.
 
     Attributes:
-        id: Name of its outputs: the file's or DICOM folder's own, without suffix and channel number.
-        paths: One file per channel, or one with all of them, or one DICOM folder.
+        id: What people call it: its file or DICOM folder, without suffix and channel number, or what a list calls it.
+        paths: One file per channel, or one with all of them, or one DICOM source.
+        file_name: Of its outputs, without suffix.
     """
 
     id: str
     paths: tuple[Path, ...]
+    file_name: str
 
     @property
     def is_dicom(self) -> bool:
-        """Whether it is a DICOM series."""
+        """Whether it is a DICOM source."""
         return is_dicom(self.paths[0])
 
 
-def find_inputs(inputs: Iterable[Path], channels: int) -> list[InputCase]:
+def find_inputs(
+    inputs: Iterable[Path], channels: int, *, patterns: Sequence[str] = (), scratch: Path
+) -> list[InputCase]:
     """List the scans, sorted by id.
 
+    Scans whose files have the same name are called by what their paths differ in, such as ``p1`` and ``p2`` for
+    ``p1/t1.nii.gz`` and ``p2/t1.nii.gz``. A scan that is given twice counts once.
+
     Args:
-        inputs: Image files, folders of them, DICOM series folders, folders of such folders, wildcards.
+        inputs: Image files, DICOM files, zips, folders of these, DICOM series and trees of them, datasets of any layout
+            with or without labels, CSV and JSON lists, wildcards.
         channels: Of the model. Several: files CASE_0000, CASE_0001, ... are the channels of CASE.
+        patterns: One per channel, to apply to inputs that are folders; see `dataset.layouts.patterns`.
+        scratch: Temporary folder for what zips hold; it must be there until the scans have been read.
 
     Raises:
-        DatasetError: If an input does not exist or holds no scan, a channel is missing, or two scans have one name.
+        DatasetError: Listing every input that does not exist or holds no scan, every missing channel, and every id that
+            lists give to two scans.
     """
-    faults: list[Fault] = []
-    cases: list[InputCase] = []
-    single: list[Path] = []
-    for path in _expanded(inputs):
-        if not path.is_dir():
-            single.append(path)
-            if not path.exists():
-                faults.append(Fault(case=path.name, kind="missing", message="no such file or folder"))
-            continue
-        files, folders = _listing(path)
-        if files:
-            cases += _cases(files, channels, faults, whole_folder=True)
-        elif any(is_dicom(file) for file in path.iterdir() if file.is_file()):
-            cases.append(InputCase(path.resolve().name, (path,)))
-            continue
-        cases += (series := [InputCase(folder.name, (folder,)) for folder in folders if is_image(folder)])
-        if not files and not series:
-            faults.append(Fault(case=path.name, kind="empty", message="no image and no DICOM series in this folder"))
-    cases += _cases(single, channels, faults, whole_folder=False)
-    for name, count in Counter(case.id for case in cases).items():
+    finder = ScanFinder(channels, patterns, scratch)
+    scans = list(dict.fromkeys(finder.find(path.absolute() for path in _expanded(inputs))))
+    names = iter(distinct_names([scan.place for scan in scans if scan.id is None]))
+    ids = [next(names) if scan.id is None else scan.id for scan in scans]
+    unusable = {path: reason for scan in scans for path in scan.paths if (reason := absence(path))}
+    faults = finder.faults + [Fault(case=path.name, kind="missing", message=why) for path, why in unusable.items()]
+    for name, count in Counter(ids).items():
         if count > 1:
             faults.append(Fault(case=name, kind="duplicate", message=f"{count} inputs have this name"))
     if faults:
         raise DatasetError(faults)
+    written = file_names(ids)
+    cases = (InputCase(name, scan.paths, written[name]) for name, scan in zip(ids, scans, strict=True))
     return sorted(cases, key=lambda case: case.id)
 
 
 def read_list(file: Path) -> list[Path]:
-    """Inputs named in a text file, one per line, relative to its folder; empty lines and ``# ...`` are left out.
+    """Inputs that a list names: a CSV or JSON list of cases is an input itself.
+
+    Other files are text with one input per line, relative to the file's folder; empty lines and ``# ...`` do not count.
 
     Raises:
         DatasetError: If it cannot be read.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError([Fault(case=file.name, kind="list", message="not a readable text file")]) from error
+    if file.suffix.lower() in LISTS:
+        return [file]
+    lines = read_text(file).splitlines()
     return [file.parent / line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
@@ -95,37 +98,10 @@ def shard_of(cases: Sequence[InputCase], shard: str) -> list[InputCase]:
     return list(cases[int(match[1]) - 1 :: int(match[2])])
 
 
-def _expanded(inputs: Iterable[Path]) -> Iterable[Path]:
+def _expanded(inputs: Iterable[Path]) -> Iterator[Path]:
     for path in inputs:
         if path.exists() or not glob.has_magic(str(path)):
             yield path
         else:
             matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
             yield from [Path(match) for match in matches] or [path]
-
-
-def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
-    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for path in visible if has_image_suffix(path.name) and not path.is_dir()]
-    return files, [path for path in visible if path.is_dir()]
-
-
-def _cases(files: list[Path], channels: int, faults: list[Fault], *, whole_folder: bool) -> list[InputCase]:
-    matches = {file: _CHANNEL.fullmatch(strip_suffix(file.name)) for file in files}
-    if channels == 1:
-        # a folder in nnU-Net's naming; a lone CASE_0000 may simply be called so
-        numbered = whole_folder and all(match and match[2] == "0000" for match in matches.values())
-        return [InputCase(m[1] if numbered and m else strip_suffix(file.name), (file,)) for file, m in matches.items()]
-    cases: list[InputCase] = []
-    grouped: dict[tuple[Path, str], dict[int, Path]] = {}
-    for file, match in matches.items():
-        if match and int(match[2]) < channels:
-            grouped.setdefault((file.parent, match[1]), {})[int(match[2])] = file
-        else:
-            cases.append(InputCase(strip_suffix(file.name), (file,)))
-    for (_, name), parts in grouped.items():
-        lacking = [f"{name}_{n:04d}" for n in range(channels) if n not in parts]
-        if lacking:
-            faults.append(Fault(case=name, kind="channels", message=f"channel files missing: {', '.join(lacking)}"))
-        cases.append(InputCase(name, tuple(parts[n] for n in sorted(parts))))
-    return cases

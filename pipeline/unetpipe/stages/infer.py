@@ -7,7 +7,9 @@ import re
 import resource
 import shutil
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -80,7 +82,7 @@ def infer(
     Raises:
         ExtensionError: If an extension is not there or fails while it is imported.
         BundleError: If a model cannot be used.
-        DatasetError: If an input does not exist, holds no scan, or two scans have one name.
+        DatasetError: If an input does not exist or holds no scan.
     """
     load_extensions(config.extension)
     predictor = Predictor(
@@ -93,10 +95,14 @@ def infer(
         tta=config.tta,
         postprocess=config.postprocess,
     )
-    listed = read_list(config.list) if config.list else []
-    cases = find_inputs([*config.inputs, *listed], len(predictor.spec.channels))
-    if config.shard:
-        cases = shard_of(cases, config.shard)
+    inputs = [*config.inputs, *(read_list(config.list) if config.list else [])]
+    with tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch:
+        channels = len(predictor.spec.channels)
+        cases = find_inputs(inputs, channels, patterns=config.images, scratch=Path(scratch))
+        return _infer(config, predictor, shard_of(cases, config.shard) if config.shard else cases, progress)
+
+
+def _infer(config: InferConfig, predictor: Predictor, cases: Sequence[InputCase], progress: Progress) -> InferResult:
     run = _Run(config, predictor)
     done = [case for case in cases if config.skip_existing and run.labels_path(case).is_file()]
     run.keep(done)
@@ -163,7 +169,7 @@ class _Run:
 
     def labels_path(self, case: InputCase) -> Path:
         """Where labels go: in the scan's own format where that can hold them, else as NIfTI."""
-        return self._config.out / f"{case.id}{_suffix(case)}"
+        return self._config.out / f"{case.file_name}{_suffix(case)}"
 
     def keep(self, cases: list[InputCase]) -> None:
         """Take over what an earlier run said about scans that are left as they are."""
@@ -205,9 +211,11 @@ class _Run:
         if found.segmentation.probabilities is not None:
             self._save_probabilities(case, found.segmentation.probabilities, grid)
         if found.segmentation.entropy is not None:
-            suffix = path.name.removeprefix(case.id)
+            suffix = _suffix(case)
             suffix = ".nii.gz" if suffix in (".png", ".tif", ".tiff") else suffix
-            write_image(path.parent / "uncertainty" / f"{case.id}{suffix}", found.segmentation.entropy[None], grid)
+            write_image(
+                path.parent / "uncertainty" / f"{case.file_name}{suffix}", found.segmentation.entropy[None], grid
+            )
         if self._config.save_classes:
             self._save_classes(case, labels, grid)
         write_labels(path, labels, grid, names)
@@ -238,14 +246,14 @@ class _Run:
     def _save_probabilities(self, case: InputCase, probabilities: NDArray[np.float16], grid: Grid) -> None:
         spec = self._predictor.spec
         values = np.array([one.written for one in spec.regions] or [one.value for one in spec.labels])
-        with atomic_path(self._config.out / "probabilities" / f"{case.id}.npz") as temporary:
+        with atomic_path(self._config.out / "probabilities" / f"{case.file_name}.npz") as temporary:
             np.savez(temporary, probabilities=probabilities, values=values, affine=grid.matrix)
 
     def _save_classes(self, case: InputCase, labels: NDArray[Any], grid: Grid) -> None:
         """One mask per class or region that was found; an earlier run's are removed."""
-        folder = self._config.out / "classes" / case.id
+        folder = self._config.out / "classes" / case.file_name
         shutil.rmtree(folder, ignore_errors=True)
-        suffix = self.labels_path(case).name.removeprefix(case.id)
+        suffix = _suffix(case)
         scheme = self._predictor.spec.label_scheme
         for name, written, values in zip(scheme.names, scheme.written_values, scheme.values, strict=True):
             mask = np.isin(labels, values)

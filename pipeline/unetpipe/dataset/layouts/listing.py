@@ -7,7 +7,7 @@ from pathlib import Path
 from unetpipe.dataset.label_scheme import LabelClass, Region
 from unetpipe.dataset.manifest import Case
 from unetpipe.errors import DatasetError, Fault
-from unetpipe.imaging.files import is_image, strip_suffix
+from unetpipe.imaging.files import has_image_suffix, is_image, strip_suffix
 
 CHANNEL_SUFFIX = re.compile(r"^(?P<id>.+)_(?P<channel>\d{4})$")
 """nnU-Net's way to say that a file holds one channel: ``case_0001``."""
@@ -62,7 +62,7 @@ def folder_name(folder: Path) -> str:
 
 def may_be_image(path: Path) -> bool:
     """Whether this is an image by its name, broken links included, or a folder with DICOM files in it."""
-    return is_image(path) or (path.is_symlink() and not path.exists() and strip_suffix(path.name) != path.name)
+    return is_image(path) or (path.is_symlink() and not path.exists() and has_image_suffix(path.name))
 
 
 def images_in(folder: Path) -> dict[str, list[Path]]:

@@ -129,6 +129,16 @@ def read_contents(path: Path, keywords: tuple[str, ...] = ()) -> Contents:
     return Contents(_series(images), tuple(damaged), left_out)
 
 
+def first_series(path: Path) -> str | None:
+    """SeriesInstanceUID of the first image of a source; "" where it cannot be read, None where there is no image."""
+    for file in list_files(path):
+        if looks_like_dicom(file.head()):
+            found = read_header(file)
+            if isinstance(found, Image | Damaged):
+                return found.series
+    return None
+
+
 def candidates(series: Sequence[Series]) -> list[Series]:
     """The series that a person may mean by "the volume": those with a place, less the scouts beside volumes.
 

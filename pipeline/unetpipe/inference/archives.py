@@ -1,0 +1,56 @@
+"""Zips of scans, unpacked for as long as they are needed."""
+
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from unetpipe.errors import ImageFileError
+
+
+def unpack(archive: Path, scratch: Path) -> Path:
+    """Unpack a zip into a new folder that is named after it, below a temporary one.
+
+    Hidden files, and the resource forks that macOS adds, are left in the zip.
+
+    Args:
+        archive: A zip of image files.
+        scratch: Temporary folder, which its owner removes.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        ImageFileError: If the zip is damaged, encrypted or larger than the disk, or a member would lie outside it.
+    """
+    folder = Path(tempfile.mkdtemp(dir=scratch)) / archive.stem
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            members = [member for member in packed.infolist() if not member.is_dir() and not _is_hidden(member)]
+            for member in members:
+                _check(member)
+            if sum(member.file_size for member in members) > shutil.disk_usage(scratch).free:
+                raise ImageFileError("the zip holds more than the disk for temporary files")
+            for member in members:
+                packed.extract(member, folder)
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
+        raise ImageFileError("the zip is damaged") from error
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _check(member: zipfile.ZipInfo) -> None:
+    path = _path(member)
+    if member.flag_bits & 1:
+        raise ImageFileError("the zip is encrypted")
+    if path.is_absolute() or ".." in path.parts or stat.S_ISLNK(member.external_attr >> 16):
+        raise ImageFileError("the zip has a member that leads out of it")
+
+
+def _is_hidden(member: zipfile.ZipInfo) -> bool:
+    return any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in _path(member).parts)
+
+
+def _path(member: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(member.filename.replace("\\", "/"))

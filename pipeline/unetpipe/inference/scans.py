@@ -1,0 +1,226 @@
+"""The scans behind a path that a person gives: a file, a folder, a DICOM source, a zip, a dataset or a list."""
+
+import logging
+import os
+import re
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from unetpipe.dataset.layouts.presence import absence
+from unetpipe.dataset.layouts.recognition import inspect_scans, is_dataset
+from unetpipe.errors import DatasetError, Fault, ImageFileError
+from unetpipe.imaging.dicom.sources import is_dicom
+from unetpipe.imaging.files import has_image_suffix, strip_suffix
+from unetpipe.inference.archives import unpack
+
+log = logging.getLogger(__name__)
+_CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's naming: case_0000.nii.gz, case_0001.nii.gz, ...
+_SEGMENTATION = ".seg.nrrd"
+_WAY_ON = "name them by a wildcard, or by --images patterns"
+_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan.
+
+    Attributes:
+        place: Absolute path that it is called after, such as its file without the number of a channel.
+        paths: One file per channel, or one with all of them, or one DICOM source.
+        id: What a list or layout calls it; None where it is called after its place.
+    """
+
+    place: Path
+    paths: tuple[Path, ...]
+    id: str | None = None
+
+
+class ScanFinder:
+    """Lists scans, and collects what is wrong with the paths that were given.
+
+    Attributes:
+        faults: Of all paths so far.
+    """
+
+    def __init__(self, channels: int, patterns: Sequence[str], scratch: Path) -> None:
+        """Nothing is read yet.
+
+        Args:
+            channels: Of the model. Several: files CASE_0000, CASE_0001, ... are the channels of CASE.
+            patterns: One per channel, to apply to folders; see `dataset.layouts.patterns`.
+            scratch: Temporary folder for what zips hold; it must be there until the scans have been read.
+        """
+        self._channels, self._patterns, self._scratch = channels, patterns, scratch
+        self.faults: list[Fault] = []
+
+    def find(self, paths: Iterable[Path]) -> list[Scan]:
+        """The scans behind all paths, in no order."""
+        scans: list[Scan] = []
+        files: list[Path] = []
+        for path in paths:
+            if reason := absence(path):
+                self._fault(path.name, "missing", reason)
+            elif self._patterns or (is_dataset(path) and not _images(path)):
+                scans += self._in_dataset(path)
+            elif path.is_dir():
+                scans += self._in_folder(path)
+            elif zipfile.is_zipfile(path) and not is_dicom(path):
+                scans += self._in_zip(path)
+            else:
+                files.append(path)
+        dicom = {path for path in files if _is_dicom_file(path)}
+        return [*scans, *self._slices(sorted(dicom)), *self._by_channel([path for path in files if path not in dicom])]
+
+    def _in_dataset(self, path: Path) -> list[Scan]:
+        try:
+            cases, faults = inspect_scans(path, self._patterns)
+        except DatasetError as error:
+            cases, faults = [], list(error.faults)
+        self.faults += [fault for fault in faults if fault.severity == "error"]
+        return [Scan(case.images[0], case.images, case.id) for case in cases]
+
+    def _in_folder(self, folder: Path) -> list[Scan]:
+        """The images and zips in a folder, and the DICOM series in it or anywhere below."""
+        images = _images(folder)
+        if _holds_dicom(folder):
+            if images:
+                log.warning("%s: a DICOM series; other images beside it are left out: %s", folder.name, _names(images))
+            return [Scan(folder, (folder,))]
+        scans = self._by_channel(images, whole_folder=True)
+        for path in _visible(folder):
+            if path.suffix.lower() == ".zip" and path.is_file():
+                scans += [Scan(path, (path,))] if is_dicom(path) else self._in_zip(path)
+        below = list(_below(folder, set()))
+        scans += self._series([path for path in below if _holds_dicom(path)])
+        left_out = [image for path in below if not _holds_dicom(path) for image in _images(path)]
+        if left_out and scans:
+            log.warning("%s: images in subfolders are left out: %s; %s", folder.name, _names(left_out), _WAY_ON)
+        elif left_out:
+            self._fault(folder.name, "empty", f"its images are in subfolders: {_names(left_out)}; {_WAY_ON}")
+        elif not scans:
+            self._fault(folder.name, "empty", "no image and no DICOM series in this folder")
+        return scans
+
+    def _in_zip(self, archive: Path) -> list[Scan]:
+        """All images of a zip that is no DICOM source. A single one is called after the zip."""
+        try:
+            folder = unpack(archive, self._scratch)
+        except ImageFileError as error:
+            self._fault(archive.name, "zip", str(error))
+            return []
+        scans = [
+            scan
+            for inside in (folder, *_below(folder, set()))
+            for scan in self._by_channel(_images(inside), whole_folder=True)
+        ]
+        if not scans:
+            self._fault(archive.name, "empty", "no image and no DICOM series in this zip")
+        if len(scans) == 1:
+            return [replace(scans[0], place=archive)]
+        return [replace(scan, place=archive.parent / scan.place.relative_to(folder.parent)) for scan in scans]
+
+    def _series(self, folders: Sequence[Path]) -> list[Scan]:
+        """A scan per series of a tree, also of one that fills several folders; what holds no image is left out."""
+        if len(folders) < 2:
+            return [Scan(folder, (folder,)) for folder in folders]
+        from unetpipe.imaging.dicom.study import first_series  # pydicom
+
+        grouped: dict[str, list[Path]] = defaultdict(list)
+        for folder in folders:
+            series = first_series(folder)
+            if series is None:
+                log.warning("%s: no image of a DICOM series; left out", folder.name)
+            else:
+                grouped[series or str(folder)].append(folder)
+        scans = []
+        for parts in grouped.values():
+            whole = Path(os.path.commonpath(parts))
+            if any(
+                folder.is_relative_to(whole) for group in grouped.values() if group is not parts for folder in group
+            ):
+                message = f"one DICOM series is spread over folders that hold others too: {_names(parts)}"
+                self._fault(whole.name, "spread", f"{message}; give each series a folder")
+            else:
+                scans.append(Scan(whole, (whole,)))
+        return scans
+
+    def _slices(self, files: Sequence[Path]) -> list[Scan]:
+        """Single DICOM files, each an image of its own; several of one series are a folder to be named as one."""
+        grouped: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+        if files:
+            from unetpipe.imaging.dicom.study import first_series  # pydicom
+
+            for file in files:
+                grouped[file.parent, first_series(file) or str(file)].append(file)
+        for (folder, series), slices in grouped.items():
+            if len(slices) > 1:
+                self._fault(
+                    folder.name, "slices", f"{len(slices)} files of one DICOM series: name their folder instead"
+                )
+            elif any(first_series(file) == series for file in _visible(folder) if file != slices[0] and file.is_file()):
+                log.warning("%s: the other files of its DICOM series are left out; name their folder", slices[0].name)
+        return [Scan(slices[0], (slices[0],)) for slices in grouped.values() if len(slices) == 1]
+
+    def _by_channel(self, files: Sequence[Path], *, whole_folder: bool = False) -> list[Scan]:
+        """Image files, or groups of them where the model takes several channels."""
+        matches = {file: _CHANNEL.fullmatch(strip_suffix(file.name)) for file in files}
+        if self._channels == 1:
+            # a folder in nnU-Net's naming; a lone CASE_0000 may simply be called so
+            numbered = whole_folder and all(match and match[2] == "0000" for match in matches.values())
+            return [Scan(file.with_name(m[1]) if numbered and m else file, (file,)) for file, m in matches.items()]
+        scans: list[Scan] = []
+        grouped: dict[Path, dict[int, Path]] = defaultdict(dict)
+        for file, match in matches.items():
+            if match and int(match[2]) < self._channels:
+                grouped[file.with_name(match[1])][int(match[2])] = file
+            else:
+                scans.append(Scan(file, (file,)))
+        for place, parts in grouped.items():
+            lacking = [f"{place.name}_{n:04d}" for n in range(self._channels) if n not in parts]
+            if lacking:
+                self._fault(place.name, "channels", f"channel files missing: {', '.join(lacking)}")
+            scans.append(Scan(place, tuple(parts[n] for n in sorted(parts))))
+        return scans
+
+    def _fault(self, case: str, kind: str, message: str) -> None:
+        self.faults.append(Fault(case=case, kind=kind, message=message))
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _images(path: Path) -> list[Path]:
+    """Image files of a folder by their names, but no segmentations; none of a file."""
+    names = _visible(path) if path.is_dir() else []
+    images = [one for one in names if has_image_suffix(one.name) and not one.name.lower().endswith(_SEGMENTATION)]
+    return [one for one in images if not one.is_dir()]
+
+
+def _is_dicom_file(path: Path) -> bool:
+    other = has_image_suffix(path.name) or path.suffix.lower() == ".zip"
+    return not other and path.is_file() and is_dicom(path)
+
+
+def _holds_dicom(folder: Path) -> bool:
+    """Whether DICOM files lie in the folder itself."""
+    return any(_is_dicom_file(path) for path in _visible(folder))
+
+
+def _below(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Folders below one, each once, but none below a DICOM series."""
+    for path in _visible(folder):
+        status = path.stat() if path.is_dir() else None
+        if status is not None and (status.st_dev, status.st_ino) not in seen:
+            seen.add((status.st_dev, status.st_ino))
+            yield path
+            if not _holds_dicom(path):
+                yield from _below(path, seen)
+
+
+def _names(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+    return ", ".join("/".join(path.parts[-2:]) for path in paths[:_LISTED]) + more

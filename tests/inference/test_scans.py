@@ -1,0 +1,205 @@
+"""Folders, DICOM trees, zips and datasets become scans; what is left out is said."""
+
+import json
+import shutil
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+
+from unetpipe.errors import DatasetError
+from unetpipe.imaging.dicom.synthetic import write_series
+from unetpipe.imaging.files import read_volume, write_image
+from unetpipe.imaging.geometry import Grid
+from unetpipe.inference.inputs import InputCase, find_inputs, read_list
+
+GRID = Grid.of((6, 5, 4), np.eye(4))
+ARRAY = np.arange(120, dtype=np.int16).reshape(6, 5, 4)
+
+
+@pytest.fixture
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder for what zips hold."""
+    return tmp_path_factory.mktemp("scratch")
+
+
+def put(*paths: Path) -> None:
+    for path in paths:
+        write_image(path, ARRAY[None], GRID)
+
+
+def series(folder: Path, seed: int) -> Path:
+    write_series(folder, ARRAY, GRID, seed=seed)
+    return folder
+
+
+def pack(archive: Path, folder: Path) -> Path:
+    return Path(shutil.make_archive(str(archive.with_suffix("")), "zip", folder))
+
+
+def find(scratch: Path, *inputs: Path, channels: int = 1, patterns: tuple[str, ...] = ()) -> list[InputCase]:
+    return find_inputs(inputs, channels, patterns=patterns, scratch=scratch)
+
+
+def ids(cases: list[InputCase]) -> list[str]:
+    return [case.id for case in cases]
+
+
+def refused(scratch: Path, *inputs: Path) -> str:
+    with pytest.raises(DatasetError) as caught:
+        find(scratch, *inputs)
+    return str(caught.value)
+
+
+def test_a_series_with_other_files_in_its_folder(
+    tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A picture or a segmentation beside DICOM files is no scan, and the series is one; what is left out is said."""
+    folder = series(tmp_path / "s1", 1)
+    (folder / "preview.jpg").write_bytes(b"\xff\xd8\xff")
+    put(folder / "seg.nii.gz")
+    (folder / "notes.txt").write_text("hello")
+    (case,) = find(scratch, folder)
+    assert (case.id, case.paths, case.is_dicom) == ("s1", (folder,), True)
+    assert "left out: s1/preview.jpg, s1/seg.nii.gz" in caplog.text
+    assert np.prod(read_volume(folder).grid.shape) == 120
+
+
+def test_trees_of_patients_studies_and_series(tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every series of a tree is a scan called by what its path differs in; reports and localizers are left out."""
+    for number, name in enumerate(["anna/2024/ct", "anna/2025/ct", "ben/2025/ct", "ben/2025/scout"]):
+        series(tmp_path / "tree" / name, number)
+    for file in (tmp_path / "tree" / "ben" / "2025" / "scout").iterdir():
+        header = dcmread(file)
+        header.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        header.save_as(file)
+    put(tmp_path / "tree" / "ben" / "mask.nii.gz")
+    assert ids(find(scratch, tmp_path / "tree")) == ["anna_2024", "anna_2025", "ben_2025"]
+    assert "scout: no image of a DICOM series; left out" in caplog.text
+    assert "images in subfolders are left out: ben/mask.nii.gz" in caplog.text
+
+
+def test_cohorts_of_series(tmp_path: Path, scratch: Path) -> None:
+    """A wildcard or a folder of cases that each hold a series gives the cases."""
+    for number, name in enumerate("ab"):
+        series(tmp_path / "in" / name / "ct", number)
+    for given, patterns in ((tmp_path / "in", ()), (tmp_path / "in" / "*" / "ct", ()), (tmp_path, ("in/{case}/ct",))):
+        assert ids(find(scratch, given, patterns=patterns)) == ["a", "b"]
+
+
+def test_a_series_in_several_folders_is_one_scan(tmp_path: Path, scratch: Path) -> None:
+    """Files of one series are not taken for several scans; mixed with another series they are refused."""
+    whole = series(tmp_path / "in" / "study" / "part1", 1)
+    (tmp_path / "in" / "study" / "part2").mkdir()
+    for file in sorted(whole.iterdir())[:2]:
+        file.rename(tmp_path / "in" / "study" / "part2" / file.name)
+    series(tmp_path / "in" / "other", 2)
+    cases = find(scratch, tmp_path / "in")
+    assert ids(cases) == ["other", "study"]
+    assert read_volume(cases[1].paths[0]).grid.shape == GRID.shape
+    series(tmp_path / "in" / "study" / "part3", 3)
+    assert "one DICOM series is spread over folders that hold others too" in refused(scratch, tmp_path / "in")
+
+
+def test_single_files(tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One DICOM file is an image, whatever its name, with a warning where it is a slice; several slices are refused."""
+    files = sorted(series(tmp_path / "s1", 1).iterdir())
+    alone = tmp_path / "alone" / "IM0001"
+    alone.parent.mkdir()
+    shutil.copy(files[0], alone)
+    (case,) = find(scratch, alone)
+    assert (case.id, case.paths, case.is_dicom) == ("IM0001", (alone,), True)
+    assert caplog.text == ""
+    assert ids(find(scratch, files[0])) == [files[0].stem]
+    assert "other files of its DICOM series are left out" in caplog.text
+    assert "s1: 4 files of one DICOM series: name their folder" in refused(scratch, *files)
+
+
+def test_zips(tmp_path: Path, scratch: Path) -> None:
+    """A zip with one scan is called after the zip, one with several gives each, and one of DICOM files is a series."""
+    put(tmp_path / "one" / "deep" / "image.nii.gz", tmp_path / "two" / "a.nii.gz", tmp_path / "two" / "b.mha")
+    (tmp_path / "one" / "__MACOSX").mkdir()
+    (tmp_path / "one" / "__MACOSX" / "._image.nii.gz").write_bytes(b"fork")
+    zips = tmp_path / "zips"
+    zips.mkdir()
+    for name in ("one", "two"):
+        pack(zips / f"{name}.zip", tmp_path / name)
+    pack(zips / "series.zip", series(tmp_path / "dicom", 1).parent / "dicom")
+    for given in ([zips], sorted(zips.iterdir())):
+        cases = find(scratch, *given)
+        assert ids(cases) == ["a", "b", "one", "series"]
+        assert all(np.array_equal(read_volume(case.paths[0]).array[0], ARRAY) for case in cases)
+    assert not [path for path in tmp_path.rglob("*.nii.gz") if path.parent.parent == zips]
+
+
+def test_zips_of_many_patients(tmp_path: Path, scratch: Path) -> None:
+    """Scans of one name in different zips are told apart by the zips."""
+    for name in ("p1", "p2"):
+        put(tmp_path / name / "t1.nii.gz", tmp_path / name / "t2.nii.gz")
+        pack(tmp_path / f"{name}.zip", tmp_path / name)
+    assert ids(find(scratch, tmp_path / "p1.zip", tmp_path / "p2.zip")) == ["p1_t1", "p1_t2", "p2_t1", "p2_t2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "message"),
+    [
+        ("../out.nii", 0, "leads out of it"),
+        ("/etc/out.nii", 0, "leads out of it"),
+        ("a/..\\..\\out.nii", 0, "leads out of it"),
+        ("link.nii", stat.S_IFLNK | 0o777, "leads out of it"),
+        ("notes.txt", 0, "no image"),
+    ],
+)
+def test_zips_that_are_refused(tmp_path: Path, scratch: Path, name: str, mode: int, message: str) -> None:
+    """Members that would lie elsewhere, links, and zips without images are named; nothing is written outside."""
+    member = zipfile.ZipInfo(name)
+    member.external_attr = mode << 16
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.writestr(member, "/etc/passwd")
+    assert message in refused(scratch, tmp_path / "bad.zip")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.zip"]
+
+
+def test_damaged_zips(tmp_path: Path, scratch: Path) -> None:
+    """A zip that is cut off, or holds more than fits the disk, is named."""
+    put(tmp_path / "one" / "image.nii.gz")
+    path = pack(tmp_path / "one.zip", tmp_path / "one")
+    data = bytearray(path.read_bytes())
+    data[60:80] = bytes(20)
+    path.write_bytes(data)
+    assert "one.zip: the zip is damaged" in refused(scratch, path)
+
+
+def test_datasets(tmp_path: Path, scratch: Path) -> None:
+    """Lists without labels, test sets and patterns are read as `preprocess` reads them."""
+    put(*(tmp_path / "in" / f"{name}.nii.gz" for name in "abc"))
+    table = tmp_path / "cases.csv"
+    table.write_text("id;image\nFall 1;in/a.nii.gz\nFall 2;in/b.nii.gz\n")
+    assert ids(find(scratch, table)) == ids(find(scratch, *read_list(table))) == ["Fall 1", "Fall 2"]
+    folder = tmp_path / "in" / "task"
+    folder.mkdir()
+    declared = {"modality": "CT", "labels": ["background", "organ"], "training": [], "test": ["../c.nii.gz"]}
+    (folder / "dataset.json").write_text(json.dumps(declared))
+    assert ids(find(scratch, folder)) == ["c"]
+    assert ids(find(scratch, tmp_path, patterns=("in/{case}.nii.gz",))) == ["a", "b", "c"]
+    (folder / "dataset.json").write_text(json.dumps({**declared, "test": []}))
+    assert "no test cases" in refused(scratch, folder)
+    put(folder / "beside.nii.gz")  # as nnU-Net's predictions have a copy of dataset.json
+    assert ids(find(scratch, folder)) == ["beside"]
+
+
+def test_two_lists_may_not_use_one_id(tmp_path: Path, scratch: Path) -> None:
+    """An id that lists give to two scans is refused: one's labels would replace the other's."""
+    put(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz")
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text(f"id,image\nx,{name}.nii.gz\n")
+    assert "x: 2 inputs have this name" in refused(scratch, tmp_path / "a.csv", tmp_path / "b.csv")
+
+
+def test_segmentations_are_no_scans(tmp_path: Path, scratch: Path) -> None:
+    """3D Slicer's segmentation beside a scan is not segmented."""
+    put(tmp_path / "a.nrrd", tmp_path / "a.seg.nrrd")
+    assert [case.paths[0].name for case in find(scratch, tmp_path)] == ["a.nrrd"]
