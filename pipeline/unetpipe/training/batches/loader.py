@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
@@ -20,18 +21,20 @@ from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
 
-_AHEAD = 4  # batches
+_AHEAD = 4  # batches that are read or ready, at least; more where there are more threads, each of which reads one
 
 Reader = Callable[[Shape, Shape], NDArray[np.float16]]  # (start, stop) -> (C + 1, *stop - start)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Attributes:
-    number: Counts from 0 over the whole training.
-    places: Place of each patch in the whole batch, from 0; a rank holds some of them.
-    image: (B, C, *source) float16, as it is stored.
-    label: (B, *source) int16 class indices.
+    """Patches for one optimiser step, or those of one rank.
+
+    Attributes:
+        number: Counts from 0 over the whole training.
+        places: Place of each patch in the whole batch, from 0.
+        image: (B, C, *source) float16, as it is stored.
+        label: (B, *source) int16 class indices.
     """
 
     number: int
@@ -42,18 +45,20 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class PatchLoader:
-    """Attributes:
-    store: Preprocessed cases.
-    ids: Those to draw from, with equal chance.
-    patch: What the network sees: decides where patches may lie.
-    source: What is read around a patch's centre, for augmentation to cut from.
-    batch_size: Patches per batch.
-    foreground_share: Share of a batch that is centred on a voxel of the foreground.
-    seed: Of all draws.
-    cache: Keep every case in memory once it was read.
-    threads: That read.
-    places: Which patches of each batch are read here, from 0; other ranks read the others.
-    pinned: Whether batches lie in memory that a GPU can copy from on its own.
+    """Draws patches of training cases, and reads them in threads, some batches ahead of who asks for them.
+
+    Attributes:
+        store: Preprocessed cases.
+        ids: Cases to draw from, with equal chance.
+        patch: Voxels that the network sees: they decide where patches may lie.
+        source: Voxels that are read around a patch's centre, for augmentation to cut from.
+        batch_size: Patches per batch, on all ranks together.
+        foreground_share: Share of a batch that is centred on a voxel of the foreground.
+        seed: Of all draws.
+        cache: Whether every case is kept in memory once it was read.
+        threads: Number of threads that read.
+        places: Which patches of each batch are read here, from 0; other ranks read the others.
+        pinned: Whether batches lie in page-locked memory, from which copies to a GPU do not wait.
     """
 
     store: CaseStore
@@ -75,16 +80,15 @@ class PatchLoader:
             TrainingError: If a case cannot be read; names it.
         """
         cached: dict[str, NDArray[np.float16]] = {}
+        numbers = count(first)
         with ThreadPoolExecutor(self.threads, thread_name_prefix="patches") as pool:
             ahead: deque[Future[Batch]] = deque(
-                pool.submit(self._batch, number, cached) for number in range(first, first + _AHEAD)
+                pool.submit(self._batch, next(numbers), cached) for _ in range(max(_AHEAD, self.threads))
             )
-            number = first + _AHEAD
             try:
                 while True:
                     batch = ahead.popleft().result()
-                    ahead.append(pool.submit(self._batch, number, cached))
-                    number += 1
+                    ahead.append(pool.submit(self._batch, next(numbers), cached))
                     yield batch
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -101,7 +105,7 @@ class PatchLoader:
         return Batch(number=number, places=self.places, image=image, label=label)
 
     def _draw(self, rng: np.random.Generator, foreground: bool) -> tuple[str, Shape]:
-        """A case, and where in it a patch begins."""
+        """Draw a case, and where in it a patch begins; that may lie outside."""
         case = self.ids[int(rng.integers(len(self.ids)))]
         with _named(case):
             record = self.store.record(case)
