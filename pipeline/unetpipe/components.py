@@ -141,7 +141,9 @@ def _plain(kind: Kind, value: Any) -> Any:
 
 def takes(factory: Factory) -> frozenset[str]:
     """Names of the arguments that a class or function has, so that the package can pass those it knows of."""
-    return frozenset(inspect.signature(factory).parameters)
+    # of a class, its constructor's: `__new__` of MONAI's transforms takes anything
+    constructor: Factory = factory.__init__ if isinstance(factory, type) else factory  # type: ignore[misc]  # a class
+    return frozenset(inspect.signature(constructor).parameters)
 
 
 def find(kind: Kind, target: Any) -> Factory:

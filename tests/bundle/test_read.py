@@ -90,7 +90,7 @@ class _Evil:
         (lambda f: torch.save({"a": torch.zeros(1)}, f / "models" / "model.pt"), "do not fit the network"),
         (
             lambda f: edit(f, "configs/inference.json", lambda c: c["network_def"].update(_target_="os.system")),
-            "network target",
+            "there is no network .os.system.",
         ),
     ],
 )

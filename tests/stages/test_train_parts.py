@@ -11,6 +11,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
+from unetpipe.bundle.verify import verify_bundle
 from unetpipe.cli import app
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.checkpoint import CHECKPOINT
@@ -80,6 +81,63 @@ def test_only_inference_needs_a_bundle(work: Path) -> None:
         shown = CliRunner().invoke(app, ["info", str(path), "--json"])
         assert shown.exit_code == 0, shown.output
     assert json.loads(shown.output)["network"] == "AttentionUnet"
+
+
+EXTENSION = """
+import torch
+from monai.transforms import MapTransform, Randomizable
+from unetpipe import register
+
+
+@register("network", "test_lab_net")
+class Net(torch.nn.Sequential):
+    def __init__(self, in_channels, out_channels, width=4):
+        super().__init__(
+            torch.nn.Conv3d(in_channels, width, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv3d(width, out_channels, 1)
+        )
+
+
+@register("loss", "test_lab_loss")
+def squares(power=2.0):
+    return lambda logits, target: (logits.softmax(1) - target).abs().pow(power).mean()
+
+
+@register("optimizer", "test_lab_sgd")
+class Signs(torch.optim.SGD):
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad.sign_()
+        super().step()
+
+
+@register("schedule", "test_lab_line")
+def line():
+    return lambda progress: 1 - progress
+
+
+@register("augmentation", "test_lab_shift")
+class Shift(MapTransform, Randomizable):
+    def __call__(self, data):
+        return {**data, "image": data["image"] + self.R.normal()}
+"""
+
+
+def test_parts_of_an_extension_train(work: Path, tmp_path: Path) -> None:
+    """Own network, loss, optimiser, schedule and augmentation, by their words; the bundle holds TorchScript."""
+    file = tmp_path / "lab.py"
+    file.write_text(EXTENSION)
+    words = {"network": "test_lab_net", "optimizer": "test_lab_sgd", "schedule": "test_lab_line"}
+    typed = [word for name, named in words.items() for word in (f"--{name}", named)]
+    typed += ["--loss", "{_target_: test_lab_loss, power: 1.5}", "--augmentation-steps", "test_lab_shift"]
+    trained = command(work, "--extension", str(file), *typed, "--network-options", "width=6")
+    assert trained.exit_code == 0, trained.output
+    bundle = work / "runs" / "default" / "fold_0"
+    assert (bundle / "models" / "model.ts").is_file()
+    assert all(check.passed for check in verify_bundle(bundle))
+    assert str(tmp_path) not in (bundle / "config.yaml").read_text()
+    shown = CliRunner().invoke(app, ["info", str(bundle), "--json"])
+    assert json.loads(shown.output)["network"] == "test_lab_net"
 
 
 def test_a_run_with_steps_resumes_exactly(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

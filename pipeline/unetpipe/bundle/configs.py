@@ -11,6 +11,9 @@ from unetpipe.networks.build import output_channels
 
 Config = dict[str, Any]
 
+# a network that MONAI cannot build; the loader of the checkpoint below gives it the weights as it would any other
+_SCRIPT = {"_target_": "torch.jit.load", "f": "$@bundle_root + '/models/model.ts'", "map_location": "cpu"}
+
 _ORDER = {"cubic": 3, "linear": 1, "nearest": 0}
 
 # Same extent, new shape: edges stay where they are, as in imaging/resample.py. `mode` is scipy's spline order.
@@ -106,7 +109,7 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
             "{'scan': [f.replace('_0000.', '_%04d.' % c) for c in range(@channels)]} for f in @files if '_0000.' in f]"
         ),
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "network_def": network_def,
+        "network_def": network_def if spec.registered_network is None else _SCRIPT,
         "network": "$@network_def.to(@device)",
         "edges": _EDGES,
         "resize": _RESIZE,

@@ -1,6 +1,7 @@
-"""Read a model bundle, a folder or a zip, as data: nothing in it is executed, nothing is unpacked.
+"""Read a model bundle, a folder or a zip, as data: no Python in it is executed, nothing is unpacked.
 
-Only `configs/metadata.json`, the network's definition in `configs/inference.json` and `models/model.pt` are looked at.
+Only `configs/metadata.json`, the network's definition in `configs/inference.json` and `models/model.pt` are read; and
+`models/model.ts`, the TorchScript of a network that MONAI cannot build.
 """
 
 import hashlib
@@ -17,8 +18,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
+from unetpipe.bundle.torchscript import SCRIPT
 from unetpipe.errors import BundleError
-from unetpipe.networks.build import build_network
+from unetpipe.networks.build import build_network, output_channels
+from unetpipe.networks.torchscript import ScriptedNetwork
 
 _METADATA = "configs/metadata.json"
 _INFERENCE = "configs/inference.json"
@@ -34,7 +37,7 @@ class Bundle:
         name: Of its folder or zip.
         version: Of the bundle, from its metadata.
         spec: Classes, preprocessing, patch.
-        network_def: MONAI config of the network.
+        network_def: MONAI config of the network, or the definition of one that an extension registers.
         sha256: Of the weights' file.
     """
 
@@ -44,6 +47,7 @@ class Bundle:
     network_def: dict[str, Any]
     sha256: str
     _weights: bytes
+    _script: bytes | None
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights, on the CPU.
@@ -62,16 +66,30 @@ class Bundle:
     def network(self) -> nn.Module:
         """The network with its weights, in evaluation mode, on the CPU.
 
+        A network that an extension registers is read from its TorchScript, whether the extension is loaded or not, so
+        that the labels are the same.
+
         Raises:
             BundleError: If definition and weights do not belong together, or the network is none of MONAI's.
         """
-        network = build_network(self.network_def)
+        if self._script is None:
+            network = with_weights = build_network(self.network_def)
+        else:
+            with_weights = self._read_script(self._script)
+            network = ScriptedNetwork(with_weights, single_output=output_channels(self.network_def) == 1)
         try:
-            network.load_state_dict(self.state_dict())
+            with_weights.load_state_dict(self.state_dict())
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
             raise BundleError(f"{self.name}: weights do not fit the network: {reason[:200]}") from error
         return network.eval().requires_grad_(False)
+
+    def _read_script(self, content: bytes) -> torch.jit.ScriptModule:
+        try:
+            script: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), "cpu")  # type: ignore[no-untyped-call]
+        except Exception as error:  # torch's reader meets junk with whatever comes up
+            raise BundleError(f"{self.name}: {SCRIPT} is damaged or no TorchScript") from error
+        return script
 
 
 def find_bundles(path: Path) -> list[Path]:
@@ -114,9 +132,10 @@ def read_bundle(path: Path) -> Bundle:
         name=name,
         version=str(metadata.get("version", "")),
         spec=spec,
-        network_def=inference["network_def"],
+        network_def=spec.registered_network or inference["network_def"],
         sha256=hashlib.sha256(weights).hexdigest(),
         _weights=weights,
+        _script=read(SCRIPT) if spec.registered_network else None,
     )
 
 
@@ -147,7 +166,7 @@ def _zip_reader(path: Path) -> Callable[[str], bytes]:
     def read(member: str) -> bytes:
         try:
             with zipfile.ZipFile(path) as archive:
-                if member != _WEIGHTS and archive.getinfo(roots[0] + member).file_size > _LARGEST_CONFIG:
+                if member not in (_WEIGHTS, SCRIPT) and archive.getinfo(roots[0] + member).file_size > _LARGEST_CONFIG:
                     raise BundleError(f"{path.name}: {member} is implausibly large")
                 return archive.read(roots[0] + member)
         except KeyError as error:

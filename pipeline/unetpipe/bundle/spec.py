@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field
 
+from unetpipe.components import Definition
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
 from unetpipe.dataset.training_domain import TrainingDomain
 from unetpipe.documents import Record
@@ -25,6 +26,8 @@ class ModelSpec(Record):
         patch_size: Sliding window.
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         postprocessing: Names of the classes of which only the largest component is kept.
+        registered_network: Definition of a network that an extension registers; it is run from its TorchScript. None
+            where MONAI builds the network.
         weights: Which are in `models/model.pt`: those of the last step, or the best by a look at held-out cases.
         training_domain: What the training set spans; None where that is not known.
         tracking_run: Id of the MLflow run that trained it; None where no store answered.
@@ -39,6 +42,7 @@ class ModelSpec(Record):
     patch_size: Shape
     mirror_axes: tuple[int, ...]
     postprocessing: tuple[str, ...] = ()
+    registered_network: Definition | None = None
     weights: Literal["last", "best"] = "last"
     training_domain: TrainingDomain | None = Field(None, validation_alias=AliasChoices("training_domain", "familiar"))
     tracking_run: str | None = None

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from unetpipe.bundle.configs import inference, metadata
 from unetpipe.bundle.spec import ModelSpec
+from unetpipe.bundle.torchscript import write_torchscript
 from unetpipe.files import atomic_path, write_json, write_text
-from unetpipe.networks.build import network_name
+from unetpipe.networks.build import build_network, is_monai_alone, network_name
 
 MODEL = "models/model.pt"  # the weights, in the bundle
 _VERSIONED = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
@@ -23,6 +24,8 @@ def write_bundle(
 ) -> None:
     """Write or renew a bundle folder; each file atomically, the weights last.
 
+    A network that an extension registers is written as TorchScript too, which is what runs elsewhere.
+
     Args:
         folder: Made if absent. Files in it that are not the bundle's are left alone.
         spec: What the model is.
@@ -30,6 +33,8 @@ def write_bundle(
         weights: State dict of the network that `network_def` describes.
         results: Markdown for the model card: what was measured on validation data.
     """
+    registered = not is_monai_alone(network_def)
+    spec = spec.model_copy(update={"registered_network": network_def if registered else None})
     versions = {name: importlib.metadata.version(name).split("+")[0] for name in _VERSIONED}
     write_json(
         folder / "configs" / "metadata.json",
@@ -40,6 +45,10 @@ def write_bundle(
     for name, target in (("logging.conf", "configs/logging.conf"), ("LICENSE.txt", "LICENSE")):
         write_text(folder / target, (resources / name).read_text(encoding="utf-8"))
     write_text(folder / "docs" / "README.md", model_card(spec, network_def, results))
+    if registered:
+        network = build_network(network_def).eval()
+        network.load_state_dict(weights)
+        write_torchscript(folder, network)
     write_weights(folder / MODEL, weights)
 
 
@@ -72,7 +81,7 @@ For research: not validated for clinical use.
 
 Images are oriented to RAS+, cropped to what is not 0, normalised and resampled to {spacing} mm; the network sees
 windows of {patch} voxels.
-
+{_extension_note(spec, network_def)}
 ## Use
 
 With unetpipe:
@@ -84,3 +93,13 @@ With MONAI alone (a folder of images in, labels out):
     python -m monai.bundle run --config_file configs/inference.json --bundle_root . \\
         --dataset_dir IMAGES --output_dir LABELS
 {results and chr(10) + results}"""
+
+
+def _extension_note(spec: ModelSpec, network_def: dict[str, Any]) -> str:
+    if spec.registered_network is None:
+        return ""
+    return f"""
+The network `{network_name(network_def)}` is registered by an extension of unetpipe and is no class of MONAI's. Wherever
+this bundle is used, its TorchScript in `models/model.ts` is what runs, with the weights of `models/model.pt`. To train
+it further, the extension is needed.
+"""

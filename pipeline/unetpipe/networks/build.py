@@ -56,8 +56,13 @@ def build_network(definition: Definition) -> nn.Module:
         if not isinstance(network, nn.Module):
             raise BundleError(f"network {definition[TARGET]} is a {type(network).__name__}, not a torch.nn.Module")
     if output_channels(definition) == 1:
-        network.register_forward_hook(_with_background)
+        network.register_forward_hook(_put_background)
     return network
+
+
+def is_monai_alone(definition: Definition) -> bool:
+    """Whether MONAI builds the network without an extension."""
+    return definition.get(TARGET) == _SEQUENTIAL or str(definition.get(TARGET)).startswith(NETWORKS)
 
 
 def network_name(definition: Definition) -> str:
@@ -130,5 +135,10 @@ def _initialize(network: nn.Module) -> None:
             nn.init.zeros_(getattr(module, last).weight)
 
 
-def _with_background(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    return torch.cat([torch.zeros_like(output), output], dim=1)
+def _put_background(_network: nn.Module, _inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
+    return with_background(logits)
+
+
+def with_background(logits: Tensor) -> Tensor:
+    """Put the background's logit, which is 0, in front of the foreground's: (B, 1, ...) becomes (B, 2, ...)."""
+    return torch.cat([torch.zeros_like(logits), logits], dim=1)

@@ -5,18 +5,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unetpipe.networks.torchscript import is_scripted
+
 
 def use_fastest_layout(network: nn.Module, device: torch.device, dims: int) -> torch.memory_format:
     """Lay a network's weights out as convolutions on this device want them, in place, and say how inputs should lie.
 
     Channels last: tensor cores read nothing else, and oneDNN's 3-D convolutions take about two thirds of the time with
-    it (docs/benchmarks.md). The state dict and the values stay the same.
+    it (docs/benchmarks.md). The state dict and the values stay the same. TorchScript stays as it is.
 
     Args:
         network: On `device`.
         device: Where it will compute.
         dims: Spatial axes of its input.
     """
+    if is_scripted(network):
+        return torch.contiguous_format
     if device.type == "cpu" and dims == 3:
         for part in network.modules():
             if type(part) is nn.InstanceNorm3d and not part.track_running_stats:

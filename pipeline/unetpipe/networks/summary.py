@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from unetpipe.imaging.geometry import Shape
+from unetpipe.networks.torchscript import is_scripted
 
 Kind = Literal["conv", "pool", "up", "head"]
 
@@ -72,8 +73,10 @@ def summarize_network(network: nn.Module, channels: int, patch: Shape) -> list[S
 
     Returns:
         A stage each time the size of feature maps changes. Layers off the way, such as a shortcut's, count in the
-        stage of their output, but are no step. Empty for a network that does not come apart so, as transformers do not.
+        stage of their output, but are no step. Empty for what does not come apart so, as transformers and TorchScript.
     """
+    if is_scripted(network):
+        return []
     network = network.to("meta").eval()
     stages: list[Stage] = []
     with torch.no_grad(), _watched(network, len(patch), stages) as counter:

@@ -14,7 +14,9 @@ from unetpipe.cores import available_cores
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
 
-if TYPE_CHECKING:  # both import numpy, which `unetpipe --help` has no use for
+if TYPE_CHECKING:  # they import torch or numpy, which `unetpipe --help` has no use for
+    from torch import nn
+
     from unetpipe.dataset.label_scheme import LabelClass
     from unetpipe.imaging.preprocessing import Preprocessing
 
@@ -151,6 +153,7 @@ def _work_folder(path: Path) -> WorkFolder:
     from unetpipe.dataset.folds import read_folds
     from unetpipe.dataset.manifest import read_manifest
     from unetpipe.dataset.planning.plan import read_plan
+    from unetpipe.networks.build import build_network
     from unetpipe.networks.definition import network_definition
 
     manifest, plan = read_manifest(path), read_plan(path)
@@ -171,7 +174,7 @@ def _work_folder(path: Path) -> WorkFolder:
         patch_size=chosen.patch_size,
         batch_size=chosen.batch_size,
         features=chosen.features,
-        **_network_summary(definition, chosen.patch_size),
+        **_network_summary(build_network(definition), definition, chosen.patch_size),
         runs=tuple(sorted(str(run.relative_to(path)) for run in path.glob("runs/*/fold_*"))),
     )
 
@@ -181,7 +184,7 @@ def _bundle(path: Path) -> BundleFolder:
 
     bundle = read_bundle(path)
     return BundleFolder(
-        **_network_summary(bundle.network_def, bundle.spec.patch_size),
+        **_network_summary(bundle.network(), bundle.network_def, bundle.spec.patch_size),
         channels=bundle.spec.channels,
         labels=_values(bundle.spec.labels),
         spacing_mm=bundle.spec.preprocessing.spacing_mm,
@@ -191,12 +194,11 @@ def _bundle(path: Path) -> BundleFolder:
     )
 
 
-def _network_summary(definition: dict[str, Any], patch: tuple[int, ...]) -> dict[str, Any]:
-    from unetpipe.networks.build import build_network, input_channels, network_name
+def _network_summary(network: "nn.Module", definition: dict[str, Any], patch: tuple[int, ...]) -> dict[str, Any]:
+    from unetpipe.networks.build import input_channels, network_name
     from unetpipe.networks.summary import summarize_network
     from unetpipe.report.network_drawing import draw
 
-    network = build_network(definition)
     stages = summarize_network(network, input_channels(definition), patch)
     return {
         "network": network_name(definition),

@@ -1,32 +1,20 @@
 """A bundle made ready to hand on: checked, exported to TorchScript, packed."""
 
-import json
 import logging
-import warnings
 import zipfile
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
 from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.torchscript import SCRIPT, write_torchscript
 from unetpipe.bundle.verify import Check, bundle_files, verify_bundle
 from unetpipe.config import PackageConfig
 from unetpipe.documents import Record
-from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path
 
 log = logging.getLogger(__name__)
 
-_EPOCH = (
-    1980,
-    1,
-    1,
-    0,
-    0,
-    0,
-)  # the earliest a zip can say: the same for every file, so that equal bundles pack equally
-_TOLERANCE = 1e-3  # of logits; scripting fuses operations in another order
+# the earliest that a zip can say: the same for every file, so that equal bundles give equal zips
+_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class PackageResult(Record):
@@ -64,39 +52,15 @@ def package(config: PackageConfig) -> PackageResult:
 
 
 def export_torchscript(folder: Path) -> Path:
-    """Write `models/model.ts`: `network_def` with its weights, in the form `monai.data.load_net_with_metadata` reads.
+    """Write `models/model.ts`: `network_def` with its weights. A bundle whose network is TorchScript has it already.
 
     Raises:
-        BundleError: If the network cannot be scripted, or answers differently when it is.
+        BundleError: If the network cannot be exported, or answers differently when it is.
     """
-    from monai.data import save_net_with_metadata
-
-    network = read_bundle(folder).network()
-    network._forward_hooks.clear()  # a two-class network's own single output, as MONAI's tools expect of network_def
-    metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    window = metadata["network_data_format"]["inputs"]["image"]
-    example = torch.randn(
-        1, window["num_channels"], *window["spatial_shape"], generator=torch.Generator().manual_seed(0)
-    )
-    target = folder / "models" / "model.ts"
-    with atomic_path(target) as temporary:
-        save_net_with_metadata(_scripted(network, example), str(temporary), meta_values=metadata)
-    return target
-
-
-def _scripted(network: nn.Module, example: Tensor) -> torch.jit.ScriptModule:
-    name = type(network).__name__
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch calls TorchScript old; it is what MONAI's deployment tools read
-            scripted = torch.jit.script(network)
-    except Exception as error:  # the compiler raises what it likes
-        raise BundleError(f"{name} cannot be exported to TorchScript: {str(error).splitlines()[0]}") from error
-    with torch.inference_mode():
-        difference = float((scripted(example) - network(example)).abs().max())
-    if difference > _TOLERANCE:
-        raise BundleError(f"{name} exported to TorchScript differs from itself by {difference:.2g} in its logits")
-    return scripted
+    bundle = read_bundle(folder)
+    if bundle.spec.registered_network is not None:
+        return folder / SCRIPT
+    return write_torchscript(folder, bundle.network())
 
 
 def pack(folder: Path, target: Path) -> None:

@@ -2,13 +2,14 @@
 
 import torch
 
-from unetpipe.components import Definition, target_of
+from unetpipe.components import Definition, registered, target_of
 from unetpipe.config import TrainConfig
 from unetpipe.dataset.training_set import TrainingSet
-from unetpipe.errors import TrainingError
+from unetpipe.errors import BundleError, TrainingError
 from unetpipe.networks.build import build_network
 from unetpipe.networks.deep_supervision import level_shapes, supervised
 from unetpipe.networks.definition import network_definition
+from unetpipe.networks.torchscript import to_torchscript
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.augmentation.steps import make_step, require_step
 from unetpipe.training.batches.symmetry import mirror_axes
@@ -65,18 +66,26 @@ def chosen_augmentation(config: TrainConfig, data: TrainingSet) -> Augmentation:
 
 
 def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction) -> None:
-    """Try loss, optimiser and schedule without data, where they are not the package's own, before hours go into them.
+    """Try network, loss, optimiser and schedule without data, where they are not the package's own, before hours go in.
 
     Raises:
         ComponentError: If one of them does not do what it should.
+        TrainingError: If a network that an extension registers cannot be written into a bundle.
     """
     recipe = Recipe.of(config, "muon", loss)
-    if isinstance(loss, Loss) and config.optimizer is None:
+    own_network = target_of(config.network) in registered("network")
+    if isinstance(loss, Loss) and config.optimizer is None and not own_network:
         return
     definition = chosen_network(config, data, data.configuration.features)
+    channels, patch = len(data.manifest.channels), data.configuration.patch_size
+    if own_network:
+        try:
+            example = torch.randn((1, channels, *patch), generator=torch.Generator().manual_seed(0))
+            to_torchscript(build_network(definition).eval(), example)
+        except BundleError as error:
+            raise TrainingError(f"--network: a bundle could not hold it: {error}") from error
     if not isinstance(loss, Loss):
-        patch = data.configuration.patch_size
-        for shape in level_shapes(definition, len(data.manifest.channels), patch):
+        for shape in level_shapes(definition, channels, patch):
             require_loss(str(target_of(config.loss)), loss, _task(config, data), shape)
     with torch.random.fork_rng(devices=[]):
         require_a_step(recipe.optimizer_name, recipe.optimizer, supervised(build_network(definition), definition))
