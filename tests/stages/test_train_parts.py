@@ -172,7 +172,7 @@ def test_a_run_of_an_older_version_goes_on(work: Path) -> None:
     path = work / "runs" / "default" / "fold_0" / CHECKPOINT
     state = torch.load(path, weights_only=True)
     for name in ("augmentation_steps", "augmentation_options", "optimizer", "clip", "foreground_share"):
-        del state["config"][name]
+        del state["options"][name]
     torch.save(state, path)
     again = command(work)
     assert again.exit_code == 0, again.output
