@@ -9,17 +9,19 @@ DEMO ?= demo
 DEMO_OPTIONS ?=
 # further options of pytest, such as PYTEST='-k cli' or PYTEST='-m "not slow"'
 PYTEST ?=
+# percent of the package that all tests together must reach
+COVERAGE ?= 85
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests format docs clean
+.PHONY: help demo test lint types tests coverage format docs site notebooks dist clean
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: $(VENV)/.installed ## Make a small dataset, train on it, segment, evaluate: under 4 minutes on two cores
 	$(BIN)/unetpipe demo --out $(DEMO) $(DEMO_OPTIONS)
 
-test: lint types tests ## Everything CI checks: style, types, layers, tests with coverage
+test: lint types tests coverage ## Style, layers, types, all tests, the coverage floor: what a change must pass
 
 lint: $(VENV)/.installed-dev ## Style and layers
 	$(BIN)/ruff check
@@ -32,6 +34,9 @@ types: $(VENV)/.installed-dev ## mypy --strict
 tests: $(VENV)/.installed-dev ## pytest with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
 
+coverage: ## Fail if the last `make tests` reached less of the package than COVERAGE percent
+	$(BIN)/coverage report --format=total --fail-under=$(COVERAGE)
+
 format: $(VENV)/.installed-dev ## Put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -39,6 +44,17 @@ format: $(VENV)/.installed-dev ## Put the code in order
 docs: $(VENV)/.installed-dev ## Refresh the reference of commands, then check the docs
 	$(BIN)/python docs/refresh_cli.py
 	$(BIN)/python -m pytest --quiet tests/test_docs.py
+
+site: $(VENV)/.installed-dev ## Build the documentation site into build/site; any broken link fails
+	$(BIN)/mkdocs build --quiet --strict
+
+notebooks: $(VENV)/.installed-dev ## Run the notebooks of docs/tutorials as they are: ten minutes of training
+	TUTORIAL_MINUTES=10 $(BIN)/python -m pytest --quiet tests/test_notebooks.py
+
+dist: $(VENV)/.installed-dev ## Build sdist and wheel into dist, and run the demo from the wheel in a clean environment
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	PYTHON=$(PYTHON) .ci/smoke dist/*.whl
 
 clean: ## Remove the environment and what tools left behind
 	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
