@@ -1,6 +1,7 @@
 """What every file format is read into."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,9 +20,11 @@ class Volume:
             the format has no place for it.
         notes: Full sentences about what reading decided or left out, for a person to check; they name no file and no
             patient.
+        names: Of label values, where a file that was read as a label map names them.
     """
 
     array: NDArray[Any]
     grid: Grid
     modality: str | None = None
     notes: tuple[str, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)

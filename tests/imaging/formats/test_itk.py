@@ -1,13 +1,15 @@
 """MetaImage and NRRD, with SimpleITK as the oracle."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813 - as its documentation has it
 
 from unetpipe.errors import GeometryError, ImageFileError
-from unetpipe.imaging.files import read_grid, read_volume, write_image, write_labels
+from unetpipe.imaging.files import read_grid, read_volume, strip_suffix, write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 
 
@@ -132,3 +134,111 @@ def test_a_sagittal_picture_is_refused(tmp_path: Path) -> None:
     affine = np.eye(4)[:, [1, 2, 0, 3]]
     with pytest.raises(GeometryError, match="not axial"):
         write_labels(tmp_path / "a.mha", np.zeros((3, 4), np.uint8), Grid.of((3, 4), affine), {})
+
+
+def restated(path: Path, unit: str, form: str) -> Path:
+    """Write an NRRD file whose header names the unit of its numbers, per axis of space or of the array."""
+    sitk.WriteImage(scan(), str(path))
+    header, voxels = path.read_bytes().split(b"\n\n", 1)
+    text = header.decode()
+    if form == "units":  # for files that are in no space
+        lines = [line for line in text.splitlines() if not line.startswith(("space", "kinds"))]
+        text = "\n".join([*lines, "spacings: 0.7 1.3 2.9"])
+    path.write_bytes(f'{text}\n{form}: "{unit}" "{unit}" "{unit}"\n\n'.encode() + voxels)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("um", 1e-3), ("µm", 1e-3), ("microns", 1e-3), ("mm", 1), ("", 1), ("cm", 10), ("m", 1e3), ("nm", 1e-6)],
+)
+@pytest.mark.parametrize("form", ["space units", "units"])
+def test_nrrd_is_read_in_mm(tmp_path: Path, unit: str, factor: float, form: str) -> None:
+    """Spacing and origin come out in mm, whatever the header states them in; ITK does not look."""
+    grid = read_volume(restated(tmp_path / "a.nrrd", unit, form)).grid
+    theirs = sitk.ReadImage(str(tmp_path / "a.nrrd"))
+    assert np.allclose(grid.spacing_mm, np.array(theirs.GetSpacing()) * factor)
+    assert np.allclose(grid.matrix[:3, 3], np.array(theirs.GetOrigin()) * factor * (-1, -1, 1))
+    assert read_grid(tmp_path / "a.nrrd") == (1, grid)
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+@pytest.mark.parametrize("unit", ["um", "cm", "nm", "m", "mm", "voxel"])
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 6)])
+def test_labels_beside_a_scan_state_lengths_as_it_does(
+    tmp_path: Path, suffix: str, unit: Any, shape: tuple[int, ...]
+) -> None:
+    """The place is the scan's, in its unit where the format has that, else in mm."""
+    affine = np.diag([-0.02, -0.03, 0.05 if len(shape) == 3 else 1, 1])
+    affine[: len(shape), 3] = (1.5, -2.5, 3.5)[: len(shape)]
+    grid = Grid.of(shape, affine, unit)
+    write_labels(tmp_path / f"a{suffix}", np.ones(shape, np.uint8), grid, {1: "liver"})
+    volume = read_volume(tmp_path / f"a{suffix}")
+    assert np.allclose(volume.grid.matrix, affine)
+    assert volume.grid.unit == (
+        unit if unit in ("um", "cm") or (suffix, unit) in ((".nrrd", "nm"), (".nrrd", "m")) else "mm"
+    )
+    if unit in ("um", "cm"):
+        expected = np.abs(np.diag(affine))[: len(shape)] * {"um": 1e3, "cm": 0.1}[unit]
+        assert np.allclose(sitk.ReadImage(str(tmp_path / f"a{suffix}")).GetSpacing(), expected)
+
+
+def test_a_unit_that_is_no_length_is_refused(tmp_path: Path) -> None:
+    """Seconds say nothing about where a voxel lies."""
+    with pytest.raises(ImageFileError, match=r"^a\.nrrd: its unit of length 's' is not known"):
+        read_volume(restated(tmp_path / "a.nrrd", "s", "space units"))
+
+
+@pytest.mark.parametrize("name", ["a.MHA", "a.NRRD", "a.SEG.NRRD"])
+def test_suffixes_may_be_in_capitals(tmp_path: Path, name: str) -> None:
+    """They name the same formats."""
+    sitk.WriteImage(scan(), str(tmp_path / name.lower()))
+    (tmp_path / name.lower()).rename(tmp_path / name)
+    assert read_volume(tmp_path / name).array.shape == (1, 4, 5, 6)
+    assert strip_suffix(name) == "a"
+
+
+@pytest.mark.parametrize(("header", "data"), [("a.mhd", "a.raw"), ("a.mhd", "a.zraw"), ("a.nhdr", "a.raw")])
+def test_a_linked_header_finds_the_data_beside_the_link(tmp_path: Path, header: str, data: str) -> None:
+    """Stores that address files by content keep neither names nor folders: only the links are beside each other."""
+    store, links = tmp_path / "store", tmp_path / "links"
+    store.mkdir()
+    links.mkdir()
+    sitk.WriteImage(scan(), str(tmp_path / header), useCompression=data == "a.zraw")
+    data = next(path.name for path in tmp_path.glob("a.*raw*"))
+    for number, name in enumerate((header, data)):
+        (tmp_path / name).rename(store / f"{number:064x}")
+        (links / name).symlink_to(f"../store/{number:064x}")
+    assert np.array_equal(read_volume(links / header).array[0], sitk.GetArrayFromImage(scan()).T)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+def test_sizes_that_no_file_could_hold_are_refused(tmp_path: Path, suffix: str, compressed: bool) -> None:
+    """Before any memory is taken for them."""
+    path = tmp_path / f"a{suffix}"
+    sitk.WriteImage(scan(), str(path), useCompression=compressed)
+    path.write_bytes(
+        path.read_bytes().replace(b" 4 5 6\n", b" 40000 50000 60000\n").replace(b": 4 5 6", b": 40000 50000 60000")
+    )
+    for read in (read_volume, read_grid):
+        with pytest.raises(ImageFileError, match=rf"^a\{suffix}: truncated"):
+            read(path)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+@pytest.mark.filterwarnings("error")
+def test_any_damage_is_one_line(
+    tmp_path: Path, suffix: str, compressed: bool, damage: Callable[[Path, int, int], None]
+) -> None:
+    """Bytes exchanged for others give a volume or one line with the file's name, never another error."""
+    sitk.WriteImage(scan(), str(tmp_path / f"a{suffix}"), useCompression=compressed)
+    damage(tmp_path / f"a{suffix}", 300, 700)
+
+
+def test_complex_voxels_are_refused(tmp_path: Path) -> None:
+    """Nothing sensible can be done with them."""
+    sitk.WriteImage(sitk.Image(4, 5, 6, sitk.sitkComplexFloat32), str(tmp_path / "a.nrrd"))
+    with pytest.raises(ImageFileError, match=r"^a\.nrrd: voxels of type complex"):
+        read_grid(tmp_path / "a.nrrd")

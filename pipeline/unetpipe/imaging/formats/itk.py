@@ -1,7 +1,11 @@
 """MetaImage (.mha, .mhd) and NRRD: the only module that knows SimpleITK, and with it LPS."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +16,9 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.files import atomic_path
-from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.formats.itk_header import TextHeader, read_text_header
+from unetpipe.imaging.formats.segments import merged, read_segments
+from unetpipe.imaging.geometry import MM_PER_UNIT, Grid, Unit
 from unetpipe.imaging.volume import Volume
 from unetpipe.process_setting import ProcessSetting
 
@@ -22,87 +28,129 @@ _without_warnings = ProcessSetting(
 )
 _BAD_STREAM = cast(type[Exception], isal_zlib.error)
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_METAIMAGE = (".mha", ".mhd")
+_UNITS_WRITTEN = {"metaimage": ("um", "cm"), "nrrd": ("m", "cm", "um", "nm")}
+"""What is not written in mm: MetaImage has no other units."""
 
 
-@_without_warnings
 def read(path: Path) -> Volume:
     """Read a whole file; vector pixels, or the last axis of a 4-D image, are the channels."""
-    reader = _reader(path)
-    channels, grid = _channels_and_grid(reader)
-    try:
-        if path.suffix.lower() in (".mha", ".mhd"):
-            _refuse_damaged_stream(path)
-        image = reader.Execute()
-    except (RuntimeError, OSError, _BAD_STREAM) as error:
-        raise ImageFileError(f"{path.name}: damaged, truncated, or its data file is missing") from error
-    # SimpleITK's arrays run (K, J, I[, C]); its vector pixels come last, its fourth axis first.
-    array = sitk.GetArrayFromImage(image)
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        array = np.moveaxis(array, -1, 0)
-    return Volume(array.reshape(channels, *reversed(grid.shape)).transpose(0, *range(grid.ndim, 0, -1)), grid)
+    with _named(path):
+        return _read(path, read_text_header(path))
 
 
-@_without_warnings
+def read_label(path: Path) -> Volume:
+    """Read a label map; the layers of a segmentation by 3D Slicer become one map, with the names of its segments.
+
+    Raises:
+        ImageFileError: If segments overlap.
+    """
+    with _named(path):
+        header = read_text_header(path)
+        volume = _read(path, header)
+        if not (segments := read_segments(header.pairs)):
+            return volume
+        array, names = merged(volume.array, segments)
+        return replace(volume, array=array, names=names)
+
+
 def read_grid(path: Path) -> tuple[int, Grid]:
     """Number of channels and grid, from the header."""
-    return _channels_and_grid(_reader(path))
+    with _named(path):
+        header = read_text_header(path)
+        return _channels_and_grid(_reader(path, header), header)
 
 
-@_without_warnings
 def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] | None = None) -> None:
-    """Write (C, *spatial) in file axis order, compressed; several channels become vector pixels."""
+    """Write (C, *spatial) in file axis order, compressed; several channels become vector pixels.
+
+    Lengths are in the grid's unit if the format has it, else in mm.
+    """
     if path.suffix.lower() in (".mhd", ".nhdr"):
         raise ImageFileError(f"{path.name}: header and voxels in two files are not written; choose .mha or .nrrd")
     vector = len(array) > 1
     voxels = array.transpose(*range(grid.ndim, 0, -1), 0) if vector else array[0].T
     image = sitk.GetImageFromArray(np.ascontiguousarray(voxels), isVector=vector)
     lps = (_LPS @ grid.matrix)[: grid.ndim]
-    image.SetSpacing(grid.spacing_mm)
-    image.SetOrigin(lps[:, 3].tolist())
+    kind = "metaimage" if path.suffix.lower() in _METAIMAGE else "nrrd"
+    unit: Unit = grid.unit if grid.unit in _UNITS_WRITTEN[kind] else "mm"
+    image.SetSpacing([length / MM_PER_UNIT[unit] for length in grid.spacing_mm])
+    image.SetOrigin((lps[:, 3] / MM_PER_UNIT[unit]).tolist())
     if grid.ndim == 2 and not np.allclose(grid.matrix[2, :2], 0):
         raise GeometryError(f"{path.name}: this format has no place for a 2-D image that is not axial")
     image.SetDirection((lps[:, : grid.ndim] / grid.spacing_mm).ravel().tolist())
     if names:
         image.SetMetaData("labels", json.dumps({str(value): name for value, name in names.items()}))
+    if unit != "mm" and kind == "metaimage":
+        image.SetMetaData("ITK_VoxelUnits", unit)
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
             raise ImageFileError(f"{path.name}: cannot be written as {path.suffix}") from error
+        if unit != "mm" and kind == "nrrd":  # ITK has no way to say it
+            stated = b"\nspace units:" + f' "{unit}"'.encode() * grid.ndim
+            temporary.write_bytes(
+                temporary.read_bytes().replace(b"\nspace directions:", stated + b"\nspace directions:", 1)
+            )
 
 
-def _refuse_damaged_stream(path: Path) -> None:
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the file's name, and not its folder, before whatever is wrong with it."""
+    try:
+        yield
+    except ImageFileError as error:
+        raise ImageFileError(f"{path.name}: {error}") from error
+    except (RuntimeError, OSError, MemoryError, _BAD_STREAM) as error:
+        raise ImageFileError(f"{path.name}: damaged, truncated, or its data file is missing") from error
+
+
+def _read(path: Path, header: TextHeader) -> Volume:
+    reader = _reader(path, header)
+    channels, grid = _channels_and_grid(reader, header)
+    if header.compressed and path.suffix.lower() in _METAIMAGE:
+        _refuse_damaged_stream(path, header)
+    # SimpleITK's arrays run (K, J, I[, C]); its vector pixels come last, its fourth axis first.
+    image = reader.Execute()
+    array = sitk.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = np.moveaxis(array, -1, 0)
+    return Volume(array.reshape(channels, *reversed(grid.shape)).transpose(0, *range(grid.ndim, 0, -1)), grid)
+
+
+def _refuse_damaged_stream(path: Path, header: TextHeader) -> None:
     """Decompress once for the checksum alone: ITK hands out what came before a damaged byte, and says nothing."""
-    fields: dict[str, str] = {}
-    with path.open("rb") as header:
-        for line in header:
-            key, _, value = line.decode("latin-1").partition("=")
-            fields[key.strip()] = value.strip()
-            if "ElementDataFile" in fields:
-                break
-        elsewhere = path.parent / fields.get("ElementDataFile", "")
-        own = elsewhere.name.upper() == "LOCAL"
-        if fields.get("CompressedData", "").lower() != "true" or not (own or elsewhere.is_file()):
-            return
-        with header if own else elsewhere.open("rb") as voxels:
-            stream = isal_zlib.decompressobj()
-            while not stream.eof and (chunk := voxels.read(1 << 16)):
-                stream.decompress(chunk)
+    data = header.data_file(path)
+    if data is None:
+        return
+    with data.open("rb") as voxels:
+        voxels.seek(header.end if data == path else 0)
+        stream = isal_zlib.decompressobj()
+        while not stream.eof and (chunk := voxels.read(1 << 16)):
+            stream.decompress(chunk)
     if not stream.eof:
-        raise ImageFileError(f"{path.name}: truncated")
+        raise ImageFileError("truncated")
 
 
-def _reader(path: Path) -> Any:
+def _reader(path: Path, header: TextHeader) -> Any:
+    """A reader that has read the header, of the format that the suffix names and no other."""
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("MetaImageIO" if path.suffix.lower() in _METAIMAGE else "NrrdImageIO")
     reader.SetFileName(str(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise ImageFileError(f"{path.name}: not a readable {path.suffix.lower()} header") from error
+        raise ImageFileError(f"not a readable {path.suffix.lower()} header") from error
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())  # such as "vector of 16-bit signed integer"
+    if (bits := re.search(r"(\d+)-bit", kind)) is None or "complex" in kind:
+        raise ImageFileError(f"voxels of type {kind} are not supported")
+    voxels = prod(reader.GetSize()) * reader.GetNumberOfComponents()
+    header.refuse_less_than(voxels * int(bits[1]) // 8, path)
     return reader
 
 
-def _channels_and_grid(reader: Any) -> tuple[int, Grid]:
+def _channels_and_grid(reader: Any, header: TextHeader) -> tuple[int, Grid]:
     size = reader.GetSize()
     components = reader.GetNumberOfComponents()
     if len(size) not in (2, 3, 4) or (len(size) == 4 and components > 1):
@@ -112,4 +160,6 @@ def _channels_and_grid(reader: Any) -> tuple[int, Grid]:
     lps = np.eye(4)
     lps[:ndim, :ndim] = direction[:ndim, :ndim] * np.array(reader.GetSpacing())[:ndim]
     lps[:ndim, 3] = reader.GetOrigin()[:ndim]
-    return (size[3] if len(size) == 4 else components), Grid.of(size[:ndim], _LPS @ lps)
+    units = header.units(ndim)
+    lps[:ndim] *= np.array([MM_PER_UNIT[unit] for unit in units])[:, None]
+    return (size[3] if len(size) == 4 else components), Grid.of(size[:ndim], _LPS @ lps, units[0])

@@ -1,0 +1,116 @@
+"""The text at the start of MetaImage and NRRD files, for what ITK does not pass on or does not check."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetpipe.errors import ImageFileError
+from unetpipe.imaging.geometry import Unit
+
+_UNITS: dict[str, Unit] = {
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), "m"),
+    **dict.fromkeys(("cm", "centimeter", "centimeters"), "cm"),
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), "mm"),
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers"), "um"),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), "nm"),
+}
+_DEFLATE_LIMIT = 1100  # no more bytes than this come out of one
+_WIDEST = 8  # bytes of a number that a text spends one character on
+_LONGEST = 1 << 24  # bytes of a header; Slicer describes hundreds of segments in less
+_OF_EACH_AXIS = ("DimSize", "Offset", "Position", "Origin", "TransformMatrix", "ElementSpacing", "ElementSize")
+_LINE = re.compile(r"([^:=]*?)\s*(:=|:|=|$)\s*(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class TextHeader:
+    """Fields of a header.
+
+    Attributes:
+        fields: Value by name, of MetaImage's ``Name = value`` and, in lower case, of NRRD's ``name: value``.
+        pairs: NRRD's own key and value pairs, ``key:=value``.
+        end: Byte after the header.
+    """
+
+    fields: Mapping[str, str]
+    pairs: Mapping[str, str]
+    end: int
+
+    def data_file(self, path: Path) -> Path | None:
+        """The one file that holds the voxels of the header at `path`; None where they are spread over several."""
+        name = (
+            self.fields.get("ElementDataFile") or self.fields.get("data file") or self.fields.get("datafile", "LOCAL")
+        )
+        if name.upper() == "LOCAL":
+            return path
+        return None if name.upper().startswith("LIST") or "%" in name else path.parent / name
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the voxels are compressed by deflate."""
+        gzip = self.fields.get("encoding", "").lower() in ("gzip", "gz")
+        return gzip or self.fields.get("CompressedData", "").lower() == "true"
+
+    def units(self, axes: int) -> list[Unit]:
+        """The unit of length along each spatial axis; mm where none is stated.
+
+        Raises:
+            ImageFileError: If a unit is stated that is none of length.
+        """
+        stated = [self.fields["DistanceUnits"]] * axes if "DistanceUnits" in self.fields else []
+        for name in ("space units", "units"):
+            stated = stated or re.findall(r'"([^"]*)"', self.fields.get(name, ""))
+        names = [name.strip() for name in stated[:axes]]
+        if unknown := [name for name in names if name not in ("", "?", "???") and name not in _UNITS]:
+            raise ImageFileError(f"its unit of length {unknown[0]!r} is not known")
+        return [_UNITS.get(name, "mm") for name in names] + ["mm"] * (axes - len(names))
+
+    def refuse_less_than(self, size: int, path: Path) -> None:
+        """See that the voxels can be in the file, before ITK takes memory for them.
+
+        Args:
+            size: Of the voxels that the header announces, in bytes.
+            path: Of the header.
+
+        Raises:
+            ImageFileError: If the file is too short.
+        """
+        data = self.data_file(path)
+        files = [data] if data is not None else [file for file in path.parent.iterdir() if file.is_file()]
+        there = sum(file.stat().st_size for file in files if file.is_file()) - (self.end if data == path else 0)
+        factor = _WIDEST if self.fields.get("encoding", "raw").lower() in ("ascii", "text", "txt", "hex") else 1
+        if size > there * (_DEFLATE_LIMIT if self.compressed else factor):
+            raise ImageFileError(f"truncated, or its data file is missing: {there} bytes cannot hold {size} of voxels")
+
+
+def read_text_header(path: Path) -> TextHeader:
+    """Read the fields up to where the voxels begin or are named.
+
+    Raises:
+        ImageFileError: If it is neither MetaImage nor NRRD, by what its suffix says.
+    """
+    fields: dict[str, str] = {}
+    pairs: dict[str, str] = {}
+    is_nrrd, ended = path.suffix.lower() in (".nrrd", ".nhdr"), False
+    with path.open("rb") as file:
+        ended = is_nrrd and not file.readline().startswith(b"NRRD000")
+        while not ended and file.tell() < _LONGEST and (raw := file.readline(_LONGEST)):
+            name, mark, value = _LINE.fullmatch(raw.decode(errors="replace").rstrip("\r\n")).groups()  # type: ignore[union-attr]  # it matches any line
+            if mark == ":=":
+                pairs[name] = value
+            elif mark:
+                fields[name.lower() if is_nrrd else name] = value
+            ended = not (name or mark) if is_nrrd else name == "ElementDataFile"
+        end = file.tell()
+    if not fields or not (is_nrrd or (ended and _is_complete(fields))):
+        raise ImageFileError(f"not a readable {path.suffix.lower()} header")
+    return TextHeader(fields, pairs, end)
+
+
+def _is_complete(fields: Mapping[str, str]) -> bool:
+    """Whether MetaIO has what it needs when it needs it; else it fills standard error with lines of its own."""
+    axes, sizes, names = fields.get("NDims", ""), fields.get("DimSize", "").split(), list(fields)
+    if not axes.isdecimal() or len(sizes) != int(axes) or "ElementType" not in fields:
+        return False
+    before = all(names.index("NDims") < names.index(name) for name in _OF_EACH_AXIS if name in fields)
+    return before and all(size.isdecimal() for size in sizes)
