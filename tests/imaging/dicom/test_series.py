@@ -186,7 +186,7 @@ def test_a_folder_without_slices_says_what_was_there(tmp_path: Path) -> None:
     """Nothing but a report and a text."""
     shutil.copy(sample("test-SR.dcm"), tmp_path / "report")
     (tmp_path / "README.txt").write_text("not an image")
-    with pytest.raises(ImageFileError, match="no image in the folder; left out: 1 not DICOM, 1 SR object"):
+    with pytest.raises(ImageFileError, match="no image in it; left out: 1 not DICOM, 1 SR object"):
         read_volume(tmp_path)
 
 

@@ -80,7 +80,7 @@ def _series(contents: Contents, choice: str | None) -> Series:
     if not every and contents.damaged:
         raise ImageFileError(contents.damaged[0].reason)
     if not every:
-        raise ImageFileError(f"no image in the folder; left out: {contents.described_left_out or 'nothing'}")
+        raise ImageFileError(f"no image in it; left out: {contents.described_left_out or 'nothing'}")
     matching = every if choice is None else [one for one in every if _matches(one, parse_series(choice))]
     if not matching:
         raise ImageFileError(f"none of {len(every)} series is the one that was asked for ({_listed(every)})")

@@ -10,7 +10,6 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -139,19 +138,13 @@ def read_dataset(file: DicomFile, *, pixels: bool, keywords: tuple[str, ...] = (
     return data, meta.TransferSyntaxUID
 
 
-def is_native(syntax: UID) -> bool:
-    """Whether pixels lie in the file as they are."""
-    return syntax in (
-        *(ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian),
-    )
-
-
 def _classify(file: DicomFile, data: Dataset, syntax: UID, series: str) -> Image | Other | Damaged:
-    stored = UID(text(data, "SOPClassUID") or str(data.file_meta.get("MediaStorageSOPClassUID", "")))
+    declared = str(data.file_meta.get("MediaStorageSOPClassUID", ""))
+    stored = UID(text(data, "SOPClassUID") or declared)
     modality = text(data, "Modality")
     if stored == MediaStorageDirectoryStorage:
         return Other(file, "DICOMDIR")
-    if "Rows" not in data and (not stored or "Image Storage" in stored.name):
+    if "Rows" not in data and (not stored or declared not in ("", stored) or "Image Storage" in stored.name):
         return Damaged(file, "an image is cut off inside its header", series)
     if "Rows" not in data or modality in _NO_IMAGE_MODALITIES or stored == MRSpectroscopyStorage:
         return Other(file, f"{modality or 'other'} object")

@@ -1,26 +1,56 @@
 """Decoding the pixels of frames to intensities."""
 
 from collections.abc import Sequence
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.encaps import get_frame
+from pydicom.dataset import FileMetaDataset
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.uid import JPEGExtended12Bit
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.dicom.attributes import damage
+from unetpipe.imaging.dicom.attributes import damage, number
 from unetpipe.imaging.dicom.frames import Frame
 from unetpipe.imaging.dicom.headers import read_dataset
+from unetpipe.imaging.dicom.sources import DicomFile
+
+_PIXEL_TYPE = ("BitsAllocated", "PixelRepresentation")
+_DESCRIPTION = (
+    *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BitsAllocated"),
+    *("BitsStored", "HighBit", "PixelRepresentation"),
+)
+_PLUGINS = {
+    RLELossless: "pydicom",
+    JPEGBaseline8Bit: "pillow",
+    JPEG2000Lossless: "pylibjpeg",
+    JPEG2000: "pylibjpeg",
+    HTJ2KLossless: "pylibjpeg",
+    HTJ2KLosslessRPCL: "pylibjpeg",
+    HTJ2K: "pylibjpeg",
+}
+"""Which of pydicom's decoders reads each compressed syntax; ITK reads the others."""
 
 
 def read_pixels(frames: Sequence[Frame]) -> NDArray[Any]:
     """Decode frames and give their values the meaning that each says.
 
     Args:
-        frames: Of one shape; those of one file are best in a row, so that it is decoded once.
+        frames: Of one shape, in the order of the result; each file is decoded once.
 
     Returns:
         (K, J, I): frame, row, column; as stored where all frames have one type and no slope, else float32.
@@ -29,24 +59,25 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[Any]:
         ImageFileError: If pixels cannot be decoded, or have another shape than their header says.
     """
     rows, columns = frames[0].place.shape
-    types = {(frame.image.data.get("BitsAllocated"), frame.image.data.get("PixelRepresentation")) for frame in frames}
+    types = {tuple(number(frame.image.data, key) for key in _PIXEL_TYPE) for frame in frames}
     plain = len(types) == 1 and all(frame.meaning.is_plain for frame in frames)
-    array: NDArray[Any] | None = None
-    decoded: tuple[object, NDArray[Any]] | None = None
-    for number, frame in enumerate(frames):
-        if decoded is None or decoded[0] != frame.image.file:
-            decoded = frame.image.file, _decode(frame, f"image {number + 1} of {len(frames)}")
-        pixels = _cut(decoded[1], frame)
-        if pixels.shape != (rows, columns):
-            raise ImageFileError(f"image {number + 1} of {len(frames)} has pixels of shape {pixels.shape}")
-        if array is None:
-            array = np.empty((len(frames), rows, columns), dtype=pixels.dtype if plain else np.float32)
-        if plain:
-            array[number] = pixels
-        else:
-            np.multiply(pixels, frame.meaning.slope, out=array[number], casting="unsafe")
-            array[number] += np.float32(frame.meaning.intercept)
-    assert array is not None  # there is at least one frame
+    of_file: dict[DicomFile, list[int]] = {}
+    for index, frame in enumerate(frames):
+        of_file.setdefault(frame.image.file, []).append(index)
+    array = np.empty((0, rows, columns))
+    for indices in of_file.values():
+        decoded = _decode(frames[indices[0]], f"image {indices[0] + 1} of {len(frames)}")
+        if not len(array):
+            array = np.empty((len(frames), rows, columns), dtype=decoded.dtype if plain else np.float32)
+        for index in indices:
+            pixels, meaning = _cut(decoded, frames[index]), frames[index].meaning
+            if pixels.shape != (rows, columns):
+                raise ImageFileError(f"image {index + 1} of {len(frames)} has pixels of shape {pixels.shape}")
+            if plain:
+                array[index] = pixels
+            else:
+                np.multiply(pixels, meaning.slope, out=array[index], casting="unsafe")
+                array[index] += np.float32(meaning.intercept)
     return array
 
 
@@ -63,10 +94,13 @@ def _cut(pixels: NDArray[Any], frame: Frame) -> NDArray[Any]:
 def _decode(frame: Frame, which: str) -> NDArray[Any]:
     """All frames of a file, (frame, row, column), in the machine's byte order."""
     syntax = frame.image.syntax
-    with damage(f"{which} cannot be decoded ({syntax.name})"):
+    encoding = syntax.name if syntax.is_transfer_syntax else "unknown transfer syntax"
+    with damage(f"{which} cannot be decoded ({encoding})"):
         data, _ = read_dataset(frame.image.file, pixels=True)
-        is_12_bit = syntax == JPEGExtended12Bit and data.BitsStored > 8
-        pixels = _decode_12_bit_jpeg(data) if is_12_bit else data.pixel_array
+        if syntax.is_encapsulated and syntax not in _PLUGINS:
+            pixels = _decode_by_itk(data, syntax)
+        else:
+            pixels = pixel_array(data, decoding_plugin=_PLUGINS.get(syntax, ""))
         if data.PhotometricInterpretation == "PALETTE COLOR":
             pixels = apply_color_lut(pixels, data)[..., 0]  # red, green and blue are equal, or it were refused
         if frame.meaning.inverted:
@@ -76,27 +110,23 @@ def _decode(frame: Frame, which: str) -> NDArray[Any]:
     return pixels if pixels.ndim == 3 else pixels[None]
 
 
-def _decode_12_bit_jpeg(data: Dataset) -> NDArray[np.uint16]:
-    """Decode JPEG Extended of 12 bits by GDCM itself: pydicom's use of it leaves these out."""
-    import gdcm
+def _decode_by_itk(data: Dataset, syntax: UID) -> NDArray[Any]:
+    """Decode the kinds of JPEG that no library under a permissive licence decodes for pydicom without risk.
 
-    count, rows, columns = int(data.get("NumberOfFrames") or 1), data.Rows, data.Columns
-    frames = []
-    for index in range(count):
-        fragment = gdcm.Fragment()
-        fragment.SetByteStringValue(get_frame(data.PixelData, index, number_of_frames=count))
-        fragments = gdcm.SequenceOfFragments.New()
-        fragments.AddFragment(fragment)
-        element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
-        element.SetValue(fragments.__ref__())
-        image = gdcm.Image()
-        image.SetNumberOfDimensions(2)
-        image.SetDimensions((columns, rows, 1))
-        image.SetDataElement(element)
-        monochrome = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
-        image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(monochrome))
-        image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(JPEGExtended12Bit))))
-        image.SetPixelFormat(gdcm.PixelFormat(1, 16, data.BitsStored, data.BitsStored - 1, data.PixelRepresentation))
-        buffer = image.GetBuffer().encode("utf-8", "surrogateescape")  # gdcm gives bytes as text
-        frames.append(np.frombuffer(buffer, "<u2").reshape(rows, columns))
-    return np.stack(frames)
+    GDCM's own Python module does, but ends the process where a stream is damaged. ITK reads a file that has the pixels
+    and what describes them, and nothing else: it would apply a rescale.
+    """
+    import SimpleITK as sitk  # noqa: N813 - as its documentation has it
+
+    plain = Dataset()
+    for keyword in (*_DESCRIPTION, "PixelData"):
+        if keyword in data:
+            plain[keyword] = data[keyword]
+    plain.SOPClassUID, plain.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    plain.file_meta = FileMetaDataset()
+    plain.file_meta.TransferSyntaxUID = syntax
+    with NamedTemporaryFile(suffix=".dcm") as file:
+        plain.save_as(file, enforce_file_format=True)
+        file.flush()
+        pixels: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(file.name))
+    return pixels
