@@ -20,6 +20,7 @@ LEARN = """
     from unetpipe.training.optimization.learner import Learner
     from unetpipe.training.batches.loader import Batch
     from unetpipe.training.optimization.loss import Loss, tversky_ce
+    from unetpipe.training.optimization.named_loss import Task, make_loss
     from unetpipe.training.optimization.recipe import Recipe
     from unetpipe.training.distributed import Ranks, together
 
@@ -34,17 +35,19 @@ LEARN = """
     names = ("rotation", "scaling", "noise", "blur", "brightness", "contrast", "low_resolution", "gamma")
     often = Augmentation.of("default", {name: {"probability": 0.7} for name in names}, (0, 1), 2)
     weighted = tversky_ce(weights=(1.0, 2.0), regions=((1, 2), (2,)))
+    task = Task(classes=3, regions=None, weights=None, ignoring=True)
+    of_samples = make_loss({"_target_": "monai.losses.DiceLoss"}, task)
     with together(ranks, device, TrainConfig(work=".")) as group:
         losses = []
-        for loss, outputs in ((Loss(), 3), (weighted, 2)):
+        for loss, outputs, patches in ((Loss(), 3, 5), (weighted, 2, 5), (of_samples, 3, 4)):
             recipe = Recipe.of(TrainConfig(work="."), "muon", loss)
             learner = Learner(definition | {"out_channels": outputs}, (16, 16), recipe, device, torch.float32, 0)
             for number in range(5):
-                image = torch.from_numpy(rng.normal(size=(5, 1, 16, 16))).float()
+                image = torch.from_numpy(rng.normal(size=(patches, 1, 16, 16))).float()
                 label = (image[:, 0] > 0.5).to(torch.int16) + (image[:, 0] > 1).to(torch.int16)
                 label[0, :4] = -1
                 mine = slice(ranks.rank, None, ranks.size)
-                batch = Batch(number=number, places=tuple(range(5)[mine]), image=image[mine], label=label[mine])
+                batch = Batch(number=number, places=tuple(range(patches)[mine]), image=image[mine], label=label[mine])
                 losses.append(float(learner.step(batch, 0.2, often)[0]))
         agreed = group.agree(0.25 if ranks.rank == 0 else 0.5, stop=ranks.rank == 1)
         gathered = group.gather({"rank": group.rank, "text": "ä" * (group.rank + 1), "number": float("inf")})
@@ -66,7 +69,8 @@ def learn(size: int, port: int = 0) -> list[dict[str, object]]:
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does_from_the_whole_batch() -> None:
     """Five patches shared as three and two, augmented, some voxels ignored: the same losses, on both, as from all five
-    in one, for classes and for weighted regions.
+    in one, for classes and for weighted regions; and four, shared in halves, by a loss of MONAI's that is a mean over
+    samples.
     """
     (alone,) = learn(1)
     first, second = learn(2, port=free_port())
