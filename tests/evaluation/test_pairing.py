@@ -39,7 +39,19 @@ def test_formats_may_differ_and_other_files_do_not_count(tmp_path: Path) -> None
     assert inputs.models[0].missing == inputs.models[0].extra == ()
 
 
-NAMES = ("Fall 1 (prä)", "study.v2 #3", "P5+T1", "scan 1", "scan_1", "Scan_1", ".hidden", "a/b", "患者" * 60)
+NAMES = (
+    "Fall 1 (prä)",
+    "é",
+    "e\u0301",
+    "study.v2 #3",
+    "P5+T1",
+    "scan 1",
+    "scan_1",
+    "Scan_1",
+    ".hidden",
+    "a/b",
+    "患者" * 60,
+)
 
 
 def work_folder(folder: Path, ids: Sequence[str]) -> Path:
@@ -61,8 +73,13 @@ def test_cases_of_any_name_have_their_files(tmp_path: Path) -> None:
     work = work_folder(tmp_path / "work", NAMES)
     names = read_manifest(work).file_names
     touch(*(tmp_path / "made" / f"{names[case]}.nii.gz" for case in NAMES))
-    touch(*(tmp_path / "own" / f"{unicodedata.normalize('NFD', case)}.NII" for case in NAMES[:6]))
-    for folder, ids in (("made", NAMES), ("own", NAMES[:6])):
+    touch(
+        *(
+            tmp_path / "own" / f"{unicodedata.normalize('NFD', case) if case[0] == 'F' else case}.NII"
+            for case in NAMES[:8]
+        )
+    )
+    for folder, ids in (("made", NAMES), ("own", NAMES[:8])):
         inputs = gather(tmp_path, tmp_path / folder, work=work, reference=tmp_path / folder, images=tmp_path / folder)
         assert set(inputs.references) == set(inputs.models[0].files) == set(inputs.images) == set(ids)
         assert inputs.models[0].missing == inputs.models[0].extra == ()
@@ -82,6 +99,14 @@ def test_two_files_of_one_case_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as error:
         gather(tmp_path, tmp_path / "reference")
     assert [fault.case for fault in error.value.faults] == ["a", "b"]
+
+
+def test_labels_that_were_not_fetched_are_named(tmp_path: Path) -> None:
+    """A reference that is a link to nothing does not vanish from the evaluation."""
+    touch(tmp_path / "reference" / "a.nii", tmp_path / "prediction" / "a.nii")
+    (tmp_path / "reference" / "b.nii.gz").symlink_to("../blobs/00ff")
+    with pytest.raises(DatasetError, match=r"b: b\.nii\.gz is a link to \.\./blobs/00ff"):
+        gather(tmp_path, tmp_path / "prediction")
 
 
 def test_models_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:

@@ -30,13 +30,13 @@ def file_names(ids: Iterable[str]) -> dict[str, str]:
     """The file name of each case, without suffix; no two are equal, even where letter case does not count.
 
     Args:
-        ids: Of all cases whose files share a folder, all different.
+        ids: Of all cases whose files share a folder.
 
     Returns:
         File name by id, in the order of `ids`. What would be longer than 200 bytes is cut, and ends in ``%~`` and a
         hash of the id.
     """
-    ids = list(ids)
+    ids = list(dict.fromkeys(ids))
     alike = Counter(map(_caseless, ids))
     return {case: _file_name(case, _ALWAYS if alike[_caseless(case)] == 1 else _IN_DOUBT) for case in ids}
 
@@ -54,26 +54,27 @@ def case_id(file_name: str) -> str | None:
 def match_ids(names: Iterable[str], ids: Iterable[str]) -> dict[str, str]:
     """Find the case that each file belongs to, whoever named it.
 
-    A file belongs to a case if its name without suffix is the id itself, or the file name made from it here, or the id
-    in another Unicode normal form: macOS decomposes letters that other systems compose.
+    A file belongs to a case if its name without suffix is the id itself, or the file name made from it here. Failing
+    that, the id in another Unicode normal form will do: macOS decomposes letters that other systems compose.
 
     Returns:
         Id by name; names of no case are left out.
     """
-    ids = list(ids)
+    names, ids = list(names), list(ids)
     exact = {case: case for case in ids}
     made = {name: case for case, name in file_names(ids).items()}
-    composed: dict[str, list[str]] = defaultdict(list)
-    for case in ids:
-        composed[unicodedata.normalize("NFC", case)].append(case)
-    found = {}
+    found: dict[str, str] = {}
     for name in names:
-        alike = composed[unicodedata.normalize("NFC", name)]
-        belongs_to = exact.get(name) or made.get(name) or exact.get(case_id(name) or "")
-        if belongs_to is None and len(alike) == 1:
-            belongs_to = alike[0]
-        if belongs_to is not None:
-            found[name] = belongs_to
+        case = exact.get(name) or made.get(name) or exact.get(case_id(name) or "")
+        if case is not None:
+            found[name] = case
+    left: dict[str, list[str]] = defaultdict(list)
+    for one in exact.keys() - found.values():
+        left[unicodedata.normalize("NFC", one)].append(one)
+    for name in names:
+        alike = left[unicodedata.normalize("NFC", name)]
+        if name not in found and len(alike) == 1:
+            found[name] = alike[0]
     return found
 
 

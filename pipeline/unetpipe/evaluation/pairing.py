@@ -12,9 +12,11 @@ from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.case_names import match_ids
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.label_scheme import Region
+from unetpipe.dataset.layouts.listing import may_be_image
+from unetpipe.dataset.layouts.presence import absence
 from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.errors import DatasetError, Fault
-from unetpipe.imaging.files import is_image, strip_suffix
+from unetpipe.imaging.files import has_image_suffix, strip_suffix
 from unetpipe.inference.predictions import ModelUsed, Predictions, read_predictions
 
 Files = Mapping[str, Path]
@@ -76,6 +78,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
     work = work_of(config)
     manifest = read_manifest(work) if work else None
     references = _references(config, manifest)
+    ids = [*references, *(case.id for case in (manifest.cases if manifest else ()))]
     if work is not None and (config.cross_validation or config.fold is not None):
         references = _held_out(references, work, config.fold)
     elif config.fold is not None:
@@ -84,9 +87,8 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
     models, dicom = [], False
     for name, path in named.items():
         found = _validations(path, config.run_name) if config.cross_validation else _label_files(path)
-        files = (
-            {next(iter(references)): path} if found == [path] and len(references) == 1 else _by_case(found, references)
-        )
+        only_pair = found == [path] and len(references) == 1
+        files = {next(iter(references)): path} if only_pair else _by_case(found, ids)
         records = _records(path)
         dicom = dicom or any(case.dicom for record in records for case in record.cases)
         models.append(
@@ -98,7 +100,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
                 extra=tuple(sorted(set(files) - set(references))),
             )
         )
-    images = _images(config, manifest, references)
+    images = _by_case(_label_files(config.images), ids) if config.images else _scans(manifest)
     return Inputs(
         dataset=manifest.name if manifest else None,
         references=references,
@@ -108,7 +110,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         ignore_value=manifest.ignore_value if manifest else None,
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
         images=images,
-        from_dicom=dicom or any(path.is_dir() for path in images.values()),
+        from_dicom=dicom or not all(has_image_suffix(path.name) for path in images.values()),
     )
 
 
@@ -147,7 +149,7 @@ def _label_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise _fault("missing", f"{path.name}: no such file or folder")
-    return [file for file in sorted(path.iterdir()) if is_image(file) and not file.name.startswith(".")]
+    return [file for file in sorted(path.iterdir()) if may_be_image(file) and not file.name.startswith(".")]
 
 
 def _validations(work: Path, run: str) -> list[Path]:
@@ -166,6 +168,8 @@ def _by_case(files: Sequence[Path], ids: Iterable[str]) -> Files:
     faults = []
     for file, name in names.items():
         case = known.get(name, name)
+        if reason := absence(file):
+            faults.append(Fault(case=case, kind="missing", message=f"{file.name} {reason}"))
         if case in found:
             faults.append(Fault(case=case, kind="duplicate", message=f"two files: {found[case].name} and {file.name}"))
         found[case] = file
@@ -193,9 +197,7 @@ def _classes(manifest: Manifest | None) -> Mapping[int, str]:
     return {label.value: label.name for label in manifest.labels[1:]}
 
 
-def _images(config: EvaluateConfig, manifest: Manifest | None, references: Files) -> Files:
-    if config.images is not None:
-        return _by_case(_label_files(config.images), references)
+def _scans(manifest: Manifest | None) -> Files:
     return {case.id: case.images[0] for case in manifest.cases if case.images} if manifest else {}
 
 

@@ -32,7 +32,7 @@ def test_normal_forms_do_not_matter(files: Any, tmp_path: Path) -> None:
     files.label(f"labels/{decomposed}.nii.gz")
     assert [case.id for case in read_dataset(tmp_path).cases] == [composed]
     files.label(f"labels/{composed}.nii.gz")
-    assert files.faults() == [(composed, "duplicate_id")]
+    assert files.faults() == [(decomposed, "missing_image")]
 
 
 def test_channel_files(files: Any, tmp_path: Path) -> None:
