@@ -76,7 +76,7 @@ def test_declared_folds_that_split_a_patient_are_not_by_patient() -> None:
 
 
 def test_folds_of_a_person_are_kept_under_new_ids() -> None:
-    """Edited folds hold where the same cases are held out, also where version 0.1 had changed their ids."""
+    """Edited folds hold where the same cases are held out, also where earlier versions had changed their ids."""
     manifest = manifest_of([None] * 4)
     ids = ("Fall 1 (prä)", ".b", "c", "d_4")
     cases = tuple(case.model_copy(update={"id": name}) for case, name in zip(manifest.cases, ids, strict=True))

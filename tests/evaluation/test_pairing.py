@@ -93,6 +93,15 @@ def test_cross_validation_is_about_the_cases_that_are_held_out(tmp_path: Path) -
     assert set(inputs.references) == set(inputs.models[0].files) == set(NAMES[:3])
 
 
+def test_runs_of_earlier_versions_are_found(tmp_path: Path) -> None:
+    """Labels that a run of an earlier version wrote under replaced characters belong to the case that has its own id now."""
+    work = work_folder(tmp_path / "work", NAMES)
+    folder = work / "runs" / "default" / "fold_0" / "validation"
+    (folder / f"{NAMES[0]}.nii.gz").rename(folder / "Fall_1__pr__.nii.gz")
+    inputs = gather(tmp_path, work, reference=None, cross_validation=True)
+    assert (inputs.models[0].missing, inputs.models[0].extra) == ((), ())
+
+
 def test_two_files_of_one_case_are_refused(tmp_path: Path) -> None:
     """Which of two files counts is not guessed; every such case is named."""
     touch(*(tmp_path / "reference" / name for name in ("a.nii", "a.nii.gz", "b.mha", "b.nrrd", "c.nii")))

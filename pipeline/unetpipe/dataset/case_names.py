@@ -22,6 +22,7 @@ _UNSAFE = r'[\x00-\x1f\x7f-\x9f"%*/:<>?\\|]|^[. ]|[. ]$'
 _ALWAYS = re.compile(_UNSAFE)
 _IN_DOUBT = re.compile(_UNSAFE + r"|[^ -@\[-~]")  # capitals and all that is not ASCII
 _ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
+_REPLACED = re.compile(r"[^A-Za-z0-9._-]|^\.")  # what earlier versions made an underscore of
 _CUT = "%~"  # no escape begins like this
 _HASH_DIGITS = 16
 
@@ -49,6 +50,12 @@ def case_id(file_name: str) -> str | None:
         return _ESCAPES.sub(lambda escapes: bytes.fromhex(escapes[0].replace("%", "")).decode(), file_name)
     except UnicodeDecodeError:
         return file_name  # a person's own percent signs
+
+
+def former_ids(ids: Iterable[str]) -> dict[str, str]:
+    """The ids of cases by what work folders of earlier versions call them, and by themselves."""
+    ids = list(ids)
+    return {_REPLACED.sub("_", case): case for case in ids} | {case: case for case in ids}
 
 
 def match_ids(names: Iterable[str], ids: Iterable[str]) -> dict[str, str]:

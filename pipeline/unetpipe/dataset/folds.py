@@ -1,6 +1,5 @@
 """Which cases train and which validate: `folds.json`."""
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,12 +7,12 @@ from typing import Final, Literal
 
 import numpy as np
 
+from unetpipe.dataset.case_names import former_ids
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.documents import Record, read_document, write_document
 from unetpipe.errors import DatasetError, Fault, TrainingError
 
 FOLDS_SCHEMA: Final = 1
-_REPLACED = re.compile(r"[^A-Za-z0-9._-]|^\.")  # what became an underscore in case ids up to version 0.1
 
 
 class Fold(Record):
@@ -93,12 +92,11 @@ def keep_folds(found: Folds, made: Folds, manifest: Manifest) -> Folds:
     """The folds of an earlier run where they hold out the same cases, as a person may have changed them; else new ones.
 
     Args:
-        found: Read from the work folder. Case ids may be those of version 0.1.
+        found: Read from the work folder. Case ids may be those of earlier versions.
         made: By `make_folds` from the same manifest.
         manifest: Of the dataset as it is now.
     """
-    renamed = {_REPLACED.sub("_", case.id): case.id for case in manifest.cases}
-    renamed |= {case.id: case.id for case in manifest.cases}
+    renamed = former_ids(case.id for case in manifest.cases)
 
     def ids(cases: Sequence[str]) -> tuple[str, ...]:
         return tuple(renamed.get(case, case) for case in cases)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpipe.config import EvaluateConfig
-from unetpipe.dataset.case_names import match_ids
+from unetpipe.dataset.case_names import former_ids, match_ids
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.label_scheme import Region
 from unetpipe.dataset.layouts.listing import may_be_image
@@ -89,6 +89,8 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         found = _validations(path, config.run_name) if config.cross_validation else _label_files(path)
         only_pair = found == [path] and len(references) == 1
         files = {next(iter(references)): path} if only_pair else _by_case(found, ids)
+        if config.cross_validation:
+            files = _renamed(files, ids)
         records = _records(path)
         dicom = dicom or any(case.dicom for record in records for case in record.cases)
         models.append(
@@ -158,6 +160,12 @@ def _validations(work: Path, run: str) -> list[Path]:
     if not folders:
         raise _fault("missing", f"no fold of run {run!r} has a validation folder")
     return [file for folder in folders for file in _label_files(folder)]
+
+
+def _renamed(files: Files, ids: Sequence[str]) -> Files:
+    """Files of a run that is older than the work folder's documents, under the ids that cases have now."""
+    former, known = former_ids(ids), set(ids)
+    return {former.get(case, case): files[case] for case in sorted(files, key=known.__contains__)}
 
 
 def _by_case(files: Sequence[Path], ids: Iterable[str]) -> Files:
