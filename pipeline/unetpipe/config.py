@@ -94,7 +94,7 @@ class PreprocessConfig(Config):
     max_memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Cases in flight are held back so that their estimated peak stays under this."""
     folds: Annotated[int, Field(ge=2)] = 5
-    """Parts of the cross-validation."""
+    """Parts of the cross-validation, unless the dataset declares folds."""
     seed: int = 12345
     """Of the split into folds and of the sampling."""
     preview: bool = True

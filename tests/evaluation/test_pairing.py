@@ -94,7 +94,7 @@ def test_cross_validation_is_about_the_cases_that_are_held_out(tmp_path: Path) -
 
 
 def test_runs_of_earlier_versions_are_found(tmp_path: Path) -> None:
-    """Labels that a run of an earlier version wrote under replaced characters belong to the case that has its own id now."""
+    """Labels that an earlier version wrote under replaced characters belong to the case by its own id."""
     work = work_folder(tmp_path / "work", NAMES)
     folder = work / "runs" / "default" / "fold_0" / "validation"
     (folder / f"{NAMES[0]}.nii.gz").rename(folder / "Fall_1__pr__.nii.gz")

@@ -135,6 +135,17 @@ def test_zips(tmp_path: Path, scratch: Path) -> None:
     assert not [path for path in tmp_path.rglob("*.nii.gz") if path.parent.parent == zips]
 
 
+def test_a_zipped_tree_is_the_tree(tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every series of a zip is a scan, as it is of a folder, and so is every image that lies beside no series."""
+    for number, name in enumerate(["anna/ct", "ben/ct"]):
+        series(tmp_path / "tree" / name, number)
+    (tmp_path / "tree" / "ben" / "ct" / "preview.png").write_bytes(b"\x89PNG")
+    put(tmp_path / "tree" / "anna" / "t1.nii.gz")
+    cases = find(scratch, pack(tmp_path / "tree.zip", tmp_path / "tree"))
+    assert ids(cases) == ["anna_ct", "anna_t1", "ben_ct"]
+    assert "left out: ct/preview.png" in caplog.text
+
+
 def test_zips_of_many_patients(tmp_path: Path, scratch: Path) -> None:
     """Scans of one name in different zips are told apart by the zips."""
     for name in ("p1", "p2"):

@@ -4,9 +4,25 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from unetpipe.errors import ImageFileError
+
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, ValueError)
+
+
+def folders_of(archive: Path) -> set[PurePosixPath]:
+    """The folders of a zip that hold files.
+
+    Raises:
+        ImageFileError: If the zip is damaged.
+    """
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            return {_path(member).parent for member in _files(packed)}
+    except _DAMAGE as error:
+        raise ImageFileError("the zip is damaged") from error
 
 
 def unpack(archive: Path, scratch: Path) -> Path:
@@ -27,17 +43,21 @@ def unpack(archive: Path, scratch: Path) -> Path:
     folder = Path(tempfile.mkdtemp(dir=scratch)) / archive.stem
     try:
         with zipfile.ZipFile(archive) as packed:
-            members = [member for member in packed.infolist() if not member.is_dir() and not _is_hidden(member)]
+            members = _files(packed)
             for member in members:
                 _check(member)
             if sum(member.file_size for member in members) > shutil.disk_usage(scratch).free:
                 raise ImageFileError("the zip holds more than the disk for temporary files")
             for member in members:
                 packed.extract(member, folder)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
-        raise ImageFileError("the zip is damaged") from error
+    except _DAMAGE as error:
+        raise ImageFileError("the zip is damaged, or packed in a way that is not known") from error
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def _files(packed: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    return [member for member in packed.infolist() if not member.is_dir() and not _is_hidden(member)]
 
 
 def _check(member: zipfile.ZipInfo) -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from unetpipe.dataset.layouts.recognition import inspect_scans, is_dataset
 from unetpipe.errors import DatasetError, Fault, ImageFileError
 from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.imaging.files import has_image_suffix, strip_suffix
-from unetpipe.inference.archives import unpack
+from unetpipe.inference.archives import folders_of, unpack
 
 log = logging.getLogger(__name__)
 _CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's naming: case_0000.nii.gz, case_0001.nii.gz, ...
@@ -67,7 +67,7 @@ class ScanFinder:
                 scans += self._in_dataset(path)
             elif path.is_dir():
                 scans += self._in_folder(path)
-            elif zipfile.is_zipfile(path) and not is_dicom(path):
+            elif zipfile.is_zipfile(path):
                 scans += self._in_zip(path)
             else:
                 files.append(path)
@@ -84,18 +84,15 @@ class ScanFinder:
 
     def _in_folder(self, folder: Path) -> list[Scan]:
         """The images and zips in a folder, and the DICOM series in it or anywhere below."""
-        images = _images(folder)
         if _holds_dicom(folder):
-            if images:
-                log.warning("%s: a DICOM series; other images beside it are left out: %s", folder.name, _names(images))
-            return [Scan(folder, (folder,))]
-        scans = self._by_channel(images, whole_folder=True)
+            return [_series_in(folder)]
+        scans = self._by_channel(_images(folder), whole_folder=True)
         for path in _visible(folder):
             if path.suffix.lower() == ".zip" and path.is_file():
-                scans += [Scan(path, (path,))] if is_dicom(path) else self._in_zip(path)
-        below = list(_below(folder, set()))
-        scans += self._series([path for path in below if _holds_dicom(path)])
-        left_out = [image for path in below if not _holds_dicom(path) for image in _images(path)]
+                scans += self._in_zip(path)
+        series, others = _walk(folder)
+        scans += self._series(series)
+        left_out = [image for other in others[1:] for image in _images(other)]
         if left_out and scans:
             log.warning("%s: images in subfolders are left out: %s; %s", folder.name, _names(left_out), _WAY_ON)
         elif left_out:
@@ -105,17 +102,18 @@ class ScanFinder:
         return scans
 
     def _in_zip(self, archive: Path) -> list[Scan]:
-        """All images of a zip that is no DICOM source. A single one is called after the zip."""
+        """All images and series of a zip. A single one is called after the zip."""
         try:
+            if is_dicom(archive) and len(folders_of(archive)) == 1:
+                return [Scan(archive, (archive,))]  # read as it is
             folder = unpack(archive, self._scratch)
         except ImageFileError as error:
             self._fault(archive.name, "zip", str(error))
             return []
-        scans = [
-            scan
-            for inside in (folder, *_below(folder, set()))
-            for scan in self._by_channel(_images(inside), whole_folder=True)
-        ]
+        series, others = _walk(folder)
+        scans = self._series(series)
+        for other in others:
+            scans += self._by_channel(_images(other), whole_folder=True)
         if not scans:
             self._fault(archive.name, "empty", "no image and no DICOM series in this zip")
         if len(scans) == 1:
@@ -125,7 +123,7 @@ class ScanFinder:
     def _series(self, folders: Sequence[Path]) -> list[Scan]:
         """A scan per series of a tree, also of one that fills several folders; what holds no image is left out."""
         if len(folders) < 2:
-            return [Scan(folder, (folder,)) for folder in folders]
+            return [_series_in(folder) for folder in folders]
         from unetpipe.imaging.dicom.study import first_series  # pydicom
 
         grouped: dict[str, list[Path]] = defaultdict(list)
@@ -144,7 +142,7 @@ class ScanFinder:
                 message = f"one DICOM series is spread over folders that hold others too: {_names(parts)}"
                 self._fault(whole.name, "spread", f"{message}; give each series a folder")
             else:
-                scans.append(Scan(whole, (whole,)))
+                scans.append(_series_in(whole))
         return scans
 
     def _slices(self, files: Sequence[Path]) -> list[Scan]:
@@ -210,15 +208,31 @@ def _holds_dicom(folder: Path) -> bool:
     return any(_is_dicom_file(path) for path in _visible(folder))
 
 
-def _below(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
-    """Folders below one, each once, but none below a DICOM series."""
-    for path in _visible(folder):
-        status = path.stat() if path.is_dir() else None
-        if status is not None and (status.st_dev, status.st_ino) not in seen:
-            seen.add((status.st_dev, status.st_ino))
-            yield path
-            if not _holds_dicom(path):
-                yield from _below(path, seen)
+def _series_in(folder: Path) -> Scan:
+    images = _images(folder)
+    if images:
+        log.warning("%s: a DICOM series; other images beside it are left out: %s", folder.name, _names(images))
+    return Scan(folder, (folder,))
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Folders that hold DICOM files, and others, from one on downwards: each once, and none below a series."""
+    series: list[Path] = []
+    others: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        status = path.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        if _holds_dicom(path):
+            series.append(path)
+        else:
+            others.append(path)
+            waiting += [inside for inside in _visible(path) if inside.is_dir()]
+    return sorted(series), others
 
 
 def _names(paths: Sequence[Path]) -> str:

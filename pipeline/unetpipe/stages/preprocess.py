@@ -257,6 +257,8 @@ def _fits(plan: Plan, manifest: Manifest) -> None:
 def _choose_folds(config: PreprocessConfig, work: Path, manifest: Manifest) -> Folds:
     """The folds on disk if they still hold, so that a person may change them; else new ones."""
     made = make_folds(manifest, config.folds, config.seed)
+    if any(case.fold is not None for case in manifest.cases):
+        log.info("folds: the %d that the dataset declares", len(made.folds))
     return keep_folds(read_folds(work), made, manifest) if (work / "folds.json").exists() else made
 
 

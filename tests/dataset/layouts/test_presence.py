@@ -96,9 +96,11 @@ def test_names_of_nothing(tmp_path: Path, name: str) -> None:
     assert absence(tmp_path / name)
 
 
-def test_either_normal_form_finds_the_file(tmp_path: Path) -> None:
-    """A list may name a file in the Unicode normal form that the file system does not have."""
+def test_lists_of_other_systems_find_the_file(tmp_path: Path) -> None:
+    """A list may name a file in another Unicode normal form, or with Windows' separators."""
     composed, decomposed = (unicodedata.normalize(form, "Müller.nii") for form in ("NFC", "NFD"))
-    (tmp_path / decomposed).touch()
-    assert as_on_disk(tmp_path / composed).is_file()
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / decomposed).touch()
+    for name in (f"scans/{composed}", f"scans\\{decomposed}", f"scans\\{composed}"):
+        assert as_on_disk(tmp_path / name) == tmp_path / "scans" / decomposed
     assert as_on_disk(tmp_path / "gone.nii") == tmp_path / "gone.nii"

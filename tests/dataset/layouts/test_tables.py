@@ -25,6 +25,13 @@ def test_table(files: Any) -> None:
     assert read_dataset(tabs).cases[0] == case
 
 
+def test_folds_that_split_a_patient(files: Any) -> None:
+    """Declared folds are kept, and a patient whose cases are on both sides is named."""
+    text = "id,image,label,patient,fold\n1,a.nii.gz,l.nii.gz,P1,0\n2,b.nii.gz,l.nii.gz,P1,1\n3,b.nii.gz,l.nii.gz,P2,1\n"
+    _, (fault,) = inspect_dataset(files.text("cases.csv", text))
+    assert (fault.kind, fault.severity, fault.message[-3:]) == ("split_patient", "warning", " P1")
+
+
 def test_table_faults(files: Any) -> None:
     """Duplicate ids, missing files and empty cells are listed in one go."""
     files.text(

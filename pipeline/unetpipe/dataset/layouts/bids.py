@@ -2,7 +2,7 @@
 
 Images are ``sub-*/[ses-*/]DATATYPE/*_SUFFIX`` of the datatypes ``anat``, ``ct`` and ``micr``: a case is a subject,
 session, sample and chunk, and has one channel per suffix that every case has. Labels are the case's files under
-``derivatives/*/`` that end in ``_dseg``, ``_seg`` or ``_mask``, or have an entity ``seg-...`` anywhere in their name.
+``derivatives/[*/]`` that end in ``_dseg``, ``_seg`` or ``_mask``, or have an entity ``seg-...`` anywhere in their name.
 """
 
 from collections import defaultdict
@@ -59,7 +59,7 @@ def list_bids(folder: Path) -> Listing:
         if file.label_kind is None and file.suffix != _NO_IMAGE:
             images[file.case][file.suffix].append(file.path)
     labels: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for file in _files(folder, "derivatives/*/sub-*"):
+    for file in (*_files(folder, "derivatives/*/sub-*"), *_files(folder, "derivatives/sub-*")):
         if file.label_kind is not None:
             labels[file.case][file.label_kind].append(file.path)
     suffixes = _common_suffixes(images, listing)

@@ -19,16 +19,15 @@ _POINTERS = {
 
 
 def as_on_disk(path: Path) -> Path:
-    """The path in the Unicode normal form in which the file exists, where another form of it does.
+    """The path as the file system has it, where a list that was made elsewhere writes it in another way.
 
-    macOS decomposes letters that other systems compose, so that a list may name a file in another form than its own.
+    macOS decomposes letters that other systems compose, and Windows separates folders by backslashes.
     """
-    if not _exists(path):
-        for form in ("NFC", "NFD"):
-            other = Path(unicodedata.normalize(form, str(path)))
-            if _exists(other):
-                return other
-    return path
+    if _exists(path):
+        return path
+    texts = (str(path), str(path).replace("\\", "/"))
+    others = (Path(unicodedata.normalize(form, text)) for text in texts for form in ("NFC", "NFD"))
+    return next((other for other in others if _exists(other)), path)
 
 
 def absence(path: Path) -> str | None:

@@ -60,6 +60,7 @@ def inspect_dataset(path: Path, images: Sequence[str] = (), label: str | None = 
     cases = [case for case in _present(listing.cases, listing) if case.label is not None]
     if not cases:
         raise DatasetError(_sorted([*listing.faults, *listing.training_faults]) or [_no_cases(path, "training cases")])
+    _check_patients(cases, listing)
     channels, spatial_dims = _look_at_headers(cases)
     manifest = Manifest(
         name=listing.name,
@@ -166,6 +167,18 @@ def _present(cases: Sequence[Case], listing: Listing) -> list[Case]:
         if not lacking:
             present.append(case.model_copy(update={"images": images, "label": label}))
     return present
+
+
+def _check_patients(cases: Sequence[Case], listing: Listing) -> None:
+    """Warn where declared folds train on a patient whom they hold out."""
+    folds: dict[str, set[int | None]] = {}
+    for case in cases:
+        if case.patient is not None:
+            folds.setdefault(case.patient, set()).add(case.fold)
+    split = sorted(patient for patient, numbers in folds.items() if len(numbers) > 1)
+    if split:
+        message = f"the declared folds train on patients whom they hold out: {', '.join(split[:5])}"
+        listing.training_fault("split_patient", message, warning=True)
 
 
 def _look_at_headers(cases: list[Case]) -> tuple[tuple[str, ...], Literal[2, 3]]:
