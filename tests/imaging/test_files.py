@@ -169,3 +169,78 @@ def test_reading_nifti_needs_no_torch() -> None:
     code = "import sys, unetpipe.imaging.files, unetpipe.imaging.formats.nifti; print(*sys.modules)"
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "monai", "SimpleITK"} & set(names)
+
+
+EVERY = [".nii", ".nii.gz", ".mha", ".nrrd", ".seg.nrrd", ".png", ".tif", ".ome.tif"]
+
+
+@pytest.mark.parametrize("suffix", EVERY)
+def test_a_link_counts_under_its_own_name(tmp_path: Path, suffix: str) -> None:
+    """Stores that address files by content (Hugging Face, DVC, git-annex) keep them without any suffix."""
+    labels = np.arange(12).reshape(4, 3) if suffix == ".png" else np.arange(24).reshape(4, 3, 2)
+    write_labels(tmp_path / f"a{suffix}", labels, Grid.of(labels.shape, np.eye(4)), {})
+    expected = read_volume(tmp_path / f"a{suffix}")
+    (tmp_path / f"a{suffix}").rename(tmp_path / ("0a1b" * 16))
+    (tmp_path / f"a{suffix}").symlink_to("0a1b" * 16)
+    volume = read_volume(tmp_path / f"a{suffix}")
+    assert np.array_equal(volume.array, expected.array)
+    assert read_grid(tmp_path / f"a{suffix}")[1] == expected.grid
+    assert is_image(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("suffix", EVERY)
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "a link to a file that is not there; was it fetched?"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 1\n", "a Git LFS pointer, .* not fetched"),
+        (b"/annex/objects/SHA256E-s1--0a\n", "a git-annex pointer, .* not fetched"),
+        (b"<!DOCTYPE html><html>Sign in</html>", "holds a web page, not "),
+    ],
+    ids=["link", "lfs", "annex", "html"],
+)
+def test_what_was_not_fetched_is_said(tmp_path: Path, suffix: str, content: bytes | None, reason: str) -> None:
+    """A broken link, and the small files that stores and servers leave in place of large ones."""
+    path = tmp_path / f"a{suffix}"
+    if content is None:
+        path.symlink_to("0a1b" * 16)
+    else:
+        path.write_bytes(content)
+    for read in (read_volume, read_grid):
+        with pytest.raises(ImageFileError, match=rf"^a{suffix}: .*{reason}"):
+            read(path)
+
+
+@pytest.mark.parametrize("suffix", EVERY)
+@pytest.mark.parametrize("other", [*EVERY, ".jpg"])
+def test_content_of_another_format_is_named(tmp_path: Path, suffix: str, other: str) -> None:
+    """A file that holds something else than its suffix says is one line with both."""
+    image = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
+    write_image(tmp_path / f"b{other}", image, Grid.of((4, 3), np.eye(4), "voxel"))
+    (tmp_path / f"b{other}").rename(tmp_path / f"a{suffix}")
+    same = {"seg.nrrd": "nrrd", "ome.tif": "tif"}
+    kinds = [same.get(one.lstrip("."), one.lstrip(".")) for one in (suffix, other)]
+    if kinds[0] == kinds[1]:
+        assert np.array_equal(read_volume(tmp_path / f"a{suffix}").array, image)
+        return
+    reason = {("nii", "nii.gz"): "is compressed: call it .nii.gz", ("nii.gz", "nii"): "is not compressed: call it .nii"}
+    with pytest.raises(ImageFileError, match=rf"^a{suffix}: {reason.get((kinds[0], kinds[1]), 'holds ')}"):
+        read_volume(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("name", ["a.hdr", "a.img", "a.IMG.gz"])
+def test_nifti_in_two_files_is_refused(tmp_path: Path, name: str) -> None:
+    """With what to do about it."""
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ImageFileError, match=rf"^{name}: NIfTI and ANALYZE in two files .* convert to .nii.gz"):
+        read_volume(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [*EVERY, ".jpg"])
+def test_suffixes_may_be_in_capitals(tmp_path: Path, suffix: str) -> None:
+    """Windows and old scanners write them so."""
+    image = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
+    write_image(tmp_path / f"a{suffix.upper()}", image, Grid.of((4, 3), np.eye(4), "voxel"))
+    assert read_volume(tmp_path / f"a{suffix.upper()}").array.shape == image.shape
+    assert read_grid(tmp_path / f"a{suffix.upper()}")[0] == 1
+    assert strip_suffix(f"a{suffix.upper()}") == "a"

@@ -15,6 +15,7 @@ from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.imaging.formats.registered import RegisteredFormat, reader_digest, reader_suffixes
+from unetpipe.imaging.formats.signatures import LENGTH, contradiction
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
 
@@ -23,6 +24,7 @@ _ITK = (".mha", ".mhd", ".seg.nrrd", ".nrrd", ".nhdr")
 _TIFF = (".ome.tif", ".ome.tiff", ".tif", ".tiff")
 _RASTER = (".png", ".jpg", ".jpeg")
 _DICOM = (".dcm", ".dicom", ".ima", ".zip")
+_PAIRS = (".hdr", ".img", ".hdr.gz", ".img.gz")
 _SUFFIXES = (*_NIFTI, *_ITK, *_TIFF, *_RASTER)
 
 
@@ -150,10 +152,7 @@ def _write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str]
 
 def _format(path: Path, *, write: bool = False) -> Any:
     if not write:
-        if not path.is_file():
-            raise ImageFileError(f"{path.name}: no such file")
-        if path.stat().st_size == 0:
-            raise ImageFileError(f"{path.name}: empty file")
+        _refuse_unusable(path)
     suffix = _suffix(path.name)
     if suffix in reader_suffixes():
         return RegisteredFormat(suffix)
@@ -173,5 +172,27 @@ def _format(path: Path, *, write: bool = False) -> Any:
         from unetpipe.imaging.formats import raster
 
         return raster
+    if path.name.lower().endswith(_PAIRS):
+        raise ImageFileError(
+            f"{path.name}: NIfTI and ANALYZE in two files (.hdr, .img) are not read; convert to .nii.gz"
+        )
     known = " ".join((*_SUFFIXES, *reader_suffixes()))
     raise ImageFileError(f"{path.name}: unknown format; expected one of {known} or DICOM")
+
+
+def _refuse_unusable(path: Path) -> None:
+    """See that a file is there, and holds what its name says."""
+    if path.is_symlink() and not path.exists():
+        raise ImageFileError(f"{path.name}: a link to a file that is not there; was it fetched?")
+    if not path.is_file():
+        raise ImageFileError(f"{path.name}: no such file")
+    try:
+        with path.open("rb") as file:
+            start = file.read(LENGTH)
+    except OSError as error:
+        raise ImageFileError(f"{path.name}: cannot be read ({error.strerror})") from error
+    if not start:
+        raise ImageFileError(f"{path.name}: empty file")
+    suffix = _suffix(path.name)
+    if suffix in _SUFFIXES and suffix not in reader_suffixes() and (other := contradiction(suffix, start)):
+        raise ImageFileError(f"{path.name}: {other}")

@@ -29,8 +29,8 @@ _without_warnings = ProcessSetting(
 _BAD_STREAM = cast(type[Exception], isal_zlib.error)
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _METAIMAGE = (".mha", ".mhd")
-_UNITS_WRITTEN = {"metaimage": ("um", "cm"), "nrrd": ("m", "cm", "um", "nm")}
-"""What is not written in mm: MetaImage has no other units."""
+_METAIMAGE_UNITS = ("mm", "um", "cm")
+_NRRD_UNITS = ("m", "cm", "mm", "um", "nm")
 
 
 def read(path: Path) -> Volume:
@@ -68,31 +68,40 @@ def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] 
     """
     if path.suffix.lower() in (".mhd", ".nhdr"):
         raise ImageFileError(f"{path.name}: header and voxels in two files are not written; choose .mha or .nrrd")
+    if grid.ndim == 2 and not np.allclose(grid.matrix[2, :2], 0):
+        raise GeometryError(f"{path.name}: this format has no place for a 2-D image that is not axial")
+    is_metaimage = path.suffix.lower() in _METAIMAGE
+    unit: Unit = grid.unit if grid.unit in (_METAIMAGE_UNITS if is_metaimage else _NRRD_UNITS) else "mm"
+    image = _image(array, grid, unit)
+    if names:
+        image.SetMetaData("labels", json.dumps({str(value): name for value, name in names.items()}))
+    if is_metaimage and unit != "mm":
+        image.SetMetaData("ITK_VoxelUnits", unit)
+    with atomic_path(path) as temporary:
+        written = temporary.with_suffix(path.suffix.lower())  # MetaIO knows no suffix in capitals
+        try:
+            sitk.WriteImage(image, str(written), useCompression=True)
+        except RuntimeError as error:
+            raise ImageFileError(f"{path.name}: cannot be written as {path.suffix}") from error
+        finally:
+            if written.exists():
+                written.replace(temporary)
+        if not is_metaimage and unit != "mm":  # ITK has no way to say it
+            stated = b"\nspace units:" + f' "{unit}"'.encode() * grid.ndim
+            directions = b"\nspace directions:"
+            temporary.write_bytes(temporary.read_bytes().replace(directions, stated + directions, 1))
+
+
+def _image(array: NDArray[Any], grid: Grid, unit: Unit) -> Any:
+    """SimpleITK's image of (C, *spatial), its lengths in the given unit."""
     vector = len(array) > 1
     voxels = array.transpose(*range(grid.ndim, 0, -1), 0) if vector else array[0].T
     image = sitk.GetImageFromArray(np.ascontiguousarray(voxels), isVector=vector)
     lps = (_LPS @ grid.matrix)[: grid.ndim]
-    kind = "metaimage" if path.suffix.lower() in _METAIMAGE else "nrrd"
-    unit: Unit = grid.unit if grid.unit in _UNITS_WRITTEN[kind] else "mm"
     image.SetSpacing([length / MM_PER_UNIT[unit] for length in grid.spacing_mm])
     image.SetOrigin((lps[:, 3] / MM_PER_UNIT[unit]).tolist())
-    if grid.ndim == 2 and not np.allclose(grid.matrix[2, :2], 0):
-        raise GeometryError(f"{path.name}: this format has no place for a 2-D image that is not axial")
     image.SetDirection((lps[:, : grid.ndim] / grid.spacing_mm).ravel().tolist())
-    if names:
-        image.SetMetaData("labels", json.dumps({str(value): name for value, name in names.items()}))
-    if unit != "mm" and kind == "metaimage":
-        image.SetMetaData("ITK_VoxelUnits", unit)
-    with atomic_path(path) as temporary:
-        try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
-            raise ImageFileError(f"{path.name}: cannot be written as {path.suffix}") from error
-        if unit != "mm" and kind == "nrrd":  # ITK has no way to say it
-            stated = b"\nspace units:" + f' "{unit}"'.encode() * grid.ndim
-            temporary.write_bytes(
-                temporary.read_bytes().replace(b"\nspace directions:", stated + b"\nspace directions:", 1)
-            )
+    return image
 
 
 @contextmanager
