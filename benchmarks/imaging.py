@@ -18,7 +18,8 @@ import torch
 from scipy import ndimage
 
 from unetpipe.imaging.files import read_grid, read_volume
-from unetpipe.imaging.resample import resample, resample_label, resample_logits_argmax
+from unetpipe.imaging.resample import resample
+from unetpipe.imaging.resample_label import resample_label
 
 
 def best(function: Callable[[], Any], repeats: int) -> tuple[float, Any]:
@@ -64,9 +65,6 @@ def main() -> None:
     label = torch.from_numpy(np.digitize(field, limits).astype(np.uint8))[None]
     ours, _ = best(lambda: resample_label(label, target, cubic), options.repeats)
     print(f"label of {options.classes} classes: {ours:.0f} ms")
-    logits = torch.randn(options.classes, *(max(1, n // 2) for n in shape), generator=torch.Generator().manual_seed(0))
-    ours, _ = best(lambda: resample_logits_argmax(logits, shape, cubic), options.repeats)
-    print(f"argmax of {options.classes} classes, {tuple(logits.shape[1:])} to {shape}: {ours:.0f} ms")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from unetpipe.dataset.label_scheme import LabelClass, LabelScheme
+
 HERE = Path(__file__).parent
 ENVIRONMENT = {
     "nnUNet_compile": "f",
@@ -37,7 +39,7 @@ ENVIRONMENT = {
 
 
 def main() -> None:
-    """GroupLogits one comparison and print its figures as JSON lines."""
+    """Run one comparison and print its figures as JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
     cases = commands.add_parser("cases", help="a folder of scans, files to files")
@@ -209,11 +211,16 @@ def run_cases(arguments: argparse.Namespace) -> None:
     )
 
 
+def scheme_of(count: int) -> LabelScheme:
+    """Classes that exclude each other."""
+    return LabelScheme(tuple(LabelClass(name=str(n), value=n) for n in range(count)), ())
+
+
 def compare_windows(arguments: argparse.Namespace) -> None:
     """A cube against MONAI's sliding window: same network, same windows, labels out."""
     from monai.inferers import sliding_window_inference
 
-    from unetpipe.inference.decoding import GroupLogits, OutputOptions, label_scan
+    from unetpipe.inference.decoding import GroupLogits, label_scan
     from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
     from unetpipe.inference.sliding_window import Windows
     from unetpipe.networks.build import build_network
@@ -234,7 +241,7 @@ def compare_windows(arguments: argparse.Namespace) -> None:
     def ours() -> torch.Tensor:
         ensemble = Ensemble([prepared], device=device, dtype=dtype)
         planes = SlabInferer(patch, batch=batch).planes(image.to(device), ensemble)
-        return label_scan([GroupLogits(planes, shape, ("cubic",) * 3)], shape, OutputOptions()).labels
+        return label_scan([GroupLogits(planes, shape, ("cubic",) * 3)], shape, scheme_of(3)).labels
 
     def monai() -> torch.Tensor:
         def forward(x: torch.Tensor) -> torch.Tensor:
@@ -302,7 +309,7 @@ def compare_export(arguments: argparse.Namespace) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """The child of `compare_export`."""
-    from unetpipe.inference.decoding import GroupLogits, OutputOptions, label_scan
+    from unetpipe.inference.decoding import GroupLogits, label_scan
     from unetpipe.inference.sliding_window import Planes
 
     kind, classes = arguments.arguments[0], int(arguments.arguments[1])
@@ -319,7 +326,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     with torch.inference_mode():
         planes = [Planes(0, n, logits[:, n : n + 64]) for n in range(0, shape[0], 64)]
-        label_scan([GroupLogits(planes, shape, ("cubic",) * 3)], out, OutputOptions())
+        label_scan([GroupLogits(planes, shape, ("cubic",) * 3)], out, scheme_of(classes))
     report(running_seconds=round(time.perf_counter() - start, 2), peak_mb=peak_mb())
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
 from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,10 +15,11 @@ from torch import Tensor
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
 from unetpipe.errors import BundleError, GeometryError
-from unetpipe.imaging.geometry import Grid, orientation_to_ras
-from unetpipe.imaging.network_input import restore_labels
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.image import Image
+from unetpipe.imaging.network_input import network_image, restore_labels
+from unetpipe.imaging.preprocessing import Placement
 from unetpipe.imaging.resample import resample
-from unetpipe.imaging.transforms import preprocess_image
 
 MakeBundle = Callable[..., Path]
 
@@ -48,14 +48,14 @@ def scan(shape: tuple[int, ...], channels: int = 1, seed: int = 0) -> NDArray[np
 
 def mean_logits(
     bundles: list[Path], array: NDArray[np.float32], affine: NDArray[np.float64], flips: list[tuple[int, ...]]
-) -> tuple[Tensor, "object"]:
+) -> tuple[Tensor, Placement]:
     """Everything at once, with MONAI's inferer: logits on the cropped grid, and the placement."""
     total: Tensor | None = None
     for path in bundles:
         bundle = read_bundle(path)
         grid = Grid.of(array.shape[1:], affine)
-        image = torch.from_numpy(np.ascontiguousarray(orientation_to_ras(grid).to_ras(array)))
-        values, placement = preprocess_image(MetaTensor(image), grid, bundle.spec.preprocessing)
+        image = network_image(Image.of(array, grid), bundle.spec.preprocessing)
+        placement = image.placement
         network = bundle.network()
 
         def flipped(x: Tensor, network: torch.nn.Module = network) -> Tensor:
@@ -63,10 +63,9 @@ def mean_logits(
 
         with torch.inference_mode():
             logits = sliding_window_inference(
-                values.as_subclass(Tensor)[None], bundle.spec.patch_size, 2, flipped, overlap=0.5, mode="gaussian"
+                image.values[None], bundle.spec.patch_size, 2, flipped, overlap=0.5, mode="gaussian"
             )[0]
-        out = tuple(b - a for a, b in zip(placement.start, placement.stop, strict=True))
-        logits = resample(logits, out, ("linear",) * len(out))
+        logits = resample(logits, placement.cropped, ("linear",) * len(placement.cropped))
         total = logits if total is None else total + logits
     assert total is not None
     return total / len(bundles), placement
@@ -89,7 +88,7 @@ def test_labels_are_those_of_monai_and_full_resampling(
     bundle = make_bundle(patch=patch, spacing_mm=spacing)
     array = scan(shape)
     logits, placement = mean_logits([bundle], array, affine, [()])
-    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)  # type: ignore[arg-type]
+    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)
     predictor = Predictor(bundle, device="cpu", precision="fp32", batch=3)
     got = predictor.predict(array, affine)
     assert len(np.unique(expected)) > 1
@@ -101,7 +100,7 @@ def test_two_dimensions_and_several_channels(make_bundle: MakeBundle) -> None:
     bundle = make_bundle(patch=(16, 16), channels=3)
     array = scan((45, 30), channels=3)
     logits, placement = mean_logits([bundle], array, np.eye(4), [()])
-    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)  # type: ignore[arg-type]
+    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)
     got = Predictor(bundle, device="cpu", precision="fp32").predict(array, np.eye(4))
     assert agreement(got, expected) >= 0.9999
 
@@ -117,7 +116,7 @@ def test_mirrored_copies_are_averaged(
     bundle = make_bundle(mirror_axes=axes)
     array = scan((20, 21, 22))
     logits, placement = mean_logits([bundle], array, np.eye(4), flips)
-    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)  # type: ignore[arg-type]
+    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)
     got = Predictor(bundle, device="cpu", precision="fp32", tta=True).predict(array, np.eye(4))
     assert agreement(got, expected) >= 0.9999
     assert agreement(got, Predictor(bundle, device="cpu", precision="fp32").predict(array, np.eye(4))) < 1
@@ -129,7 +128,7 @@ def test_several_models_are_averaged(make_bundle: MakeBundle, differ: dict[str, 
     models = [make_bundle("a", seed=1), make_bundle("b", seed=2, **differ)]
     array = scan((25, 26, 27))
     logits, placement = mean_logits(models, array, np.eye(4), [()])
-    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)  # type: ignore[arg-type]
+    expected = restore_labels(logits.argmax(dim=0).to(torch.uint8), placement)
     assert agreement(Predictor(models, device="cpu", precision="fp32").predict(array, np.eye(4)), expected) >= 0.9999
 
 
@@ -149,8 +148,7 @@ def test_probabilities_and_entropy_fit_the_labels(make_bundle: MakeBundle, diffe
     predictor = Predictor(models, device="cpu", precision="fp32")
     array = scan((20, 18, 19))
     grid = Grid.of((20, 18, 19), FLIPPED)
-    image = MetaTensor(torch.from_numpy(orientation_to_ras(grid).to_ras(array).copy()))
-    found = predictor.segment(predictor.prepare(image, grid), entropy=True, probabilities=True)
+    found = predictor.segment(predictor.prepare(Image.of(array, grid)), entropy=True, probabilities=True)
     assert found.probabilities is not None
     assert found.entropy is not None
     np.testing.assert_allclose(found.probabilities.astype(float).sum(axis=0), 1, atol=2e-3)
@@ -170,11 +168,10 @@ def test_agreement_is_of_folds_and_flips(make_bundle: MakeBundle) -> None:
     """One network has none, the same network twice agrees with itself, other networks and flips do not."""
     array = scan((20, 18, 19))
     grid = Grid.of((20, 18, 19), np.eye(4))
-    image = MetaTensor(torch.from_numpy(array.copy()))
 
     def agreement(*bundles: Path, **more: bool) -> dict[str, float]:
         predictor = Predictor(bundles, device="cpu", precision="fp32", **more)
-        return predictor.segment(predictor.prepare(image, grid)).agreement
+        return predictor.segment(predictor.prepare(Image.of(array, grid))).agreement
 
     first, second = make_bundle("a"), make_bundle("b", seed=1)
     assert agreement(first) == {}

@@ -5,7 +5,9 @@ import pytest
 
 from unetpipe.dataset.planning.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
 from unetpipe.dataset.training_domain import TrainingDomain, domain_check, training_domain
-from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.image import Image
+from unetpipe.imaging.preprocessing import ChannelNormalization, Placement, Preprocessing
 
 MR = Preprocessing(
     spacing_mm=(1.0, 1.0, 1.0),
@@ -20,8 +22,21 @@ KNOWN = TrainingDomain(
     extent_mm=((30, 40), (50, 60), (30, 60)),
     intensity=((100, 900),),
 )
-IMAGE = np.linspace(0, 1000, 1000).reshape(1, 10, 10, 10)
-NEAR = ((0.9, 0.9, 4.0), (50, 50, 50))
+VALUES = np.linspace(0, 1000, 1000).reshape(10, 10, 10)
+NEAR = ((0.9, 0.9, 4.0), (50, 55, 12))
+
+
+def check(
+    values: np.ndarray,
+    spacing_mm: tuple[float, ...],
+    cropped: tuple[int, ...],
+    spec: Preprocessing,
+    known: TrainingDomain | None,
+) -> list[str]:
+    """Warnings about a scan of these intensities, of so many voxels without its margin."""
+    grid = Grid.of(values.shape, np.diag([*spacing_mm, 1.0]))
+    placement = Placement(source=grid, start=(0, 0, 0), stop=cropped, shape=cropped)
+    return domain_check(Image((values,), grid), placement, spec, known)
 
 
 def test_the_ranges_are_the_fingerprints() -> None:
@@ -39,30 +54,30 @@ def test_the_ranges_are_the_fingerprints() -> None:
 
 def test_a_scan_like_those_of_training_has_no_warning() -> None:
     """Within the ranges, or not far beyond."""
-    assert domain_check(IMAGE, *NEAR, MR, KNOWN) == []
-    assert domain_check(IMAGE, *NEAR, CT, None)[1:] == []
+    assert check(VALUES, *NEAR, MR, KNOWN) == []
+    assert check(VALUES, *NEAR, CT, None)[1:] == []
 
 
 @pytest.mark.parametrize(
-    ("image", "spacing_mm", "extent_mm", "words"),
+    ("values", "spacing_mm", "cropped", "words"),
     [
-        (IMAGE, (0.9, 0.9, 5.0), NEAR[1], "0.9 x 0.9 x 5 mm: the model was trained on 0.8-1 x 0.8-1 x 1-3 mm"),
-        (IMAGE, NEAR[0], (180, 200, 200), "an extent of 180 x 200 x 200 mm"),
-        (IMAGE, NEAR[0], (50, 20, 50), "an extent of 50 x 20 x 50 mm"),
-        (IMAGE + 5000, *NEAR, "between 100 and 900"),
-        (IMAGE * 0 + 500, *NEAR, "the same intensity everywhere"),
+        (VALUES, (0.9, 0.9, 5.0), (50, 55, 10), "0.9 x 0.9 x 5 mm: the model was trained on 0.8-1 x 0.8-1 x 1-3 mm"),
+        (VALUES, NEAR[0], (200, 200, 50), "an extent of 180 x 180 x 200 mm"),
+        (VALUES, NEAR[0], (50, 20, 12), "an extent of 45 x 18 x 48 mm"),
+        (VALUES + 5000, *NEAR, "between 100 and 900"),
+        (VALUES * 0 + 500, *NEAR, "the same intensity everywhere"),
     ],
 )
 def test_what_is_far_is_said(
-    image: np.ndarray, spacing_mm: tuple[float, ...], extent_mm: tuple[float, ...], words: str
+    values: np.ndarray, spacing_mm: tuple[float, ...], cropped: tuple[int, ...], words: str
 ) -> None:
     """One warning each for coarse voxels, another extent, another modality, nothing to see."""
-    warnings = domain_check(image, spacing_mm, extent_mm, MR, KNOWN)
+    warnings = check(values, spacing_mm, cropped, MR, KNOWN)
     assert len(warnings) == 1
     assert words in warnings[0]
 
 
 def test_a_model_that_does_not_say_goes_by_its_preprocessing() -> None:
     """Three times the network's voxel size, and a CT's window."""
-    assert "far from the 1 x 1 x 1 mm" in domain_check(IMAGE, (1, 1, 4), (9, 9, 9), MR, None)[0]
-    assert "CT in HU?" in domain_check(IMAGE + 2000, (1, 1, 1), (9, 9, 9), CT, None)[0]
+    assert "far from the 1 x 1 x 1 mm" in check(VALUES, (1, 1, 4), (9, 9, 9), MR, None)[0]
+    assert "CT in HU?" in check(VALUES + 2000, (1, 1, 1), (9, 9, 9), CT, None)[0]

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from unetpipe.errors import GeometryError
 from unetpipe.imaging.preprocessing import Interpolation
-from unetpipe.imaging.resample import resample, resample_label, resample_logits_argmax, resampled_shape
+from unetpipe.imaging.resample import resample, resampled_shape
 
 ORDERS: list[tuple[Interpolation, int]] = [("cubic", 3), ("linear", 1), ("nearest", 0)]
 SIZES = [1, 2, 3, 5, 13, 64, 65, 150]
@@ -89,8 +89,6 @@ def test_axes_must_match() -> None:
     """A 3-D image has three interpolations and three sizes."""
     with pytest.raises(GeometryError, match="cannot resample"):
         resample(torch.zeros(1, 4, 4, 4), (4, 4), ("cubic", "cubic"))
-    with pytest.raises(GeometryError, match="cannot resample"):
-        resample_label(torch.zeros(1, 4, 4, dtype=torch.uint8), (4, 4), ("cubic",) * 3)
 
 
 @pytest.mark.parametrize(
@@ -106,95 +104,9 @@ def test_shape_follows_spacing(shape: tuple, spacing: tuple, target: tuple, expe
     assert resampled_shape(shape, spacing, target) == expected
 
 
-def brute_force_labels(label: np.ndarray, shape: tuple[int, ...], orders: tuple[int, ...]) -> np.ndarray:
-    """One-hot, zoom every class, take the first largest; ties within rounding go to the lowest class."""
-    classes = np.unique(label)
-    scores = np.stack([zoom(label == value, shape, orders) for value in classes])
-    return classes[np.argmax(scores > scores.max(axis=0) - 1e-6, axis=0)]
-
-
-def blobs(shape: tuple[int, ...], values: list[int]) -> np.ndarray:
-    """A label map of connected regions of several sizes."""
-    field = ndimage.gaussian_filter(np.random.default_rng(5).normal(size=shape), 1.5)
-    ranks = np.argsort(np.argsort(field.ravel())) / field.size
-    return np.array(values)[(ranks * len(values)).astype(int)].reshape(shape)
-
-
-@pytest.mark.parametrize("shape", [(30, 15, 26), (8, 9, 40), (1, 1, 1), (21, 22, 23), (3, 50, 23)])
-@pytest.mark.parametrize("kinds", [("cubic",) * 3, ("nearest", "cubic", "cubic"), ("linear", "linear", "nearest")])
-@pytest.mark.parametrize("values", [[0, 1, 2], [-1, 0, 7, 300], [4]])
-def test_labels_equal_the_one_hot_definition(
-    shape: tuple[int, ...], kinds: tuple[Interpolation, ...], values: list[int]
-) -> None:
-    """Class by class in bounding boxes gives what all classes at once over the whole volume give."""
-    label = blobs((21, 22, 23), values)
-    ours = resample_label(torch.from_numpy(label.astype(np.int16))[None], shape, kinds)[0].numpy()
-    orders = tuple({"cubic": 1, "linear": 1, "nearest": 0}[kind] for kind in kinds)
-    assert ours.dtype == np.int16
-    assert np.array_equal(ours, brute_force_labels(label, shape, orders))
-
-
-def test_labels_of_two_axes() -> None:
-    """Masks of 2-D pictures take the same road."""
-    label = blobs((40, 31), [0, 1, 2, 3])
-    ours = resample_label(torch.from_numpy(label.astype(np.uint8))[None], (77, 20), ("cubic", "cubic"))[0].numpy()
-    assert np.array_equal(ours, brute_force_labels(label, (77, 20), (1, 1)))
-
-
-def test_ties_go_to_the_lowest_class() -> None:
-    """Halfway between two voxels of classes 1 and 2 lies class 1, whichever comes first."""
-    for line in ([1, 2], [2, 1]):
-        label = torch.tensor(line, dtype=torch.uint8)[None, :, None]
-        assert resample_label(label, (1, 1), ("cubic", "cubic")).item() == 1
-        third = resample_label(label, (3, 1), ("cubic", "cubic"))[0, :, 0]
-        assert third.tolist() == [line[0], 1, line[1]]
-
-
-def test_a_class_too_small_to_be_reached_vanishes() -> None:
-    """One voxel between the sample points of a coarse grid leaves nothing, and no error."""
-    label = torch.zeros((1, 60, 60, 60), dtype=torch.uint8)
-    label[0, 1, 1, 1] = 9
-    assert resample_label(label, (6, 6, 6), ("cubic",) * 3).unique().tolist() == [0]
-
-
-def test_the_same_label_shape_is_a_copy() -> None:
-    """What comes back can be changed without changing what went in."""
-    label = torch.ones((1, 3, 3, 3), dtype=torch.int16)
-    resample_label(label, (3, 3, 3), ("cubic",) * 3).zero_()
-    assert label.all()
-
-
-@pytest.mark.parametrize("shape", [(14, 30, 9), (12, 13, 11)])
-@pytest.mark.parametrize("kinds", [("cubic",) * 3, ("cubic", "nearest", "cubic")])
-def test_streamed_argmax_equals_the_whole(shape: tuple[int, ...], kinds: tuple[Interpolation, ...]) -> None:
-    """The running argmax over resampled logits is that of all of them at once."""
-    logits = torch.randn(6, 12, 13, 11, generator=torch.Generator().manual_seed(0))
-    orders = tuple({"cubic": 1, "nearest": 0}[kind] for kind in kinds)
-    theirs = np.stack([zoom(values, shape, orders) for values in logits.numpy()]).argmax(axis=0)
-    ours = resample_logits_argmax(logits, shape, kinds)
-    assert ours.dtype == torch.uint8
-    assert (ours.numpy() == theirs).mean() > 0.999
-
-
-def test_many_classes_and_equal_logits() -> None:
-    """More than 256 classes need int16; equal logits give class 0; half precision is taken."""
-    assert resample_logits_argmax(torch.zeros(3, 4, 4, dtype=torch.bfloat16), (8, 8), ("cubic",) * 2).sum() == 0
-    logits = torch.zeros(300, 2, 2)
-    logits[299] = 1
-    result = resample_logits_argmax(logits, (3, 3), ("cubic",) * 2)
-    assert result.dtype == torch.int16
-    assert (result == 299).all()
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_gives_what_the_cpu_gives() -> None:
-    """Images to 1e-4, labels to a voxel in ten thousand."""
+    """Images to 1e-4."""
     image = torch.randn(1, 50, 60, 40, generator=torch.Generator().manual_seed(0))
     shape, kinds = (70, 41, 40), ("cubic",) * 3
     assert torch.allclose(resample(image.cuda(), shape, kinds).cpu(), resample(image, shape, kinds), atol=1e-4)
-    label = torch.from_numpy(blobs((50, 60, 40), [0, 1, 2]))[None]
-    same = resample_label(label.cuda(), shape, kinds).cpu() == resample_label(label, shape, kinds)
-    assert same.float().mean() > 0.9999
-    logits = torch.randn(4, 50, 60, 40, generator=torch.Generator().manual_seed(0))
-    same = resample_logits_argmax(logits.cuda(), shape, kinds).cpu() == resample_logits_argmax(logits, shape, kinds)
-    assert same.float().mean() > 0.999

@@ -15,6 +15,7 @@ import yaml
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config import TrainConfig
 from unetpipe.errors import TrainingError
+from unetpipe.metrics.overlap import Overlap
 from unetpipe.stages.train import FoldsResult, TrainResult, train
 from unetpipe.training import first_state, setup, trainer, validation
 from unetpipe.training.optimization.learner import Learner
@@ -159,7 +160,7 @@ def test_reaching_the_target_ends_training_on_a_low_rate(work: Path) -> None:
 def test_patience_ends_training(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dice that rises no more: after two epochs training ends, and the best weights are the first epoch's."""
     found = iter([50, 40, 30, 20, 10])
-    monkeypatch.setattr(HeldOut, "count", lambda *_: np.array([[next(found), 0], [100, 0], [100, 0]]))
+    monkeypatch.setattr(HeldOut, "count", lambda *_: (Overlap(next(found), 100, 100), Overlap(0, 0, 0)))
     result = run(work, epochs=50, iterations=2, patience=2, deploy="best")
     assert result.epochs == 4
     assert result.weights == "best"
@@ -175,7 +176,7 @@ def test_best_weights_outlive_an_interruption(
 ) -> None:
     """Found in the first epoch, before a signal in the second one: they are what is deployed in the end."""
     found = iter([50, 40, 30])
-    monkeypatch.setattr(HeldOut, "count", lambda *_: np.array([[next(found), 0], [100, 0], [100, 0]]))
+    monkeypatch.setattr(HeldOut, "count", lambda *_: (Overlap(next(found), 100, 100), Overlap(0, 0, 0)))
     interrupt_at(3)
     with pytest.raises(KeyboardInterrupt):
         run(work, epochs=3, deploy="best")

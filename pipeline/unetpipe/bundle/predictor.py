@@ -3,29 +3,29 @@
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetpipe.bundle.read import Bundle, find_bundles, read_bundle
-from unetpipe.bundle.spec import ModelSpec
 from unetpipe.config import Engine, Precision
 from unetpipe.errors import BundleError, GeometryError, UnetpipeError
-from unetpipe.imaging.geometry import Grid, orientation_to_ras
-from unetpipe.imaging.network_input import restore_labels
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.image import Image
+from unetpipe.imaging.labels import renumbered
+from unetpipe.imaging.network_input import NetworkImage, network_image, restore_labels
 from unetpipe.imaging.preprocessing import Placement
-from unetpipe.imaging.transforms import preprocess_image
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.components import keep_largest
-from unetpipe.inference.decoding import GroupLogits, OutputOptions, ScanPrediction, label_scan
+from unetpipe.inference.decoding import ScanPrediction, label_scan
 from unetpipe.inference.engines.openvino import OpenvinoNetwork
-from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
+from unetpipe.inference.ensemble import Ensemble, for_inference
+from unetpipe.inference.group import NetworkGroup
 from unetpipe.inference.sliding_window import central_window
 from unetpipe.networks.device import compute_dtype, resolve_device
 from unetpipe.networks.precision import differing_share
@@ -33,19 +33,6 @@ from unetpipe.networks.precision import differing_share
 log = logging.getLogger(__name__)
 
 _MUCH = 0.01  # of the voxels
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A scan ready for the networks.
-
-    Attributes:
-        inputs: One network input (C, *network) per group of models that share preprocessing and patch.
-        placements: How each lies in the scan.
-    """
-
-    inputs: tuple[Tensor, ...]
-    placements: tuple[Placement, ...]
 
 
 @dataclass(frozen=True)
@@ -66,15 +53,6 @@ class Segmentation:
     agreement: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Models that see the same windows."""
-
-    spec: ModelSpec
-    ensemble: Ensemble
-    inferer: SlabInferer
-
-
 class Predictor:
     """Segments scans that are in memory.
 
@@ -92,6 +70,10 @@ class Predictor:
         postprocess: Keep only the largest component of the classes that the bundle names.
 
     Attributes:
+        bundles: The models, in the order in which they were given.
+        spec: The first model's: all have the same channels and labels.
+        device: What computes.
+        dtype: Type of matrix products.
         differs: Share of voxels that get another class than in float32, in the central window of the first scan; None
             before it, and where float32 is what computes.
 
@@ -131,23 +113,15 @@ class Predictor:
         self.differs: float | None = None
         self._postprocess = postprocess
         self._turn = threading.Lock()
-        batch = batch or default_batch(self.device)
-        groups: dict[Any, list[Bundle]] = {}
-        for bundle in self.bundles:
-            groups.setdefault((bundle.spec.preprocessing, bundle.spec.patch_size), []).append(bundle)
-        self._groups = tuple(
-            _Group(
-                spec=members[0].spec,
-                ensemble=Ensemble(
-                    [self._ready(bundle) for bundle in members],
-                    device=self.device,
-                    dtype=self.dtype,
-                    mirror_axes=_common_axes(members) if tta else (),
-                ),
-                inferer=SlabInferer(members[0].spec.patch_size, step=step, batch=batch),
-            )
-            for members in groups.values()
-        )
+        self._groups = tuple(self._group(members, step, batch, tta) for members in _grouped(self.bundles))
+
+    def _group(self, bundles: Sequence[Bundle], step: float, batch: int | None, tta: bool) -> NetworkGroup:
+        """Bundles that share preprocessing and patch, as networks that see the same windows."""
+        networks = [self._ready(bundle) for bundle in bundles]
+        axes = _common_axes(bundles) if tta else ()
+        ensemble = Ensemble(networks, device=self.device, dtype=self.dtype, mirror_axes=axes)
+        spec = bundles[0].spec
+        return NetworkGroup.of(spec.preprocessing, ensemble, spec.patch_size, step=step, batch=batch)
 
     def _ready(self, bundle: Bundle) -> nn.Module:
         """A bundle's network as the engine runs it."""
@@ -163,7 +137,7 @@ class Predictor:
 
     @property
     def device_name(self) -> str:
-        """What computes, in words: the GPU's name, or the device's type."""
+        """The GPU's name, or the device's type."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
 
     def predict(self, array: NDArray[Any] | Tensor, affine: NDArray[Any]) -> NDArray[Any]:
@@ -180,70 +154,68 @@ class Predictor:
         Raises:
             GeometryError: If shape, channels or affine do not suit the model.
         """
-        values = torch.as_tensor(np.asarray(array)) if not isinstance(array, Tensor) else array.as_subclass(Tensor)
+        values = array.as_subclass(Tensor).cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
         dims = self.spec.spatial_dims
         if values.ndim == dims:
             values = values[None]
         if values.ndim != dims + 1:
-            raise GeometryError(f"expected an array of {dims} or {dims + 1} axes, got shape {tuple(values.shape)}")
-        grid = Grid.of(tuple(values.shape[1:]), np.asarray(affine, dtype=np.float64))
-        image = orientation_to_ras(grid).to_ras(values.cpu().numpy())
-        ordered = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-        prepared = self.prepare(MetaTensor(ordered, affine=torch.from_numpy(grid.canonical().matrix)), grid)
-        return self.segment(prepared).labels
+            raise GeometryError(f"expected an array of {dims} or {dims + 1} axes, got shape {values.shape}")
+        grid = Grid.of(values.shape[1:], np.asarray(affine, dtype=np.float64))
+        return self.segment(self.prepare(Image.of(values, grid))).labels
 
-    def prepare(self, image: MetaTensor, grid: Grid) -> Prepared:
+    def prepare(self, image: Image) -> tuple[NetworkImage, ...]:
         """Preprocess a scan for every group of models, once where they agree.
 
-        Args:
-            image: As `load_image` gives it: (C, *spatial) in RAS+ order, of any type.
-            grid: Of its file.
+        Returns:
+            One image for each group of models that share preprocessing and patch, for `segment` to take.
 
         Raises:
-            GeometryError: If it has other channels or axes than the models want.
+            GeometryError: If the scan has other channels or axes than the models want.
         """
         channels, axes = len(self.spec.channels), self.spec.spatial_dims
-        if grid.ndim != axes:
-            raise GeometryError(f"the model is for {axes}-D images, got {grid.ndim}-D")
-        if len(image) != channels:
+        if image.source.ndim != axes:
+            raise GeometryError(f"the model is for {axes}-D images, got {image.source.ndim}-D")
+        if len(image.channels) != channels:
             options = f"{channels} channel{'s' if channels > 1 else ''} ({', '.join(self.spec.channels)})"
-            raise GeometryError(f"the model takes {options}, got {len(image)}")
-        done: dict[Any, tuple[Tensor, Placement]] = {}
-        for preprocessing in (group.spec.preprocessing for group in self._groups):
-            if preprocessing not in done:
-                values, placement = preprocess_image(image, grid, preprocessing)
-                values = values.as_subclass(Tensor)
-                done[preprocessing] = (values.pin_memory() if self.device.type == "cuda" else values, placement)
-        pairs = [done[group.spec.preprocessing] for group in self._groups]
-        return Prepared(tuple(values for values, _ in pairs), tuple(placement for _, placement in pairs))
+            raise GeometryError(f"the model takes {options}, got {len(image.channels)}")
+        done: list[NetworkImage] = []
+        for number, group in enumerate(self._groups):
+            same = next((n for n in range(number) if self._groups[n].preprocessing == group.preprocessing), None)
+            done.append(self._pinned(network_image(image, group.preprocessing)) if same is None else done[same])
+        return tuple(done)
 
-    def segment(self, prepared: Prepared, *, entropy: bool = False, probabilities: bool = False) -> Segmentation:
-        """GroupLogits the networks and bring their prediction back to the scan's grid."""
+    def _pinned(self, image: NetworkImage) -> NetworkImage:
+        """In memory that a GPU copies from while it computes."""
+        return replace(image, values=image.values.pin_memory()) if self.device.type == "cuda" else image
+
+    def segment(
+        self, images: Sequence[NetworkImage], *, entropy: bool = False, probabilities: bool = False
+    ) -> Segmentation:
+        """Run the networks on what `prepare` gave, and bring their prediction back to the scan's grid.
+
+        Args:
+            images: One for each group of models.
+            entropy: Return the entropy too.
+            probabilities: Return the probabilities too.
+
+        Raises:
+            UnetpipeError: If the networks' output is NaN or infinite.
+        """
+        scheme, agreement = self.spec.label_scheme, Agreement()
         with self._turn, torch.inference_mode():
             if self.differs is None and (self.dtype, self.engine) != (torch.float32, "torch"):
-                self._compare_with_float32(prepared.inputs[0])
-            scheme = self.spec.label_scheme
-            options = OutputOptions(entropy=entropy, probabilities=probabilities, overlapping=scheme.overlapping)
-            agreement = Agreement()
+                self._compare_with_float32(images[0].values)
             for group in self._groups:
                 group.ensemble.agreement = None if scheme.overlapping else agreement
-            runs = [
-                GroupLogits(
-                    planes=group.inferer.planes(values.to(self.device, non_blocking=True), group.ensemble),
-                    shape=tuple(values.shape[1:]),
-                    interpolation=group.spec.preprocessing.interpolation,
-                )
-                for group, values in zip(self._groups, prepared.inputs, strict=True)
-            ]
-            placement = prepared.placements[0]
-            out = tuple(b - a for a, b in zip(placement.start, placement.stop, strict=True))
-            prediction = label_scan(runs, out, options)
-        return self._restored(prediction, placement, agreement)
+            logits = [group.logits(image.values) for group, image in zip(self._groups, images, strict=True)]
+            out = images[0].placement.cropped
+            prediction = label_scan(logits, out, scheme, entropy=entropy, probabilities=probabilities)
+        return self._restored(prediction, images[0].placement, agreement)
 
     def _compare_with_float32(self, values: Tensor) -> None:
-        """See on one window what the precision, or the engine, changes; tell where that is much."""
+        """Measure on one window what the precision, or the engine, changes; warn where that is much."""
         bundle, group = self.bundles[0], self._groups[0]
-        window = central_window(values.to(self.device), group.spec.patch_size)
+        window = central_window(values.to(self.device), group.inferer.patch)
         reference = bundle.network().to(self.device)
         self.differs = differing_share(group.ensemble.networks[0], reference, window, self.dtype)
         if self.differs > _MUCH:
@@ -251,35 +223,42 @@ class Predictor:
             log.warning("%s gives %.1f %% of a window's voxels another class than float32", name, 100 * self.differs)
 
     def _restored(self, prediction: ScanPrediction, placement: Placement, agreement: Agreement) -> Segmentation:
+        """The prediction on the scan's own grid, post-processed, as the dataset's label values."""
+        spec = self.spec
         indices = restore_labels(prediction.labels, placement)
-        if self.spec.label_scheme.overlapping:
-            indices = np.array(self.spec.label_scheme.decoded_indices, dtype=indices.dtype)[indices]
         if self._postprocess:
-            for index, label in enumerate(self.spec.labels):
-                if label.name in self.spec.postprocessing:
+            for index, label in enumerate(spec.labels):
+                if label.name in spec.postprocessing:
                     keep_largest(indices, index)
-        values = [label.value for label in self.spec.labels]
-        labels = indices if values == list(range(len(values))) else np.array(values, dtype=_smallest(values))[indices]
-        entropy = None if prediction.entropy is None else restore_labels(prediction.entropy, placement)
-        dice = zip(self.spec.labels[1:], agreement.dice()[1:], strict=False)
+        values = {index: label.value for index, label in enumerate(spec.labels)}
+        dice = zip(spec.labels[1:], agreement.dice()[1:], strict=False)
         return Segmentation(
-            labels=labels,
-            entropy=entropy,
+            labels=renumbered(indices, values, other=values[0]),
+            entropy=None if prediction.entropy is None else restore_labels(prediction.entropy, placement),
             probabilities=_restored_probabilities(
-                prediction.probabilities, placement, regions=self.spec.label_scheme.overlapping
+                prediction.probabilities, placement, regions=spec.label_scheme.overlapping
             ),
             agreement={label.name: value for label, value in dice if value is not None},
         )
 
 
+def _grouped(bundles: Sequence[Bundle]) -> list[list[Bundle]]:
+    """Bundles that share preprocessing and patch beside each other, in the order of each group's first."""
+    groups: list[list[Bundle]] = []
+    for bundle in bundles:
+        wanted = (bundle.spec.preprocessing, bundle.spec.patch_size)
+        same = (group for group in groups if (group[0].spec.preprocessing, group[0].spec.patch_size) == wanted)
+        group = next(same, None)
+        if group is None:
+            groups.append([bundle])
+        else:
+            group.append(bundle)
+    return groups
+
+
 def _common_axes(bundles: Sequence[Bundle]) -> list[int]:
     """Axes along which every one of them was mirrored in training."""
     return sorted(set.intersection(*(set(bundle.spec.mirror_axes) for bundle in bundles)))
-
-
-def default_batch(device: torch.device) -> int:
-    """Windows per forward pass."""
-    return 1 if device.type == "cpu" else 4
 
 
 def _restored_probabilities(
@@ -292,10 +271,6 @@ def _restored_probabilities(
     background = 1 - restore_labels(1 - probabilities[0], placement)  # certain outside the crop
     others = [restore_labels(one, placement) for one in probabilities[1:]]
     return np.stack([background, *others])
-
-
-def _smallest(values: Sequence[int]) -> Any:
-    return np.result_type(np.min_scalar_type(min(values)), np.min_scalar_type(max(values)))
 
 
 def _refuse_other_task(first: Bundle, other: Bundle) -> None:

@@ -9,7 +9,6 @@ from threading import BoundedSemaphore
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.keys import case_key
@@ -19,12 +18,11 @@ from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.store import EncodedCase, cases_folder, encode_case
 from unetpipe.errors import DatasetError, Fault, ImageFileError, UnetpipeError
 from unetpipe.imaging.alignment import aligned
-from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.geometry import Spacing, orientation_to_ras
+from unetpipe.imaging.image import read_image
 from unetpipe.imaging.labels import read_label_volume
-from unetpipe.imaging.network_input import network_channel, network_label, place
+from unetpipe.imaging.network_input import network_channels, network_label, place
 from unetpipe.imaging.preprocessing import Placement, Preprocessing
-from unetpipe.imaging.tensors import contiguous, image_type, label_type, read_volumes
 from unetpipe.progress import Progress
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -146,30 +144,19 @@ def prepare_case(
     """
     if case.label is None:
         raise ImageFileError(f"{case.id} has no label")
-    volumes = read_volumes(case.images, adopt_affine=statistics.affine_adopted)
-    grid = volumes[0].grid
-    orientation = orientation_to_ras(grid)
-    # what the crop leaves out is never converted
-    channels = [orientation.to_ras(channel) for volume in volumes for channel in volume.array]
-    placement = place(grid, *nonzero_box(channels), channels=len(channels), spec=spec)
-    channels = [channel[placement.box] for channel in channels]
-    stored = torch.empty((len(channels) + 1, *placement.shape), dtype=torch.float16)
-    for number, normalization in enumerate(spec.normalization):
-        values = contiguous(channels[number], image_type(channels[number].dtype))
-        resampled = network_channel(values, placement, normalization, spec.interpolation)
-        stored[number] = resampled.clamp_(-_LARGEST, _LARGEST)
-    del volumes, channels, values, resampled
-    stored[-1] = _label_indices(case.label, placement, statistics, manifest, spec)
-    stored_mm = [grid.spacing_mm[axis] for axis in orientation.axes]
-    sizes = zip(stored_mm, placement.start, placement.stop, placement.shape, strict=True)
-    return stored.numpy(), placement, tuple(mm * (stop - start) / n for mm, start, stop, n in sizes)
+    image = read_image(case.images, adopt_affine=statistics.affine_adopted)
+    placement = place(image, spec)
+    stored = torch.empty((len(image.channels) + 1, *placement.shape), dtype=torch.float16)
+    for number, channel in enumerate(network_channels(image, placement, spec)):
+        stored[number] = channel.clamp_(-_LARGEST, _LARGEST)
+    del image, channel  # before the label is read
+    label = _read_label(case.label, placement, statistics)
+    stored[-1] = network_label(label, placement, manifest.label_values, manifest.ignore_value, spec.interpolation)
+    sizes = zip(placement.source.canonical().spacing_mm, placement.cropped, placement.shape, strict=True)
+    return stored.numpy(), placement, tuple(mm * old / new for mm, old, new in sizes)
 
 
-def _label_indices(
-    path: Path, placement: Placement, statistics: CaseStatistics, manifest: Manifest, spec: Preprocessing
-) -> Tensor:
-    source = placement.source
-    label = aligned(read_label_volume(path), source, adopt_affine=statistics.affine_adopted)
-    whole = orientation_to_ras(source).to_ras(label.array)
-    cropped = contiguous(whole[(slice(None), *placement.box)], label_type(whole.dtype))
-    return network_label(cropped, placement, manifest.label_values, manifest.ignore_value, spec.interpolation)[0]
+def _read_label(path: Path, placement: Placement, statistics: CaseStatistics) -> NDArray[np.integer]:
+    """Label values (I, J[, K]) in the image's RAS+ order."""
+    label = aligned(read_label_volume(path), placement.source, adopt_affine=statistics.affine_adopted)
+    return orientation_to_ras(placement.source).to_ras(label.array[0])

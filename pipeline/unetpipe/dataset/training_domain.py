@@ -1,15 +1,14 @@
 """Whether a scan is like those that a model was trained on: voxel size, extent, intensities."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.dataset.planning.fingerprint import Fingerprint
 from unetpipe.documents import Record
-from unetpipe.imaging.geometry import Spacing
-from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
+from unetpipe.imaging.image import Image
+from unetpipe.imaging.preprocessing import ChannelNormalization, Placement, Preprocessing
 
 Range = tuple[float, float]
 
@@ -17,7 +16,7 @@ _FAR_SPACING = 3.0  # times finer or coarser than the network's
 _BEYOND_SPACING = 1.5  # times outside of training's range
 _BEYOND_EXTENT = 2.0
 _LITTLE_IN_RANGE = 0.001  # of the voxels
-_SAMPLES = 100_000  # voxels that a look at the intensities takes
+_SAMPLES = 100_000  # voxels whose intensities are compared, about
 
 
 class TrainingDomain(Record):
@@ -53,24 +52,22 @@ def _ranges(values: NDArray[np.float64]) -> tuple[Range, ...]:
     )
 
 
-def domain_check(
-    image: NDArray[Any],
-    spacing_mm: Spacing,
-    extent_mm: Sequence[float],
-    spec: Preprocessing,
-    known: TrainingDomain | None,
-) -> list[str]:
-    """What looks far from the data that a model was trained on.
+def domain_check(image: Image, placement: Placement, spec: Preprocessing, known: TrainingDomain | None) -> list[str]:
+    """Say where a scan is far from the data that a model was trained on.
 
     Args:
-        image: (C, *spatial) in RAS+ order, not normalised.
-        spacing_mm: Its voxel size.
-        extent_mm: Of the box around what is not 0, along each axis.
-        spec: How the model sees images.
+        image: The scan.
+        placement: Of what the network sees in it.
+        spec: How the model's images are preprocessed.
         known: What its training set spans; None where the model does not say.
+
+    Returns:
+        One warning for each thing that is far.
     """
     warnings = []
+    spacing_mm = image.grid.spacing_mm
     if known is not None:
+        extent_mm = [size * mm for size, mm in zip(placement.cropped, spacing_mm, strict=True)]
         for name, values, ranges, factor in (
             ("voxels", spacing_mm, known.spacing_mm, _BEYOND_SPACING),
             ("an extent", extent_mm, known.extent_mm, _BEYOND_EXTENT),
@@ -83,8 +80,9 @@ def domain_check(
         warnings.append(
             f"voxels of {_sizes(spacing_mm)} mm are far from the {_sizes(spec.spacing_mm)} mm that the model works at"
         )
-    for index, (values, channel) in enumerate(zip(image, spec.normalization, strict=True)):
-        sample = values.reshape(-1)[:: max(1, values.size // _SAMPLES)]
+    for index, (voxels, channel) in enumerate(zip(image.channels, spec.normalization, strict=True)):
+        step = max(1, round((voxels.size / _SAMPLES) ** (1 / voxels.ndim)))
+        sample = voxels[(slice(None, None, step),) * voxels.ndim]
         limits = _limits(channel) if known is None else known.intensity[index]
         if sample.min() == sample.max():
             warnings.append("a channel has the same intensity everywhere")

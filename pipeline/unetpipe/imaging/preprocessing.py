@@ -61,6 +61,11 @@ class Placement(Record):
     shape: Shape
 
     @property
+    def cropped(self) -> Shape:
+        """Shape of the crop."""
+        return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
+
+    @property
     def box(self) -> tuple[slice, ...]:
         """The crop, as an index of the RAS+ oriented image."""
         return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))

@@ -1,6 +1,6 @@
-"""What is made of finished logits: labels, and on request how sure the networks are.
+"""From finished logits to the class of each voxel, and on request how sure the networks are.
 
-Shape legend: L classes; the scan's grid is the cropped RAS+ one, (I, J[, K]).
+Shape legend: L logits per voxel; the scan's grid is the cropped RAS+ one, (I, J[, K]).
 """
 
 import math
@@ -11,16 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unetpipe.dataset.label_scheme import LabelScheme
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Interpolation
-from unetpipe.inference.resampling import Chunk, SlabResampler, label_dtype, largest_class, last_region
+from unetpipe.inference.resampling import Chunk, SlabResampler, label_dtype
 from unetpipe.inference.sliding_window import Planes
 
 
 @dataclass(frozen=True)
 class GroupLogits:
-    """What one group of models says about a scan.
+    """Mean logits of the networks that share windows, over one scan.
 
     Attributes:
         planes: Finished logits, in order.
@@ -34,27 +35,14 @@ class GroupLogits:
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    """What to make of logits.
-
-    Attributes:
-        entropy, probabilities: Beside labels.
-        overlapping: Logits are regions', each with a sigmoid, and not classes'.
-    """
-
-    entropy: bool = False
-    probabilities: bool = False
-    overlapping: bool = False
-
-
-@dataclass(frozen=True)
 class ScanPrediction:
-    """On the cropped RAS+ grid.
+    """What the networks found in a scan, on its cropped RAS+ grid.
 
     Attributes:
-        labels: Class indices, uint8 or int16; 0 and above also for regions, of which n is the n-th.
-        entropy: Of the mean probabilities over the largest that L classes can have, float32; of regions the mean.
-        probabilities: float16 (L, *spatial).
+        labels: Class indices, uint8 or int16.
+        entropy: float32, of the mean probabilities: for classes the entropy over the largest that L classes can have,
+            for regions the mean of the regions' own. None unless asked for.
+        probabilities: float16 (L, *spatial). None unless asked for.
     """
 
     labels: Tensor
@@ -62,30 +50,72 @@ class ScanPrediction:
     probabilities: Tensor | None
 
 
-def label_scan(runs: Sequence[GroupLogits], out: Shape, options: OutputOptions) -> ScanPrediction:
-    """Bring logits to the scan's grid, average over `runs`, and decide: the largest class, or the last region above 0.
+def label_scan(
+    groups: Sequence[GroupLogits],
+    out: Shape,
+    scheme: LabelScheme,
+    *,
+    entropy: bool = False,
+    probabilities: bool = False,
+) -> ScanPrediction:
+    """Bring logits to the scan's grid, average over `groups`, and decide the class of each voxel.
 
-    With one run and labels alone, no more than a slab of logits exists at any time. Runs that differ in spacing or
-    patch meet on the scan's grid, where all classes of the whole scan are then held.
+    With one group, no more than a slab of logits exists at any time. Groups that differ in spacing or patch meet on the
+    scan's grid, where all logits of the whole scan are then held.
 
     Args:
-        runs: At least one.
+        groups: At least one.
         out: Shape of the cropped scan.
-        options: What to return beside labels.
+        scheme: What the logits stand for.
+        entropy: Return the entropy too.
+        probabilities: Return the probabilities too.
 
     Raises:
-        UnetpipeError: If a logit is not a number.
+        UnetpipeError: If a logit is NaN or infinite.
     """
-    pieces = _chunks(runs[0], out) if len(runs) == 1 else _mean_of(runs, out)
-    prediction: ScanPrediction | None = None
-    for axis, first, piece in pieces:
-        if prediction is None:
-            prediction = _empty(out, piece.classes if isinstance(piece, Chunk) else len(piece), options)
-        count = piece.shape[0] if isinstance(piece, Chunk) else piece.shape[1]
+    group = groups[0] if len(groups) == 1 else GroupLogits(_mean_planes(groups, out), out, groups[0].interpolation)
+    prediction = ScanPrediction(
+        torch.zeros(out, dtype=label_dtype(len(scheme.labels))),
+        torch.zeros(out) if entropy else None,
+        torch.zeros((scheme.count, *out), dtype=torch.float16) if probabilities else None,
+    )
+    for axis, chunk in _chunks(group, out):
         with _one_thread():
-            _fill(prediction, axis, first, count, piece, overlapping=options.overlapping)
-    assert prediction is not None
+            _write(prediction, axis, chunk, scheme)
     return prediction
+
+
+def decided(chunk: Chunk, scheme: LabelScheme) -> Tensor:
+    """The class of each voxel: that of the largest logit, or of the last region whose logit is above 0.
+
+    Returns:
+        Class indices (P, A[, B]), uint8 or int16. Ties go to the lower class; no region is class 0.
+
+    Raises:
+        UnetpipeError: If a logit is NaN or infinite.
+    """
+    labels = torch.zeros(chunk.shape, dtype=label_dtype(len(scheme.labels)), device=chunk.device)
+    if scheme.overlapping:
+        for region, index in enumerate(scheme.decoded_indices[1:]):
+            values = chunk.values(region)
+            _require_finite(values)
+            labels.masked_fill_(values > 0, index)
+        return labels
+    best = torch.full(chunk.shape, -math.inf, device=chunk.device)
+    for label, box in enumerate(chunk.boxes()):
+        if box is None:
+            continue
+        within = (slice(None), *box)
+        values, here = chunk.values(label, box), best[within]
+        labels[within].masked_fill_(values > here, label)
+        torch.maximum(here, values, out=here)
+    _require_finite(best)  # a NaN of any class passes through maximum, and through boxes, which then finds none
+    return labels
+
+
+def _require_finite(values: Tensor) -> None:
+    if not torch.isfinite(values).all():
+        raise UnetpipeError("the network's output is NaN or infinite in some voxels: try --precision fp32")
 
 
 @contextmanager
@@ -103,60 +133,50 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _empty(out: Shape, classes: int, options: OutputOptions) -> ScanPrediction:
-    return ScanPrediction(
-        torch.zeros(out, dtype=label_dtype(classes)),
-        torch.zeros(out) if options.entropy else None,
-        torch.zeros((classes, *out), dtype=torch.float16) if options.probabilities else None,
-    )
-
-
-def _chunks(run: GroupLogits, out: Shape) -> Iterator[tuple[int, int, Chunk]]:
+def _chunks(group: GroupLogits, out: Shape) -> Iterator[tuple[int, Chunk]]:
+    """Each chunk with the axis that its planes follow."""
     resampler: SlabResampler | None = None
-    for one in run.planes:
-        resampler = resampler or SlabResampler(run.shape, out, run.interpolation, one.axis, one.logits.device)
+    for one in group.planes:
+        resampler = resampler or SlabResampler(group.shape, out, group.interpolation, one.axis, one.logits.device)
         for chunk in resampler.push(one):
-            yield one.axis, chunk.planes[0], chunk
+            yield one.axis, chunk
 
 
-def _mean_of(runs: Sequence[GroupLogits], out: Shape) -> Iterator[tuple[int, int, Tensor]]:
+def _mean_planes(groups: Sequence[GroupLogits], out: Shape) -> Iterator[Planes]:
+    """Mean logits on the scan's grid, in float32 on the CPU."""
     total: Tensor | None = None
-    for run in runs:
-        for axis, first, chunk in _chunks(run, out):
+    for group in groups:
+        for axis, chunk in _chunks(group, out):
             if total is None:
                 total = torch.zeros((chunk.classes, *out))
-            total.narrow(axis + 1, first, chunk.shape[0]).add_(chunk.all_values().movedim(1, axis + 1).cpu())
+            part = total.narrow(axis + 1, chunk.planes[0], chunk.shape[0])
+            for label in range(chunk.classes):
+                part[label] += chunk.values(label).movedim(0, axis).cpu()
     assert total is not None
-    for first in range(out[0]):
-        yield 0, first, total[:, first : first + 1].div_(len(runs))
+    yield Planes(0, 0, total.div_(len(groups)))
 
 
-def _fill(
-    prediction: ScanPrediction, axis: int, first: int, count: int, piece: Chunk | Tensor, *, overlapping: bool
-) -> None:
-    """Write one piece's labels, and whatever else was asked for, where they belong. Pieces have their axis first."""
-    labels = prediction.labels.narrow(axis, first, count)
-    if isinstance(piece, Chunk) and prediction.entropy is None and prediction.probabilities is None:
-        decided = last_region(piece) if overlapping else largest_class(piece)
-        labels.copy_(decided.movedim(0, axis))
+def _write(prediction: ScanPrediction, axis: int, chunk: Chunk, scheme: LabelScheme) -> None:
+    """Write what one chunk says where its planes lie."""
+    first, count = chunk.planes[0], chunk.shape[0]
+    if prediction.entropy is not None or prediction.probabilities is not None:
+        chunk = chunk.resampled()
+    prediction.labels.narrow(axis, first, count).copy_(decided(chunk, scheme).movedim(0, axis))
+    if prediction.entropy is None and prediction.probabilities is None:
         return
-    logits = piece.all_values() if isinstance(piece, Chunk) else piece
-    probabilities = logits.sigmoid() if overlapping else logits.softmax(dim=0)
-    if not torch.isfinite(probabilities).all():
-        raise UnetpipeError("the network's output is not a number somewhere: try --precision fp32")
-    labels.copy_((last_above_zero(logits) if overlapping else logits.argmax(dim=0)).movedim(0, axis))
+    logits = chunk.source.logits
+    probabilities = logits.sigmoid() if scheme.overlapping else logits.softmax(dim=0)
     if prediction.entropy is not None:
-        if overlapping:
-            of_each = torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)
-            entropy = of_each.mean(dim=0) / math.log(2)
-        else:
-            entropy = torch.special.entr(probabilities).sum(dim=0) / math.log(max(len(logits), 2))
-        prediction.entropy.narrow(axis, first, count).copy_(entropy.movedim(0, axis))
+        found = _entropy(probabilities, overlapping=scheme.overlapping)
+        prediction.entropy.narrow(axis, first, count).copy_(found.movedim(0, axis))
     if prediction.probabilities is not None:
         prediction.probabilities.narrow(axis + 1, first, count).copy_(probabilities.movedim(1, axis + 1))
 
 
-def last_above_zero(logits: Tensor) -> Tensor:
-    """The last region whose logit is above 0: from (L, ...) to (...), 0 where none is and n for the n-th."""
-    order = torch.arange(1, len(logits) + 1, device=logits.device).view(-1, *[1] * (logits.ndim - 1))
-    return ((logits > 0) * order).amax(dim=0)
+def _entropy(probabilities: Tensor, *, overlapping: bool) -> Tensor:
+    """In [0, 1], from (L, ...) to (...)."""
+    terms: Tensor = torch.special.entr(probabilities)
+    if overlapping:
+        terms += torch.special.entr(1 - probabilities)
+        return terms.mean(dim=0) / math.log(2)
+    return terms.sum(dim=0) / math.log(max(len(probabilities), 2))

@@ -34,7 +34,7 @@ class Ensemble:
         mirror_axes: Spatial axes; the mean runs over every combination of mirroring along them, 2^n passes.
 
     Attributes:
-        networks: As given.
+        networks, device: As given.
         agreement: Of the members, over all windows since it was last replaced; empty where there is one member. None:
             not looked at.
     """
@@ -48,7 +48,7 @@ class Ensemble:
         mirror_axes: Sequence[int] = (),
     ) -> None:
         self.networks = networks
-        self._device = device
+        self.device = device
         self._dtype = dtype
         axes = [axis + 2 for axis in mirror_axes]
         self._flips = [dims for n in range(len(axes) + 1) for dims in combinations(axes, n)]
@@ -70,7 +70,7 @@ class Ensemble:
 
     def _members(self, windows: Tensor) -> Tensor:
         members = len(self.networks) * len(self._flips)
-        windows = windows.to(self._device)
+        windows = windows.to(self.device)
         if members == 1:
             return self._run(self.networks[0], windows)
         total: Tensor | None = None
@@ -89,7 +89,7 @@ class Ensemble:
         return total.div_(members)
 
     def _run(self, network: nn.Module, windows: Tensor) -> Tensor:
-        with torch.inference_mode(), autocast(self._device, self._dtype):
+        with torch.inference_mode(), autocast(self.device, self._dtype):
             logits: Tensor = network(windows)
         return logits
 

@@ -4,8 +4,10 @@ With TP, FP, FN the voxels of a class that both hold, only the prediction holds,
 Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN), sensitivity = TP / (TP + FN), precision = TP / (TP + FP).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +16,8 @@ _CHUNK_VOXELS = 1 << 20
 """Voxels counted at a time: bounds the temporary arrays at a few megabytes."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Overlap:
-    """Voxel counts of one class.
+class Overlap(NamedTuple):
+    """Voxel counts of one class, or of a structure that consists of several.
 
     Attributes:
         both: Voxels that reference and prediction hold (TP).
@@ -27,6 +28,12 @@ class Overlap:
     both: int
     reference: int
     prediction: int
+
+    @classmethod
+    def of(cls, reference: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> "Overlap":
+        """Count the voxels of two masks of one shape."""
+        both, ours, theirs = (int(np.count_nonzero(mask)) for mask in (reference & prediction, reference, prediction))
+        return cls(both=both, reference=ours, prediction=theirs)
 
     @property
     def dice(self) -> float:
@@ -53,8 +60,8 @@ def joint_histogram(reference: NDArray[np.integer], prediction: NDArray[np.integ
     """Count how often each pair of classes meets in a voxel.
 
     Args:
-        reference: Class indices in [0, classes), any shape.
-        prediction: Likewise, of the same shape.
+        reference: Class indices below `classes`, any shape; voxels where it is negative are not counted.
+        prediction: Class indices in [0, classes), of the same shape.
         classes: How many classes there are, background included.
 
     Returns:
@@ -69,17 +76,41 @@ def joint_histogram(reference: NDArray[np.integer], prediction: NDArray[np.integ
         pairs = ours[chunk].astype(np.intp)
         pairs *= classes
         pairs += theirs[chunk]
+        if ours.dtype.kind == "i":
+            pairs = pairs[ours[chunk] >= 0]
         counts += np.bincount(pairs, minlength=classes * classes)
     return counts.reshape(classes, classes)
 
 
-def overlaps(histogram: NDArray[np.int64]) -> Sequence[Overlap]:
-    """Read every class's counts off a joint histogram of shape (classes, classes)."""
-    both, reference, prediction = np.diag(histogram), histogram.sum(1), histogram.sum(0)
-    return [
-        Overlap(both=int(b), reference=int(r), prediction=int(p))
-        for b, r, p in zip(both, reference, prediction, strict=True)
-    ]
+def overlaps(histogram: NDArray[np.int64], structures: Iterable[Sequence[int]]) -> tuple[Overlap, ...]:
+    """Read the counts of structures off a joint histogram.
+
+    Args:
+        histogram: Shape (classes, classes), as `joint_histogram` gives it.
+        structures: Class indices that each structure consists of.
+    """
+    members = [list(indices) for indices in structures]
+    return tuple(
+        Overlap(
+            both=int(histogram[np.ix_(indices, indices)].sum()),
+            reference=int(histogram[indices].sum()),
+            prediction=int(histogram[:, indices].sum()),
+        )
+        for indices in members
+    )
+
+
+def mean_dice(cases: Iterable[Sequence[Overlap]]) -> list[float | None]:
+    """Mean over cases of each structure's Dice; a case where reference and prediction are both empty does not count.
+
+    Args:
+        cases: Overlaps of the same structures in each case.
+
+    Returns:
+        One value per structure; None where no case counts.
+    """
+    dice = [[one.dice for one in structure if not math.isnan(one.dice)] for structure in zip(*cases, strict=True)]
+    return [fmean(values) if values else None for values in dice]
 
 
 def _ratio(numerator: int, denominator: int) -> float:

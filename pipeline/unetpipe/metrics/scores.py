@@ -136,7 +136,7 @@ def score_case(
     indices = {value: index for index, value in enumerate(values, start=1)}
     ours = renumbered(reference, indices, other=0)
     theirs = np.zeros_like(ours) if prediction is None else renumbered(prediction, indices, other=0)
-    counts = overlaps(joint_histogram(ours, theirs, len(values) + 1))[1:]
+    counts = overlaps(joint_histogram(ours, theirs, len(values) + 1), [(index,) for index in indices.values()])
     boxes = [
         union(*pair) for pair in zip(class_boxes(ours, len(values)), class_boxes(theirs, len(values)), strict=True)
     ]

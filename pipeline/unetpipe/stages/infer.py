@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.bundle.predictor import Predictor, Prepared, Segmentation
+from unetpipe.bundle.predictor import Predictor, Segmentation
 from unetpipe.config import InferConfig
 from unetpipe.dataset.training_domain import domain_check
 from unetpipe.documents import Record
@@ -27,7 +27,8 @@ from unetpipe.extensions import load_extensions
 from unetpipe.files import atomic_path
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid
-from unetpipe.imaging.io import load_image
+from unetpipe.imaging.image import read_image
+from unetpipe.imaging.network_input import NetworkImage
 from unetpipe.inference.ensemble import is_out_of_memory
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
 from unetpipe.inference.predictions import (
@@ -143,7 +144,7 @@ def _infer(config: InferConfig, predictor: Predictor, cases: Sequence[InputCase]
 @dataclass(frozen=True)
 class _Loaded:
     grid: Grid
-    prepared: Prepared
+    prepared: tuple[NetworkImage, ...]
     warnings: list[str]
     seconds: float
 
@@ -186,13 +187,10 @@ class _Run:
         """Read and preprocess; in the loader's thread."""
         start = time.perf_counter()
         spec = self._predictor.spec
-        image, grid = load_image(case.paths, adopt_affine=self._config.fix_affine)
-        prepared = self._predictor.prepare(image, grid)
-        spacing_mm, placement = grid.canonical().spacing_mm, prepared.placements[0]
-        sizes = zip(placement.start, placement.stop, spacing_mm, strict=True)
-        extent_mm = [(stop - start) * mm for start, stop, mm in sizes]
-        warnings = domain_check(image.numpy(), spacing_mm, extent_mm, spec.preprocessing, spec.training_domain)
-        return _Loaded(grid, prepared, warnings, time.perf_counter() - start)
+        image = read_image(case.paths, adopt_affine=self._config.fix_affine)
+        prepared = self._predictor.prepare(image)
+        warnings = domain_check(image, prepared[0].placement, spec.preprocessing, spec.training_domain)
+        return _Loaded(image.source, prepared, warnings, time.perf_counter() - start)
 
     def segment(self, _case: InputCase, loaded: _Loaded) -> _Segmented:
         """Run the networks; in the caller's thread."""

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.inference.components import keep_largest
+from unetpipe.metrics.overlap import Overlap
 
 
 def largest_component_gain(
@@ -28,7 +29,7 @@ def largest_component_gain(
         if truth.any() and found.any():
             kept = (labels == label).astype(np.uint8)
             keep_largest(kept, 1)
-            gains[label] = _dice((kept == 1) & counted, truth) - _dice(found, truth)
+            gains[label] = Overlap.of(truth, (kept == 1) & counted).dice - Overlap.of(truth, found).dice
     return gains
 
 
@@ -45,8 +46,4 @@ def classes_to_reduce(gains: NDArray[np.float64]) -> list[int]:
         Isensee et al. 2021, Nat. Methods 18:203, whose rule asks for the mean alone.
     """
     known = np.nan_to_num(gains)
-    return np.flatnonzero((known.sum(0) > 0) & (np.sign(known).sum(0) > 0)).tolist()
-
-
-def _dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    return 2 * int((found & truth).sum()) / int(found.sum() + truth.sum())
+    return [int(label) for label in np.flatnonzero((known.sum(0) > 0) & (np.sign(known).sum(0) > 0))]

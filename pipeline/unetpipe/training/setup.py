@@ -85,7 +85,10 @@ class Setup:
     def held_out(self) -> HeldOut:
         """Open the cases that the fold holds out."""
         data = self.data
-        return HeldOut(data.store, data.validation, data.manifest, data.configuration, self.device, self.dtype)
+        preprocessing = data.plan.preprocessing(data.name)
+        return HeldOut(
+            data.store, data.validation, data.manifest, data.configuration, preprocessing, self.device, self.dtype
+        )
 
     def loader(self, batch_size: int) -> PatchLoader:
         """Open the training cases, for batches of so many patches on all ranks together."""

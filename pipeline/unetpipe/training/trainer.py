@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -12,16 +12,15 @@ import torch
 from torch import Tensor
 
 from unetpipe.errors import TrainingError
+from unetpipe.metrics.overlap import Overlap, mean_dice
 from unetpipe.networks.build import build_network, network_features, network_name
 from unetpipe.networks.device import machine_use, peak_memory_gb
-from unetpipe.networks.memory_format import use_fastest_layout
 from unetpipe.progress import Advance, Progress
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.early_stopping import best_epoch, reason_to_stop, smoothed_dice
 from unetpipe.training.epoch import Epoch
 from unetpipe.training.optimization.compilation import compile_if_faster
 from unetpipe.training.outcome import HeldOutResult, TrainingOutcome, mean_of_known
-from unetpipe.training.overlap import mean_dice
 from unetpipe.training.postprocessing import classes_to_reduce
 from unetpipe.training.recorder import RunRecorder
 from unetpipe.training.schedule import Cooldown
@@ -166,8 +165,8 @@ class Trainer:
     def _validate(self) -> tuple[float | None, ...]:
         """Mean Dice of each foreground class over selection cases, on the network's grid."""
         network, held_out = self._learner.network, self._held_out
-        counts = self._setup.group.map(lambda case: held_out.count(network, case).tolist(), self._validating)
-        return tuple(mean_dice([np.array(of_case) for of_case in counts]))
+        found = self._setup.group.map(lambda case: held_out.count(network, case), self._validating)
+        return tuple(mean_dice(_overlaps(found)))
 
     def _save(self) -> None:
         self._state.seconds, self._state.learner = self._elapsed(), self._learner.state()
@@ -175,32 +174,37 @@ class Trainer:
 
     def _predict_held_out_cases(self, stop: threading.Event) -> HeldOutResult:
         """Predict the held-out cases on their own grids; they are predicted anew when an interrupted run goes on."""
-        setup, state, held_out = self._setup, self._state, self._held_out
+        setup, state, held_out, folder = self._setup, self._state, self._held_out, self._setup.folder / "validation"
         data, deploy, weights = setup.data, setup.config.deploy, self._learner.weights()
         if state.best is not None:
             self._recorder.keep_weights("last", weights)
             weights = state.best
         network = build_network(state.definition).to(setup.device)
         network.load_state_dict(weights)
-        use_fastest_layout(network, setup.device, data.manifest.spatial_dims)
 
-        def predict(case: str) -> list[list[int] | list[float]]:
-            counts, gains = held_out.predict(network, case, setup.folder / "validation")
-            return [counts.tolist(), gains.tolist()]
+        def predict(case: str) -> tuple[tuple[Overlap, ...], list[float]]:
+            overlaps, gains = held_out.predict(network, case, folder)
+            return overlaps, gains.tolist()
 
         with self._progress.task("held-out cases", len(data.validation)) as advance:
             found = setup.group.map(predict, data.validation, stop, advance)
-        counts, gains = (np.array(values) for values in zip(*found, strict=True))
-        selected = deploy == "best" or state.cooldown is not None
+        counts, gains = ([one[index] for one in found] for index in range(2))
+        reduced = classes_to_reduce(
+            np.array([one for case, one in zip(data.validation, gains, strict=True) if case in held_out.selection])
+        )
+        if reduced:
+            counts = setup.group.map(lambda case: held_out.reduce(case, reduced, folder), data.validation, stop)
+        selected = deploy == "best" or state.cooldown is not None or bool(reduced)
         cases = (held_out.unseen or held_out.selection) if selected else data.validation
-        dice = mean_dice([of_case for case, of_case in zip(data.validation, counts, strict=True) if case in set(cases)])
+        of_case = dict(zip(data.validation, _overlaps(counts), strict=True))
+        dice = mean_dice(of_case[case] for case in cases)
         result = HeldOutResult(
             dice=dict(zip(data.foreground, dice, strict=True)),
             cases=len(cases),
             held_out=len(data.validation),
             weights=deploy,
             unseen=bool(held_out.unseen) or not selected,
-            largest=tuple(data.manifest.labels[index].name for index in classes_to_reduce(gains)),
+            largest=tuple(data.manifest.labels[index].name for index in reduced),
         )
         state.seconds = self._elapsed()
         self._recorder.held_out_cases_predicted(state, weights, result, held_out.example(network))
@@ -232,6 +236,11 @@ class Trainer:
             f"{budget.iterations} steps an epoch, {self._learner.recipe.optimizer_name}; {processes}"
             f"{setup.device.type} {str(self._learner.dtype).removeprefix('torch.')}"
         )
+
+
+def _overlaps(cases: Iterable[Iterable[Sequence[int]]]) -> list[list[Overlap]]:
+    """Overlaps of each case, which other ranks send as plain lists."""
+    return [[Overlap(*counts) for counts in case] for case in cases]
 
 
 class _Percent:

@@ -1,4 +1,8 @@
-"""The held-out cases of a fold: validated between epochs, and predicted on their own grids at the end."""
+"""The held-out cases of a fold: validated between epochs, and segmented from their files at the end.
+
+Both go by the code that `infer` runs: the same windows, the same decision from logits to classes, and at the end the
+same way from a file to the network and back. What is reported is so the Dice of the bundle that ships.
+"""
 
 import math
 import time
@@ -8,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.planning.plan import Configuration
@@ -16,23 +20,27 @@ from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import TrainingError, UnetpipeError
 from unetpipe.imaging.alignment import aligned
 from unetpipe.imaging.files import write_labels
-from unetpipe.imaging.geometry import orientation_to_ras
-from unetpipe.imaging.labels import read_label_volume
-from unetpipe.imaging.network_input import restore_labels
-from unetpipe.imaging.resample import resample_logits_argmax
-from unetpipe.inference.decoding import last_above_zero
-from unetpipe.training.overlap import overlap_counts, predict_logits
+from unetpipe.imaging.geometry import Grid, Shape
+from unetpipe.imaging.image import read_image
+from unetpipe.imaging.labels import read_label_volume, renumbered
+from unetpipe.imaging.network_input import IGNORED, network_image, restore_labels
+from unetpipe.imaging.preprocessing import Preprocessing
+from unetpipe.inference.components import keep_largest
+from unetpipe.inference.decoding import label_scan
+from unetpipe.inference.ensemble import Ensemble, for_inference
+from unetpipe.inference.group import NetworkGroup
+from unetpipe.metrics.overlap import Overlap, joint_histogram, overlaps
 from unetpipe.training.postprocessing import largest_component_gain
 
 _Labels = NDArray[np.integer]
 
 
 class HeldOut:
-    """Predicts preprocessed cases with a network that is being trained.
+    """Segments held-out cases with a network that is being trained.
 
     Attributes:
-        selection: Cases of every other patient. They validate between epochs, and so may decide on the best weights
-            and on the end of training.
+        selection: Cases of every other patient. They validate between epochs, and so may decide on the best weights,
+            on the end of training and on post-processing.
         unseen: The other cases, which decide nothing.
     """
 
@@ -42,22 +50,25 @@ class HeldOut:
         ids: Sequence[str],
         manifest: Manifest,
         configuration: Configuration,
+        preprocessing: Preprocessing,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         """Nothing is read yet."""
         self._store, self._ids, self._manifest, self._configuration = store, ids, manifest, configuration
-        self._device, self._dtype = device, dtype
-        self._decided = np.array(manifest.label_scheme.decoded_indices, dtype=np.int16)
+        self._preprocessing, self._device, self._dtype = preprocessing, device, dtype
+        self._scheme = manifest.label_scheme
+        self._cases = {case.id: case for case in manifest.cases}
+        self._deployed: tuple[nn.Module, NetworkGroup] | None = None
         patients = {case.id: case.patient or case.id for case in manifest.cases}
         selecting = set(list(dict.fromkeys(patients[case] for case in ids))[::2])
         self.selection = [case for case in ids if patients[case] in selecting]
         self.unseen = [case for case in ids if patients[case] not in selecting]
 
     def measure(self, network: nn.Module) -> float:
-        """Seconds that one case takes, on its own grid and read from disk."""
+        """Seconds that one case takes from its file to labels on its own grid."""
         before = time.monotonic()
-        self._on_own_grid(network, self._ids[0])
+        self._on_own_grid(self._group(network), self._ids[0])
         return time.monotonic() - before
 
     def sample(self, windows: float) -> list[str]:
@@ -71,70 +82,119 @@ class HeldOut:
         count = max(1, min(len(shapes), int(windows / np.mean(of_each))))
         return [self.selection[index * len(shapes) // count] for index in range(count)]
 
-    def count(self, network: nn.Module, case: str) -> NDArray[np.int64]:
-        """Overlap of a case's prediction with its reference, on the network's grid, as `overlap_counts` has it."""
-        data = self._store.load(case)
-        return overlap_counts(self._predict(network, data), data[-1].astype(np.int16), self._manifest.label_scheme)
-
-    def predict(self, network: nn.Module, case: str, folder: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Write a case's labels as the dataset has them, and compare them with the reference.
+    def count(self, network: nn.Module, case: str) -> tuple[Overlap, ...]:
+        """Overlap of a preprocessed case's prediction with its reference, on the network's grid.
 
         Args:
-            network: Trained.
+            network: Put into evaluation mode.
             case: Its id.
-            folder: For a ``.nii.gz`` (2-D: ``.png``), named by `Manifest.file_names`.
 
         Returns:
-            `overlap_counts` on the case's own grid, and `largest_component_gain` of every class.
+            One overlap for each of the label scheme's names.
         """
-        names = {label.value: label.name for label in self._manifest.labels}
-        values = np.array([label.value for label in self._manifest.labels])
-        suffix = ".nii.gz" if self._manifest.spatial_dims == 3 else ".png"
-        indices = self._on_own_grid(network, case)
-        source = self._store.record(case).placement.source
-        write_labels(folder / f"{self._manifest.file_names[case]}{suffix}", values[indices], source, names)
-        labels = orientation_to_ras(source).to_ras(indices)
-        reference = self._reference(next(one for one in self._manifest.cases if one.id == case))
-        counts = overlap_counts(labels, reference, self._manifest.label_scheme)
-        return counts, largest_component_gain(labels, reference, len(self._manifest.labels))
+        data = self._store.load(case)
+        return self._overlaps(data[-1].astype(np.int16), self._on_network_grid(network, data))
 
     def example(self, network: nn.Module) -> tuple[NDArray[np.float32], _Labels, _Labels]:
         """First channel, prediction and reference of one case on the network's grid."""
         data = self._store.load(self._ids[0])
-        return data[0].astype(np.float32), self._predict(network, data), data[-1].astype(np.int16)
+        return data[0].astype(np.float32), self._on_network_grid(network, data), data[-1].astype(np.int16)
 
-    def _reference(self, case: Case) -> _Labels:
-        """Class indices of a case's label file in RAS+ order; -1 for what is to be ignored."""
+    def predict(self, network: nn.Module, case: str, folder: Path) -> tuple[tuple[Overlap, ...], NDArray[np.float64]]:
+        """Segment a case from its file as `infer` does, write its labels, and compare them with the reference.
+
+        Args:
+            network: The one that is deployed. It is made ready for inference, and is not to be trained on.
+            case: Its id.
+            folder: For a ``.nii.gz`` (2-D: ``.png``), named by `Manifest.file_names`.
+
+        Returns:
+            One overlap for each of the label scheme's names, and `largest_component_gain` of every class.
+
+        Raises:
+            TrainingError: If the case's files cannot be read, or are not those that were preprocessed.
+        """
+        if self._deployed is None or self._deployed[0] is not network:
+            self._deployed = network, self._group(for_inference(network, self._device, self._dtype))
+        indices, source = self._on_own_grid(self._deployed[1], case)
+        reference = self._reference(self._cases[case], source)
+        self._write(case, indices, source, folder)
+        return self._overlaps(reference, indices), largest_component_gain(indices, reference, len(self._scheme.labels))
+
+    def reduce(self, case: str, classes: Sequence[int], folder: Path) -> tuple[Overlap, ...]:
+        """Keep only the largest component of some classes in the labels that `predict` wrote, and compare anew.
+
+        Args:
+            case: Its id.
+            classes: Class indices.
+            folder: As `predict` had it.
+        """
+        volume = read_label_volume(self._path(case, folder))
+        indices = self._numbered(volume.array[0])
+        for index in classes:
+            keep_largest(indices, index)
+        source = self._store.record(case).placement.source
+        self._write(case, indices, source, folder)
+        return self._overlaps(self._reference(self._cases[case], source), indices)
+
+    def _group(self, network: nn.Module) -> NetworkGroup:
+        ensemble = Ensemble([network.eval()], device=self._device, dtype=self._dtype)
+        return NetworkGroup.of(self._preprocessing, ensemble, self._configuration.patch_size)
+
+    def _decided(self, group: NetworkGroup, values: Tensor, out: Shape) -> Tensor:
+        with torch.inference_mode():
+            return label_scan([group.logits(values)], out, self._scheme).labels
+
+    def _on_network_grid(self, network: nn.Module, data: NDArray[np.float16]) -> _Labels:
+        """Class indices of a stored case."""
+        image = torch.from_numpy(data[:-1])
+        return self._decided(self._group(network), image, tuple(image.shape[1:])).numpy()
+
+    def _on_own_grid(self, group: NetworkGroup, case: str) -> tuple[_Labels, Grid]:
+        """Class indices in the axis order of a case's file, and its grid."""
+        known = self._cases[case]
+        try:
+            image = network_image(read_image(known.images, adopt_affine=_adopted(known)), self._preprocessing)
+        except (UnetpipeError, OSError) as error:
+            raise TrainingError(f"{case}: its image cannot be read again: {error}") from error
+        stored = self._store.record(case).placement
+        if (image.placement.box, image.placement.shape) != (stored.box, stored.shape):
+            raise TrainingError(
+                f"{case}: its image has changed since it was preprocessed: run unetpipe preprocess again"
+            )
+        labels = self._decided(group, image.values, image.placement.cropped)
+        return restore_labels(labels, image.placement), image.placement.source
+
+    def _reference(self, case: Case, image: Grid) -> _Labels:
+        """Class indices of a case's label file in the axis order of its image; -1 for what is to be ignored."""
         assert case.label is not None
-        image = self._store.record(case.id).placement.source
-        try:  # a manifest that does not say whether the image's affine was adopted may mean that it was
-            volume = aligned(read_label_volume(case.label), image, adopt_affine=case.affine_adopted is not False)
-        except UnetpipeError as error:
+        try:
+            volume = aligned(read_label_volume(case.label), image, adopt_affine=_adopted(case))
+        except (UnetpipeError, OSError) as error:
             raise TrainingError(
                 f"{case.id}: its label has changed since it was preprocessed ({error}): run unetpipe preprocess again"
             ) from error
-        label = orientation_to_ras(image).to_ras(volume.array[0])
-        indices = np.full(label.shape, -1, dtype=np.int16)
-        for index, known in enumerate(self._manifest.labels):
-            indices[label == known.value] = index
-        return indices
+        return self._numbered(volume.array[0])
 
-    def _predict(self, network: nn.Module, data: NDArray[np.float16]) -> _Labels:
-        image = torch.from_numpy(data[:-1])
-        logits = predict_logits(network, image, self._configuration.patch_size, self._device, self._dtype)
-        scheme = self._manifest.label_scheme
-        labels = last_above_zero(logits) if scheme.overlapping else logits.argmax(0)
-        return self._classes(labels.cpu().numpy())
+    def _numbered(self, labels: _Labels) -> _Labels:
+        """Class indices of label values."""
+        numbers = {value: index for index, value in enumerate(self._manifest.label_values)}
+        return renumbered(labels, numbers, other=IGNORED)
 
-    def _on_own_grid(self, network: nn.Module, case: str) -> _Labels:
-        placement = self._store.record(case).placement
-        image = torch.from_numpy(self._store.load(case)[:-1])
-        logits = predict_logits(network, image, self._configuration.patch_size, self._device, self._dtype)
-        cropped = tuple(stop - start for start, stop in zip(placement.start, placement.stop, strict=True))
-        interpolation, overlapping = self._configuration.interpolation, self._manifest.label_scheme.overlapping
-        labels = resample_logits_argmax(logits, cropped, interpolation, overlapping=overlapping)
-        return self._classes(restore_labels(labels, placement))
+    def _overlaps(self, reference: _Labels, prediction: _Labels) -> tuple[Overlap, ...]:
+        histogram = joint_histogram(reference, prediction, len(self._scheme.labels))
+        return overlaps(histogram, self._scheme.class_indices)
 
-    def _classes(self, decisions: _Labels) -> _Labels:
-        indices: _Labels = self._decided[decisions]
-        return indices
+    def _path(self, case: str, folder: Path) -> Path:
+        suffix = ".nii.gz" if self._manifest.spatial_dims == 3 else ".png"
+        return folder / f"{self._manifest.file_names[case]}{suffix}"
+
+    def _write(self, case: str, indices: _Labels, source: Grid, folder: Path) -> None:
+        names = {label.value: label.name for label in self._manifest.labels}
+        values = dict(enumerate(self._manifest.label_values))
+        write_labels(self._path(case, folder), renumbered(indices, values, other=values[0]), source, names)
+
+
+def _adopted(case: Case) -> bool:
+    """Whether further files took the place of the case's first image; a manifest that does not say may mean it."""
+    return case.affine_adopted is not False

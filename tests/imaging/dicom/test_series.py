@@ -19,7 +19,7 @@ from unetpipe.errors import GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import read_grid, read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
-from unetpipe.imaging.io import load_image
+from unetpipe.imaging.image import read_image
 
 
 def sample(name: str) -> Path:
@@ -67,10 +67,10 @@ def test_every_voxel_lies_where_it_was_written(
 
 def test_a_series_and_a_file_of_the_same_scan_are_the_same_image(oblique: Grid, folder: Path) -> None:
     """In RAS+ order, DICOM gives what the array and grid that it was written from give."""
-    image, _ = load_image([folder])
+    image = read_image([folder])
     array = np.random.default_rng(7).integers(-400, 1500, oblique.shape)
-    assert np.array_equal(image[0].numpy(), orientation_to_ras(oblique).to_ras(array))
-    assert np.allclose(image.affine.numpy(), oblique.canonical().matrix, atol=1e-6)
+    assert np.array_equal(image.channels[0], orientation_to_ras(oblique).to_ras(array))
+    assert np.allclose(image.grid.matrix, oblique.canonical().matrix, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["brain_t1_oblique", "brain_t2_oblique", "hippocampus_crop"])

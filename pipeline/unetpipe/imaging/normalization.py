@@ -1,0 +1,56 @@
+"""Normalising intensities, channel by channel."""
+
+from collections.abc import Callable, Iterator
+from math import fsum
+
+import torch
+from torch import Tensor
+
+from unetpipe.imaging.preprocessing import ChannelNormalization
+
+_SMALLEST_STD = 1e-8  # divides a constant channel
+_PART_VOXELS = 1 << 20  # stays in the cache
+
+
+def normalize(values: Tensor, normalization: ChannelNormalization) -> Tensor:
+    """Normalise one channel; equal to MONAI's ``NormalizeIntensity`` and ``ScaleIntensityRange``.
+
+    Args:
+        values: Any type and shape.
+        normalization: What to do.
+
+    Returns:
+        A new float32 tensor; a constant channel becomes 0.
+    """
+    return normalizer(values, normalization)(values)
+
+
+def normalizer(values: Tensor, normalization: ChannelNormalization) -> Callable[[Tensor], Tensor]:
+    """What normalises one channel, or any part of it: a scan of gigabytes need not exist twice.
+
+    Args:
+        values: Any type and shape; its statistics are taken now.
+        normalization: What to do.
+
+    Returns:
+        From a part of `values` to a new float32 tensor; a constant channel becomes 0.
+    """
+    if normalization.scheme == "ct":
+        low, high, ct_mean, ct_std = normalization.lower, normalization.upper, normalization.mean, normalization.std
+        assert ct_mean is not None  # its validator saw to it
+        assert ct_std is not None
+        return lambda part: part.clamp(low, high).sub_(ct_mean).div_(max(ct_std, _SMALLEST_STD))
+    nonzero = normalization.scheme == "zscore_nonzero"
+    count = max(int(values.count_nonzero()) if nonzero else values.numel(), 1)
+    mean = fsum(float(part.sum(dtype=torch.float64)) for part in _parts(values)) / count
+
+    def centred(part: Tensor) -> Tensor:
+        return (part - mean).mul_(part != 0) if nonzero else part - mean
+
+    variance = fsum(float(centred(part).square_().sum()) for part in _parts(values)) / count
+    return lambda part: centred(part).div_(max(variance**0.5, _SMALLEST_STD))
+
+
+def _parts(values: Tensor) -> Iterator[Tensor]:
+    """Stretches along the first axis."""
+    return iter(torch.split(values, max(1, _PART_VOXELS * len(values) // values.numel())))

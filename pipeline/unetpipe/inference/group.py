@@ -1,0 +1,55 @@
+"""Networks that see the same windows, from a preprocessed image to mean logits."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unetpipe.imaging.geometry import Shape
+from unetpipe.imaging.preprocessing import Preprocessing
+from unetpipe.inference.decoding import GroupLogits
+from unetpipe.inference.ensemble import Ensemble, SlabInferer
+
+
+@dataclass(frozen=True)
+class NetworkGroup:
+    """Networks that share preprocessing and patch.
+
+    Attributes:
+        preprocessing: Of the images that they see.
+        ensemble: The networks.
+        inferer: Walks them over an image.
+    """
+
+    preprocessing: Preprocessing
+    ensemble: Ensemble
+    inferer: SlabInferer
+
+    @classmethod
+    def of(
+        cls,
+        preprocessing: Preprocessing,
+        ensemble: Ensemble,
+        patch: Shape,
+        *,
+        step: float = 0.5,
+        batch: int | None = None,
+    ) -> "NetworkGroup":
+        """Lay windows of `patch` `step` patches apart, `batch` in each call of the networks; None takes the default."""
+        batch = batch or default_batch(ensemble.device)
+        return cls(preprocessing, ensemble, SlabInferer(patch, step=step, batch=batch))
+
+    def logits(self, values: Tensor) -> GroupLogits:
+        """Mean logits of an image (C, *network), computed as its planes are asked for."""
+        return GroupLogits(
+            planes=self.inferer.planes(
+                values.to(self.ensemble.device, torch.float32, non_blocking=True), self.ensemble
+            ),
+            shape=tuple(values.shape[1:]),
+            interpolation=self.preprocessing.interpolation,
+        )
+
+
+def default_batch(device: torch.device) -> int:
+    """Windows per call of a network."""
+    return 1 if device.type == "cpu" else 4
