@@ -1,4 +1,4 @@
-"""Which cases train and which validate: `folds.json`."""
+"""The split of the cases into training and validation, once per fold: `folds.json`."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,18 +16,19 @@ FOLDS_SCHEMA: Final = 1
 
 
 class Fold(Record):
-    """Case ids of one split."""
+    """Ids of the cases that one fold trains on, and of those that it holds out."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
 
 
 class Folds(Record):
-    """All splits.
+    """All folds.
 
     Attributes:
-        seed: Of the random split.
-        by_patient: Whether patients are known and each is on one side of every split.
+        seed: Seed of the random split.
+        by_patient: Whether patients are known and no fold trains on a patient whom it holds out.
+        folds: In the order of their numbers.
     """
 
     schema_version: Literal[1] = FOLDS_SCHEMA
@@ -117,14 +118,17 @@ def _held_out(folds: Sequence[Fold]) -> set[str]:
 
 
 def choose_folds(text: str, count: int) -> tuple[int, ...]:
-    """Read which folds are meant.
+    """Parse a choice of folds.
 
     Args:
         text: ``all``, or numbers such as ``0,2``.
-        count: Folds that there are.
+        count: Number of folds in the work folder.
+
+    Returns:
+        The numbers in the order given, each once.
 
     Raises:
-        TrainingError: If a fold is not a number, or not there.
+        TrainingError: If the text is neither, or there is no fold of a number.
     """
     try:
         numbers = range(count) if text == "all" else [int(number) for number in text.split(",")]

@@ -1,6 +1,6 @@
-"""Which cases exist, which channels and labels they have: `manifest.json`.
+"""The cases of a dataset with their channels and classes: `manifest.json`.
 
-Reading the different layouts that datasets come in happens in `dataset/layouts.py`; this is what they all become.
+Datasets of every layout (`dataset.layouts`) become a manifest, and all further stages read nothing else about them.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ MANIFEST_SCHEMA: Final = 1
 
 
 class Case(Record):
-    """One scan.
+    """One scan with its label.
 
     Attributes:
-        id: Unique in the dataset; any text. Its files are named by `Manifest.file_names`.
-        images: One file per channel, or one file holding all channels, or one DICOM series folder.
-        label: None where there is none.
-        patient: Groups cases that must not be split between training and validation; None when not known.
+        id: What people call the case; unique in the dataset, and any text. `Manifest.file_names` names its files.
+        images: Absolute paths: one file per channel, or one file or DICOM source that holds all channels.
+        label: Absolute path of the label file; None where there is none.
+        patient: Cases of one patient must not be split between training and validation; None where it is not known.
         fold: Number of the fold that holds the case out, where the dataset declares folds.
         affine_adopted: Whether the label or a channel lies elsewhere than the first image by its own header, and counts
             as lying where the image does (``--fix-affine``). None before the case is checked, and in older
@@ -44,10 +44,12 @@ class Manifest(Record):
         channels: Name of each channel, such as ``T1`` or ``CT``.
         modalities: DICOM modality of each channel, such as ``CT`` or ``MR``, None where it is not known. Empty where
             none is known, and in older manifests.
-        labels: Classes in network order; index 0 is the background. Empty while not yet known.
-        regions: Overlapping sets of label values to be found instead of classes; later ones are written over earlier.
-        ignore_value: Label value that takes no part in training, if any.
-        spatial_dims: 2 or 3.
+        labels: Classes in network order; index 0 is the background. Empty until the label files have been read, where
+            the layout declares no classes.
+        regions: Overlapping sets of label values that the network finds in place of classes; where several hold a
+            voxel, the last one is written.
+        ignore_value: Label value of voxels that take no part in training, if there is one.
+        spatial_dims: Axes of the images, 2 or 3.
         cases: Sorted by id.
     """
 
@@ -63,17 +65,17 @@ class Manifest(Record):
 
     @property
     def label_scheme(self) -> LabelScheme:
-        """What a network has to find."""
+        """The meaning of the network's outputs."""
         return LabelScheme(self.labels, self.regions)
 
     @cached_property
     def file_names(self) -> Mapping[str, str]:
-        """What the files of each case are called, without suffix, by case id."""
+        """Name of each case's files, without suffix, by case id."""
         return file_names(case.id for case in self.cases)
 
     @property
     def label_values(self) -> tuple[int, ...]:
-        """Value in label files of each class, in network order."""
+        """Value that each class has in label files, in network order."""
         return tuple(label.value for label in self.labels)
 
 

@@ -33,13 +33,13 @@ _BLOCK = 32
 
 
 class CaseRecord(Record):
-    """What is known about a stored case.
+    """Description of a stored case, in its JSON file.
 
     Attributes:
         key: Hash of everything that the array depends on.
         placement: Where the array lies in the file it came from.
-        spacing_mm: Of the array, exactly.
-        class_voxels: Voxels of each class in the array, in network order; ignored ones count for none.
+        spacing_mm: Exact voxel size of the array.
+        class_voxels: Number of voxels of each class in the array, in network order; ignored voxels count for no class.
         locations: For each foreground class index that occurs, up to 1000 of its voxels, evenly drawn, as positions in
             the flattened array.
     """
@@ -53,7 +53,7 @@ class CaseRecord(Record):
 
     @property
     def coordinates(self) -> dict[str, NDArray[np.int64]]:
-        """The `locations` as indices of voxels, (n, axes)."""
+        """The `locations` as voxel indices, shape (n, axes)."""
         shape = self.placement.shape
         return {name: np.stack(np.unravel_index(at, shape), axis=-1) for name, at in self.locations.items()}
 
@@ -63,10 +63,10 @@ class CaseStore:
 
     Args:
         work: The work folder.
-        configuration: Such as ``3d_fullres``.
+        configuration: Name of a configuration of the plan, such as ``3d_fullres``.
 
     Raises:
-        PlanError: If that configuration has not been preprocessed.
+        PlanError: If the configuration has not been preprocessed.
     """
 
     def __init__(self, work: Path, configuration: str) -> None:
@@ -81,11 +81,11 @@ class CaseStore:
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """Stored cases, sorted."""
+        """Ids of the stored cases, sorted."""
         return tuple(sorted(self._names))
 
     def record(self, case: str) -> CaseRecord:
-        """What is known about a case; read once.
+        """Description of a case; its file is read once.
 
         Raises:
             PlanError: If it is not stored.
@@ -116,7 +116,7 @@ class CaseStore:
 
     @cached_property
     def nbytes(self) -> int:
-        """Of all arrays, uncompressed."""
+        """Size of all arrays together, uncompressed, in bytes."""
         return sum(int(np.prod(self._open(case).shape, dtype=np.int64)) * 2 for case in self.ids)
 
     def _open(self, case: str) -> "blosc2.NDArray":
@@ -148,7 +148,7 @@ class CaseStore:
 
 
 def cases_folder(work: Path, configuration: str) -> Path:
-    """Where a configuration's cases lie."""
+    """The folder of a configuration's cases."""
     return work / "cases" / configuration
 
 
@@ -164,11 +164,11 @@ def stored_key(work: Path, configuration: str, name: str) -> str | None:
 
 @dataclass(frozen=True)
 class EncodedCase:
-    """A case as it will lie on disk.
+    """A case in the form in which it is stored.
 
     Attributes:
-        record: What is known about it.
-        frame: Its array, compressed.
+        record: Its description.
+        frame: Its compressed array, in blosc2's frame format.
     """
 
     record: CaseRecord

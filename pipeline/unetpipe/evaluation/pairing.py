@@ -1,4 +1,4 @@
-"""What is evaluated against what: references, the predictions of each model, classes and patients.
+"""The inputs of an evaluation: references, the predictions of each model, classes and patients.
 
 Files belong to a case by their name without suffix (`dataset.case_names`). No case is left out: a reference without a
 prediction stays in the list.
@@ -20,6 +20,7 @@ from unetpipe.imaging.files import has_image_suffix, strip_suffix
 from unetpipe.inference.predictions import ModelUsed, Predictions, read_predictions
 
 Files = Mapping[str, Path]
+"""Files by case id."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +28,9 @@ class Model:
     """The predictions of one model.
 
     Attributes:
-        name: Of its folder.
-        files: By case id.
-        made_by: Bundles that made them, where the folder says so.
+        name: Name of the folder of predictions, long enough to differ from those of other models.
+        files: Label files.
+        made_by: Bundles that made the predictions, where predictions.json names them.
         missing: Ids of references without a prediction.
         extra: Ids of predictions without a reference, which are not evaluated.
     """
@@ -46,15 +47,15 @@ class Inputs:
     """All that one evaluation reads.
 
     Attributes:
-        dataset: Its name, where a work folder gives one.
-        references: Label file by case id, sorted.
+        dataset: Name of the dataset, where a work folder gives one.
+        references: Label files, sorted by case id.
         models: One or more; the first is the baseline of a comparison.
-        classes: Name by label value; empty when every value that occurs is a class named by itself.
-        regions: Sets of label values that are a class each, named by the value that is written for it.
-        ignore_value: Reference voxels of this value take no part.
-        patients: Patient by case id, where known.
-        images: Scan by case id, where known.
-        from_dicom: Scans are DICOM series, so that case ids may tell who the patients are.
+        classes: Name by label value; empty where every value that occurs is a class named by itself.
+        regions: Sets of label values that make one class each, named by the value that is written for it.
+        ignore_value: Value of reference voxels that are not evaluated.
+        patients: Patient by case id, where they are known.
+        images: Scans, where they are known.
+        from_dicom: Whether scans are DICOM sources, so that case ids may identify patients.
     """
 
     dataset: str | None
@@ -117,12 +118,12 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
 
 
 def work_of(config: EvaluateConfig) -> Path | None:
-    """The work folder that says what the references are, if any."""
+    """The work folder whose manifest describes the references, if there is one."""
     return config.work or (config.predictions[0] if config.cross_validation else None)
 
 
 def _records(path: Path) -> list[Predictions]:
-    """What `infer`, or each of its shards, left beside its labels."""
+    """The predictions.json files that `infer`, or each of its shards, wrote beside its labels."""
     found = (read_predictions(file) for file in sorted(path.glob("predictions*.json")))
     return [record for record in found if record is not None]
 
@@ -155,7 +156,7 @@ def _label_files(path: Path) -> list[Path]:
 
 
 def _validations(work: Path, run: str) -> list[Path]:
-    """What the folds of a run predicted for the cases they held out."""
+    """Label files that the folds of a run predicted for the cases they held out."""
     folders = sorted((work / "runs" / run).glob("fold_*/validation"))
     if not folders:
         raise _fault("missing", f"no fold of run {run!r} has a validation folder")

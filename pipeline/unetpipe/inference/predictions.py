@@ -1,4 +1,4 @@
-"""What became of each scan: `predictions.json`, beside the labels that `infer` writes."""
+"""The outcome of inference for each scan: `predictions.json`, beside the labels that `infer` writes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +15,11 @@ PREDICTIONS_SCHEMA: Final = 1
 
 
 class ModelUsed(Record):
-    """A bundle, by what identifies it anywhere.
+    """The identity of a bundle, independent of where it is stored.
 
     Attributes:
-        sha256: Of its weights.
-        tracking_run: Id of the MLflow run that trained it, where there was one.
+        sha256: Hash of its weights.
+        tracking_run: Id of the MLflow run that trained it; None without tracking.
     """
 
     name: str
@@ -29,7 +29,7 @@ class ModelUsed(Record):
 
 
 class Seconds(Record):
-    """Wall time at each station."""
+    """Wall time of loading a scan, predicting its labels and writing them, in seconds."""
 
     load: float
     predict: float
@@ -37,19 +37,21 @@ class Seconds(Record):
 
 
 class Prediction(Record):
-    """One scan.
+    """The outcome for one scan.
 
     Attributes:
-        status: ``existing`` was left as it was by ``--skip-existing``.
+        id: Name of the scan. Its output files may be called differently (`dataset.case_names`).
+        status: ``existing`` where ``--skip-existing`` found labels and left them as they are.
         output: File name of the labels.
-        dicom: The scan is a DICOM series; its folder's name, which is the id, may tell who the patient is.
-        volumes_ml: Of each class but the background.
-        agreement: Mean of `class_agreement`: low where the labels are likely to be wrong. None with a single network
-            and no mirroring, or where nothing was found.
-        class_agreement: Dice between folds and mirrored passes, of each class but the background that one found.
-        peak_memory_mb: Of the whole process, up to the end of this scan.
-        warnings: What a person should look at.
-        error: Why there are no labels.
+        dicom: Whether the scan is a DICOM source, whose name, and with it `id`, may identify the patient.
+        volumes_ml: Volume of each class but the background.
+        agreement: Mean of `class_agreement`; low values indicate wrong labels. None with a single network and no
+            mirroring, or where no class was found.
+        class_agreement: Dice between the labels of folds and mirrored passes, for each class but the background that
+            any of them found.
+        peak_memory_mb: Peak memory of the process up to the end of this scan.
+        warnings: Sentences about what a person should check.
+        error: Why there are no labels; None where there are.
     """
 
     id: str
@@ -66,11 +68,11 @@ class Prediction(Record):
 
 
 class Predictions(Record):
-    """A run of `infer`, or of one of its shards.
+    """The outcome of one run of `infer`, or of one of its shards.
 
     Attributes:
-        versions: Of unetpipe, monai and the engine.
-        settings: What the labels depend on beside the models.
+        versions: Versions of unetpipe, MONAI and the engine.
+        settings: Options that the labels depend on beside the models.
         cases: Sorted by id.
     """
 
@@ -88,7 +90,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions | None:
-    """Read what an earlier run wrote; None where there is nothing that can be read."""
+    """Read the predictions.json of an earlier run; None if it is missing or not readable."""
     try:
         return Predictions.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -100,9 +102,12 @@ def volumes_ml(labels: NDArray[Any], grid: Grid, names: Mapping[int, str], backg
 
     Args:
         labels: Label values, (*spatial).
-        grid: Of the labels.
-        names: Class of each value.
-        background: Its value.
+        grid: Grid of the labels.
+        names: Name of the class that each value stands for.
+        background: Value of the background.
+
+    Returns:
+        Millilitres by name.
     """
     lowest, highest = min(names), max(names)
     counts = np.zeros(highest - lowest + 1, dtype=np.int64)
@@ -112,7 +117,7 @@ def volumes_ml(labels: NDArray[Any], grid: Grid, names: Mapping[int, str], backg
 
 
 def label_warnings(labels: NDArray[Any], names: Mapping[int, str], background: int) -> list[str]:
-    """What looks odd in labels: nothing found, or something cut off by the edge of the scan."""
+    """Warnings about labels that hold no class, or a class that the edge of the scan cuts off."""
     faces: set[int] = set()
     for axis, size in enumerate(labels.shape):
         if size > 1:
