@@ -93,6 +93,12 @@ def test_file_endings(files: Any, nnunet: Any) -> None:
     assert [(fault.kind, fault.severity) for fault in faults] == [("other_ending", "warning")]
 
 
+def test_an_ending_of_no_known_format_is_named(files: Any, nnunet: Any) -> None:
+    """Files that cannot be read do not vanish from the dataset."""
+    nnunet(file_ending=".npy")
+    assert ("dataset", "unknown_ending") in files.faults()
+
+
 def test_dataset_entry(nnunet: Any) -> None:
     """dataset.json may list its files itself."""
     entry = {"images": ["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz"], "label": "labelsTr/a.nii.gz"}

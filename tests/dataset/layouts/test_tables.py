@@ -25,6 +25,13 @@ def test_table(files: Any) -> None:
     assert read_dataset(tabs).cases[0] == case
 
 
+def test_paths_of_windows(files: Any) -> None:
+    """Backslashes separate folders, and the case is called as its file is."""
+    files.image("scans/x.nii.gz")
+    case = read_dataset(files.text("cases.csv", "image;label\n.\\scans\\x.nii.gz;.\\l.nii.gz\n")).cases[0]
+    assert (case.id, case.images) == ("x", (files.folder / "scans" / "x.nii.gz",))
+
+
 def test_folds_that_split_a_patient(files: Any) -> None:
     """Declared folds are kept, and a patient whose cases are on both sides is named."""
     text = "id,image,label,patient,fold\n1,a.nii.gz,l.nii.gz,P1,0\n2,b.nii.gz,l.nii.gz,P1,1\n3,b.nii.gz,l.nii.gz,P2,1\n"

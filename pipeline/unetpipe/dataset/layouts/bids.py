@@ -19,7 +19,7 @@ from unetpipe.dataset.modality import modality_code
 from unetpipe.imaging.files import strip_suffix
 
 _MODALITIES = {"anat": "MR", "ct": "CT", "micr": None}
-"""Datatypes whose images are taken, with what they are unless a suffix or JSON file says otherwise."""
+"""Datatypes whose images are taken, each with the modality of its images where no suffix or JSON file tells it."""
 _CASE_ENTITIES = ("sub", "ses", "sample", "chunk")
 _LABEL_KINDS = ("dseg", "seg", "mask")  # the most telling first
 _NO_IMAGE = "defacemask"
@@ -29,13 +29,13 @@ _Images = Mapping[str, Mapping[str, list[Path]]]
 
 @dataclass(frozen=True)
 class _File:
-    """What a file's name says.
+    """A file, and what its name says.
 
     Attributes:
-        path: Of the file.
-        case: Its subject, session, sample and chunk, such as ``sub-01_ses-a``.
+        path: Path of the file.
+        case: Subject, session, sample and chunk, such as ``sub-01_ses-a``.
         suffix: The contrast or method, such as ``T1w`` or ``SEM``.
-        label_kind: One of ``dseg``, ``seg`` and ``mask``; None of an image.
+        label_kind: ``dseg``, ``seg`` or ``mask`` for a label, None for an image.
     """
 
     path: Path

@@ -14,7 +14,7 @@ from typing import Any
 from unetpipe.dataset.layouts.declarations import as_text, declare_channels, declare_classes
 from unetpipe.dataset.layouts.entries import Entry, list_entries, named_cases, read_entry
 from unetpipe.dataset.layouts.listing import Listing
-from unetpipe.dataset.layouts.presence import absence, as_on_disk
+from unetpipe.dataset.layouts.presence import absence
 from unetpipe.imaging.files import strip_suffix
 
 
@@ -62,7 +62,7 @@ def _entries(file: Path, declared: Mapping[str, Any], key: str, listing: Listing
 
 def _by_channel(entry: Entry) -> Entry:
     """The entry with nnU-Net 1's files of single channels, where it names one file that is not there."""
-    image = as_on_disk(entry.images[0])
+    image = entry.images[0]
     if len(entry.images) > 1 or absence(image) is None:
         return entry
     stem = strip_suffix(image.name)

@@ -8,6 +8,7 @@ from typing import Any
 from unetpipe.dataset.case_names import distinct_names
 from unetpipe.dataset.layouts.declarations import as_names, as_text, as_whole, declare_modalities
 from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing
+from unetpipe.dataset.layouts.presence import as_on_disk
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.modality import modality_code
 from unetpipe.imaging.files import strip_suffix
@@ -19,12 +20,12 @@ class Entry:
 
     Attributes:
         where: Its place in the list, for messages.
-        images: One path per channel, or one for all channels; not empty.
-        label: None where the list names none.
-        id: None where the list names none: the case is called as its image is.
-        patient: None where the list names none.
-        fold: Number of the fold that holds the case out; None where the list names none.
-        modalities: Of all channels, or of each; None where the list names none.
+        images: One path per channel, or one path for all channels; not empty.
+        label: Path of the label, if the list names one.
+        id: Id of the case, if the list names one; otherwise the case is called after its image.
+        patient: Whose case it is, if the list says so.
+        fold: Number of the fold that holds the case out, if the list says so.
+        modalities: One for all channels, or one per channel, if the list says so.
     """
 
     where: str
@@ -60,7 +61,7 @@ def read_entry(raw: Any, where: str, folder: Path, listing: Listing) -> Entry | 
         listing.fault("bad_entry", f"{where}: should be an object with 'image' and 'label', got {raw!r:.60}")
         return None
     case = as_text(entry.get("id")) or "dataset"
-    image, label, fold = entry.get("images", entry.get("image")), entry.get("label"), entry.get("fold")
+    image, label, fold = entry.get("images") or entry.get("image"), entry.get("label"), entry.get("fold")
     images, labels = _paths(image, folder), _paths(label, folder)
     odd = [key for key in ("id", "patient") if entry.get(key) not in (None, "") and as_text(entry[key]) is None]
     odd += ["modality"] if entry.get("modality") is not None and as_names(entry["modality"]) is None else []
@@ -94,9 +95,8 @@ def list_entries(entries: Sequence[Entry], listing: Listing) -> None:
     declared = {tuple(modality_code(name) or name for name in entry.modalities or ()) for entry in entries}
     if len(declared) > 1:
         shown = "; ".join(sorted(", ".join(names) or "none" for names in declared))
-        listing.training_fault(
-            "mixed_modalities", f"all cases should have the same modality of each channel, got {shown}"
-        )
+        message = f"a channel should have the same modality in all cases, got {shown}"
+        listing.training_fault("mixed_modalities", message)
     elif entries and entries[0].modalities:
         declare_modalities(entries[0].modalities, entries[0].where, listing)
 
@@ -118,10 +118,8 @@ def named_cases(entries: Sequence[Entry]) -> list[Case]:
 
 
 def _paths(value: Any, folder: Path) -> tuple[Path, ...]:
-    """A path or list of paths under a folder; none if any is not a text."""
+    """A path or list of paths under a folder, as they are on disk; none if any is not a text."""
     texts = value if isinstance(value, list) else [value]
-    return (
-        tuple(folder / text.strip() for text in texts)
-        if all(isinstance(text, str) and text.strip() for text in texts)
-        else ()
-    )
+    if not all(isinstance(text, str) and text.strip() for text in texts):
+        return ()
+    return tuple(as_on_disk(folder / text.strip()) for text in texts)

@@ -12,6 +12,7 @@ from unetpipe.dataset.layouts.declarations import as_text, as_whole, declare_cha
 from unetpipe.dataset.layouts.entries import Entry, list_entries, read_entry
 from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing, images_in
 from unetpipe.dataset.manifest import Case
+from unetpipe.imaging.files import has_image_suffix
 
 
 def list_nnunet(folder: Path, declared: Mapping[str, Any]) -> Listing:
@@ -26,6 +27,8 @@ def list_nnunet(folder: Path, declared: Mapping[str, Any]) -> Listing:
     order = declared.get("regions_class_order")
     declare_classes(declared.get("labels"), order, "dataset.json: 'labels'", listing)
     ending = as_text(declared.get("file_ending"))
+    if ending is not None and not has_image_suffix(ending):
+        listing.fault("unknown_ending", f"dataset.json: 'file_ending' {ending} is of no format that is read")
     if declared.get("dataset") is not None:
         found = _list_declared(folder, declared["dataset"], listing)
     else:

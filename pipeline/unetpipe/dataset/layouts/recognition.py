@@ -16,7 +16,7 @@ from unetpipe.dataset.layouts.listing import Listing, refuse
 from unetpipe.dataset.layouts.nnunet import list_nnunet
 from unetpipe.dataset.layouts.pairs import list_pairs
 from unetpipe.dataset.layouts.patterns import list_patterns
-from unetpipe.dataset.layouts.presence import absence, as_on_disk
+from unetpipe.dataset.layouts.presence import absence
 from unetpipe.dataset.layouts.reading import read_json
 from unetpipe.dataset.layouts.tables import list_json, list_table
 from unetpipe.dataset.manifest import Case, Manifest
@@ -157,8 +157,8 @@ def _present(cases: Sequence[Case], listing: Listing) -> list[Case]:
     for case in cases:
         if counts[case.id] > 1:
             continue
-        images = tuple(as_on_disk(image.absolute()) for image in case.images)
-        label = None if case.label is None else as_on_disk(case.label.absolute())
+        images = tuple(image.absolute() for image in case.images)
+        label = None if case.label is None else case.label.absolute()
         lacking = [("image", image, reason) for image in images if (reason := absence(image))]
         if label is not None and (reason := absence(label)):
             lacking.append(("label", label, reason))
