@@ -19,7 +19,7 @@ import pytest
 from unetpipe import Predictor, infer
 from unetpipe.config import InferConfig
 from unetpipe.imaging.files import read_volume, write_image
-from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.geometry import Grid, Unit
 
 MakeBundle = Callable[..., Path]
 OBLIQUE = np.array([[-0.9, 0.3, 0.0, 10.0], [0.3, 0.9, 0.2, -5.0], [0.05, -0.2, 1.4, 3.0], [0, 0, 0, 1]])
@@ -240,6 +240,25 @@ def test_a_killed_run_goes_on_where_it_was(make_bundle: MakeBundle, tmp_path: Pa
     assert result.skipped == present
     for file in sorted((tmp_path / "whole").glob("*.nii.gz")):
         np.testing.assert_array_equal(read_volume(file).array, read_volume(tmp_path / "out" / file.name).array)
+
+
+@pytest.mark.parametrize(("name", "unit"), [("a.nii.gz", "um"), ("b.nrrd", "um"), ("c.tif", "um"), ("d.png", "voxel")])
+def test_labels_state_lengths_as_their_scan_does(
+    make_bundle: MakeBundle, tmp_path: Path, name: str, unit: Unit
+) -> None:
+    """A scan in micrometres has labels in micrometres, a picture without lengths has some without."""
+    flat = name == "d.png"
+    shape, size = ((20, 18), 1.0) if flat else ((20, 18, 17), 5e-4)
+    values = np.random.default_rng(0).integers(0, 255, (1, *shape)).astype(np.uint8)
+    grid = Grid.of(shape, np.diag([size] * len(shape) + [1] * (4 - len(shape))), unit)
+    (tmp_path / "in").mkdir()
+    write_image(tmp_path / "in" / name, values, grid)
+    assert (
+        run(make_bundle(patch=(16,) * len(shape), spacing_mm=(size,) * len(shape)), tmp_path / "in" / name).failed == {}
+    )
+    labels = read_volume(tmp_path / "in" / "out" / name).grid
+    assert labels.unit == unit
+    assert np.allclose(labels.matrix, grid.matrix)
 
 
 def test_hippocampus_labels_from_a_zip(bundle_folder: Path, shared_data: Path, tmp_path: Path) -> None:
