@@ -1,1 +1,1 @@
-"""Networks: their definition as JSON, how they are built, laid out in memory and described."""
+"""Networks: their definition as JSON, how they are built, laid out in memory, exported and described."""

@@ -76,12 +76,12 @@ def input_channels(definition: Definition) -> int:
 
 
 def output_channels(definition: Definition) -> int:
-    """Channels that the network itself gives: L, or 1 for two classes."""
+    """Channels of the network's own output: L, or 1 where it gives the foreground's logit of two classes alone."""
     return _channels(definition, "out_channels", -1)
 
 
 def network_features(definition: Definition) -> tuple[int, ...]:
-    """Channels per stage, the finest first; empty where a class of MONAI's does not take them."""
+    """Channels per stage, finest first; empty for a network whose arguments do not name them."""
     if "sequential" not in definition:
         given = definition.get("filters") or definition.get("channels") or definition.get("features") or ()
         return tuple(int(width) for width in given)
@@ -123,7 +123,7 @@ def _layer(definition: Any) -> Any:
 
 
 def _initialize(network: nn.Module) -> None:
-    """He's initialisation; residual blocks begin as the identity, as nnU-Net's do."""
+    """Initialise as nnU-Net does: He's initialisation, and residual blocks that begin as the identity."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             nn.init.kaiming_normal_(module.weight, a=0.01)

@@ -1,4 +1,4 @@
-"""Deep supervision: levels of the decoder are compared with the label too, each at its own resolution."""
+"""Deep supervision: the lower levels of the decoder are compared with the label too, each at its own resolution."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,24 +11,25 @@ from torch import Tensor, nn
 
 from unetpipe.components import Definition
 from unetpipe.imaging.geometry import Shape
-from unetpipe.networks.build import build_network, network_name
+from unetpipe.networks.build import build_network, is_monai_alone, network_name
 from unetpipe.networks.unets import RESIDUAL
 
 
 class DeepSupervision(nn.Module, ABC):
     """A network with 1x1 heads on its lower decoder levels, for training only.
 
-    The wrapped network is the one that is deployed: its own weights, no heads in it. Each head reads its level at its
-    native resolution, whereas DynUNet's own deep supervision upsamples every head to full size.
+    The wrapped network is the one that is deployed; the heads are no part of it. Each head gives logits at the native
+    resolution of its level, whereas DynUNet's own deep supervision upsamples every head to full size.
 
     Args:
-        network: What will be deployed.
+        network: The network that will be deployed.
         widths: Channels of every decoder level, finest first.
-        outputs: L.
-        dims: Spatial axes.
+        outputs: L, channels of the logits.
+        dims: Number of spatial axes.
 
     Attributes:
-        heads: Finest level first. The lowest decoder level has none: nnU-Net gives it weight 0.
+        heads: One for each level that has one, finest first. The lowest decoder level has none: nnU-Net gives it
+            weight 0.
     """
 
     def __init__(self, network: nn.Module, widths: Sequence[int], outputs: int, dims: int) -> None:
@@ -43,7 +44,7 @@ class DeepSupervision(nn.Module, ABC):
 
     @abstractmethod
     def finest(self, features: Tensor) -> Tensor:
-        """The network's own head."""
+        """Logits of the network's own head, from the features of the finest level."""
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (B, C, ...) to logits (B, L, ...), first at full resolution, then at each level that has a head."""
@@ -52,7 +53,7 @@ class DeepSupervision(nn.Module, ABC):
 
 
 def supervised(network: nn.Module, definition: Definition) -> nn.Module:
-    """What learns: the network under deep supervision where it was published so, else as it is."""
+    """Put a network under deep supervision if it was published so, else return it as it is."""
     if isinstance(network, DynUNet):
         return _DynUNet(network)
     if network_name(definition) == RESIDUAL and isinstance(network, nn.Sequential) and levels_of(network[0]):
@@ -64,10 +65,12 @@ def level_shapes(definition: Definition, channels: int, patch: Shape) -> list[Sh
     """Spatial shapes of the logits that are compared with the label, full resolution first.
 
     Args:
-        definition: MONAI config of the network.
-        channels: C.
-        patch: What it sees.
+        definition: Definition of the network.
+        channels: C, channels of the image.
+        patch: Spatial shape of the network's input.
     """
+    if not is_monai_alone(definition):  # which need not run on PyTorch's meta device, and has no heads
+        return [patch]
     with torch.device("meta"), torch.no_grad():
         out = supervised(build_network(definition), definition)(torch.empty(2, channels, *patch))
     return [tuple(level.shape[2:]) for level in (out if isinstance(out, list) else [out])]
@@ -96,7 +99,7 @@ class _DynUNet(DeepSupervision):
 
 
 class _Composed(DeepSupervision):
-    """Walks through the levels that `model/composed.py` nests."""
+    """Walks through the levels that `networks/unets.py` nests."""
 
     def __init__(self, network: Any) -> None:
         body, head = network
@@ -125,7 +128,7 @@ class _Composed(DeepSupervision):
 
 
 def levels_of(level: nn.Module) -> list[tuple[nn.Module, nn.Sequential, Any]]:
-    """Encoder, what lies between, and decoder of each level but the lowest, finest first."""
+    """Take a composed U-Net apart: encoder, what lies below, and decoder of each level but the lowest, finest first."""
     parts = list(level.children())
     if not any(isinstance(part, SkipConnection) for part in parts):
         return []

@@ -10,7 +10,8 @@ import torch
 from unetpipe.components import TARGET, Definition, arguments_of, find, first_line, registered, takes, target_of
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.errors import BundleError, ComponentError, PlanError
-from unetpipe.networks.build import NETWORKS, build_network
+from unetpipe.imaging.geometry import Shape
+from unetpipe.networks.build import NETWORKS, build_network, is_monai_alone
 from unetpipe.networks.unets import classic_unet, residual_unet
 
 _RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6)  # per stage as published; further stages have as many as the last
@@ -54,7 +55,7 @@ def network_definition(
         definition = _definition(
             name, configuration, in_channels, outputs, features or configuration.features, dict(options or {})
         )
-        _try(name, definition, configuration, in_channels, classes)
+        _try(name, definition, configuration.patch_size, in_channels, classes)
     except (BundleError, ComponentError) as error:
         raise PlanError(f"--network {name}: {error}") from error
     return definition
@@ -167,13 +168,13 @@ _SIZED: Mapping[str, Callable[[Configuration, tuple[int, ...]], Definition]] = {
 _OWN = {"auto", "resenc", "unet", *_SIZED}
 
 
-def _try(network: str, definition: Definition, configuration: Configuration, in_channels: int, classes: int) -> None:
-    """Run it without data, on torch's meta device, before hours go into it."""
-    patch = configuration.patch_size
+def _try(network: str, definition: Definition, patch: Shape, in_channels: int, classes: int) -> None:
+    """Run the network before hours go into it: MONAI's on PyTorch's meta device, without data, others on the CPU."""
+    device = "meta" if is_monai_alone(definition) else "cpu"
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        built = build_network(definition).to("meta")
+        built = build_network(definition).to(device)
         try:
-            out = built(torch.empty(2, in_channels, *patch, device="meta"))
+            out = built(torch.zeros(2, in_channels, *patch, device=device))
         except Exception as error:  # of whatever layer does not fit
             raise PlanError(
                 f"--network {network} cannot take a patch of {patch} with this plan: {first_line(error)}"

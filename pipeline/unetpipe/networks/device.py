@@ -1,4 +1,4 @@
-"""Where tensors live and how precisely they are multiplied."""
+"""Which device computes, how precisely it multiplies, and how busy it is."""
 
 import resource
 import sys

@@ -1,4 +1,4 @@
-"""The layout of tensors that convolutions are fastest with, and an instance norm that keeps it on a CPU."""
+"""The memory format that convolutions are fastest with, and an instance norm that keeps it on a CPU."""
 
 from typing import Any
 
@@ -9,15 +9,18 @@ from unetpipe.networks.torchscript import is_scripted
 
 
 def use_fastest_layout(network: nn.Module, device: torch.device, dims: int) -> torch.memory_format:
-    """Lay a network's weights out as convolutions on this device want them, in place, and say how inputs should lie.
+    """Give a network's weights the memory format that convolutions on a device are fastest with, in place.
 
-    Channels last: tensor cores read nothing else, and oneDNN's 3-D convolutions take about two thirds of the time with
-    it (docs/benchmarks.md). The state dict and the values stay the same. TorchScript stays as it is.
+    It is channels last: tensor cores read nothing else, and oneDNN's 3-D convolutions take about two thirds of the time
+    with it (docs/benchmarks.md). The state dict and the values stay the same. TorchScript stays as it is.
 
     Args:
-        network: On `device`.
+        network: A network on `device`.
         device: Where it will compute.
-        dims: Spatial axes of its input.
+        dims: Number of spatial axes of its input.
+
+    Returns:
+        The memory format that the network's inputs should have.
     """
     if is_scripted(network):
         return torch.contiguous_format
@@ -35,10 +38,10 @@ def use_fastest_layout(network: nn.Module, device: torch.device, dims: int) -> t
 
 
 class ChannelsLastInstanceNorm3d(nn.InstanceNorm3d):
-    """`nn.InstanceNorm3d` of one sample after the other, each as a batch of its own.
+    """`nn.InstanceNorm3d` that normalises one sample after the other, each as a batch of its own.
 
-    torch's own folds samples into channels, for which a channels-last tensor has to be copied, forward and backward;
-    its batch norm works on that layout as it is. Same values, same parameters.
+    PyTorch's own folds samples into channels, for which a channels-last tensor has to be copied, forward and backward.
+    Its batch norm works on that memory format as it is. Values and parameters are the same.
     """
 
     def forward(self, x: Tensor) -> Tensor:

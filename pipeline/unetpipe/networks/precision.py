@@ -1,4 +1,4 @@
-"""Where a precision that the hardware has must not be used, and what it changes."""
+"""Where half precision must not be used although the hardware has it, and what it changes."""
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,11 @@ def trainable_dtype(
     see whether any of its convolutions meets such an input, as the classic U-Net's lowest levels do with small patches.
 
     Args:
-        network: On the CPU or on `device`.
-        channels: Of the input.
-        patch: That it will be trained on.
-        device: That it will be trained on.
-        dtype: Wanted for matrix products.
+        network: A network on the CPU.
+        channels: C, channels of the image.
+        patch: Spatial shape of the network's input in training.
+        device: Device that it will be trained on.
+        dtype: Type of matrix products that is asked for.
     """
     if device.type != "cpu" or dtype != torch.bfloat16 or len(patch) != 3:
         return dtype
@@ -45,13 +45,13 @@ def trainable_dtype(
 
 
 def differing_share(network: nn.Module, reference: nn.Module, window: Tensor, dtype: torch.dtype) -> float:
-    """Share of a window's voxels that get another class than from the reference in float32.
+    """Share of a window's voxels to which a network gives another class than the same network does in float32.
 
     Args:
-        network: Prepared to compute in `dtype`.
-        reference: The same one in float32, on the window's device.
+        network: A network that is prepared to compute in `dtype`.
+        reference: The same network in float32, on the window's device.
         window: (B, C, *patch).
-        dtype: Of matrix products.
+        dtype: Type of matrix products.
     """
     with torch.inference_mode():
         with autocast(window.device, dtype):

@@ -1,4 +1,4 @@
-"""What a network consists of and costs, stage by stage, seen by running it on torch's meta device, without data."""
+"""What a network consists of and costs, stage by stage, found by running it on PyTorch's meta device, without data."""
 
 import math
 from collections import Counter
@@ -24,13 +24,13 @@ _BYTES = 4  # float32
 
 @dataclass
 class Step:
-    """One layer that changes what a feature map is.
+    """One layer that is drawn: a convolution, a pooling or an upsampling.
 
     Attributes:
-        kind: ``conv``; ``pool``, or a convolution with a stride; ``up``: transposed convolution or interpolation;
-            ``head``, the last 1x1 convolution.
-        words: As the U-Net paper says it: ``conv 3x3x3``, ``max pool 2x2x2``, ``up-conv 2x2x2``.
-        channels: Into it and out of it.
+        kind: ``conv``; ``pool`` for a pooling or a convolution with a stride; ``up`` for a transposed convolution or an
+            interpolation; ``head`` for the last 1x1 convolution.
+        words: The layer in the U-Net paper's words: ``conv 3x3x3``, ``max pool 2x2x2``, ``up-conv 2x2x2``.
+        channels: Channels of its input and of its output.
     """
 
     kind: Kind
@@ -40,14 +40,15 @@ class Step:
 
 @dataclass
 class Stage:
-    """Layers in a row that give feature maps of one size.
+    """Layers in a row whose outputs have one size.
 
     Attributes:
-        shape: Of the feature maps, in voxels.
-        steps: In the order in which they run. What changes the size belongs to the stage that it leads to.
-        parameters: Of all its layers, norms included.
-        flops: Of its products for one patch; a multiplication and an addition are two.
-        bytes: Of what its layers give for one patch in float32, all kept, as training does.
+        shape: Spatial shape of the feature maps, in voxels.
+        steps: Its layers that are drawn, in the order in which they run. A layer that changes the size belongs to the
+            stage that it leads to.
+        parameters: Parameters of all its layers, norms included.
+        flops: Floating-point operations of its products for one patch; a multiplication and an addition are two.
+        bytes: Size of all its layers' outputs for one patch in float32, as training keeps them.
     """
 
     shape: Shape
@@ -58,7 +59,7 @@ class Stage:
 
     @property
     def channels(self) -> int:
-        """Of what leaves the stage; of a head not, since that is no feature map."""
+        """Channels of the feature map that leaves the stage; logits are none."""
         features = [step.channels[1] for step in self.steps if step.kind != "head"]
         return features[-1] if features else self.steps[-1].channels[1]
 
@@ -67,13 +68,13 @@ def summarize_network(network: nn.Module, channels: int, patch: Shape) -> list[S
     """Take a network apart, from its input to its output.
 
     Args:
-        network: Of (B, C, ...) to (B, L, ...). Moved to the meta device: its weights are gone afterwards.
+        network: A network from (B, C, ...) to (B, L, ...). It is moved to the meta device and loses its weights.
         channels: C.
-        patch: What it sees.
+        patch: Spatial shape of its input.
 
     Returns:
-        A stage each time the size of feature maps changes. Layers off the way, such as a shortcut's, count in the
-        stage of their output, but are no step. Empty for what does not come apart so, as transformers and TorchScript.
+        A stage each time the size of feature maps changes. Layers beside the path, such as a shortcut's, count in the
+        stage of their output, but are no step. Empty for a transformer or TorchScript, which have no such stages.
     """
     if is_scripted(network):
         return []

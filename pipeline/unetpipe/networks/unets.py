@@ -1,14 +1,15 @@
-"""U-Nets of any depth, put together from MONAI's and torch's layers by a config alone.
+"""U-Nets of any depth, composed of MONAI's and PyTorch's layers by a config alone.
 
-MONAI's `BasicUNet` has five levels, always, and no residual encoder; a bundle may hold no code. So a network is written
-down as what it is, one level inside the other::
+MONAI's `BasicUNet` always has five levels, MONAI has no residual encoder of nnU-Net's kind, and a bundle may hold no
+code. So the definition nests the layers themselves, one level inside the other::
 
     level i = [encoder i, skip([down i, level i + 1, up i]), decoder i]      skip: its input, beside its output
     network = [level 0, 1x1 head]
 
-``[...]`` is ``torch.nn.Sequential``. MONAI's config language passes keywords only and a Sequential takes none, but its
-method ``extend`` takes the layers as a list and returns the Sequential: ``torch.nn.Sequential.extend(self=<an empty
-one>, sequential=[...])`` is one in plain JSON. Weights are named by position, so names follow from the plan.
+``[...]`` is a ``torch.nn.Sequential``. MONAI's config language passes arguments by name, which a Sequential does not
+take. Its method ``extend`` takes the layers as a list and returns the Sequential, so that
+``torch.nn.Sequential.extend(self=<an empty one>, sequential=[...])`` is one in plain JSON. Weights are named by the
+position of their layer, so that their names follow from the plan.
 """
 
 from collections.abc import Sequence
@@ -38,17 +39,18 @@ def classic_unet(
     norm: Normalization = "batch",
     upsampling: Upsampling = "transposed",
 ) -> Definition:
-    """The U-Net of the paper, with a level for each of the plan's stages.
+    """Define the U-Net of the paper, with a level for each of the plan's stages.
 
-    Two convolutions with ReLU per level, max pooling by the stage's strides, up-convolution, concatenation, 1x1 head.
-    Convolutions are padded, so that the output is as large as the input.
+    Each level has two convolutions with ReLU. Levels are joined by max pooling with the stage's strides, up-convolution
+    and concatenation, and a 1x1 convolution is the head. Convolutions are padded, so that the output is as large as the
+    input.
 
     Args:
-        plan: Strides and kernels.
+        plan: Gives strides and kernels.
         in_channels: C.
-        out_channels: Of the head.
-        features: Per level, the finest first.
-        norm: Between convolution and ReLU, as the 3-D U-Net has it; the paper of 2015 has none.
+        out_channels: Channels of the head.
+        features: Channels of each level, finest first.
+        norm: Norm between convolution and ReLU: the 3-D U-Net has one, the paper of 2015 has none.
         upsampling: ``transposed`` convolution, or linear interpolation and a convolution.
 
     Source:
@@ -89,18 +91,18 @@ def classic_unet(
 def residual_unet(
     plan: Configuration, in_channels: int, out_channels: int, features: Sequence[int], blocks: Sequence[int]
 ) -> Definition:
-    """nnU-Net's U-Net with residual encoder: so many residual blocks per stage, one convolution per decoder level.
+    """Define nnU-Net's U-Net with residual encoder: residual blocks in the encoder, one convolution per decoder level.
 
-    A block that halves has its shortcut averaged and projected (ResNet-D). Where the plan's kernel is 1 along an axis,
-    MONAI has only a block whose shortcut is a strided 1x1 convolution. Convolutions before a norm have no bias, which
-    the norm would take away again.
+    The shortcut of a block with a stride is averaged and projected (ResNet-D). Where the plan's kernel is 1 along an
+    axis, MONAI has only a block whose shortcut is a strided 1x1 convolution. Convolutions before a norm have no bias,
+    which the norm would take away again.
 
     Args:
-        plan: Strides and kernels.
+        plan: Gives strides and kernels.
         in_channels: C.
-        out_channels: Of the head.
-        features: Per stage.
-        blocks: Per stage.
+        out_channels: Channels of the head.
+        features: Channels of each stage, finest first.
+        blocks: Number of residual blocks of each stage.
 
     Source:
         Isensee et al. 2024, nnU-Net revisited, MICCAI (arXiv 2404.09556).
@@ -140,7 +142,7 @@ def residual_unet(
 
 
 def sequential(*layers: Definition) -> Definition:
-    """``torch.nn.Sequential(*layers)`` in JSON."""
+    """Define ``torch.nn.Sequential(*layers)``."""
     empty = {"_target_": "torch.nn.Sequential"}
     return {"_target_": "torch.nn.Sequential.extend", "self": empty, "sequential": list(layers)}
 

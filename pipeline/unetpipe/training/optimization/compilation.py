@@ -1,4 +1,4 @@
-"""torch.compile for training, where it works and measures faster."""
+"""torch.compile for training, where it works and is measured to be faster."""
 
 import copy
 import logging
@@ -10,11 +10,11 @@ log = logging.getLogger(__name__)
 
 
 def compile_if_faster(learner: Learner, measure: Callable[[Learner], float]) -> None:
-    """Take some steps with and without torch.compile, and go on with what was faster, from where the learner was.
+    """Take some steps with and without torch.compile, keep what was faster, and take the steps back.
 
     Args:
-        learner: What learns.
-        measure: Takes a few steps and returns the seconds of one, the first ones left out.
+        learner: The learner that is measured.
+        measure: Takes a few steps with it and returns the seconds of one, the first ones left out.
     """
     state = copy.deepcopy(learner.state())
     plain = measure(learner)

@@ -1,4 +1,4 @@
-"""A network on its device, its optimiser, and one step of learning."""
+"""A network that is trained: its weights, its optimiser, and one optimiser step."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -26,12 +26,14 @@ LearnerState = dict[str, Any]
 
 
 class Learner:
-    """Learns from batches; knows nothing of files, time or epochs.
+    """Takes optimiser steps; knows nothing of files, time or epochs.
 
     Attributes:
-        network: What will be deployed: a moving average of the one that learns, which is steadier than its last step.
-        device: Where it lies.
-        dtype: Of matrix products.
+        network: The network that will be deployed. Its weights are a moving average of those that are optimised, which
+            varies less than the weights after single steps.
+        recipe: Loss, optimiser and schedule.
+        device: Device of both networks.
+        dtype: Type of matrix products.
     """
 
     def __init__(
@@ -46,12 +48,12 @@ class Learner:
         """Initialise weights from `seed`.
 
         Args:
-            definition: MONAI config of the network.
-            patch: What the network sees.
+            definition: Definition of the network.
+            patch: Spatial shape of the network's input.
             recipe: Loss, optimiser and schedule.
-            device: Where to compute.
-            dtype: Autocast to this where that is sound (see `trainable_dtype`); float32 means no autocast.
-            seed: Of the weights and of augmentation.
+            device: Device to compute on.
+            dtype: Type that autocast uses where that is sound (see `trainable_dtype`); float32 means no autocast.
+            seed: Seed of the initial weights and of augmentation.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -75,12 +77,12 @@ class Learner:
         """Augment a batch and take one optimiser step.
 
         Args:
-            batch: From the loader.
-            progress: How far training is, from 0 to 1: sets the learning rate.
-            augmentation: Of the batch.
+            batch: A batch of the loader.
+            progress: Share of the training that is over, from 0 to 1, which sets the learning rate.
+            augmentation: What is applied to the batch.
 
         Returns:
-            The loss (a scalar on the device, not waited for) and the learning rate of the first parameter group.
+            The loss, a scalar on the device that is not waited for, and the learning rate of the first parameter group.
         """
         self._module.train()
         draws = Draws(self._seed, batch.number, batch.places)
@@ -106,13 +108,13 @@ class Learner:
         return loss.detach(), self._peaks[0] * factor
 
     def compile(self, wanted: bool = True) -> None:
-        """Compute by torch.compile from the next step on, or no longer. It compiles, or fails to, in that step."""
+        """Use torch.compile from the next step on, or no longer. That step compiles, or raises the compiler's error."""
         self._forward = torch.compile(self._module, dynamic=False) if wanted else self._module
 
     def _average(self, step: int, progress: float) -> None:
-        """Let the deployed network follow the one that learns: their mean over all steps, later over the last ones.
+        """Update the deployed weights: the mean of the optimised weights over all steps, later over the last ones.
 
-        What is remembered is a share of the run, as the learning rate is a function of progress.
+        The memory of the mean is a share of the run, as the learning rate is a function of progress.
 
         Source:
             Tarvainen and Valpola 2017, NeurIPS, on averages of weights.
@@ -121,7 +123,7 @@ class Learner:
         torch._foreach_lerp_(self._deployed, self._learning, share)
 
     def weights(self) -> dict[str, Tensor]:
-        """State dict of the deployed network; what has two names, as in a DynUNet, is one tensor, and saved once."""
+        """State dict of the deployed network, on the CPU. A tensor with two names, as in a DynUNet, is saved once."""
         copies: dict[int, Tensor] = {}
         return {
             name: copies.setdefault(tensor.data_ptr(), tensor.detach().cpu().clone())
@@ -129,7 +131,7 @@ class Learner:
         }
 
     def state(self) -> LearnerState:
-        """All that `load_state` needs to go on exactly."""
+        """Everything that `load_state` needs to go on exactly."""
         return {
             "module": self._module.state_dict(),
             "average": self.network.state_dict(),
@@ -146,5 +148,5 @@ class Learner:
 
 
 def _floats(network: nn.Module) -> list[Tensor]:
-    """Weights and running statistics, without a copy."""
+    """Weights and running statistics of a network, not copied."""
     return [x.detach() for x in chain(network.parameters(), network.buffers()) if x.is_floating_point()]

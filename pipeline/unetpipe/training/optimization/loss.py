@@ -1,4 +1,4 @@
-"""An overlap term plus a term per voxel, with deep supervision and voxels that do not count.
+"""The package's own losses: an overlap term plus a term per voxel, and their sum over levels of deep supervision.
 
 Shape legend: B batch, L outputs: classes, or regions that may overlap; spatial axes written ``...``.
 """
@@ -132,9 +132,9 @@ def deep_supervision_loss(levels: Sequence[Tensor], label: Tensor, loss: LossFun
     """Weigh the loss of each level by 2^-i, normalised, against the label at the level's own resolution.
 
     Args:
-        levels: Logits (B, L, ...), full resolution first.
-        label: (B, ...) at full resolution.
-        loss: Of one level.
+        levels: Logits (B, L, ...) of each level, full resolution first.
+        label: Class indices (B, ...) at full resolution.
+        loss: Loss of one level.
     """
     weights = [0.5**i for i in range(len(levels))]
     losses = []

@@ -1,9 +1,9 @@
 """Muon: steps of equal size in every direction of a weight matrix, where Adam's are of equal size in every entry.
 
-A convolution's kernel is a matrix from input channels and places to output channels. Its momentum is replaced by the
-nearest matrix whose singular values are all about 1, so that directions that rarely have a gradient are learned as fast
-as common ones. What is no such matrix (biases, norms, the first layer, the heads) is updated as by AdamW. torch's own
-Muon takes parameters of two dimensions alone, and no kernels.
+A convolution's kernel is a matrix from input channels and kernel positions to output channels. Its momentum is replaced
+by the nearest matrix whose singular values are all about 1, so that directions that rarely have a gradient are learned
+as fast as common ones. Other parameters (biases, norms, the first layer, the heads) are updated as by AdamW. PyTorch's
+own Muon takes parameters of two dimensions only, and so no kernels.
 
 Source:
     Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; sizes of the steps and weight decay:
@@ -32,7 +32,7 @@ class Muon(torch.optim.Optimizer):
     Args:
         params: Parameters of a network.
         lr: Learning rate.
-        weight_decay: Decoupled, times the learning rate.
+        weight_decay: Decoupled weight decay, which is multiplied by the learning rate.
     """
 
     def __init__(self, params: Iterable[nn.Parameter], lr: float = 5e-3, weight_decay: float = 1e-2) -> None:
@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]  # never a loss
-        """Take one step; parameters without a gradient stay."""
+        """Take one step; parameters without a gradient stay as they are."""
         assert closure is None, "a step needs gradients, not a closure"
         for group in self.param_groups:
             learning: list[Tensor] = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
                 self._step_as_adamw(learning, group["lr"], group["weight_decay"])
 
     def _step_as_adamw(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
-        """All at once on a GPU, which would wait for Python if each were updated on its own."""
+        """Update all parameters at once: a GPU would wait for Python if each were updated on its own."""
         for parameter in parameters:
             if not self.state[parameter]:
                 zeros = [torch.zeros_like(parameter) for _ in range(2)]
@@ -82,7 +82,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def is_hidden(parameter: Tensor) -> bool:
-    """Whether this is the kernel of a convolution between feature maps."""
+    """Whether a parameter is the kernel of a convolution between feature maps."""
     return parameter.ndim > 2 and min(parameter.shape[:2]) >= _FEWEST_CHANNELS and parameter[0, 0].numel() > 1
 
 
@@ -97,7 +97,7 @@ def _update(gradient: Tensor, state: dict[str, Any]) -> Tensor:
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Return about the nearest matrix with singular values of 1: between 0.7 and 1.2, by Newton-Schulz iteration.
+    """Approximate the nearest matrix with singular values of 1 by Newton-Schulz iteration; they are from 0.7 to 1.2.
 
     Args:
         matrix: (rows, columns).
