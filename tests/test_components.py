@@ -2,7 +2,7 @@
 
 import pytest
 
-from unetpipe.components import build, find, parse_definition, register, registered
+from unetpipe.components import build, find, parse_definition, register, registered, takes
 from unetpipe.errors import ComponentError
 
 
@@ -35,6 +35,43 @@ def test_arguments_that_do_not_fit_are_one_line() -> None:
     with pytest.raises(ComponentError, match=r"loss monai\.losses\.DiceLoss cannot be built") as told:
         build("loss", {"_target_": "monai.losses.DiceLoss", "unheard_of": 1})
     assert "\n" not in str(told.value)
+
+
+def test_arguments_may_be_definitions_of_the_same_kind() -> None:
+    """As in MONAI's config language, what is inside is built first; a description is a comment."""
+    inner = {"_target_": "monai.losses.DiceLoss", "squared_pred": True}
+    loss = build("loss", {"_target_": "monai.losses.MaskedLoss", "_desc_": "of a part of the image", "loss": inner})
+    assert loss.loss.squared_pred
+
+
+@pytest.mark.parametrize(
+    ("definition", "message"),
+    [
+        ({"_target_": "monai.losses.DiceLoss", "other_act": "$torch.exp"}, "plain values, .* got '[$]torch.exp'"),
+        ({"_target_": "monai.losses.DiceLoss", "weight": ["@weights"]}, "plain values, .* got '@weights'"),
+        ({"_target_": "monai.losses.DiceLoss", "_mode_": "callable"}, "may not have the key _mode_"),
+        ({"_target_": "monai.losses.MaskedLoss", "loss": {"_target_": "os.system"}}, "there is no loss 'os.system'"),
+        ({"_target_": "monai.losses.dice.LossReduction"}, "there is no loss class monai.losses.dice.LossReduction"),
+        ({"_target_": "monai.losses.NoSuch"}, "there is no loss class monai.losses.NoSuch"),
+        ({"_target_": "torch.nn.functional.cross_entropy"}, "there is no loss class torch.nn.functional"),
+        ({"alpha": 1}, "needs a _target_ that names a class, got None"),
+    ],
+)
+def test_nothing_in_a_definition_is_evaluated(definition: dict[str, object], message: str) -> None:
+    """Expressions, references and classes that a module only imports are refused, wherever they stand."""
+    with pytest.raises(ComponentError, match=message):
+        build("loss", definition)
+
+
+def test_the_arguments_of_a_part_are_those_of_its_constructor() -> None:
+    """Of a class, a derived one and a function."""
+    from monai.transforms import RandFlipd
+
+    class Derived(RandFlipd):
+        """Nothing of its own."""
+
+    assert {"keys", "prob", "spatial_axis"} <= takes(Derived) == takes(RandFlipd)
+    assert takes(lambda width, depth=2: None) == {"width", "depth"}  # noqa: ARG005 - its signature counts
 
 
 def test_typed_yaml_becomes_a_definition() -> None:

@@ -120,33 +120,35 @@ class TrainConfig(Config):
     """Train several folds one after the other, instead of `fold`: `all`, or numbers such as 0,1,3."""
     network: Part = "auto"
     """`auto` follows the plan: `resenc`, a residual encoder, if it has `encoder_blocks`, else `dynunet`. `unet` is the
-    classic U-Net. Also `segresnet`, `swinunetr`, or any class of monai.networks.nets, such as AttentionUnet, by its
-    name or as a definition."""
+    classic U-Net. Also `segresnet`, `swinunetr`, a network of an extension, or any class of monai.networks.nets by its
+    name or as a definition, such as '{_target_: monai.networks.nets.UNet, channels: [16, 32], strides: [2]}'."""
     network_options: dict[str, Any] = {}
-    """Arguments of the network, as YAML: norm=none or upsampling=interpolated for `unet`, MONAI's for its classes."""
+    """Arguments of a network that is given by its name, as YAML: norm=none or upsampling=interpolated for `unet`, the
+    constructor's for a class."""
     loss: Part = "dice_ce"
     """`dice_ce`: Dice + cross-entropy. `dice_focal`: Dice + focal (gamma 2), where most voxels are easy. `tversky_ce`:
-    Tversky (alpha 0.3, beta 0.7) + cross-entropy, where a missed voxel should cost more than a false one. Or a
-    definition, such as '{_target_: monai.losses.HausdorffDTLoss}'."""
+    Tversky (alpha 0.3, beta 0.7) + cross-entropy, where a missed voxel should cost more than a false one. Or a loss of
+    an extension, or a definition, such as '{_target_: monai.losses.HausdorffDTLoss}'."""
     class_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Weight of a class in the cross-entropy or focal term, by name; 1 unless given."""
     optimizer: Part | None = None
-    """`sgd` (Nesterov momentum 0.99), `muon`, `adamw`, or a definition, such as '{_target_: torch.optim.RMSprop}'.
-    Unless given, `sgd` for 50,000 steps or more and `muon` for fewer."""
+    """`sgd` (Nesterov momentum 0.99), `muon`, `adamw`, an optimiser of an extension, or a definition, such as
+    '{_target_: torch.optim.RMSprop}'. Unless given, `sgd` for 50,000 steps or more and `muon` for fewer."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate; the optimiser's own unless given: 0.01 for `sgd`, 0.005 for `muon`, 0.002 for `adamw`."""
     weight_decay: Annotated[float, Field(ge=0)] | None = None
     """Weight decay; the optimiser's own unless given: 0.00003 for `sgd`, 0.01 for `muon` and `adamw`."""
     schedule: Part | None = None
-    """How the learning rate goes over the run: `poly`, `one_cycle`, `cosine`, `constant`, or a definition, such as
-    '{_target_: torch.optim.lr_scheduler.StepLR, step_size: 300}'. Unless given, `poly` for `sgd`, else `one_cycle`."""
+    """Learning rate over the run: `poly`, `one_cycle`, `cosine`, `constant`, a schedule of an extension, or a
+    definition, such as '{_target_: torch.optim.lr_scheduler.StepLR, step_size: 300}', whose steps are thousandths of
+    the run. Unless given, `poly` for `sgd`, else `one_cycle`."""
     clip: Annotated[float, Field(ge=0)] = 12.0
-    """Largest norm of the gradient in a step; longer ones are shortened to it. 0 leaves every gradient as it is."""
+    """Largest norm of a step's gradient, which is scaled down to it; 0 leaves every gradient as it is."""
     ema: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """Memory of the average of weights that is deployed, as a share of the run so far; 0 deploys the last step's
+    """Memory of the moving average of weights that is deployed, as a share of the run so far; 0 deploys the last step's
     weights."""
     foreground_share: Annotated[float, Field(ge=0, le=1)] = 1 / 3
-    """Share of each batch that is centred on a voxel of the foreground."""
+    """Share of each batch whose patches are centred on a foreground voxel; nnU-Net's is a third."""
     configuration: str | None = None
     """Which configuration of the plan; the plan's default unless given."""
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -166,16 +168,16 @@ class TrainConfig(Config):
     augmentation_options: dict[str, Any] = {}
     """Changes of single transforms, as YAML: rotation.probability=0.3, gamma.exponent=[0.5, 2], mirror=off."""
     augmentation_steps: tuple[Part, ...] = ()
-    """Random transforms to apply after these, as definitions, such as
+    """Random transform that follows the package's own: one of an extension, or a definition, such as
     '{_target_: monai.transforms.RandBiasFieldd, prob: 0.3}'."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
     gpus: Annotated[int, Field(ge=1)] = 1
-    """Of this machine, that share each batch; with `--device cpu`, processes."""
+    """GPUs of this machine that share each batch (processes with `--device cpu`)."""
     precision: Precision = "auto"
     """`auto` takes the fastest that the device has in hardware."""
     seed: int = 0
-    """Of weights, sampling and augmentation."""
+    """Seed of weights, sampling and augmentation."""
     run_name: str = "default"
     """Folder under WORK/runs. The same command goes on with a run that was interrupted."""
     tracking: Tracking = "mlflow"

@@ -10,10 +10,18 @@ from monai.bundle import ConfigParser
 from monai.networks.nets.resnet import ResNetBlock
 from torch.nn import functional as F  # noqa: N812 - as everyone calls it
 
+from unetpipe import components
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.errors import BundleError, PlanError
-from unetpipe.networks.build import build_network, input_channels, network_features, network_name, output_channels
-from unetpipe.networks.deep_supervision import DeepSupervision, supervised
+from unetpipe.networks.build import (
+    build_network,
+    input_channels,
+    is_monai_alone,
+    network_features,
+    network_name,
+    output_channels,
+)
+from unetpipe.networks.deep_supervision import DeepSupervision, level_shapes, supervised
 from unetpipe.networks.definition import network_definition
 
 
@@ -147,6 +155,57 @@ def test_deep_supervision_heads_are_at_native_resolution(network: str, stages: i
     assert {name.removeprefix("network.") for name in deep.state_dict() if name.startswith("network.")} == set(
         built.state_dict()
     )
+
+
+def test_logits_are_compared_at_the_levels_that_have_heads() -> None:
+    """The shapes of all levels under deep supervision, and the patch alone for any other network."""
+    plan = configuration((32, 32, 16), stages=4)
+    of_levels = [(32, 32, 16), (16, 16, 8)]
+    assert level_shapes(network_definition("dynunet", plan, 2, 3), 2, (32, 32, 16)) == of_levels
+    assert level_shapes(network_definition("unet", plan, 2, 3), 2, (32, 32, 16)) == of_levels[:1]
+
+
+def test_a_definition_is_a_name_with_options() -> None:
+    """A class of MONAI's or one of the package's own words, with its arguments in one."""
+    plan = configuration((32, 32))
+    for name, options in (("AttentionUnet", OPTIONS["AttentionUnet"]), ("unet", {"norm": "instance"})):
+        target = f"monai.networks.nets.{name}" if name[0].isupper() else name
+        by_definition = network_definition({"_target_": target, **options}, plan, 1, 3)
+        assert by_definition == network_definition(name, plan, 1, 3, options=options)
+    with pytest.raises(PlanError, match="so --network-options cannot be given as well"):
+        network_definition({"_target_": "unet"}, plan, 1, 3, options={"norm": "none"})
+
+
+class _Linear(torch.nn.Module):
+    """A network of an extension, which computes where it likes and knows nothing of PyTorch's meta device."""
+
+    def __init__(self, in_channels: int, out_channels: int, spatial_dims: int) -> None:
+        super().__init__()
+        convolution = torch.nn.Conv3d if spatial_dims == 3 else torch.nn.Conv2d
+        self.head = convolution(in_channels, out_channels, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(image * torch.ones(1, 1, *image.shape[2:]))
+        return logits
+
+
+def test_an_extension_registers_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets channels and axes where it takes them, and may not have the name of one of the package's own."""
+    monkeypatch.setattr(components, "_REGISTERED", dict(components._REGISTERED))
+    components.register("network", "test_linear")(_Linear)
+    definition = network_definition("test_linear", configuration((16, 16)), 2, 3)
+    assert definition == {"_target_": "test_linear", "in_channels": 2, "out_channels": 3, "spatial_dims": 2}
+    assert build_network(definition)(torch.zeros(1, 2, 16, 16)).shape == (1, 3, 16, 16)
+    assert not is_monai_alone(definition)
+    assert level_shapes(definition, 2, (16, 16)) == [(16, 16)]
+    components.register("network", "unet")(_Linear)
+    components.register("network", "test_list")(lambda in_channels, out_channels: [in_channels, out_channels])
+    for name, message in (
+        ("unet", "which is one of unetpipe's own"),
+        ("test_list", "is a list, not a torch.nn.Module"),
+    ):
+        with pytest.raises(PlanError, match=message):
+            network_definition(name, configuration((16, 16)), 2, 3)
 
 
 def test_two_stage_plans_get_a_third_stage() -> None:
