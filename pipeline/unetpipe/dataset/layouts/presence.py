@@ -4,18 +4,13 @@ Stores of data by content (Hugging Face, DVC, git-annex, DataLad) put links, or 
 link's own name and folder count, never those of what it points to. What was not fetched is said to be so.
 """
 
-import re
+import stat
 import unicodedata
 from pathlib import Path
 
-_LONGEST_POINTER = 1024
-_POINTERS = {
-    "a Git LFS pointer: fetch the file with `git lfs pull`": re.compile(rb"version https://git-lfs\.github\.com/spec/"),
-    "a git-annex pointer: fetch the file with `git annex get`": re.compile(rb"/annex/objects/"),
-    "the text of a link, not the file: copy the dataset with its links, or what they point to": re.compile(
-        rb"\.\.?/[^\n\0]+\n?\Z"
-    ),
-}
+from unetpipe.imaging.formats.signatures import LENGTH, pointer
+
+_LONGEST_POINTER = 1024  # bytes
 
 
 def as_on_disk(path: Path) -> Path:
@@ -46,12 +41,13 @@ def absence(path: Path) -> str | None:
         return f"{place} a link to {broken.readlink()}, which is not there: has it been fetched?"
     except (OSError, ValueError) as error:
         return f"cannot be reached: {getattr(error, 'strerror', None) or error}"
-    if path.is_file() and 0 < found.st_size <= _LONGEST_POINTER:
+    if stat.S_ISREG(found.st_mode) and found.st_size <= _LONGEST_POINTER:
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                what = pointer(file.read(LENGTH))
         except OSError as error:
             return f"cannot be read: {error.strerror}"
-        return next((f"is {what}" for what, pattern in _POINTERS.items() if pattern.match(content)), None)
+        return what and f"is {what}"
     return None
 
 

@@ -1,5 +1,7 @@
 """What a file holds by its first bytes, whatever it is called."""
 
+import re
+
 _SIGNATURES = {
     "NIfTI": ((344, b"n+1\0"), (344, b"ni1\0"), (4, b"n+2\0"), (4, b"ni2\0")),
     "NRRD": ((0, b"NRRD000"),),
@@ -14,9 +16,13 @@ _SIGNATURES = {
     "GIF": ((0, b"GIF87a"), (0, b"GIF89a")),
     "BMP": ((0, b"BM"),),
     "a web page": ((0, b"<!DOCTYPE"), (0, b"<!doctype"), (0, b"<html")),
-    "a Git LFS pointer, whose file was not fetched": ((0, b"version https://git-lfs"),),
-    "a git-annex pointer, whose file was not fetched": ((0, b"/annex/objects/"),),
 }
+_POINTERS = (
+    (re.compile(rb"version https://git-lfs"), "a Git LFS pointer, whose file was not fetched"),
+    (re.compile(rb"/annex/objects/"), "a git-annex pointer, whose file was not fetched"),
+    (re.compile(rb"\.\.?/[^\n\0]+\n?\Z"), "the text of a link, copied without the file that it leads to"),
+)
+"""What stores that address files by content put in the place of a file."""
 LENGTH = 352
 """Bytes that tell them apart."""
 _OF_SUFFIX = {
@@ -34,6 +40,11 @@ _OF_SUFFIX = {
 }
 
 
+def pointer(start: bytes) -> str | None:
+    """What is in the place of a file that was not fetched, by its first `LENGTH` bytes; None for any other content."""
+    return next((what for pattern, what in _POINTERS if pattern.match(start)), None)
+
+
 def contradiction(suffix: str, start: bytes) -> str | None:
     """Say what a file holds where that is another format than its suffix names.
 
@@ -44,6 +55,8 @@ def contradiction(suffix: str, start: bytes) -> str | None:
     Returns:
         The end of a sentence; None where the content fits the suffix, or is nothing that has a signature.
     """
+    if reason := pointer(start):
+        return f"is {reason}"
     expected = next(kind for known, kind in _OF_SUFFIX.items() if suffix.endswith(known))
     found = next(
         (kind for kind, places in _SIGNATURES.items() if any(start[at:].startswith(mark) for at, mark in places)), None
