@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -180,6 +181,26 @@ def test_each_class_can_have_a_file(make_bundle: MakeBundle, tmp_path: Path) -> 
     assert names_of(tmp_path / "out" / "classes" / "a") == ["4_class_1.mha", "9_class_2.mha"]
     for name, value in (("4_class_1.mha", 4), ("9_class_2.mha", 9)):
         np.testing.assert_array_equal(read_volume(tmp_path / "out" / "classes" / "a" / name).array, labels == value)
+
+
+def test_outputs_are_called_as_scans(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Scans of any name, of one name and in zips have files of their own; what was unpacked does not stay."""
+    scans = tmp_path / "in"
+    for name in ("p1/t1", "p2/t1", "any/Fall 1 (prä)", "any/a:b", "packed/t1"):
+        write_scan(scans / f"{name}.nii.gz")
+    packed = Path(shutil.make_archive(str(scans / "p3"), "zip", scans / "packed"))
+    temporary = set(Path(tempfile.gettempdir()).glob("unetpipe-*"))
+    model = make_bundle()
+    run(model, scans / "any", save_classes=True, save_probabilities=True)
+    assert names_of(scans / "out") == [
+        *("Fall 1 (prä).nii.gz", "a%3Ab.nii.gz", "classes", "predictions.json", "probabilities")
+    ]
+    assert names_of(scans / "out" / "classes") == ["Fall 1 (prä)", "a%3Ab"]
+    assert names_of(scans / "out" / "probabilities") == ["Fall 1 (prä).npz", "a%3Ab.npz"]
+    shutil.rmtree(scans / "out")
+    run(model, packed, scans / "p1", scans / "p2")
+    assert names_of(scans / "out") == ["p1_t1.nii.gz", "p2_t1.nii.gz", "p3.nii.gz", "predictions.json"]
+    assert set(Path(tempfile.gettempdir()).glob("unetpipe-*")) <= temporary
 
 
 def test_the_manifest_says_what_made_what(make_bundle: MakeBundle, tmp_path: Path) -> None:

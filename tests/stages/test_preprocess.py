@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from unetpipe.config import PreprocessConfig
+from unetpipe.config import EvaluateConfig, PreprocessConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.dataset.phantom import write_phantom_dataset
@@ -25,6 +25,7 @@ from unetpipe.errors import DatasetError, PlanError
 from unetpipe.imaging.files import read_volume, write_image, write_labels
 from unetpipe.imaging.geometry import Grid, Orientation
 from unetpipe.progress import SilentProgress
+from unetpipe.stages.evaluate import evaluate
 from unetpipe.stages.preprocess import preprocess
 
 DOCUMENTS = {"manifest.json", "fingerprint.json", "plan.yaml", "folds.json", "checks.json", "preview.html", "cases"}
@@ -102,6 +103,26 @@ def test_phantom_with_dicom_and_orientations(tmp_path: Path) -> None:
         np.testing.assert_allclose(
             record.spacing_mm, read_plan(work).configurations["3d_fullres"].spacing_mm, rtol=0.02
         )
+
+
+def test_cases_of_any_name(small: Path, tmp_path: Path) -> None:
+    """Whatever files are called, their cases are stored, and their labels are found again as predictions."""
+    names = ["Fall 1 (prä)", "scan 1", "scan_1", "Scan_1", "study.v2 #3", "患者" * 30]
+    for folder, part in (("imagesTr", "images"), ("labelsTr", "labels")):
+        (small / folder).rename(small / part)
+        for number, name in enumerate(names):
+            (small / part / f"case_{number}.nii.gz").rename(small / part / f"{name}.nii.gz")
+    (small / "dataset.json").unlink()
+    work = tmp_path / "work"
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    assert CaseStore(work, "3d_fullres").ids == tuple(sorted(names))
+    folded = {path.name.casefold() for path in (work / "cases" / "3d_fullres").iterdir()}
+    assert len(folded) == 2 * len(names)
+    for fold, others in ((None, 0), (0, 4)):
+        config = EvaluateConfig(predictions=(small / "labels",), work=work, out=tmp_path / "out", fold=fold)
+        result = evaluate(config)
+        assert (result.missing, result.passed, len(result.extra)) == ((), True, others)
+        assert [row.dice for row in result.classes] == [1, 1]
 
 
 def test_second_run_does_nothing(small: Path, tmp_path: Path) -> None:

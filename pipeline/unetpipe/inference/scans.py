@@ -92,7 +92,7 @@ class ScanFinder:
                 scans += self._in_zip(path)
         series, others = _walk(folder)
         scans += self._series(series)
-        left_out = [image for other in others[1:] for image in _images(other)]
+        left_out = sorted(image for other in others[1:] for image in _images(other))
         if left_out and scans:
             log.warning("%s: images in subfolders are left out: %s; %s", folder.name, _names(left_out), _WAY_ON)
         elif left_out:
