@@ -140,9 +140,9 @@ def read_dataset(file: DicomFile, *, pixels: bool, keywords: tuple[str, ...] = (
 
 def _classify(file: DicomFile, data: Dataset, syntax: UID, series: str) -> Image | Other | Damaged:
     declared = str(data.file_meta.get("MediaStorageSOPClassUID", ""))
-    stored = UID(text(data, "SOPClassUID") or declared)
+    stored = UID(text(data, "SOPClassUID"))
     modality = text(data, "Modality")
-    if stored == MediaStorageDirectoryStorage:
+    if MediaStorageDirectoryStorage in (declared, stored):
         return Other(file, "DICOMDIR")
     if "Rows" not in data and (not stored or declared not in ("", stored) or "Image Storage" in stored.name):
         return Damaged(file, "an image is cut off inside its header", series)

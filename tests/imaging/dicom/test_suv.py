@@ -1,0 +1,114 @@
+"""PET in SUVbw, by an activity whose uptake is known."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from unetpipe.errors import ImageFileError
+from unetpipe.imaging.files import read_grid, read_volume
+
+HALF_LIFE_S = 6586.2  # fluorine-18
+
+
+def pet(image: Dataset) -> None:
+    """A PET slice: 70 kg, 350 MBq injected one half-life before the scan."""
+    image.Modality, image.Units, image.DecayCorrection = "PT", "BQML", "START"
+    image.CorrectedImage, image.PatientWeight = ["ATTN", "DECY", "SCAT"], 70
+    image.SeriesDate = image.AcquisitionDate = "20200101"
+    image.SeriesTime, image.AcquisitionTime = "014946.2", "015000"
+    drug = Dataset()
+    drug.RadionuclideTotalDose, drug.RadionuclideHalfLife = 350e6, HALF_LIFE_S
+    drug.RadiopharmaceuticalStartTime = "000000"
+    image.RadiopharmaceuticalInformationSequence = [drug]
+
+
+FACTOR = 70 * 1000 / (350e6 / 2)
+
+
+def test_activity_becomes_uptake(series) -> None:
+    """Half of the dose has decayed when the scan starts; each slice keeps its own slope."""
+    stored = read_volume(series.path).array.astype(np.float64)
+    series.edit(pet)
+    series.edit(lambda image: setattr(image, "RescaleSlope", 100 * image.InstanceNumber))
+    volume = read_volume(series.path)
+    slopes = 100 * np.arange(1, 7)[::-1]
+    assert np.allclose(volume.array, stored * slopes * FACTOR, rtol=1e-5)
+    assert volume.modality == "PT"
+    assert any("SUVbw" in note for note in volume.notes)
+
+
+def drug(keyword: str, value: object) -> Callable[[Dataset], None]:
+    """Set an attribute of the radiopharmaceutical."""
+    return lambda image: setattr(image.RadiopharmaceuticalInformationSequence[0], keyword, value)
+
+
+def late_series(image: Dataset) -> None:
+    """The series' time is that of a reconstruction; the frame's reference time tells when the scan started."""
+    image.SeriesTime = "120000"
+    image.AcquisitionTime, image.ActualFrameDuration = "015000", 1000
+    image.FrameReferenceTime = 13.8 * 1000 + 500
+
+
+SAME = {
+    "dose at injection": (lambda image: setattr(image, "DecayCorrection", "ADMIN"), 70 * 1000 / 350e6),
+    "date and time of injection": (drug("RadiopharmaceuticalStartDateTime", "20200101000000.00"), FACTOR),
+    "injection before midnight": (
+        lambda image: (
+            setattr(image, "SeriesTime", "004946.2"),
+            setattr(image, "AcquisitionTime", "005000"),
+            drug("RadiopharmaceuticalStartTime", "230000")(image),
+        ),
+        FACTOR,
+    ),
+    "reconstructed later": (late_series, FACTOR),
+    "in SUVbw already": (lambda image: setattr(image, "Units", "GML"), 1.0),
+    "counts with Philips' factor": (
+        lambda image: (
+            setattr(image, "Units", "CNTS"),
+            image.private_block(0x7053, "Philips PET Private Group", create=True).add_new(0x00, "DS", "0.25"),
+        ),
+        0.25,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_each_way_to_say_it_is_read(series, kind: str) -> None:
+    """QIBA's cases: decay correction to injection or start, injection the day before, later reconstruction, units."""
+    change, factor = SAME[kind]
+    stored = read_volume(series.path).array.astype(np.float64)
+    series.edit(pet)
+    series.edit(change)
+    assert np.allclose(read_volume(series.path).array, stored * factor, rtol=1e-4)
+
+
+LACKING = {
+    "weight": (lambda image: setattr(image, "PatientWeight", None), "PatientWeight is missing"),
+    "weight of 0": (lambda image: setattr(image, "PatientWeight", 0), "PatientWeight is 0"),
+    "dose": (drug("RadionuclideTotalDose", None), "RadionuclideTotalDose is missing"),
+    "half-life": (drug("RadionuclideHalfLife", None), "RadionuclideHalfLife is missing"),
+    "injection": (drug("RadiopharmaceuticalStartTime", None), "RadiopharmaceuticalStartTime is missing"),
+    "later injection": (drug("RadiopharmaceuticalStartDateTime", "20200102000000"), "later than the scan"),
+    "time": (lambda image: setattr(image, "SeriesTime", None), "SeriesTime is missing"),
+    "units": (lambda image: setattr(image, "Units", "PROPCNTS"), "Units should be BQML, got PROPCNTS"),
+    "lean body mass": (
+        lambda image: (setattr(image, "Units", "GML"), setattr(image, "SUVType", "LBM")),
+        "got GML LBM",
+    ),
+    "counts": (lambda image: setattr(image, "Units", "CNTS"), "their scale factor .7053,1000. is missing"),
+    "correction": (lambda image: setattr(image, "DecayCorrection", "NONE"), "DecayCorrection should be START or ADMIN"),
+    "attenuation": (lambda image: setattr(image, "CorrectedImage", ["DECY"]), "lacks ATTN or DECY"),
+}
+
+
+@pytest.mark.parametrize("lacking", LACKING)
+def test_what_is_lacking_for_uptake_is_named(series, lacking: str) -> None:
+    """Activity is never taken for uptake."""
+    change, reason = LACKING[lacking]
+    series.edit(pet)
+    series.edit(change)
+    assert read_grid(series.path)[1].shape == (9, 8, 6)
+    with pytest.raises(ImageFileError, match=f"^DICOM series: PET cannot become SUVbw: .*{reason}"):
+        read_volume(series.path)

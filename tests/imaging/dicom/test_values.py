@@ -1,0 +1,120 @@
+"""What stored values mean: rescale, real-world value maps, palettes and MONOCHROME1."""
+
+import numpy as np
+import pytest
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+
+from unetpipe.errors import ImageFileError
+from unetpipe.imaging.files import read_grid, read_volume
+
+
+def real_world_map(image: Dataset, slope: float, intercept: float) -> None:
+    """A real-world value map of one slope."""
+    mapped, unit = Dataset(), Dataset()
+    mapped.RealWorldValueSlope, mapped.RealWorldValueIntercept = slope, intercept
+    unit.CodeValue, unit.CodingSchemeDesignator = "um2/s", "UCUM"
+    mapped.MeasurementUnitsCodeSequence = [unit]
+    image.RealWorldValueMappingSequence = [mapped]
+
+
+def palette(image: Dataset, red: np.ndarray, green: np.ndarray, blue: np.ndarray) -> None:
+    """Make an image one of 8-bit indices of a colour table of 16-bit entries."""
+    image.PhotometricInterpretation, image.PixelRepresentation = "PALETTE COLOR", 0
+    image.PixelData = (image.pixel_array % 256).astype(np.uint8).tobytes()
+    image.BitsAllocated, image.BitsStored, image.HighBit = 8, 8, 7
+    for colour, table in (("Red", red), ("Green", green), ("Blue", blue)):
+        name = f"{colour}PaletteColorLookupTable"
+        image.add_new(tag_for_keyword(f"{name}Descriptor"), "US", [256, 0, 16])
+        image.add_new(tag_for_keyword(f"{name}Data"), "OW", table.astype("<u2").tobytes())
+
+
+def test_a_grey_palette_gives_its_grey_values(series) -> None:
+    """Indices are looked up: a table that runs backwards gives other values than the indices."""
+    stored = read_volume(series.path).array.astype(np.int64) % 256
+    table = np.arange(256)[::-1] * 17
+    series.edit(lambda image: palette(image, table, table, table))
+    assert np.array_equal(read_volume(series.path).array, table[stored])
+
+
+@pytest.mark.parametrize("read", [read_grid, read_volume])
+def test_a_colour_palette_is_refused_by_name(series, read) -> None:
+    """Red, green and blue differ, or the table is gone: indices are never taken for intensities."""
+    table = np.arange(256)
+    series.edit(lambda image: palette(image, table, table[::-1], table))
+    with pytest.raises(ImageFileError, match="PALETTE COLOR: values are indices of a colour table; colour"):
+        read(series.path)
+    series.edit(lambda image: image.pop("RedPaletteColorLookupTableData"))
+    with pytest.raises(ImageFileError, match=r"PALETTE COLOR: .* not in the file"):
+        read(series.path)
+
+
+MEANINGFUL = {
+    "slope": (lambda image: setattr(image, "RescaleSlope", 2), lambda stored: stored * 2.0),
+    "intercept": (lambda image: setattr(image, "RescaleIntercept", -1024), lambda stored: stored - 1024.0),
+    "type": (lambda image: setattr(image, "RescaleType", "HU"), lambda stored: stored),
+    "CT": (lambda image: setattr(image, "Modality", "CT"), lambda stored: stored),
+    "real-world map": (lambda image: real_world_map(image, 3, 5), lambda stored: stored * 3.0 + 5),
+    "real-world map of slope 1": (lambda image: real_world_map(image, 1, 0), lambda stored: stored),
+}
+
+
+@pytest.mark.parametrize("meaning", MEANINGFUL)
+def test_monochrome1_inverts_nothing_that_has_a_meaning(series, meaning: str) -> None:
+    """It says how values are shown; a rescale, a unit or a modality that measures says what they are."""
+    change, expected = MEANINGFUL[meaning]
+    stored = read_volume(series.path).array
+    series.edit(lambda image: (setattr(image, "PhotometricInterpretation", "MONOCHROME1"), change(image)))
+    volume = read_volume(series.path)
+    assert np.array_equal(volume.array, expected(stored))
+    assert not any("inverted" in note for note in volume.notes)
+
+
+def test_an_inversion_is_said(series) -> None:
+    """Where nothing gives values a meaning, low ones are bright, and the notes say that values were inverted."""
+    series.edit(lambda image: setattr(image, "PhotometricInterpretation", "MONOCHROME1"))
+    assert "Intensities are inverted: the images are MONOCHROME1" in read_volume(series.path).notes[0]
+
+
+def test_a_real_world_map_counts_where_there_is_no_rescale(series) -> None:
+    """A rescale that changes values is taken before the map, and the notes say that they differ."""
+    stored = read_volume(series.path).array
+    series.edit(lambda image: real_world_map(image, 0.5, 100))
+    assert np.allclose(read_volume(series.path).array, stored * 0.5 + 100)
+    series.edit(lambda image: setattr(image, "RescaleSlope", 4))
+    volume = read_volume(series.path)
+    assert np.allclose(volume.array, stored * 4.0)
+    assert volume.notes == ("The rescale slope and the real-world value map differ; the rescale slope is taken.",)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "reason"),
+    [
+        ("RescaleSlope", [1, 2], "2 values where one belongs .RescaleSlope"),
+        ("RescaleSlope", 0, "slope of 0"),
+        ("RescaleSlope", "nan", "NaN or infinity .*RescaleSlope"),
+        ("RescaleIntercept", "inf", "NaN or infinity .*RescaleIntercept"),
+        ("PixelSpacing", ["1", "nan"], "NaN or infinity .*PixelSpacing"),
+    ],
+)
+def test_numbers_that_cannot_be_used_are_named(series, keyword: str, value: object, reason: str) -> None:
+    """Several values, zero, NaN and infinity: the message names the attribute."""
+    series.edit(lambda image: setattr(image, keyword, value), 2)
+    with pytest.raises(ImageFileError, match=reason):
+        read_grid(series.path)
+
+
+@pytest.mark.parametrize(
+    "keyword", ["RescaleSlope", "RescaleIntercept", "SliceThickness", "NumberOfFrames", "ImageType"]
+)
+def test_empty_attributes_are_as_good_as_absent(series, keyword: str) -> None:
+    """A value of no length gives the default."""
+    before = read_volume(series.path)
+    series.edit(lambda image: setattr(image, keyword, None))
+    assert np.array_equal(read_volume(series.path).array, before.array)
+
+
+def test_the_modality_is_known(series) -> None:
+    """The volume says what its header says."""
+    series.edit(lambda image: setattr(image, "Modality", "CT"))
+    assert read_volume(series.path).modality == "CT"
