@@ -20,6 +20,7 @@ from monai.transforms import (
     Orientationd,
 )
 from numpy.typing import NDArray
+from PIL import Image
 
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme
 from unetpipe.errors import GeometryError
@@ -90,6 +91,20 @@ def test_the_reader_takes_a_file_for_each_channel(tmp_path: Path, oblique: Grid)
     assert np.array_equal(result["image"].numpy(), np.stack(read_image(paths).channels))
     label = read_label_volume(tmp_path / "label.nii.gz")
     assert np.array_equal(result["label"][0].numpy(), orientation_to_ras(label.grid).to_ras(label.array[0]))
+
+
+def test_the_reader_takes_labels_as_labels(tmp_path: Path) -> None:
+    """A picture with a colour table is colours as an image and indices as a label."""
+    indices = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    picture = Image.fromarray(indices).convert("P")
+    picture.putpalette(bytes(range(36)))
+    picture.save(tmp_path / "a.png")
+    colours = LoadImage(reader=VolumeReader, image_only=True, ensure_channel_first=True)(tmp_path / "a.png")
+    label = LoadImage(reader=VolumeReader, image_only=True, ensure_channel_first=True, as_label=True)(
+        tmp_path / "a.png"
+    )
+    assert (colours.shape, label.shape) == ((3, 4, 3), (1, 4, 3))
+    assert np.array_equal(label[0].numpy(), indices.T)
 
 
 STOCK = [

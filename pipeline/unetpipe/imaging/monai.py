@@ -44,7 +44,14 @@ class VolumeReader(ImageReader):  # type: ignore[misc]  # monai carries no types
     """Lets MONAI's ``LoadImage(reader=VolumeReader)`` read every format of the package, DICOM folders too.
 
     The channel comes first already. Affine and space are set together (RAS+, mm), so that ``Orientation`` works.
+
+    Args:
+        as_label: Files are read as label maps: a picture gives the indices of its colour table instead of its colours,
+            layers of a segmentation become one map, and compression with loss is refused.
     """
+
+    def __init__(self, *, as_label: bool = False) -> None:
+        self._as_label = as_label
 
     def verify_suffix(self, filename: Any) -> bool:
         """Whether all of the given paths are images or DICOM folders."""
@@ -52,7 +59,7 @@ class VolumeReader(ImageReader):  # type: ignore[misc]  # monai carries no types
 
     def read(self, data: Any, **kwargs: Any) -> list[Volume]:  # noqa: ARG002 - MONAI's signature
         """Read one file, or several as channels of one image."""
-        return [read_volume(path) for path in _paths(data)]
+        return [read_volume(path, as_label=self._as_label) for path in _paths(data)]
 
     def get_data(self, img: list[Volume]) -> tuple[NDArray[Any], dict[str, Any]]:
         """Channels concatenated in the first file's axis order, and the metadata that `MetaTensor` needs.
