@@ -35,7 +35,7 @@ def read_volume(path: Path, dicom: DicomOptions | None = None, *, as_label: bool
         path: Of the file or folder. A link counts under its own name, whatever it points to.
         dicom: Which volume of a DICOM source; the only one unless given.
         as_label: The values are labels: indices of a colour table stay as they are, where an image becomes its colours,
-            and a file that keeps values only roughly is refused.
+            and a file that is compressed with loss is refused.
 
     Raises:
         ImageFileError: If it is missing, empty, truncated, damaged, of no known format or of another than its suffix

@@ -1,1 +1,1 @@
-"""File formats of one volume, one module each: the only modules that know nibabel, SimpleITK and Pillow."""
+"""File formats of one volume: the only modules that know nibabel, SimpleITK, tifffile and Pillow."""

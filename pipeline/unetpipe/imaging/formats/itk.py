@@ -80,7 +80,8 @@ def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] 
     with atomic_path(path) as temporary:
         written = temporary.with_suffix(path.suffix.lower())  # MetaIO knows no suffix in capitals
         try:
-            sitk.WriteImage(image, str(written), useCompression=True)
+            with _without_warnings:
+                sitk.WriteImage(image, str(written), useCompression=True)
         except RuntimeError as error:
             raise ImageFileError(f"{path.name}: cannot be written as {path.suffix}") from error
         finally:
@@ -108,7 +109,8 @@ def _image(array: NDArray[Any], grid: Grid, unit: Unit) -> Any:
 def _named(path: Path) -> Iterator[None]:
     """Put the file's name, and not its folder, before whatever is wrong with it."""
     try:
-        yield
+        with _without_warnings:
+            yield
     except ImageFileError as error:
         raise ImageFileError(f"{path.name}: {error}") from error
     except (RuntimeError, OSError, MemoryError, _BAD_STREAM) as error:

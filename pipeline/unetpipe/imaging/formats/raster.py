@@ -39,7 +39,7 @@ def read_label(path: Path) -> Volume:
     """Read a label map: indices of a colour table are its values.
 
     Raises:
-        ImageFileError: If the format keeps values only roughly.
+        ImageFileError: If the format compresses with loss.
     """
     if path.suffix.lower() != _PNG:
         raise ImageFileError(f"{path.name}: labels stored with loss (JPEG), which invents values; PNG keeps them")

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from unetpipe.imaging.formats.pictures import TURNED, as_shown, colours_of, pain
 from unetpipe.imaging.formats.tiff_lengths import UNIT_NAMES, Lengths, read_lengths
 from unetpipe.imaging.geometry import MM_PER_UNIT, Grid
 from unetpipe.imaging.volume import Volume
+from unetpipe.process_setting import ProcessSetting
 
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else what it logs of damaged files goes to stderr
-
+_log = logging.getLogger("tifffile")
+# It logs several lines about a damaged file, which go to standard error where nobody handles them.
+_without_log = ProcessSetting(lambda: _log.disabled, partial(setattr, _log, "disabled"), True)
 _SLICES = "ZIQ"  # z, or pages of which nothing else is said
 _BITS = (1, 2, 4, 8, 16, 32, 64)
 _LOSSLESS = (
@@ -56,7 +59,7 @@ def read_label(path: Path) -> Volume:
     """Read a label map: the numbers that are stored are its values.
 
     Raises:
-        ImageFileError: If the file keeps values only roughly.
+        ImageFileError: If the file is compressed with loss.
     """
     return _read(path, as_label=True)
 
@@ -124,7 +127,7 @@ def _read(path: Path, *, as_label: bool) -> Volume:
 def _opened(path: Path) -> Iterator[tuple[TiffPageSeries, Lengths]]:
     """The one picture or stack of a file, checked, and the size of its voxels; errors name the file."""
     try:
-        with TiffFile(path) as file:
+        with _without_log, TiffFile(path) as file:
             series = _only_series(file)
             _refuse_unreadable(series)
             yield series, read_lengths(file, slices=_slices(series) is not None)

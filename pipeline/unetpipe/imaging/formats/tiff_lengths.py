@@ -31,7 +31,7 @@ class Lengths:
 
     Attributes:
         spacing_mm: Along columns, rows and slices; 1 where nothing is stated.
-        unit: That it is stated in, ``voxel`` for none.
+        unit: What the size is stated in, ``voxel`` where none is stated.
         notes: What was stated and cannot be used.
     """
 
@@ -41,11 +41,11 @@ class Lengths:
 
 
 def read_lengths(file: TiffFile, *, slices: bool) -> Lengths:
-    """Read the size of a voxel.
+    """Read the size of a voxel, as far as it is stated in full.
 
     Args:
-        file: Opened.
-        slices: Whether the distance of slices is needed.
+        file: That is open.
+        slices: Whether it is a stack, so that the distance of its slices is needed too.
     """
     if file.is_ome and file.ome_metadata:
         stated = _of_ome(file.ome_metadata)
