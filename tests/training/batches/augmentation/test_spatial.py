@@ -102,6 +102,7 @@ def test_source_covers_a_rotated_patch() -> None:
     box = 40 * (math.cos(math.radians(30)) + math.sin(math.radians(30)))
     assert grown == (2 * math.ceil(box / 0.85 / 2),) * 3
     assert source_shape((40, 40, 40), Rotation(degrees=(0, 0)), Scaling(factor=(1.2, 1.4))) == (40, 40, 40)
+    assert source_shape((40, 40, 40), Rotation(probability=0), Scaling(probability=0)) == (40, 40, 40)
 
 
 @pytest.mark.parametrize("patch", [(40, 56, 40), (15, 24, 17)])

@@ -70,22 +70,23 @@ def planes_of_rotation(patch: Shape) -> list[tuple[int, int]]:
 
 
 def source_shape(patch: Shape, rotation: Rotation, scaling: Scaling) -> Shape:
-    """Voxels to read around a patch's centre so that rotating and scaling brings in as little padding as is sensible.
+    """Shape to read around a patch's centre so that rotating and scaling needs as little padding as is sensible.
 
     A rotation by the largest angle needs the rotated patch's bounding box; larger angles than 45° need no more than the
-    diagonal. Of the zoom only the half is covered, as in nnU-Net: the corners of few samples are padded instead.
+    diagonal. Of the scaling only the half is covered, as in nnU-Net: the corners of few samples are padded instead. A
+    transform that is off needs nothing.
 
-    As many voxels are added on both sides, so that the middles of patch and source are one point. Between voxels, the
-    image would be blurred where it is only cut, and the label's nearest voxel would be a tie.
+    As many voxels are added on both sides, so that patch and source have the same centre. If the centre lay between
+    voxels, the image would be blurred where it is only cut, and the label's nearest voxel would be a tie.
     """
     planes = planes_of_rotation(patch)
-    angle = min(max(map(abs, rotation.radians(len(planes)))), math.pi / 4)
+    angle = min(max(map(abs, rotation.radians(len(planes)))), math.pi / 4) if rotation.probability else 0.0
     needed = [float(n) for n in patch]
     for a, b in planes:
         for axis, other in ((a, b), (b, a)):
             rotated = patch[axis] * math.cos(angle) + patch[other] * math.sin(angle)
             needed[axis] = max(needed[axis], rotated)
-    zoom = (1 + min(scaling.factor[0], 1.0)) / 2
+    zoom = (1 + min(scaling.factor[0], 1.0)) / 2 if scaling.probability else 1.0
     turning = {axis for plane in planes for axis in plane}
     margins = (
         math.ceil((n / zoom - p) / 2) if axis in turning else 0
