@@ -210,7 +210,8 @@ def test_two_lists_may_not_use_one_id(tmp_path: Path, scratch: Path) -> None:
     assert "x: 2 inputs have this name" in refused(scratch, tmp_path / "a.csv", tmp_path / "b.csv")
 
 
-def test_segmentations_are_no_scans(tmp_path: Path, scratch: Path) -> None:
-    """3D Slicer's segmentation beside a scan is not segmented."""
+def test_segmentations_are_no_scans(tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """3D Slicer's segmentation beside a scan is not segmented, and that is said."""
     put(tmp_path / "a.nrrd", tmp_path / "a.seg.nrrd")
     assert [case.paths[0].name for case in find(scratch, tmp_path)] == ["a.nrrd"]
+    assert "segmentations are left out" in caplog.text

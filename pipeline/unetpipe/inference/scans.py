@@ -87,6 +87,9 @@ class ScanFinder:
         if _holds_dicom(folder):
             return [_series_in(folder)]
         scans = self._by_channel(_images(folder), whole_folder=True)
+        segmentations = [path for path in _visible(folder) if path.name.lower().endswith(_SEGMENTATION)]
+        if segmentations:
+            log.warning("%s: segmentations are left out: %s", folder.name, _names(segmentations))
         for path in _visible(folder):
             if path.suffix.lower() == ".zip" and path.is_file():
                 scans += self._in_zip(path)
