@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.synthetic import write_series
-from unetpipe.imaging.files import is_image, read_grid, read_volume, strip_suffix, write_image, write_labels
+from unetpipe.imaging.files import files_of, is_image, read_grid, read_volume, strip_suffix, write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 
 FORMATS = [".nii", ".nii.gz", ".mha", ".nrrd"]
@@ -244,3 +244,29 @@ def test_suffixes_may_be_in_capitals(tmp_path: Path, suffix: str) -> None:
     assert read_volume(tmp_path / f"a{suffix.upper()}").array.shape == image.shape
     assert read_grid(tmp_path / f"a{suffix.upper()}")[0] == 1
     assert strip_suffix(f"a{suffix.upper()}") == "a"
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_a_header_knows_the_files_of_its_voxels(tmp_path: Path, suffix: str) -> None:
+    """What is remembered of a file must be forgotten when its voxels change, also where they are in another file."""
+    sitk.WriteImage(sitk.Image(3, 4, 5, sitk.sitkInt16), str(tmp_path / f"a{suffix}"))
+    (data,) = set(tmp_path.iterdir()) - {tmp_path / f"a{suffix}"}
+    assert files_of(tmp_path / f"a{suffix}") == [tmp_path / f"a{suffix}", data]
+    data.unlink()
+    assert files_of(tmp_path / f"a{suffix}") == [tmp_path / f"a{suffix}"]
+    (tmp_path / f"a{suffix}").write_text("damaged")
+    assert files_of(tmp_path / f"a{suffix}") == [tmp_path / f"a{suffix}"]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_header_of_many_files_has_all_of_its_folder(tmp_path: Path, listed: bool) -> None:
+    """A file for each slice, listed or numbered: which ones they are is not worked out."""
+    sitk.WriteImage(sitk.Image(3, 4, 2, sitk.sitkUInt8), str(tmp_path / "a.mhd"))
+    (tmp_path / "a.raw").unlink()
+    for number in (1, 2):
+        (tmp_path / f"s{number}.raw").write_bytes(bytes([number] * 12))
+    named = "LIST\ns1.raw\ns2.raw\n" if listed else "s%d.raw 1 2 1\n"
+    text = (tmp_path / "a.mhd").read_text().replace("a.raw\n", named)
+    (tmp_path / "a.mhd").write_text(text)
+    assert files_of(tmp_path / "a.mhd") == [tmp_path / name for name in ("a.mhd", "s1.raw", "s2.raw")]
+    assert np.array_equal(read_volume(tmp_path / "a.mhd").array[0, 0, 0], [1, 2])

@@ -117,6 +117,19 @@ def is_image(path: Path) -> bool:
     return (bool(_suffix(path.name)) and path.is_file()) or is_dicom(path)
 
 
+def files_of(path: Path) -> list[Path]:
+    """The file itself, and those of its voxels where its header names others (``.mhd``, ``.nhdr``) that are there."""
+    if _suffix(path.name) not in (".mhd", ".nhdr"):
+        return [path]
+    from unetpipe.imaging.formats.itk_header import read_text_header
+
+    try:
+        data = read_text_header(path).data_files(path)
+    except ImageFileError:
+        data = []
+    return [path, *(file for file in data if file != path and file.is_file())]
+
+
 def has_image_suffix(name: str) -> bool:
     """Whether a file name ends as files of a format that is read here."""
     return bool(_suffix(name))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetpipe.documents import Record
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.files import code_digest
+from unetpipe.imaging.files import code_digest, files_of
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.labels import whole_numbers
 
@@ -67,10 +67,13 @@ class CaseStatistics(Record):
 
 
 def content_hash(paths: Sequence[Path]) -> str:
-    """Hash the bytes of files and folders (of a folder its files, by name), and an extension's code that reads them."""
+    """Hash the bytes of files and folders, and an extension's code that reads them.
+
+    Of a folder its files, by name; of a header the files that hold its voxels, too.
+    """
     digest = hashlib.sha256()
     for path in paths:
-        members = sorted(member for member in path.iterdir() if member.is_file()) if path.is_dir() else [path]
+        members = sorted(member for member in path.iterdir() if member.is_file()) if path.is_dir() else files_of(path)
         for member in members:
             with member.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -45,6 +45,11 @@ class TextHeader:
             return path
         return None if name.upper().startswith("LIST") or "%" in name else path.parent / name
 
+    def data_files(self, path: Path) -> list[Path]:
+        """Every file that may hold voxels: the one, or where they are spread over several, all of the folder."""
+        data = self.data_file(path)
+        return [data] if data is not None else sorted(file for file in path.parent.iterdir() if file.is_file())
+
     @property
     def compressed(self) -> bool:
         """Whether the voxels are compressed by deflate."""
@@ -75,9 +80,8 @@ class TextHeader:
         Raises:
             ImageFileError: If the file is too short.
         """
-        data = self.data_file(path)
-        files = [data] if data is not None else [file for file in path.parent.iterdir() if file.is_file()]
-        there = sum(file.stat().st_size for file in files if file.is_file()) - (self.end if data == path else 0)
+        sizes = [file.stat().st_size for file in self.data_files(path) if file.is_file()]
+        there = sum(sizes) - (self.end if self.data_file(path) == path else 0)
         factor = _WIDEST if self.fields.get("encoding", "raw").lower() in ("ascii", "text", "txt", "hex") else 1
         if size > there * (_DEFLATE_LIMIT if self.compressed else factor):
             raise ImageFileError(f"truncated, or its data file is missing: {there} bytes cannot hold {size} of voxels")
