@@ -350,4 +350,5 @@ class InfoConfig(Config):
     """`unetpipe info`."""
 
     path: Path | None = None
-    """A work folder or a bundle. Unless given: versions and devices of this installation."""
+    """A work folder, a bundle, or a DICOM source (folder, zip or file), whose series are listed. Unless given: versions
+    and devices of this installation."""

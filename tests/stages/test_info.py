@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from unetpipe import __version__
 from unetpipe.config import InfoConfig, PreprocessConfig
 from unetpipe.dataset.phantom import write_phantom_dataset
 from unetpipe.errors import UnetpipeError
-from unetpipe.stages.info import BundleFolder, Installation, WorkFolder, info
+from unetpipe.imaging.dicom.synthetic import write_series
+from unetpipe.imaging.geometry import Grid
+from unetpipe.stages.info import BundleFolder, DicomSource, Installation, WorkFolder, info
 from unetpipe.stages.package import pack
 from unetpipe.stages.preprocess import preprocess
 
@@ -55,3 +58,23 @@ def test_something_else_is_refused(tmp_path: Path) -> None:
     """A folder that is neither is an error that says what would be one."""
     with pytest.raises(UnetpipeError, match="neither a work folder"):
         info(InfoConfig(path=tmp_path))
+
+
+def test_a_dicom_source(tmp_path: Path) -> None:
+    """Each volume has a row with the numbers that choose it, its size and place, and what is wrong with it."""
+    axial = Grid.of((9, 8, 6), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    sagittal = Grid.of((9, 8, 6), np.array([[0.0, 0, 3, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]]))
+    array = np.zeros((9, 8, 6), np.int16)
+    write_series(tmp_path / "study" / "ct", array, axial, modality="CT", seed=1)
+    write_series(tmp_path / "study" / "mr", array, sagittal, seed=2)
+    next((tmp_path / "study" / "mr").glob("000003*")).unlink()
+    (tmp_path / "study" / "report.txt").write_text("no image")
+    found = info(InfoConfig(path=tmp_path / "study"))
+    assert isinstance(found, DicomSource)
+    assert (found.studies, found.series, found.left_out, found.damaged) == (2, 2, "1 not DICOM", ())
+    rows = {row.modality: row for row in found.volumes}
+    assert (rows["CT"].size, rows["CT"].spacing_mm, rows["CT"].plane) == ("9 x 8 x 6", "1 x 1 x 2", "axial")
+    assert (rows["CT"].phase, rows["CT"].problem) == ("", "")
+    assert (rows["MR"].size, rows["MR"].plane) == ("9 x 8 x 5", "sagittal")
+    assert {row.series for row in found.volumes} == {row.study for row in found.volumes} == {1, 2}
+    assert rows["MR"].problem.startswith("MISSING_SLICE") or rows["MR"].spacing_mm

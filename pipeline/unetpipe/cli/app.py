@@ -206,12 +206,13 @@ def demo(config: DemoConfig, progress: Progress) -> BaseModel:
 
 @command(InfoConfig, "path")
 def info(config: InfoConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
-    """Describe this installation, a dataset or a model, and draw its network.
+    """Describe this installation, a work folder or a model with its network, or list the series of a DICOM study.
 
     \b
     Examples:
       unetpipe info
       unetpipe info work/runs/default/fold_0
+      unetpipe info study.zip
     """
     from unetpipe.stages.info import info as stage
 

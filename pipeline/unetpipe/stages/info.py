@@ -1,4 +1,4 @@
-"""`unetpipe info`: this installation, or a folder that unetpipe made."""
+"""`unetpipe info`: this installation, a folder that unetpipe made, or what a DICOM source holds."""
 
 import importlib.metadata
 import platform
@@ -13,6 +13,8 @@ from unetpipe.config import InfoConfig
 from unetpipe.cores import available_cores
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
+from unetpipe.imaging.dicom.sources import is_dicom
+from unetpipe.imaging.dicom.volume_row import VolumeRow
 
 if TYPE_CHECKING:  # they import torch or numpy, which `unetpipe --help` has no use for
     from torch import nn
@@ -98,20 +100,41 @@ class BundleFolder(NetworkSummary):
     sha256: str
 
 
-def info(config: InfoConfig) -> Installation | WorkFolder | BundleFolder:
+class DicomSource(Record):
+    """What a folder, zip or file of DICOM holds.
+
+    Attributes:
+        left_out: How many files of each kind are no image of a volume.
+        damaged: Why files that should be images cannot be read.
+    """
+
+    studies: int
+    series: int
+    left_out: str
+    damaged: tuple[str, ...]
+    volumes: tuple[VolumeRow, ...]
+
+
+def info(config: InfoConfig) -> Installation | WorkFolder | BundleFolder | DicomSource:
     """Describe what lies at a path, or this installation where none is given.
 
     Raises:
-        UnetpipeError: If the path is neither a work folder nor a bundle.
+        UnetpipeError: If the path is no work folder, no bundle and no DICOM.
     """
     path = config.path
     if path is None:
         return _installation()
     if (path / "manifest.json").is_file():
         return _work_folder(path)
-    if (path / "configs" / "metadata.json").is_file() or path.suffix == ".zip":
+    if (path / "configs" / "metadata.json").is_file():
         return _bundle(path)
-    raise UnetpipeError(f"{path} is neither a work folder (manifest.json) nor a bundle (configs/metadata.json)")
+    if is_dicom(path):
+        return _dicom_source(path)
+    if path.suffix == ".zip":
+        return _bundle(path)
+    raise UnetpipeError(
+        f"{path} is neither a work folder (manifest.json) nor a bundle (configs/metadata.json) nor DICOM"
+    )
 
 
 def _installation() -> Installation:
@@ -191,6 +214,19 @@ def _bundle(path: Path) -> BundleFolder:
         normalization=_schemes(bundle.spec.preprocessing),
         patch_size=bundle.spec.patch_size,
         sha256=bundle.sha256,
+    )
+
+
+def _dicom_source(path: Path) -> DicomSource:
+    from unetpipe.imaging.dicom.listing import list_volumes
+
+    contents, rows = list_volumes(path)
+    return DicomSource(
+        studies=len({series.study for series in contents.series}),
+        series=len(contents.series),
+        left_out=contents.described_left_out,
+        damaged=tuple(sorted({damaged.reason for damaged in contents.damaged})),
+        volumes=rows,
     )
 
 
