@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from unetpipe.components import parse_definition
 from unetpipe.documents import Record
 from unetpipe.errors import ComponentError
+from unetpipe.label_values import LabelValues
 
 Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
 Strength = Literal["none", "light", "default", "strong"]
@@ -79,6 +80,13 @@ class PreprocessConfig(Config):
     """Check every case and stop; nothing is written."""
     out: Annotated[Path | None, Field(validate_default=True)] = None
     """The work folder to make. Required, but for a mere `--check`."""
+    modality: tuple[str, ...] = ()
+    """DICOM modality of the channels, such as CT or MR: one for all, or one per channel in their order. CT is
+    normalised by the Hounsfield units of the dataset's foreground, every other modality image by image."""
+    labels: dict[str, LabelValues] = {}
+    """Label values of each class by name, instead of those that the dataset declares: liver=1, or several values as
+    one class, such as axon=255,233-254, of which predictions get the first. The names background and ignore say which
+    values count as background and which take no part."""
     fix_affine: bool = False
     """Adopt the first image's affine where that of a label or of another channel differs and the shapes are equal."""
     preset: Preset = "plain"
@@ -266,8 +274,9 @@ class EvaluateConfig(Config):
     """Folder under WORK/runs, for `cross_validation`."""
     fold: Annotated[int, Field(ge=0)] | None = None
     """Only the cases that this fold of the work folder holds out."""
-    classes: dict[str, int] = {}
-    """Label value of each class to report, by name. Empty: the work folder's, or every value that occurs."""
+    labels: Annotated[dict[str, LabelValues], Field(validation_alias=AliasChoices("labels", "classes"))] = {}
+    """Label values of each class to report, by name: liver=1, or several values as one class, such as axon=255,233-254.
+    Empty: the work folder's, or every value that occurs."""
     tolerance_mm: Annotated[float, Field(gt=0)] = 1.0
     """NSD tolerance of every class that `tolerances_mm` does not name."""
     tolerances_mm: dict[str, Annotated[float, Field(gt=0)]] = {}

@@ -42,7 +42,7 @@ def check(
 def test_the_ranges_are_the_fingerprints() -> None:
     """Least and greatest voxel size and cropped extent over the cases, and each channel's percentiles."""
     cases = tuple(
-        CaseFingerprint(id=str(n), shape=(99, 99, 99), cropped_shape=shape, spacing_mm=spacing, class_voxels={})
+        CaseFingerprint(id=str(n), shape=(99, 99, 99), cropped_shape=shape, spacing_mm=spacing, class_voxels={1: 500})
         for n, (shape, spacing) in enumerate([((10, 20, 30), (1, 1, 2)), ((20, 10, 30), (0.5, 1, 3))])
     )
     channel = ChannelFingerprint(mean=5, std=1, minimum=0, percentile_00_5=1, median=5, percentile_99_5=9, maximum=10)
@@ -50,6 +50,17 @@ def test_the_ranges_are_the_fingerprints() -> None:
     assert got.spacing_mm == ((0.5, 1), (1, 1), (2, 3))
     assert got.extent_mm == ((10, 10), (10, 20), (60, 90))
     assert got.intensity == ((1, 9), None)
+
+
+def test_a_foreground_of_one_intensity_is_no_range() -> None:
+    """Air at -1024, or a handful of voxels, says nothing about what other scans should hold."""
+    case = CaseFingerprint(
+        id="a", shape=(9, 9, 9), cropped_shape=(9, 9, 9), spacing_mm=(1, 1, 1), class_voxels={1: 500}
+    )
+    air = ChannelFingerprint(
+        mean=-1024, std=0, minimum=-1024, percentile_00_5=-1024, median=-1024, percentile_99_5=-1024, maximum=-1024
+    )
+    assert training_domain(Fingerprint(cropped_fraction=1, channels=(air,), cases=(case,))).intensity == (None,)
 
 
 def test_a_scan_like_those_of_training_has_no_warning() -> None:

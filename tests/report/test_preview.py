@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unetpipe.dataset.checks.statistics import CaseStatistics, channel_statistics
+from unetpipe.dataset.checks.intensities import channel_statistics
+from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.planning.fingerprint import make_fingerprint

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unetpipe.bundle.read import Bundle, find_bundles, read_bundle
 from unetpipe.config import Engine, Precision
 from unetpipe.errors import BundleError, GeometryError, UnetpipeError
+from unetpipe.imaging.finite import refuse_non_finite
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.labels import renumbered
@@ -171,6 +172,7 @@ class Predictor:
 
         Raises:
             GeometryError: If the scan has other channels or axes than the models want.
+            ImageFileError: If voxels are NaN or infinite; counts them for each channel.
         """
         channels, axes = len(self.spec.channels), self.spec.spatial_dims
         if image.source.ndim != axes:
@@ -178,6 +180,7 @@ class Predictor:
         if len(image.channels) != channels:
             options = f"{channels} channel{'s' if channels > 1 else ''} ({', '.join(self.spec.channels)})"
             raise GeometryError(f"the model takes {options}, got {len(image.channels)}")
+        refuse_non_finite(image.channels, self.spec.channels)
         done: list[NetworkImage] = []
         for number, group in enumerate(self._groups):
             same = next((n for n in range(number) if self._groups[n].preprocessing == group.preprocessing), None)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import Any
 
 from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.manifest import Manifest
@@ -14,7 +15,7 @@ def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configu
 
     A run whose key for a case is the stored one leaves the case alone. The patch counts because chunks follow it.
     """
-    parts = {
+    parts: dict[str, Any] = {
         "schema": STORE_SCHEMA,
         "content": statistics.content,
         "affine_adopted": statistics.affine_adopted,
@@ -23,4 +24,6 @@ def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configu
         "labels": manifest.label_values,
         "ignore": manifest.ignore_value,
     }
+    if manifest.merged:
+        parts["merged"] = [one.model_dump() for one in manifest.merged]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from unetpipe.dataset.case_names import file_names
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
+from unetpipe.dataset.merging import MergedValues
 from unetpipe.documents import Record, read_document, write_document
 
 MANIFEST_SCHEMA: Final = 1
@@ -48,6 +49,8 @@ class Manifest(Record):
             the layout declares no classes.
         regions: Overlapping sets of label values that the network finds in place of classes; where several hold a
             voxel, the last one is written.
+        merged: Further values of label files that count as one of a class. Label maps hold none of them once they are
+            read with `merge_values`.
         ignore_value: Label value of voxels that take no part in training, if there is one.
         spatial_dims: Axes of the images, 2 or 3.
         cases: Sorted by id.
@@ -59,6 +62,7 @@ class Manifest(Record):
     modalities: tuple[str | None, ...] = ()
     labels: tuple[LabelClass, ...]
     regions: tuple[Region, ...] = ()
+    merged: tuple[MergedValues, ...] = ()
     ignore_value: int | None = None
     spatial_dims: Literal[2, 3]
     cases: tuple[Case, ...]

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from threading import Condition
 
 import numpy as np
 
+from unetpipe.dataset.manifest import Case
+from unetpipe.errors import UnetpipeError
+from unetpipe.imaging.files import read_grid
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import Preprocessing
 
@@ -36,6 +40,16 @@ class MemoryBudget:
             with self._changed:
                 self._used -= estimated_bytes
                 self._changed.notify_all()
+
+
+def check_bytes(case: Case) -> int:
+    """Estimated peak memory of checking a case; 0 where its files cannot be read."""
+    try:
+        grids = [read_grid(image) for image in case.images]
+    except (UnetpipeError, OSError):
+        return 0
+    image = sum(channels * prod(grid.shape) for channels, grid in grids)
+    return 4 * image + 3 * prod(grids[0][1].shape)
 
 
 def preparation_bytes(shape: Shape, spacing_mm: Spacing, channels: int, spec: Preprocessing) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unetpipe.dataset.case_label import read_case_label
 from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.keys import case_key
 from unetpipe.dataset.manifest import Case, Manifest
@@ -17,10 +18,8 @@ from unetpipe.dataset.memory_budget import MemoryBudget, preparation_bytes
 from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.store import EncodedCase, cases_folder, encode_case
 from unetpipe.errors import DatasetError, Fault, ImageFileError, UnetpipeError
-from unetpipe.imaging.alignment import aligned
 from unetpipe.imaging.geometry import Spacing, orientation_to_ras
 from unetpipe.imaging.image import read_image
-from unetpipe.imaging.labels import read_label_volume
 from unetpipe.imaging.network_input import network_channels, network_label, place
 from unetpipe.imaging.preprocessing import Placement, Preprocessing
 from unetpipe.progress import Progress
@@ -150,13 +149,9 @@ def prepare_case(
     for number, channel in enumerate(network_channels(image, placement, spec)):
         stored[number] = channel.clamp_(-_LARGEST, _LARGEST)
     del image, channel  # before the label is read
-    label = _read_label(case.label, placement, statistics)
+    source = placement.source
+    label = read_case_label(case.label, source, manifest, adopt_affine=statistics.affine_adopted)
+    label = orientation_to_ras(source).to_ras(label)
     stored[-1] = network_label(label, placement, manifest.label_values, manifest.ignore_value, spec.interpolation)
     sizes = zip(placement.source.canonical().spacing_mm, placement.cropped, placement.shape, strict=True)
     return stored.numpy(), placement, tuple(mm * old / new for mm, old, new in sizes)
-
-
-def _read_label(path: Path, placement: Placement, statistics: CaseStatistics) -> NDArray[np.integer]:
-    """Label values (I, J[, K]) in the image's RAS+ order."""
-    label = aligned(read_label_volume(path), placement.source, adopt_affine=statistics.affine_adopted)
-    return orientation_to_ras(placement.source).to_ras(label.array[0])

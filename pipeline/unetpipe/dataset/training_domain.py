@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.dataset.planning.fingerprint import Fingerprint
+from unetpipe.dataset.planning.normalization import foreground_is_telling
 from unetpipe.documents import Record
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.preprocessing import ChannelNormalization, Placement, Preprocessing
@@ -25,7 +26,8 @@ class TrainingDomain(Record):
     Attributes:
         spacing_mm: Least and greatest voxel size along each axis.
         extent_mm: Least and greatest extent along each axis, without margins of 0.
-        intensity: Per channel, the 0.5th and 99.5th percentile of the foreground; None without foreground.
+        intensity: Per channel, the 0.5th and 99.5th percentile of the foreground; None where the foreground
+            is too little or too uniform to say anything.
     """
 
     spacing_mm: tuple[Range, ...]
@@ -41,7 +43,10 @@ def training_domain(fingerprint: Fingerprint) -> TrainingDomain:
         spacing_mm=_ranges(spacings),
         extent_mm=_ranges(extents),
         intensity=tuple(
-            None if one is None else (one.percentile_00_5, one.percentile_99_5) for one in fingerprint.channels
+            (one.percentile_00_5, one.percentile_99_5)
+            if one is not None and foreground_is_telling(fingerprint, channel)
+            else None
+            for channel, one in enumerate(fingerprint.channels)
         ),
     )
 

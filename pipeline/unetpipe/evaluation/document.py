@@ -54,6 +54,7 @@ class Evaluation(Record):
         seed: Of the bootstrap.
         models: What each model reached.
         comparisons: Of every further model with the first.
+        hints: What suggests that files do not mean what they say, such as 255 in one and 1 in the other.
         versions: Of what computed the figures.
         definitions: Of every figure.
         higher_is_better: By metric; of volume errors the size counts.
@@ -66,6 +67,7 @@ class Evaluation(Record):
     seed: int
     models: tuple[ModelEvaluation, ...]
     comparisons: tuple[Comparison, ...] = ()
+    hints: tuple[str, ...] = ()
     versions: dict[str, str] = Field(
         default_factory=lambda: {"unetpipe": __version__, **{name: version(name) for name in ("numpy", "scipy")}}
     )

@@ -1,4 +1,4 @@
-"""Label files as integer arrays, and taking one onto another's grid."""
+"""References and predictions as arrays of label values on one grid."""
 
 from pathlib import Path
 
@@ -6,17 +6,32 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
+from unetpipe.dataset.merging import merge_values
 from unetpipe.errors import GeometryError
+from unetpipe.evaluation.pairing import Inputs
 from unetpipe.imaging.alignment import aligned, same_voxels
+from unetpipe.imaging.files import read_grid
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_volume
-from unetpipe.imaging.volume import Volume
 
-_TABLE = 1 << 24
+_LONGEST_TABLE = 1 << 24
 
 
-def read_labels(path: Path) -> tuple[NDArray[np.integer], Grid]:
-    """Read a label map in the file's own axis order.
+def reference_grid(case: str, inputs: Inputs) -> Grid:
+    """Where a reference lies: by its own header, or where its image does if the work folder adopted that.
+
+    Raises:
+        ImageFileError, GeometryError: If a header cannot be read.
+    """
+    return read_grid(inputs.adopted.get(case, inputs.references[case]))[1]
+
+
+def read_reference(case: str, inputs: Inputs) -> tuple[NDArray[np.integer], Grid]:
+    """Read the reference of a case in its own axis order.
+
+    Args:
+        case: Case id.
+        inputs: Of the evaluation.
 
     Returns:
         Label values, shape (I, J, K) or (I, J), and where they lie.
@@ -25,32 +40,39 @@ def read_labels(path: Path) -> tuple[NDArray[np.integer], Grid]:
         ImageFileError: If it cannot be read, has several channels, or holds values that are not whole numbers.
         GeometryError: If its affine cannot be used.
     """
-    volume = read_label_volume(path)
-    return volume.array[0], volume.grid
+    volume = read_label_volume(inputs.references[case])
+    if case in inputs.adopted:
+        volume = aligned(volume, reference_grid(case, inputs), adopt_affine=True)
+    return merge_values(volume.array[0], inputs.merged), volume.grid
 
 
-def read_labels_on(path: Path, grid: Grid) -> NDArray[np.integer]:
-    """Read a label map onto a grid: in its axis order where it holds the same voxels, else by nearest voxel.
+def read_prediction(path: Path, grid: Grid, inputs: Inputs) -> NDArray[np.integer]:
+    """Read a prediction onto a reference's grid, by nearest voxel where it does not hold the same voxels.
+
+    Args:
+        path: Of the prediction.
+        grid: Of its reference.
+        inputs: Of the evaluation.
 
     Raises:
-        ImageFileError, GeometryError: As `read_labels`; or if it has another number of axes.
+        ImageFileError, GeometryError: As `read_reference`; or if it has another number of axes.
     """
-    labels, own = read_labels(path)
-    if own.ndim != grid.ndim:
-        raise GeometryError(f"{path.name}: has {own.ndim} axes, expected {grid.ndim}")
-    if same_voxels(grid, own):
-        placed: NDArray[np.integer] = aligned(Volume(labels[None], own), grid).array[0]
-        return placed
-    return onto_grid(labels, own, grid)
+    volume = read_label_volume(path)
+    if volume.grid.ndim != grid.ndim:
+        raise GeometryError(f"{path.name}: has {volume.grid.ndim} axes, expected {grid.ndim}")
+    if same_voxels(grid, volume.grid):
+        return merge_values(aligned(volume, grid).array[0], inputs.merged)
+    return onto_grid(merge_values(volume.array[0], inputs.merged), volume.grid, grid)
 
 
 def values_in(labels: NDArray[np.integer]) -> set[int]:
     """Every label value that occurs, 0 left out."""
     low, high = int(labels.min()), int(labels.max())
-    if high - low >= _TABLE:
+    if high - low >= _LONGEST_TABLE:
         return {int(value) for value in np.unique(labels)} - {0}
     seen = np.zeros(high - low + 1, np.bool_)
-    seen[labels - low if low else labels] = True
+    for plane in labels:  # in 64 bits, since -1 and 127 lie further apart than the 8 bits of their file can say
+        seen[plane.astype(np.int64) - low] = True
     return {int(value) + low for value in np.flatnonzero(seen)} - {0}
 
 

@@ -5,16 +5,17 @@ prediction stays in the list.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.case_names import former_ids, match_ids
 from unetpipe.dataset.folds import read_folds
-from unetpipe.dataset.label_scheme import Region
+from unetpipe.dataset.label_scheme import LabelClass, Region
 from unetpipe.dataset.layouts.listing import may_be_image
 from unetpipe.dataset.layouts.presence import absence
 from unetpipe.dataset.manifest import Manifest, read_manifest
+from unetpipe.dataset.merging import DeclaredLabels, MergedValues, declare_labels
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.files import has_image_suffix, strip_suffix
 from unetpipe.inference.predictions import ModelUsed, Predictions, read_predictions
@@ -51,6 +52,9 @@ class Inputs:
         references: Label files, sorted by case id.
         models: One or more; the first is the baseline of a comparison.
         classes: Name by label value; empty where every value that occurs is a class named by itself.
+        chosen: Whether a person named the classes, so that other values may be left out on purpose.
+        merged: Further label values that count as one of a class, in references and predictions.
+        adopted: First image of each case whose reference counts as lying where that image does, by case id.
         regions: Sets of label values that make one class each, named by the value that is written for it.
         ignore_value: Value of reference voxels that are not evaluated.
         patients: Patient by case id, where they are known.
@@ -62,7 +66,10 @@ class Inputs:
     references: Files
     models: tuple[Model, ...]
     classes: Mapping[int, str]
+    chosen: bool = False
     regions: tuple[Region, ...] = ()
+    merged: tuple[MergedValues, ...] = ()
+    adopted: Files = field(default_factory=dict)
     ignore_value: int | None
     patients: Mapping[str, str]
     images: Files
@@ -104,13 +111,17 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
             )
         )
     images = _by_case(_label_files(config.images), ids) if config.images else _scans(manifest)
+    declared = _declared(config, manifest)
     return Inputs(
         dataset=manifest.name if manifest else None,
         references=references,
         models=tuple(models),
-        classes={value: name for name, value in config.classes.items()} or _classes(manifest),
-        regions=manifest.regions if manifest and not config.classes else (),
-        ignore_value=manifest.ignore_value if manifest else None,
+        classes={label.value: label.name for label in declared.classes[1:]},
+        chosen=bool(config.labels),
+        regions=manifest.regions if manifest and not config.labels else (),
+        merged=declared.merged,
+        adopted=_adopted(config, manifest),
+        ignore_value=declared.ignore_value,
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
         images=images,
         from_dicom=dicom or not all(has_image_suffix(path.name) for path in images.values()),
@@ -198,12 +209,25 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [f"{position + 1}" for position in range(len(paths))]
 
 
-def _classes(manifest: Manifest | None) -> Mapping[int, str]:
+def _declared(config: EvaluateConfig, manifest: Manifest | None) -> DeclaredLabels:
+    """Classes as the person names them, or as the work folder does; none where neither does."""
+    if config.labels:
+        declared = declare_labels(config.labels)
+        if manifest is not None and declared.ignore_value is None:
+            declared = replace(declared, ignore_value=manifest.ignore_value)
+        return declared
     if manifest is None:
+        return DeclaredLabels(classes=(), merged=(), ignore_value=None)
+    named = tuple(LabelClass(name=region.name, value=region.written) for region in manifest.regions)
+    classes = (manifest.labels[0], *(named or manifest.labels[1:]))
+    return DeclaredLabels(classes=classes, merged=manifest.merged, ignore_value=manifest.ignore_value)
+
+
+def _adopted(config: EvaluateConfig, manifest: Manifest | None) -> Files:
+    """The work folder's own references that took the affine of their image."""
+    if manifest is None or config.reference is not None:
         return {}
-    if manifest.regions:
-        return {region.written: region.name for region in manifest.regions}
-    return {label.value: label.name for label in manifest.labels[1:]}
+    return {case.id: case.images[0] for case in manifest.cases if case.affine_adopted}
 
 
 def _scans(manifest: Manifest | None) -> Files:

@@ -1,10 +1,9 @@
-"""From files to scores: every case of every model, in threads, all faults told together."""
+"""From files to scores: every case of every model, in threads; faults of all cases are reported together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import nan
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,10 @@ from numpy.typing import NDArray
 from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.label_scheme import Region
 from unetpipe.errors import ComponentError, DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
-from unetpipe.evaluation.labels import read_labels, read_labels_on, values_in
+from unetpipe.evaluation.label_hints import CaseValues, label_hints
+from unetpipe.evaluation.labels import read_prediction, read_reference, reference_grid, values_in
 from unetpipe.evaluation.named_metrics import NamedMetric
+from unetpipe.evaluation.orientation_hint import Turned, find_turn, orientation_hint
 from unetpipe.evaluation.pairing import Inputs, Model
 from unetpipe.imaging.alignment import describe_difference, same_voxels
 from unetpipe.imaging.files import read_grid
@@ -26,6 +27,30 @@ Scores = dict[str, list[ClassScore]]
 """By model: every class of every case."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What comparing all files gave.
+
+    Attributes:
+        classes: Name of each class by label value.
+        scores: Of every class of every case, by model; cases in the order of the references.
+        hints: What suggests that files do not mean what they say: label values, orientation.
+    """
+
+    classes: dict[int, str]
+    scores: Scores
+    hints: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CaseResult:
+    """One case: scores and the way to turn each prediction by model, and the label values that occur."""
+
+    scores: Scores
+    turns: dict[str, Turned | None]
+    values: CaseValues
+
+
 def check_grids(inputs: Inputs, workers: int) -> None:
     """Compare every prediction's header with its reference's, before anything is measured.
 
@@ -33,21 +58,16 @@ def check_grids(inputs: Inputs, workers: int) -> None:
         DatasetError: If any lies on another grid or cannot be read.
     """
 
-    def check(case: str, reference: Path, model: Model) -> Fault | None:
+    def check(case: str, model: Model) -> Fault | None:
         try:
-            (_, expected), (_, found) = read_grid(reference), read_grid(model.files[case])
+            expected, (_, found) = reference_grid(case, inputs), read_grid(model.files[case])
         except (ImageFileError, GeometryError) as error:
             return Fault(case=case, kind="unreadable", message=str(error))
         if same_voxels(expected, found):
             return None
         return Fault(case=case, kind="grid_mismatch", message=_mismatch(model.name, expected, found))
 
-    pairs = [
-        (case, reference, model)
-        for case, reference in inputs.references.items()
-        for model in inputs.models
-        if case in model.files
-    ]
+    pairs = [(case, model) for case in inputs.references for model in inputs.models if case in model.files]
     with ThreadPoolExecutor(workers) as pool:
         faults = [fault for fault in pool.map(lambda pair: check(*pair), pairs) if fault]
     if faults:
@@ -56,7 +76,7 @@ def check_grids(inputs: Inputs, workers: int) -> None:
 
 def score_all(
     inputs: Inputs, config: EvaluateConfig, metrics: Sequence[NamedMetric], workers: int, progress: Progress
-) -> tuple[dict[int, str], Scores]:
+) -> Scored:
     """Score every case of every model. Every class has a score in every case, also where it does not occur.
 
     Args:
@@ -66,9 +86,6 @@ def score_all(
         workers: Threads over cases, or over classes where there are fewer cases.
         progress: Gets a step per case.
 
-    Returns:
-        Names of the classes by label value, and scores by model with cases in the order of the references.
-
     Raises:
         DatasetError: If files cannot be read or are no labels, or there is no label at all.
         UnetpipeError: If a tolerance is given for a class that there is not.
@@ -76,13 +93,13 @@ def score_all(
     """
     threads = max(1, workers // len(inputs.references))
 
-    def score(case: str) -> Scores | Fault:
+    def score(case: str) -> _CaseResult | Fault:
         try:
             return _score_case(case, inputs, config, metrics, threads)
         except (ImageFileError, GeometryError) as error:
             return Fault(case=case, kind="unreadable", message=str(error))
 
-    results: dict[str, Scores] = {}
+    results: dict[str, _CaseResult] = {}
     faults = []
     with progress.task("Evaluate", len(inputs.references)) as advance, ThreadPoolExecutor(workers) as pool:
         for case, result in zip(inputs.references, pool.map(score, inputs.references), strict=True):
@@ -93,31 +110,41 @@ def score_all(
             advance(note=case)
     if faults:
         raise DatasetError(faults)
-    names = _classes(inputs, results, config)
-    return names, {
+    names = _classes(inputs, results.values(), config)
+    scores = {
         model.name: [
             score
             for case, result in results.items()
-            for score in _complete(case, result[model.name], model, names, config, metrics)
+            for score in _complete(case, result.scores[model.name], model, names, config, metrics)
         ]
         for model in inputs.models
     }
+    turned = (
+        orientation_hint(model.name, [result.turns[model.name] for result in results.values()])
+        for model in inputs.models
+    )
+    hints = (*label_hints([result.values for result in results.values()], inputs), *filter(None, turned))
+    return Scored(classes=names, scores=scores, hints=hints)
 
 
 def _score_case(
     case: str, inputs: Inputs, config: EvaluateConfig, metrics: Sequence[NamedMetric], threads: int
-) -> Scores:
-    reference, grid = read_labels(inputs.references[case])
+) -> _CaseResult:
+    reference, grid = read_reference(case, inputs)
     counted = None if inputs.ignore_value is None else reference != inputs.ignore_value
     if counted is not None:
         reference = reference * counted
+    in_reference, predicted = values_in(reference), {}
+    turns: dict[str, Turned | None] = {}
     scores = {}
     for model in inputs.models:
-        prediction = read_labels_on(model.files[case], grid) if case in model.files else None
-        if prediction is not None and counted is not None:
-            prediction = prediction * counted
-        predicted = set() if prediction is None else values_in(prediction)
-        values = sorted(inputs.classes or values_in(reference) | predicted)
+        prediction, turns[model.name] = None, None
+        if case in model.files:
+            prediction = read_prediction(model.files[case], grid, inputs)
+            prediction = prediction if counted is None else prediction * counted
+            predicted[model.name] = values_in(prediction)
+            turns[model.name] = find_turn(reference, prediction)
+        values = sorted(inputs.classes or in_reference | predicted.get(model.name, set()))
         tolerances = {value: _tolerance_mm(value, inputs.classes.get(value, str(value)), config) for value in values}
         pairs = [(reference, prediction, tolerances)]
         if inputs.regions:  # they may overlap: one after the other, each by the value that is written for it
@@ -130,7 +157,8 @@ def _score_case(
             for ours, theirs, wanted in pairs
             for score in score_case(case, ours, theirs, grid, wanted, lesions=config.lesions, workers=threads)
         ]
-    return scores
+    values_found = CaseValues(reference=in_reference, predictions=predicted)
+    return _CaseResult(scores=scores, turns=turns, values=values_found)
 
 
 def _with_named(
@@ -158,9 +186,9 @@ def _region(labels: NDArray[np.integer] | None, region: Region) -> Any:
     return None if labels is None else np.isin(labels, region.values).astype(np.int32) * region.written
 
 
-def _classes(inputs: Inputs, results: Mapping[str, Scores], config: EvaluateConfig) -> dict[int, str]:
+def _classes(inputs: Inputs, results: Iterable[_CaseResult], config: EvaluateConfig) -> dict[int, str]:
     """Classes named by the inputs, or every label value that occurs anywhere."""
-    found = {score.value for result in results.values() for scores in result.values() for score in scores}
+    found = {score.value for result in results for scores in result.scores.values() for score in scores}
     names = dict(inputs.classes) or {value: str(value) for value in sorted(found)}
     if not names:
         raise DatasetError([Fault(case="dataset", kind="no_classes", message="no file holds any label but 0")])

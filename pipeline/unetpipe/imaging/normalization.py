@@ -1,7 +1,7 @@
 """Normalising intensities, channel by channel."""
 
 from collections.abc import Callable, Iterator
-from math import fsum
+from math import fsum, isfinite
 
 import torch
 from torch import Tensor
@@ -48,6 +48,8 @@ def normalizer(values: Tensor, normalization: ChannelNormalization) -> Callable[
         return (part - mean).mul_(part != 0) if nonzero else part - mean
 
     variance = fsum(float(centred(part).square_().sum()) for part in _parts(values)) / count
+    if not isfinite(variance):  # squares that float32 cannot hold
+        variance = fsum(float(centred(part).double().square_().sum()) for part in _parts(values)) / count
     return lambda part: centred(part).div_(max(variance**0.5, _SMALLEST_STD))
 
 

@@ -1,5 +1,6 @@
 """What is done to an image before a network sees it: the part of a plan that a bundle carries too."""
 
+import math
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -28,6 +29,10 @@ class ChannelNormalization(Record):
     def _ct_has_its_figures(self) -> Self:
         if self.scheme == "ct" and None in (self.mean, self.std, self.lower, self.upper):
             raise ValueError("the ct scheme needs mean, std, lower and upper")
+        for name in ("mean", "std", "lower", "upper"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} should be finite, got {value}")
         return self
 
 

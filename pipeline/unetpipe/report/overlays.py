@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import UnetpipeError
-from unetpipe.evaluation.labels import read_labels, read_labels_on
+from unetpipe.evaluation.labels import read_prediction, read_reference
 from unetpipe.evaluation.pairing import Inputs
 from unetpipe.imaging.alignment import aligned
 from unetpipe.imaging.files import read_volume
@@ -77,9 +77,9 @@ def view_case(chosen: Chosen, inputs: Inputs, classes: Mapping[int, str]) -> dic
         1 + position in `classes`, and ``start``, the slices with the largest error along each axis. Arrays are zlib
         streams in base64, last axis fastest.
     """
-    reference, grid = read_labels(inputs.references[chosen.case])
+    reference, grid = read_reference(chosen.case, inputs)
     files = [model.files.get(chosen.case) for model in inputs.models]
-    predictions = [None if file is None else read_labels_on(file, grid) for file in files]
+    predictions = [None if file is None else read_prediction(file, grid, inputs) for file in files]
     image = _image(inputs.images.get(chosen.case), grid)
     turn = orientation_to_ras(grid)
     labels = [None if array is None else _indices(turn.to_ras(array), classes) for array in (reference, *predictions)]

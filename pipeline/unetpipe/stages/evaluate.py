@@ -62,6 +62,7 @@ class EvaluateResult(Record):
         reasons: Why not.
         missing: Cases without a prediction; each counts as a failure.
         extra: Predictions without a reference; not evaluated.
+        hints: What suggests that files do not mean what they say: label values, orientation.
         classes: The figures asked for most; all of them are in summary.json.
         comparison: Every further model against the first.
         tracking_runs: Ids of the tracking runs that have the figures now.
@@ -71,6 +72,7 @@ class EvaluateResult(Record):
     reasons: tuple[str, ...]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
+    hints: tuple[str, ...]
     metrics_csv: Path
     summary_json: Path
     report_html: Path | None
@@ -106,7 +108,8 @@ def evaluate(
         log.warning("%d predictions without a reference are left out, such as %s", len(extra), extra[0])
     if not config.resample:
         check_grids(inputs, workers)
-    classes, scores = score_all(inputs, config, metrics, workers, progress)
+    scored = score_all(inputs, config, metrics, workers, progress)
+    classes, scores = scored.classes, scored.scores
     evaluation = Evaluation(
         dataset=inputs.dataset,
         cases=len(inputs.references),
@@ -127,6 +130,7 @@ def evaluate(
         ),
         definitions=DEFINITIONS | {metric.name: metric.meaning for metric in metrics},
         higher_is_better=higher_is_better,
+        hints=scored.hints,
     )
     reasons = _reasons(evaluation, config, missing)
     metrics_csv, summary_json = config.out / "metrics.csv", config.out / "summary.json"
@@ -145,6 +149,7 @@ def evaluate(
         reasons=tuple(reasons),
         missing=missing,
         extra=extra,
+        hints=scored.hints,
         metrics_csv=metrics_csv,
         summary_json=summary_json,
         report_html=report_html,

@@ -5,7 +5,6 @@ run that is killed goes on where it was, to the same bytes. What a run finds don
 leaves as it is.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -14,32 +13,29 @@ from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
-from pydantic import AliasChoices, Field
-
 from unetpipe.config import PreprocessConfig
 from unetpipe.cores import available_cores
 from unetpipe.dataset.checks.cases import CheckReport, check_cases, completed
-from unetpipe.dataset.checks.statistics import CaseStatistics
+from unetpipe.dataset.checks.statistics import CaseStatistics, read_known_statistics
+from unetpipe.dataset.declarations import with_labels, with_modalities
 from unetpipe.dataset.folds import Folds, keep_folds, make_folds, read_folds
 from unetpipe.dataset.keys import case_key
 from unetpipe.dataset.layouts.recognition import inspect_dataset
 from unetpipe.dataset.manifest import Case, Manifest
-from unetpipe.dataset.memory_budget import MemoryBudget
+from unetpipe.dataset.memory_budget import MemoryBudget, check_bytes
+from unetpipe.dataset.planning.choice import choose_plan
 from unetpipe.dataset.planning.fingerprint import Fingerprint, make_fingerprint
-from unetpipe.dataset.planning.plan import Plan, plan_text, read_plan
-from unetpipe.dataset.planning.planner import make_plan
+from unetpipe.dataset.planning.normalization import check_normalization, plan_normalization
+from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.store import remove_others, stored_key
-from unetpipe.documents import Record, read_document, write_document
-from unetpipe.errors import DatasetError, Fault, PlanError, UnetpipeError
+from unetpipe.dataset.work_folder import Decisions, write_decisions
+from unetpipe.documents import Record
+from unetpipe.errors import DatasetError, Fault
 from unetpipe.extensions import load_extensions
-from unetpipe.files import write_text
-from unetpipe.imaging.files import read_grid
+from unetpipe.imaging.preprocessing import ChannelNormalization
 from unetpipe.progress import Progress, SilentProgress
 
 log = logging.getLogger(__name__)
-
-PLANNER_SCHEMA = 1
-"""Raise it when the same fingerprint comes to be planned for differently."""
 
 
 class WarningLine(Record):
@@ -79,17 +75,6 @@ class PreprocessResult(Record):
     warnings: tuple[WarningLine, ...] = ()
 
 
-class KnownStatistics(Record):
-    """`checks.json`: what the last check found out about each case, so that unchanged files are not read again."""
-
-    schema_version: int
-    statistics: tuple[CaseStatistics, ...] = Field(validation_alias=AliasChoices("statistics", "facts"))
-
-
-STATISTICS_SCHEMA = 2
-"""Raise it when the same file comes to be described by other statistics."""
-
-
 def preprocess(
     config: PreprocessConfig,
     progress: Progress = SilentProgress(),  # noqa: B008 - it has no state
@@ -108,26 +93,32 @@ def preprocess(
     with _loading_torch(config):
         manifest, report = _check(config, workers, budget, progress)
     manifest = completed(manifest, report.statistics)
-    warnings = tuple(WarningLine(case=f.case, kind=f.kind, message=f.message) for f in report.faults)
+    fingerprint = make_fingerprint(report.statistics)
     labels = tuple(label.name for label in manifest.labels)
     if config.check:
+        faults = _all_faults(report, plan_normalization(fingerprint, manifest), fingerprint, manifest)
         seconds = time.perf_counter() - started
-        return PreprocessResult(cases=len(manifest.cases), labels=labels, seconds=seconds, warnings=warnings)
+        return PreprocessResult(
+            cases=len(manifest.cases), labels=labels, seconds=seconds, warnings=_warning_lines(faults)
+        )
     work = config.out
     assert work is not None  # the config saw to it
 
-    fingerprint = make_fingerprint(report.statistics)
-    plan = _choose_plan(config, work, manifest, fingerprint)
+    plan = choose_plan(config, work, manifest, fingerprint)
+    faults = _all_faults(report, plan.normalization, fingerprint, manifest)
     name = config.configuration or plan.default
     plan.preprocessing(name)  # refuses an unknown name before anything is written
     folds = _choose_folds(config, work, manifest)
-    _write_decisions(work, manifest, report.statistics, fingerprint, plan, folds)
+    write_decisions(
+        work,
+        Decisions(manifest=manifest, statistics=report.statistics, fingerprint=fingerprint, plan=plan, folds=folds),
+    )
     written = _write_cases(work, manifest, report.statistics, plan, name, workers, budget, progress)
     preview = None
     if config.preview:
         from unetpipe.report.preview import write_preview
 
-        preview = write_preview(work, manifest, fingerprint, plan, name, report.faults, workers=workers)
+        preview = write_preview(work, manifest, fingerprint, plan, name, faults, workers=workers)
     chosen = plan.configurations[name]
     return PreprocessResult(
         work=work,
@@ -141,7 +132,7 @@ def preprocess(
         labels=labels,
         preview=preview,
         seconds=time.perf_counter() - started,
-        warnings=warnings,
+        warnings=_warning_lines(faults),
     )
 
 
@@ -164,16 +155,17 @@ def _check(
 ) -> tuple[Manifest, CheckReport]:
     """Every fault of the folder and of its cases, in one go."""
     manifest, structural = inspect_dataset(config.dataset, config.images, config.label)
+    manifest = with_modalities(with_labels(manifest, config.labels), config.modality)
 
     def hold(case: Case) -> object:
-        return budget.hold(_estimate_check(case))
+        return budget.hold(check_bytes(case))
 
     report = check_cases(
         manifest,
         workers=workers,
         fix_affine=config.fix_affine,
         progress=progress,
-        known=_known_statistics(config.out) if config.out is not None else {},
+        known=read_known_statistics(config.out) if config.out is not None else {},
         hold=None if config.max_memory_gb is None else hold,
     )
     faults = (*structural, *report.faults)
@@ -186,72 +178,19 @@ def _severest_first(fault: Fault) -> tuple[bool, bool, str, str]:
     return fault.severity != "error", fault.case != "dataset", fault.case, fault.kind
 
 
-def _estimate_check(case: Case) -> int:
-    """Bytes that a look at a case takes; unreadable files take none."""
-    try:
-        read = [read_grid(image) for image in case.images]
-    except (UnetpipeError, OSError):
-        return 0
-    voxels = sum(channels * _voxels(grid.shape) for channels, grid in read)
-    return 4 * voxels + 3 * _voxels(read[0][1].shape)
+def _all_faults(
+    report: CheckReport,
+    normalization: Sequence[ChannelNormalization],
+    fingerprint: Fingerprint,
+    manifest: Manifest,
+) -> list[Fault]:
+    """Faults of the checks, and of what the plan would make of the intensities."""
+    unsuited = check_normalization(normalization, fingerprint, manifest, report.statistics)
+    return sorted((*report.faults, *unsuited), key=_severest_first)
 
 
-def _voxels(shape: Sequence[int]) -> int:
-    total = 1
-    for n in shape:
-        total *= n
-    return total
-
-
-def _known_statistics(work: Path) -> dict[str, CaseStatistics]:
-    """Facts of an earlier check; none if there was none or it was another version's."""
-    try:
-        known = read_document(work / "checks.json", KnownStatistics)
-    except PlanError:
-        return {}
-    return {one.id: one for one in known.statistics} if known.schema_version == STATISTICS_SCHEMA else {}
-
-
-def _choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, fingerprint: Fingerprint) -> Plan:
-    """The plan on disk if it is still good or a person's; otherwise a new one.
-
-    Raises:
-        PlanError: If the plan on disk is malformed or contradicts the dataset.
-    """
-    basis = _basis(config, manifest, fingerprint)
-    if (work / "plan.yaml").exists():
-        plan = read_plan(work)
-        if plan.is_edited:
-            _fits(plan, manifest)
-            log.info("plan.yaml was edited: it is used as it stands")
-            if plan.made_from and plan.made_from != basis:
-                log.warning(
-                    "the dataset or the options have changed since plan.yaml was made; delete it to plan afresh"
-                )
-            return plan
-        if plan.made_from == basis:
-            return plan
-        log.info("the dataset or the options have changed: planning afresh")
-    return make_plan(fingerprint, manifest, config.preset, config.memory_gb, config.spacing_mm).signed(basis)
-
-
-def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint) -> str:
-    """Hash of everything that planning goes by."""
-    parts = (PLANNER_SCHEMA, fingerprint.model_dump_json(), manifest.labels, manifest.ignore_value, manifest.channels)
-    return hashlib.sha256(repr((*parts, config.preset, config.memory_gb, config.spacing_mm)).encode()).hexdigest()[:16]
-
-
-def _fits(plan: Plan, manifest: Manifest) -> None:
-    if len(plan.normalization) != len(manifest.channels):
-        raise PlanError(
-            f"plan.yaml: normalization has {len(plan.normalization)} channels, the dataset {len(manifest.channels)}"
-        )
-    for name, configuration in plan.configurations.items():
-        if configuration.spatial_dims != manifest.spatial_dims:
-            raise PlanError(
-                f"plan.yaml: configurations.{name} has {configuration.spatial_dims} axes, "
-                f"the dataset {manifest.spatial_dims}"
-            )
+def _warning_lines(faults: Sequence[Fault]) -> tuple[WarningLine, ...]:
+    return tuple(WarningLine(case=fault.case, kind=fault.kind, message=fault.message) for fault in faults)
 
 
 def _choose_folds(config: PreprocessConfig, work: Path, manifest: Manifest) -> Folds:
@@ -260,33 +199,6 @@ def _choose_folds(config: PreprocessConfig, work: Path, manifest: Manifest) -> F
     if any(case.fold is not None for case in manifest.cases):
         log.info("folds: the %d that the dataset declares", len(made.folds))
     return keep_folds(read_folds(work), made, manifest) if (work / "folds.json").exists() else made
-
-
-def _write_decisions(
-    work: Path,
-    manifest: Manifest,
-    statistics: Sequence[CaseStatistics],
-    fingerprint: Fingerprint,
-    plan: Plan,
-    folds: Folds,
-) -> None:
-    """Write the documents, leaving alone those that already say the same."""
-    work.mkdir(parents=True, exist_ok=True)
-    for leftover in work.glob(".tmp-*"):
-        leftover.unlink()
-    documents: dict[str, Record] = {
-        "checks.json": KnownStatistics(schema_version=STATISTICS_SCHEMA, statistics=tuple(statistics)),
-        "manifest.json": manifest,
-        "fingerprint.json": fingerprint,
-        "folds.json": folds,
-    }
-    for name, document in documents.items():
-        path = work / name
-        if not path.exists() or path.read_text(encoding="utf-8") != document.model_dump_json(indent=1) + "\n":
-            write_document(path, document)
-    path = work / "plan.yaml"
-    if not path.exists() or read_plan(work) != plan:
-        write_text(path, plan_text(plan))
 
 
 def _write_cases(

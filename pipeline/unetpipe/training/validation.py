@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unetpipe.dataset.case_label import read_case_label
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import TrainingError, UnetpipeError
-from unetpipe.imaging.alignment import aligned
 from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import Grid, Shape
 from unetpipe.imaging.image import read_image
@@ -169,12 +169,12 @@ class HeldOut:
         """Class indices of a case's label file in the axis order of its image; -1 for what is to be ignored."""
         assert case.label is not None
         try:
-            volume = aligned(read_label_volume(case.label), image, adopt_affine=_adopted(case))
+            label = read_case_label(case.label, image, self._manifest, adopt_affine=_adopted(case))
         except (UnetpipeError, OSError) as error:
             raise TrainingError(
                 f"{case.id}: its label has changed since it was preprocessed ({error}): run unetpipe preprocess again"
             ) from error
-        return self._numbered(volume.array[0])
+        return self._numbered(label)
 
     def _numbered(self, labels: _Labels) -> _Labels:
         """Class indices of label values."""

@@ -108,7 +108,7 @@ def test_every_fault_in_one_folder(tmp_path: Path, sample: Any) -> None:
             r"the label has an origin shifted by 0\.866 mm \(0\.5 voxels\); --fix-affine adopts the first",
         ),
         (3, r"the label has axes that run to RPS instead of RAS, and lies up to 26 mm away"),
-        (4, r"the image has 1 voxels that are NaN or infinite"),
+        (4, r"the image: 1 voxel is NaN"),
         (5, r"label has unknown values 9 \(1 voxels\); expected 0 background, 1 one, 2 two"),
         (6, r"case_6\.nii\.gz"),
         (8, r"channel MRI has the value 7 everywhere"),

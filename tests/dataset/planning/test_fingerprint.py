@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unetpipe.dataset.checks.statistics import CaseStatistics, channel_statistics
+from unetpipe.dataset.checks.intensities import channel_statistics
+from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.planning.fingerprint import make_fingerprint, read_fingerprint, write_fingerprint
 from unetpipe.errors import PlanError
 

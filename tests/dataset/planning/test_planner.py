@@ -35,7 +35,7 @@ def fingerprint_of(spacings: Any, shapes: Any, cropped_fraction: float = 1.0, ch
         cropped_fraction=cropped_fraction,
         channels=(CHANNEL,) * channels,
         cases=tuple(
-            CaseFingerprint(id=f"{n:04d}", shape=shape, cropped_shape=shape, spacing_mm=spacing, class_voxels={0: 1})
+            CaseFingerprint(id=f"{n:04d}", shape=shape, cropped_shape=shape, spacing_mm=spacing, class_voxels={1: 999})
             for n, (spacing, shape) in enumerate(zip(spacings, shapes, strict=True))
         ),
     )

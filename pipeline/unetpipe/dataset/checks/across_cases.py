@@ -1,4 +1,4 @@
-"""What only shows when cases are compared: the same image twice, a class that never occurs, an odd one out."""
+"""What only shows when cases are compared: the same image twice, an odd spacing, a class that hardly ever occurs."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,10 +14,25 @@ NEAR_CORRELATION = 0.9995
 _OUTLIER_FACTOR = 8.0
 """A spacing this many times the dataset's median, or as small a part of it, is probably a wrong header."""
 
+_HANDFUL = 10
+"""Voxels: a class that never has more than these in a case is hardly a structure."""
+_HANDFUL_SHARE = 0.01
+"""Of all foreground: where classes are landmarks, a few voxels are a large part of it."""
+_RARE_SHARE = 0.001
+"""Of all foreground: a class below it that only one case has is suspicious."""
+_MANY = 10
+"""More classes than these below that share, and nobody declared them: edges in every case."""
+_LISTED = 10
+
 
 def compare_cases(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
     """Compare cases with each other. All findings are warnings."""
-    return [*_duplicates(manifest, statistics), *_spacing_outliers(statistics), *_absent_classes(manifest, statistics)]
+    return [
+        *_duplicates(manifest, statistics),
+        *_spacing_outliers(statistics),
+        *_absent_classes(manifest, statistics),
+        *_rare_classes(manifest, statistics),
+    ]
 
 
 def _duplicates(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
@@ -73,6 +88,37 @@ def _absent_classes(manifest: Manifest, statistics: Sequence[CaseStatistics]) ->
         for label in manifest.labels[1:]
         if statistics and label.value not in seen
     ]
+
+
+def _rare_classes(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
+    """Values that hardly occur beside others: what resampling, anti-aliasing and lossy compression leave at edges."""
+    counts: dict[int, list[int]] = defaultdict(list)
+    for one in statistics:
+        for value, voxels in one.label_counts.items():
+            if value not in (0, manifest.ignore_value):
+                counts[value].append(voxels)
+    total = sum(map(sum, counts.values()))
+    few = {value: found for value, found in counts.items() if sum(found) <= _RARE_SHARE * total}
+    rare = {
+        value: found
+        for value, found in counts.items()
+        if (max(found) <= _HANDFUL and sum(found) <= _HANDFUL_SHARE * total)
+        or (value in few and (len(found) == 1 < len(statistics) or (not manifest.labels and len(few) > _MANY)))
+    }
+    if not rare:
+        return []
+    names = {label.value: f" ({label.name})" for label in manifest.labels}
+    shown = [
+        f"{value}{names.get(value, '')} in {len(found)} {'case' if len(found) == 1 else 'cases'}, "
+        f"{max(found)} {'voxel' if max(found) == 1 else 'voxels'} at most"
+        for value, found in sorted(rare.items())
+    ]
+    listed = "; ".join(shown[:_LISTED]) + (f"; and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
+    message = (
+        f"label values that hardly occur: {listed}. If they are the blurred edges of others, "
+        "--labels NAME=LOW-HIGH merges them into a class"
+    )
+    return [_warning("dataset", "rare_class", message)]
 
 
 def _warning(case: str, kind: str, message: str) -> Fault:

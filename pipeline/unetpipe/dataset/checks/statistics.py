@@ -1,44 +1,29 @@
-"""What one look at a case tells: enough for the fingerprint and for comparing cases, small enough to keep."""
+"""What is measured of a case: enough for the fingerprint and for comparing cases, small enough to keep."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AliasChoices, Field
 
-from unetpipe.documents import Record
-from unetpipe.errors import ImageFileError
+from unetpipe.dataset.checks.intensities import ChannelStatistics
+from unetpipe.dataset.checks.voxels import flat, thinned
+from unetpipe.dataset.merging import MergedValues
+from unetpipe.documents import Record, read_document
+from unetpipe.errors import ImageFileError, PlanError
 from unetpipe.imaging.files import code_digest, files_of
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.labels import whole_numbers
 
-QUANTILES = 501
-"""Of a channel's foreground: every 0.2 %, and so the extremes."""
-QUANTILE_SAMPLE = 100_000
-"""Foreground voxels that quantiles are taken from, evenly spread over the foreground."""
+STATISTICS_SCHEMA = 3
+"""Raise it when the same file comes to be described by other statistics."""
 BLOCKS = 8
 """Per axis, of the signature."""
 _CHUNK = 1 << 22
 """Voxels looked at in one go: fits the caches, and bounds the memory that passes over a volume need."""
-
-
-class Foreground(Record):
-    """Intensities where the label is not background: exact moments, and quantiles from the least to the greatest."""
-
-    mean: float
-    std: float
-    quantiles: tuple[float, ...]
-
-
-class ChannelStatistics(Record):
-    """Intensities of one channel; `foreground` is None where the label is empty."""
-
-    minimum: float
-    maximum: float
-    foreground: Foreground | None
 
 
 class CaseStatistics(Record):
@@ -51,7 +36,12 @@ class CaseStatistics(Record):
         label_counts: Voxels of each label value that occurs.
         image_hash: Of the image's mean and a sample of its voxels, whatever format they are stored in.
         signature: Means over 8 blocks along each axis, first channel, scaled to 0-255.
-        affine_adopted: The label lay elsewhere than the image and takes the image's place.
+        affine_adopted: The label or a channel lies elsewhere than the first image by its own header, and counts as
+            lying where the image does.
+        modalities: DICOM modality of each channel, where its file names one.
+        notes: What reading the files decided or left out, for a person to check.
+        merged, ignore_value: Which label values count as which, and for none: the counts and the foreground follow
+            from it.
     """
 
     id: str
@@ -64,6 +54,26 @@ class CaseStatistics(Record):
     image_hash: str
     signature: tuple[int, ...]
     affine_adopted: bool = False
+    modalities: tuple[str | None, ...] = ()
+    notes: tuple[str, ...] = ()
+    merged: tuple[MergedValues, ...] = ()
+    ignore_value: int | None = None
+
+
+class KnownStatistics(Record):
+    """`checks.json`: what the last check found out about each case, so that unchanged files are not read again."""
+
+    schema_version: int = STATISTICS_SCHEMA
+    statistics: tuple[CaseStatistics, ...] = Field(validation_alias=AliasChoices("statistics", "facts"))
+
+
+def read_known_statistics(work: Path) -> dict[str, CaseStatistics]:
+    """Statistics of an earlier check by case id; none if there was no check or another version made it."""
+    try:
+        known = read_document(work / "checks.json", KnownStatistics)
+    except PlanError:
+        return {}
+    return {one.id: one for one in known.statistics} if known.schema_version == STATISTICS_SCHEMA else {}
 
 
 def content_hash(paths: Sequence[Path]) -> str:
@@ -91,7 +101,7 @@ def label_counts(label: NDArray[Any]) -> dict[int, int] | None:
             return None
         low, high = int(chunk.min()), int(chunk.max())
         if low >= 0 and high < 4096:
-            found = _count_bytes(chunk) if chunk.dtype == np.uint8 else np.bincount(chunk)
+            found = _count_bytes(chunk) if chunk.dtype == np.uint8 else np.bincount(chunk.astype(np.intp, copy=False))
             values = np.flatnonzero(found)
             found = found[values]
         else:
@@ -109,43 +119,6 @@ def _count_bytes(chunk: NDArray[np.uint8]) -> NDArray[np.int64]:
     return counts + np.bincount(chunk[len(even) :], minlength=256)
 
 
-def channel_statistics(image: NDArray[Any], label: NDArray[Any], outside: Sequence[int]) -> ChannelStatistics:
-    """Describe one channel.
-
-    Args:
-        image: Any shape.
-        label: Same shape and same memory layout.
-        outside: Label values that are not foreground.
-    """
-    flat, flat_label = _flat(image), _flat(label)
-    minimum, maximum = np.inf, -np.inf
-    total = squares = 0.0
-    kept: list[NDArray[Any]] = []
-    foreground = flat_label.size - sum(int(np.count_nonzero(flat_label == value)) for value in outside)
-    stride = max(1, -(-foreground // QUANTILE_SAMPLE))
-    seen, low, high = 0, np.inf, -np.inf
-    for start in range(0, flat.size, _CHUNK):
-        values, inside = flat[start : start + _CHUNK], flat_label[start : start + _CHUNK]
-        minimum, maximum = min(minimum, float(values.min())), max(maximum, float(values.max()))
-        chosen = values[reduce(np.logical_and, [inside != value for value in outside])].astype(np.float64)
-        if chosen.size:
-            total += float(chosen.sum())
-            squares += float(chosen @ chosen)
-            low, high = min(low, float(chosen.min())), max(high, float(chosen.max()))
-            kept.append(chosen[-seen % stride :: stride])
-            seen += chosen.size
-    if not seen:
-        return ChannelStatistics(minimum=minimum, maximum=maximum, foreground=None)
-    mean = total / seen
-    quantiles = np.quantile(np.concatenate(kept), np.linspace(0, 1, QUANTILES))
-    quantiles[0], quantiles[-1] = low, high
-    rounded = tuple(float(f"{value:.6g}") for value in quantiles)
-    std = float(np.sqrt(max(squares / seen - mean**2, 0.0)))
-    return ChannelStatistics(
-        minimum=minimum, maximum=maximum, foreground=Foreground(mean=mean, std=std, quantiles=rounded)
-    )
-
-
 def image_hash(channels: Sequence[NDArray[Any]]) -> str:
     """Hash the mean of arrays (*spatial) and every so many of their voxels: the stored type makes no difference.
 
@@ -155,7 +128,7 @@ def image_hash(channels: Sequence[NDArray[Any]]) -> str:
     for channel in channels:
         mean = sum(float(chunk.sum(dtype=np.float64)) for chunk in _chunks(channel)) / channel.size
         digest.update(f"{channel.shape} {mean:.6g}".encode())
-        digest.update(np.ascontiguousarray(_thinned(channel), dtype=np.float32).data)
+        digest.update(np.ascontiguousarray(thinned(channel), dtype=np.float32).data)
     return digest.hexdigest()
 
 
@@ -164,9 +137,9 @@ def signature(channel: NDArray[Any]) -> tuple[int, ...]:
 
     Of a large array every so many voxels are looked at, some 64 along each axis.
     """
-    thinned = _thinned(channel)
-    blocks = thinned.astype(np.float32)
-    for axis, size in enumerate(thinned.shape):
+    sample = thinned(channel)
+    blocks = sample.astype(np.float32)
+    for axis, size in enumerate(sample.shape):
         edges = np.linspace(0, size, min(BLOCKS, size), endpoint=False).astype(int)
         sizes = np.diff(np.append(edges, size))
         blocks = np.add.reduceat(blocks, edges, axis=axis)
@@ -176,17 +149,7 @@ def signature(channel: NDArray[Any]) -> tuple[int, ...]:
     return tuple(int(value) for value in scaled.ravel())
 
 
-def _thinned(channel: NDArray[Any]) -> NDArray[Any]:
-    """Every so many voxels, some 64 along each axis."""
-    return channel[tuple(slice(None, None, max(1, n // (8 * BLOCKS))) for n in channel.shape)]
-
-
-def _flat(array: NDArray[Any]) -> NDArray[Any]:
-    """One axis in memory order: no copy for C and Fortran layouts."""
-    return array.ravel(order="K")
-
-
 def _chunks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    flat = _flat(array)
-    for start in range(0, flat.size, _CHUNK):
-        yield flat[start : start + _CHUNK]
+    values = flat(array)
+    for start in range(0, values.size, _CHUNK):
+        yield values[start : start + _CHUNK]

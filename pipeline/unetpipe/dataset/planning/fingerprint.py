@@ -1,4 +1,4 @@
-"""What a dataset looks like, in the numbers that planning needs: `fingerprint.json`."""
+"""Geometry and intensities of a dataset, in the numbers that planning needs: `fingerprint.json`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from unetpipe.dataset.checks.intensities import ChannelStatistics
 from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.documents import Record, read_document, write_document
 from unetpipe.imaging.geometry import Shape, Spacing
@@ -42,17 +43,42 @@ class ChannelFingerprint(Record):
     maximum: float
 
 
+class ImageFingerprint(Record):
+    """Intensities of one channel in whole images, each case weighing the same.
+
+    Attributes:
+        mean, std: Of all voxels.
+        clipped_mean, clipped_std: Of all voxels, each image clipped to its own 0.5th and 99.5th percentile.
+        minimum, maximum: Over all cases.
+        percentile_00_5: The least of the cases' 0.5th percentiles.
+        percentile_99_5: The greatest of the cases' 99.5th percentiles.
+        binary: Whether in some case all voxels that are not 0 have one value.
+    """
+
+    mean: float
+    std: float
+    clipped_mean: float
+    clipped_std: float
+    minimum: float
+    percentile_00_5: float
+    percentile_99_5: float
+    maximum: float
+    binary: bool
+
+
 class Fingerprint(Record):
     """A dataset's geometry and intensities.
 
     Attributes:
         cropped_fraction: Median over cases of the volume left by the crop to nonzero.
-        channels: None for a channel without any foreground voxel.
+        channels: Of the foreground; None for a channel without any foreground voxel.
+        images: Of whole images, per channel; empty in fingerprints of earlier versions.
     """
 
     schema_version: Literal[1] = FINGERPRINT_SCHEMA
     cropped_fraction: float
     channels: tuple[ChannelFingerprint | None, ...]
+    images: tuple[ImageFingerprint, ...] = ()
     cases: tuple[CaseFingerprint, ...]
 
 
@@ -76,23 +102,47 @@ def make_fingerprint(statistics: Sequence[CaseStatistics]) -> Fingerprint:
     channels = len(statistics[0].channels)
     return Fingerprint(
         cropped_fraction=float(np.median(fractions)),
-        channels=tuple(_pool_channel(statistics, channel) for channel in range(channels)),
+        channels=tuple(_pool_foreground(statistics, channel) for channel in range(channels)),
+        images=tuple(_pool_images([one.channels[channel] for one in statistics]) for channel in range(channels)),
         cases=cases,
     )
 
 
-def _pool_channel(statistics: Sequence[CaseStatistics], channel: int) -> ChannelFingerprint | None:
+def _pool_images(found: Sequence[ChannelStatistics]) -> ImageFingerprint:
+    images = [one.image for one in found]
+    mean, std = _pooled_moments([(one.mean, one.std) for one in images])
+    clipped_mean, clipped_std = _pooled_moments([(one.clipped_mean, one.clipped_std) for one in images])
+    return ImageFingerprint(
+        mean=mean,
+        std=std,
+        clipped_mean=clipped_mean,
+        clipped_std=clipped_std,
+        minimum=min(one.minimum for one in found),
+        percentile_00_5=min(one.percentile_00_5 for one in images),
+        percentile_99_5=max(one.percentile_99_5 for one in images),
+        maximum=max(one.maximum for one in found),
+        binary=any(one.binary for one in found),
+    )
+
+
+def _pooled_moments(moments: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Mean and standard deviation of all cases together, each weighing the same, from those of each."""
+    mean = float(np.mean([mean for mean, _ in moments]))
+    second_moment = float(np.mean([std**2 + mean**2 for mean, std in moments]))
+    return mean, float(np.sqrt(max(second_moment - mean**2, 0.0)))
+
+
+def _pool_foreground(statistics: Sequence[CaseStatistics], channel: int) -> ChannelFingerprint | None:
     foreground = [one.channels[channel].foreground for one in statistics]
     present = [one for one in foreground if one is not None]
     if not present:
         return None
-    mean = float(np.mean([one.mean for one in present]))
-    second_moment = float(np.mean([one.std**2 + one.mean**2 for one in present]))
+    mean, std = _pooled_moments([(one.mean, one.std) for one in present])
     quantiles = np.concatenate([one.quantiles for one in present])
     low, median, high = np.percentile(quantiles, [0.5, 50, 99.5])
     return ChannelFingerprint(
         mean=mean,
-        std=float(np.sqrt(max(second_moment - mean**2, 0.0))),
+        std=std,
         minimum=min(one.quantiles[0] for one in present),
         percentile_00_5=float(low),
         median=float(median),

@@ -11,7 +11,6 @@ presets. It departs from it in:
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +18,13 @@ from numpy.typing import NDArray
 from unetpipe.config import Preset
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.planning.fingerprint import Fingerprint
+from unetpipe.dataset.planning.normalization import plan_normalization
 from unetpipe.dataset.planning.plan import Configuration, Plan
 from unetpipe.dataset.planning.presets import BUDGETS, REFERENCE_BATCH, Budget
 from unetpipe.dataset.planning.topology import Topology, feature_map_size, make_topology
 from unetpipe.errors import PlanError
 from unetpipe.imaging.geometry import Shape, Spacing
-from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation
+from unetpipe.imaging.preprocessing import Interpolation
 
 Floats = NDArray[np.float64]
 
@@ -35,7 +35,6 @@ _MIN_BATCH = 2
 _LOW_RESOLUTION_FRACTION = 0.25
 """A patch that covers less of the median volume calls for a low-resolution configuration."""
 _LOW_RESOLUTION_STEP = 1.03
-_MASK_FRACTION = 0.75
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def make_plan(
         configurations["2d"] = _slices(flat, float(spacing[0]), float(median_shape[0]), order)
     return Plan(
         default="3d_fullres" if "3d_fullres" in configurations else "2d",
-        normalization=_normalization(fingerprint, manifest),
+        normalization=plan_normalization(fingerprint, manifest),
         configurations=configurations,
     )
 
@@ -246,24 +245,3 @@ def _interpolation(spacing_mm: Spacing) -> tuple[Interpolation, ...]:
     coarsest = max(spacing_mm)
     apart = coarsest / min(spacing_mm) > ANISOTROPY and spacing_mm.count(coarsest) == 1
     return tuple("nearest" if apart and spacing == coarsest else "cubic" for spacing in spacing_mm)
-
-
-def _normalization(fingerprint: Fingerprint, manifest: Manifest) -> tuple[ChannelNormalization, ...]:
-    """CT by its fixed scale; everything else by each image, inside the nonzero part if that is much smaller."""
-    masked = fingerprint.cropped_fraction < _MASK_FRACTION
-    made = []
-    for name, channel in zip(manifest.channels, fingerprint.channels, strict=True):
-        if name.casefold() == "ct" and channel is not None:
-            made.append(
-                ChannelNormalization(
-                    scheme="ct",
-                    mean=channel.mean,
-                    std=channel.std,
-                    lower=channel.percentile_00_5,
-                    upper=channel.percentile_99_5,
-                )
-            )
-        else:
-            scheme: Literal["zscore", "zscore_nonzero"] = "zscore_nonzero" if masked else "zscore"
-            made.append(ChannelNormalization(scheme=scheme))
-    return tuple(made)

@@ -1,0 +1,76 @@
+"""Which plan a run uses: the one on disk while it is still good or was edited, otherwise a new one."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+from unetpipe.config import PreprocessConfig
+from unetpipe.dataset.manifest import Manifest
+from unetpipe.dataset.planning.fingerprint import Fingerprint
+from unetpipe.dataset.planning.plan import Plan, read_plan
+from unetpipe.dataset.planning.planner import make_plan
+from unetpipe.errors import PlanError
+
+log = logging.getLogger(__name__)
+
+PLANNER_SCHEMA = 2
+"""Raise it when the same fingerprint comes to be planned for differently."""
+
+
+def choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, fingerprint: Fingerprint) -> Plan:
+    """Read WORK/plan.yaml, or plan anew where it is missing or stale.
+
+    Args:
+        config: What a person asks of the plan.
+        work: The work folder.
+        manifest: Of the dataset.
+        fingerprint: Of the dataset.
+
+    Raises:
+        PlanError: If the plan on disk is malformed, or was edited and contradicts the dataset.
+    """
+    basis = _basis(config, manifest, fingerprint)
+    if (work / "plan.yaml").exists():
+        plan = read_plan(work)
+        if plan.is_edited:
+            _refuse_other_dataset(plan, manifest)
+            log.info("plan.yaml was edited: it is used as it stands")
+            if plan.made_from and plan.made_from != basis:
+                log.warning(
+                    "the dataset or the options have changed since plan.yaml was made; delete it to plan afresh"
+                )
+            return plan
+        if plan.made_from == basis:
+            return plan
+        log.info("the dataset or the options have changed: planning afresh")
+    return make_plan(fingerprint, manifest, config.preset, config.memory_gb, config.spacing_mm).signed(basis)
+
+
+def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint) -> str:
+    """Hash of everything that planning goes by."""
+    parts = (
+        PLANNER_SCHEMA,
+        fingerprint.model_dump_json(),
+        manifest.labels,
+        manifest.ignore_value,
+        manifest.channels,
+        manifest.modalities,
+        config.preset,
+        config.memory_gb,
+        config.spacing_mm,
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _refuse_other_dataset(plan: Plan, manifest: Manifest) -> None:
+    """See that a plan has as many channels and axes as the dataset."""
+    if len(plan.normalization) != len(manifest.channels):
+        raise PlanError(
+            f"plan.yaml: normalization has {len(plan.normalization)} channels, the dataset {len(manifest.channels)}"
+        )
+    for name, configuration in plan.configurations.items():
+        if configuration.spatial_dims != manifest.spatial_dims:
+            raise PlanError(
+                f"plan.yaml: configurations.{name} has {configuration.spatial_dims} axes, "
+                f"the dataset {manifest.spatial_dims}"
+            )

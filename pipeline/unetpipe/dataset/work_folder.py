@@ -1,0 +1,52 @@
+"""The documents of a work folder that a person can read: what was found, and what was decided."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetpipe.dataset.checks.statistics import CaseStatistics, KnownStatistics
+from unetpipe.dataset.folds import Folds
+from unetpipe.dataset.manifest import Manifest
+from unetpipe.dataset.planning.fingerprint import Fingerprint
+from unetpipe.dataset.planning.plan import Plan, plan_text, read_plan
+from unetpipe.documents import Record, write_document
+from unetpipe.files import write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decisions:
+    """What preprocessing follows.
+
+    Attributes:
+        manifest: Which cases, channels and classes there are.
+        statistics: Of the cases, by which unchanged files are recognised.
+        fingerprint: What planning went by.
+        plan: What is done to the images.
+        folds: Which cases train and which validate.
+    """
+
+    manifest: Manifest
+    statistics: Sequence[CaseStatistics]
+    fingerprint: Fingerprint
+    plan: Plan
+    folds: Folds
+
+
+def write_decisions(work: Path, decisions: Decisions) -> None:
+    """Write every document of a work folder, leaving alone those that already say the same."""
+    work.mkdir(parents=True, exist_ok=True)
+    for leftover in work.glob(".tmp-*"):
+        leftover.unlink()
+    documents: dict[str, Record] = {
+        "checks.json": KnownStatistics(statistics=tuple(decisions.statistics)),
+        "manifest.json": decisions.manifest,
+        "fingerprint.json": decisions.fingerprint,
+        "folds.json": decisions.folds,
+    }
+    for name, document in documents.items():
+        path = work / name
+        if not path.exists() or path.read_text(encoding="utf-8") != document.model_dump_json(indent=1) + "\n":
+            write_document(path, document)
+    path = work / "plan.yaml"
+    if not path.exists() or read_plan(work) != decisions.plan:
+        write_text(path, plan_text(decisions.plan))

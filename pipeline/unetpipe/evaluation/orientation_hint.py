@@ -1,0 +1,113 @@
+"""Predictions that were saved the other way round: they miss their references, and would not if axes were turned.
+
+A header says where voxels lie, and files are brought to one grid by it. Where a program lost or mixed up the header,
+the voxels themselves still show it: the foreground of the prediction covers that of the reference once it is flipped or
+its axes are swapped.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.imaging.geometry import Orientation
+
+_POOR_DICE = 0.2
+"""Of the foreground: above it a prediction is not turned round."""
+_GOOD_DICE = 0.7
+"""What turning must reach to be worth mentioning."""
+_BLOCKS = 32
+"""Along each axis: orientations are compared on block sums, 48 of them in a few milliseconds."""
+_AXES = "first", "second", "third"
+
+
+@dataclass(frozen=True)
+class Turned:
+    """How a prediction would cover its reference.
+
+    Attributes:
+        orientation: Permutation and flips of the prediction's axes.
+        dice: Of the foreground once it is turned, approximately.
+    """
+
+    orientation: Orientation
+    dice: float
+
+
+def find_turn(reference: NDArray[np.integer], prediction: NDArray[np.integer]) -> Turned | None:
+    """Look for the flips and permutation of axes with which a prediction covers its reference.
+
+    Args:
+        reference: Label values, 0 for background.
+        prediction: Label values of the same shape.
+
+    Returns:
+        The best of all orientations; None where the prediction covers its reference as it is, or none covers it well.
+    """
+    ours, theirs = reference != 0, prediction != 0
+    total = int(np.count_nonzero(ours)) + int(np.count_nonzero(theirs))
+    if not total or 2 * np.count_nonzero(ours & theirs) > _POOR_DICE * total:
+        return None
+    block = tuple(-(-n // _BLOCKS) for n in ours.shape)
+    wanted = _block_sums(ours, block)
+    best: Turned | None = None
+    for orientation in _orientations(ours.ndim):
+        if tuple(ours.shape[axis] for axis in orientation.axes) != ours.shape:
+            continue
+        turned = _block_sums(orientation.to_ras(theirs), block)
+        dice = 2 * float(np.minimum(wanted, turned).sum()) / total
+        if dice >= _GOOD_DICE and (best is None or dice > best.dice + 0.01):  # of two alike the simpler one comes first
+            best = Turned(orientation, dice)
+    return best
+
+
+def orientation_hint(model: str, found: Sequence[Turned | None]) -> str | None:
+    """Say that a model's predictions lie turned round, where one orientation explains many poor cases.
+
+    Args:
+        model: Name of the model.
+        found: Of each of its predictions.
+    """
+    turned = [one for one in found if one is not None]
+    common = Counter(one.orientation for one in turned).most_common(1)
+    if not common or common[0][1] * 4 < len(found):
+        return None
+    orientation, count = common[0]
+    dice = np.mean([one.dice for one in turned if one.orientation == orientation])
+    return (
+        f"{count} of {len(found)} predictions of {model} miss their reference, and would cover it (foreground Dice "
+        f"about {dice:.2f}) with {_describe(orientation)}: check the orientation that they were saved with"
+    )
+
+
+def _orientations(ndim: int) -> list[Orientation]:
+    """All but the present one, those that change least first."""
+    straight = tuple(range(ndim))
+    every = [
+        Orientation(axes, flips) for axes, flips in product(permutations(straight), product((False, True), repeat=ndim))
+    ]
+    changed = sorted(every, key=lambda one: (one.axes != straight, sum(one.flips)))
+    return changed[1:]
+
+
+def _block_sums(mask: NDArray[np.bool_], block: tuple[int, ...]) -> NDArray[np.float32]:
+    """Voxels of a mask in blocks, padded alike on either side, so that a flipped mask has the same blocks."""
+    missing = [-n % size for n, size in zip(mask.shape, block, strict=True)]
+    padded = np.pad(mask, [(n // 2, n - n // 2) for n in missing]).astype(np.float32)
+    split = [part for n, size in zip(padded.shape, block, strict=True) for part in (n // size, size)]
+    sums: NDArray[np.float32] = padded.reshape(split).sum(axis=tuple(range(1, 2 * mask.ndim, 2)))
+    return sums
+
+
+def _describe(orientation: Orientation) -> str:
+    straight = tuple(range(len(orientation.axes)))
+    parts = []
+    if orientation.axes != straight:
+        parts.append(f"axes in the order {', '.join(_AXES[axis] for axis in orientation.axes)}")
+    flipped = [_AXES[axis] for axis, flip in enumerate(orientation.flips) if flip]
+    if flipped:
+        parts.append(f"the {' and '.join(flipped)} axis reversed")
+    return " and then ".join(parts)
