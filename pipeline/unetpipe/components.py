@@ -13,9 +13,10 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import BeforeValidator
 
 from unetpipe.errors import ComponentError
 
@@ -88,6 +89,17 @@ def parse_definition(value: Any) -> Any:
         return yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ComponentError(f"{value!r} is no YAML: {' '.join(str(error).split())}") from error
+
+
+def _typed(value: Any) -> Any:
+    try:
+        return parse_definition(value)
+    except ComponentError as error:
+        raise ValueError(str(error)) from None  # which a config's validation gathers
+
+
+Part = Annotated[str | Definition, BeforeValidator(_typed)]
+"""A field of a config that names a part, by its word or by a definition, which may be typed as YAML."""
 
 
 def target_of(named: str | Definition) -> Any:

@@ -11,9 +11,8 @@ import yaml
 from pydantic import AliasChoices, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from unetpipe.components import parse_definition
+from unetpipe.components import Part
 from unetpipe.documents import Record
-from unetpipe.errors import ComponentError
 from unetpipe.label_values import LabelValues
 
 Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
@@ -31,24 +30,12 @@ Tracking = Annotated[str, BeforeValidator(_tracker_word)]
 """A tracker by its word (see `unetpipe.tracking.named`)."""
 
 
-def _typed_definition(value: Any) -> Any:
-    """Read a definition that was typed on the command line as YAML."""
-    try:
-        return parse_definition(value)
-    except ComponentError as error:
-        raise ValueError(str(error)) from None
-
-
 def _typed_yaml(value: Any) -> Any:
     """Read a value that was typed on the command line as YAML."""
     try:
         return yaml.safe_load(value) if isinstance(value, str) else value
     except yaml.YAMLError:
         raise ValueError(f"{value!r} is no YAML") from None
-
-
-Part = Annotated[str | dict[str, Any], BeforeValidator(_typed_definition)]
-"""A part by its word or by a definition in MONAI's config language (see `components`)."""
 
 
 Extensions = Annotated[

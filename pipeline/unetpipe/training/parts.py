@@ -1,13 +1,15 @@
 """The parts that a config names for a training: built here, and tried before any work."""
 
 import torch
+from torch import nn
 
 from unetpipe.components import Definition, registered, target_of
 from unetpipe.config import TrainConfig
 from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.errors import BundleError, TrainingError
+from unetpipe.imaging.geometry import Shape
 from unetpipe.networks.build import build_network
-from unetpipe.networks.deep_supervision import level_shapes, supervised
+from unetpipe.networks.deep_supervision import level_shapes
 from unetpipe.networks.definition import network_definition
 from unetpipe.networks.torchscript import to_torchscript
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
@@ -78,17 +80,22 @@ def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction) -> Non
         return
     definition = chosen_network(config, data, data.configuration.features)
     channels, patch = len(data.manifest.channels), data.configuration.patch_size
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(definition)
     if own_network:
-        try:
-            example = torch.randn((1, channels, *patch), generator=torch.Generator().manual_seed(0))
-            to_torchscript(build_network(definition).eval(), example)
-        except BundleError as error:
-            raise TrainingError(f"--network: a bundle could not hold it: {error}") from error
+        _require_torchscript(network, channels, patch)
     if not isinstance(loss, Loss):
         for shape in level_shapes(definition, channels, patch):
             require_loss(str(target_of(config.loss)), loss, _task(config, data), shape)
-    with torch.random.fork_rng(devices=[]):
-        require_a_step(recipe.optimizer_name, recipe.optimizer, supervised(build_network(definition), definition))
+    require_a_step(recipe.optimizer_name, recipe.optimizer, network)
+
+
+def _require_torchscript(network: nn.Module, channels: int, patch: Shape) -> None:
+    try:
+        example = torch.randn((1, channels, *patch), generator=torch.Generator().manual_seed(0))
+        to_torchscript(network.eval(), example)
+    except BundleError as error:
+        raise TrainingError(f"--network: a bundle could not hold it: {error}") from error
 
 
 def _task(config: TrainConfig, data: TrainingSet) -> Task:

@@ -97,6 +97,7 @@ def test_options_change_single_transforms() -> None:
     assert (changed.blur.probability, changed.blur.sigma) == (0, light.blur.sigma)
     assert changed.mirror_axes == (2,)
     assert changed.noise == light.noise
+    assert Augmentation.of("light", {"blur": {}}, (0, 1), 3) == light
     only_gamma = Augmentation.of("none", {"gamma": {"probability": 1}}, (0, 1), 3)
     assert (only_gamma.gamma.probability, only_gamma.inverted_gamma.probability) == (1, 0)
 

@@ -74,10 +74,11 @@ class Augmentation(Record):
                 raise _refused(f"there is no transform {name!r}, only {', '.join(values)}")
             if changed is not False and not isinstance(changed, Mapping):
                 raise _refused(f"{name} takes {', '.join(values[name])}, or off, got {changed!r}")
-            for field in changed or ():
+            changed = changed or ({"probability": 0.0} if changed is False else {})
+            for field in changed:
                 if field not in values[name]:
                     raise _refused(f"{name} has no {field!r}, only {', '.join(values[name])}")
-            values[name] |= changed or {"probability": 0.0}
+            values[name] |= changed
         try:
             augmentation = cls.model_validate(values)
         except ValidationError as error:
