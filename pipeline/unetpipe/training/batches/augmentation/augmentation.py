@@ -69,12 +69,12 @@ class Augmentation(Record):
         for name, transform in values.items():
             transform["probability"] *= _FACTOR[strength] if name != "mirror" else bool(_FACTOR[strength])
         values["mirror"]["axes"] = mirror_axes
-        for name, changed in options.items():
+        for name, given in options.items():
             if name not in values:
                 raise _refused(f"there is no transform {name!r}, only {', '.join(values)}")
-            if changed is not False and not isinstance(changed, Mapping):
-                raise _refused(f"{name} takes {', '.join(values[name])}, or off, got {changed!r}")
-            changed = changed or ({"probability": 0.0} if changed is False else {})
+            changed = {"probability": 0.0} if given is False else given
+            if not isinstance(changed, Mapping):
+                raise _refused(f"{name} takes {', '.join(values[name])}, or off, got {given!r}")
             for field in changed:
                 if field not in values[name]:
                     raise _refused(f"{name} has no {field!r}, only {', '.join(values[name])}")
