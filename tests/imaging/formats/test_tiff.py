@@ -92,8 +92,9 @@ def compressed(data: bytes, compression: str) -> bytes:
     file = io.BytesIO()
     Image.frombytes("L", (len(data), 1), data).save(file, "TIFF", compression=compression)
     file.seek(0)
-    page = tifffile.TiffFile(file).pages.first
-    return file.getvalue()[page.dataoffsets[0] :][: page.databytecounts[0]]
+    with tifffile.TiffFile(file) as opened:
+        page = opened.pages.first
+        return file.getvalue()[page.dataoffsets[0] :][: page.databytecounts[0]]
 
 
 @pytest.mark.parametrize(("compression", "code"), [("tiff_lzw", 5), ("zstd", 50000)])
@@ -142,7 +143,8 @@ def test_lzw_of_16_bit_colours_is_read(tmp_path: Path) -> None:
     writer.UseCompressionOn()
     writer.SetCompressor("LZW")
     writer.Execute(sitk.GetImageFromArray(COLOURS.astype(np.uint16) * 257, isVector=True))
-    assert tifffile.TiffFile(tmp_path / "a.tif").pages.first.compression == tifffile.COMPRESSION.LZW
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert file.pages.first.compression == tifffile.COMPRESSION.LZW
     check(tmp_path / "a.tif", as_read(COLOURS.astype(np.uint16) * 257))
 
 
@@ -336,6 +338,15 @@ def test_imagej_channels_and_pixels(tmp_path: Path) -> None:
     assert read_grid(tmp_path / "a.tif")[1].unit == "voxel"
 
 
+def test_imagej_stores_negative_values_by_a_line(tmp_path: Path) -> None:
+    """It has no signed numbers of 16 bits, so that Hounsfield units are 32768 too high but for its calibration."""
+    values = STACK.astype(np.int32) - 1024
+    metadata = {"axes": "ZYX", "cf": 0, "c0": -32768.0, "c1": 1.0, "vunit": "Gray Value"}
+    tifffile.imwrite(tmp_path / "a.tif", (values + 32768).astype(np.uint16), imagej=True, metadata=metadata)
+    check(tmp_path / "a.tif", values.transpose(2, 1, 0)[None].astype(np.float32))
+    assert np.array_equal(read_label_volume(tmp_path / "a.tif").array[0], values.transpose(2, 1, 0))
+
+
 @pytest.mark.parametrize(
     ("metadata", "noted"),
     [
@@ -387,8 +398,8 @@ def test_pages_of_several_sizes_are_refused_but_thumbnails_are_not_counted(tmp_p
 def test_planes_in_other_files_are_missed(tmp_path: Path) -> None:
     """OME may spread a stack over files; what is not there must not become zeros."""
     tifffile.imwrite(tmp_path / "a.ome.tif", STACK, metadata={"axes": "ZYX"})
-    text = tifffile.TiffFile(tmp_path / "a.ome.tif").ome_metadata
-    assert text is not None
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        text = file.ome_metadata or ""
     longer = text.replace('SizeZ="6"', 'SizeZ="8"').replace('PlaneCount="6"', 'PlaneCount="8"')
     tifffile.imwrite(tmp_path / "b.ome.tif", STACK, description=longer.encode(), metadata=None)
     with pytest.raises(ImageFileError, match=r"^b\.ome\.tif: "):
@@ -431,7 +442,8 @@ def test_labels_come_back_where_they_were(tmp_path: Path, unit: Any, shape: tupl
     assert np.array_equal(volume.array[0], labels)
     assert (volume.grid.shape, volume.grid.unit) == (grid.shape, grid.unit)
     assert np.allclose(volume.grid.matrix, grid.matrix)
-    assert '"cell"' in tifffile.TiffFile(tmp_path / "a.tif").pages.first.description.replace("&quot;", '"')
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert '"cell"' in file.pages.first.description.replace("&quot;", '"')
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import ImageFileError
 from unetpipe.files import atomic_path
 from unetpipe.imaging.formats.nifti_header import NiftiHeader, read_header
+from unetpipe.imaging.formats.scale import scaled
 from unetpipe.imaging.geometry import MM_PER_UNIT, Grid, Unit
 from unetpipe.imaging.volume import Volume
 
@@ -37,7 +38,7 @@ def read(path: Path) -> Volume:
         header = read_header(stream)
         array = _read_voxels(stream, header, path.stat().st_size)
         array = array.reshape((*header.grid.shape, header.channels), order="F")
-        return Volume(_scaled(np.moveaxis(array, -1, 0), header.scale), header.grid, notes=header.notes)
+        return Volume(scaled(np.moveaxis(array, -1, 0), header.scale), header.grid, notes=header.notes)
 
 
 def read_grid(path: Path) -> tuple[int, Grid]:
@@ -116,15 +117,3 @@ def _read_voxels(stream: BinaryIO, header: NiftiHeader, file_size: int) -> NDArr
     if dtype.names:
         return np.stack([voxels[name] for name in dtype.names[:3]], axis=-1).ravel(order="F")
     return voxels.astype(dtype.newbyteorder("="), copy=False)
-
-
-def _scaled(array: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[Any]:
-    if scale is None:
-        return array
-    slope, intercept = scale
-    dtype = np.float32 if array.dtype.itemsize <= 2 else np.float64
-    scaled: NDArray[Any] = array.astype(dtype)
-    with np.errstate(all="ignore"):  # values that overflow are infinite, and found as such
-        np.multiply(scaled, slope, out=scaled)
-        np.add(scaled, intercept, out=scaled)
-    return scaled

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.formats.scale import Scale
 from unetpipe.imaging.geometry import MM_PER_UNIT, Grid, Shape, Unit
 
 _KINDS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
@@ -41,7 +42,7 @@ class NiftiHeader:
         dtype: Of a stored voxel, in the file's byte order.
         offset: Byte at which the voxels begin.
         ends_with_file: Whether the file must end with its last voxel, because `offset` is only then certain.
-        scale: Slope and intercept that make values of stored numbers; None where these are the values.
+        scale: Makes values of stored numbers; None where these are the values.
         notes: What was decided where the header contradicts itself.
     """
 
@@ -50,7 +51,7 @@ class NiftiHeader:
     dtype: np.dtype[Any]
     offset: int
     ends_with_file: bool
-    scale: tuple[float, float] | None
+    scale: Scale | None
     notes: tuple[str, ...]
 
     @property
@@ -170,7 +171,7 @@ def _unit(header: Any, notes: list[str]) -> Unit:
     return _UNITS.get(code, "mm")
 
 
-def _scale(header: Any) -> tuple[float, float] | None:
+def _scale(header: Any) -> Scale | None:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or not np.isfinite(slope) or (slope, intercept) == (1.0, 0.0):
         return None

@@ -22,6 +22,7 @@ from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.files import atomic_path
 from unetpipe.imaging.formats import libtiff
 from unetpipe.imaging.formats.pictures import TURNED, as_shown, colours_of, painted, refuse_huge
+from unetpipe.imaging.formats.scale import Scale, scaled
 from unetpipe.imaging.formats.tiff_lengths import UNIT_NAMES, Lengths, read_lengths
 from unetpipe.imaging.geometry import MM_PER_UNIT, Grid
 from unetpipe.imaging.volume import Volume
@@ -120,7 +121,7 @@ def _read(path: Path, *, as_label: bool) -> Volume:
         values = stored[..., : _without_alpha(page)] if as_label else _seen(stored, page)
         values = as_shown(values, _orientation(page)).transpose(0, 4, 3, 2, 1)  # (C, S, X, Y, Z)
         grid = _grid(series, lengths)
-        return Volume(values.reshape(-1, *grid.shape), grid, notes=lengths.notes)
+        return Volume(scaled(values.reshape(-1, *grid.shape), _calibration(series)), grid, notes=lengths.notes)
 
 
 @contextmanager
@@ -188,6 +189,14 @@ def _without_alpha(page: TiffPage) -> int:
 
 def _orientation(page: TiffPage) -> int:
     return int(page.tags.valueof(_ORIENTATION, default=1))
+
+
+def _calibration(series: TiffPageSeries) -> Scale | None:
+    """ImageJ's straight line from numbers to values, by which it stores negative ones; None where there is none."""
+    stated = series.parent.imagej_metadata if series.parent is not None else None
+    if not stated or stated.get("cf") != 0:
+        return None
+    return float(stated.get("c1", 1)), float(stated.get("c0", 0))
 
 
 def _grid(series: TiffPageSeries, lengths: Lengths) -> Grid:
