@@ -46,7 +46,7 @@ docs: $(VENV)/.installed-dev ## Refresh the reference of commands, then check th
 	$(BIN)/python -m pytest --quiet tests/test_docs.py
 
 site: $(VENV)/.installed-dev ## Build the documentation site into build/site; any broken link fails
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 notebooks: $(VENV)/.installed-dev ## Run the notebooks of docs/tutorials as they are: ten minutes of training
 	TUTORIAL_MINUTES=10 $(BIN)/python -m pytest --quiet tests/test_notebooks.py

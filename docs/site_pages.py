@@ -53,7 +53,7 @@ def markdown_of(notebook: dict[str, Any]) -> str:
             data = output.get("data", {})
             text = "".join(output.get("text", data.get("text/plain", "")))
             if "image/png" in data:
-                parts.append(f'![](data:image/png;base64,{"".join(data["image/png"]).replace(chr(10), "")})')
+                parts.append(f"![](data:image/png;base64,{''.join(data['image/png']).replace(chr(10), '')})")
             elif text.strip():
                 parts.append(f"```text\n{text.rstrip()}\n```")
     return "\n\n".join(parts) + "\n"

@@ -25,6 +25,18 @@ def logged() -> Iterator[list[str]]:
     package.setLevel(level)
 
 
+@pytest.fixture
+def forget_parts() -> Iterator[None]:
+    """Parts that a test registers are gone after it; those that the package registers as it is imported stay."""
+    from unetpipe import components
+
+    before = set(components._REGISTERED)
+    yield
+    for key in set(components._REGISTERED) - before:
+        if not components._REGISTERED[key].__module__.startswith("unetpipe."):
+            del components._REGISTERED[key]
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real datasets that UNETPIPE_TEST_DATA names; what needs them skips where it is not set."""

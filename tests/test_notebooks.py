@@ -28,4 +28,6 @@ def test_what_a_notebook_shows_names_no_place(path: Path) -> None:
     outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
     assert outputs
     assert not [output for output in outputs if output.output_type == "error"]
-    assert not any(place in str(output) for output in outputs for place in ("/home", "/root", "/tmp", "/work", "/Users"))
+    assert not any(
+        place in str(output) for output in outputs for place in ("/home", "/root", "/tmp", "/work", "/Users")
+    )

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unetpipe import components
 from unetpipe.config import EvaluateConfig, InferConfig, PreprocessConfig
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid
@@ -50,9 +49,8 @@ def _small(case: int) -> tuple[np.ndarray, np.ndarray, Grid]:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def dataset(tmp_path: Path, forget_parts: None) -> Path:  # noqa: ARG001
     """Images and labels of three phantoms, and the extension that reads them."""
-    monkeypatch.setattr(components, "_REGISTERED", dict(components._REGISTERED))
     for case in range(3):
         image, label, grid = _small(case)
         write(tmp_path / "data" / "images" / f"case_{case}.vol", image, grid)

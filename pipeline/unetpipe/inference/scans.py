@@ -67,7 +67,7 @@ class ScanFinder:
                 scans += self._in_dataset(path)
             elif path.is_dir():
                 scans += self._in_folder(path)
-            elif zipfile.is_zipfile(path):
+            elif zipfile.is_zipfile(path) and not has_image_suffix(path.name):
                 scans += self._in_zip(path)
             else:
                 files.append(path)

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unetpipe import components
 from unetpipe.components import register
 from unetpipe.errors import ComponentError, GeometryError, ImageFileError
 from unetpipe.imaging.files import code_digest, is_image, read_grid, read_volume, strip_suffix, write_labels
@@ -16,10 +15,7 @@ from unetpipe.imaging.volume import Volume
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
 
 
-@pytest.fixture(autouse=True)
-def _only_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers of a test are gone after it."""
-    monkeypatch.setattr(components, "_REGISTERED", dict(components._REGISTERED))
+pytestmark = pytest.mark.usefixtures("forget_parts")
 
 
 class NumpyReader:
