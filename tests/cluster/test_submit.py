@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from unetpipe.cluster import submit as cluster
 from unetpipe.cluster.submit import Command, CommandJob, SubmitResult, one_per_fold, submit
 from unetpipe.config import SubmitConfig
 from unetpipe.errors import ClusterError, TrainingError
+from unetpipe.imaging.files import write_labels
+from unetpipe.imaging.geometry import Grid
 
 VERSION = ("--version",)
 WRONG_USAGE = ("train",)  # without WORK: exit code 2 at once
@@ -70,6 +73,22 @@ def test_local_failure_gives_its_code_and_last_lines(tmp_path: Path, logged: lis
     assert result.exit_code == 2
     assert logged[-1].splitlines()[-2] == "error: WORK is missing"
     assert "unetpipe 0." not in result.jobs[0].log.read_text()
+
+
+def test_a_job_imports_the_extension_that_its_command_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path means the folder that the job was submitted in, and the part is known in the job."""
+    monkeypatch.chdir(tmp_path)
+    Path("lab.py").write_text(
+        "from unetpipe import register\n\n\n@register('metric', 'test_of_job')\n"
+        "def same(reference, prediction, spacing_mm):\n    return float((reference == prediction).mean())\n"
+    )
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[2:4, 2:4, 2:4] = 1
+    write_labels(tmp_path / "a" / "case.nii.gz", labels, Grid.of(labels.shape, np.eye(4)), {})
+    command = ("evaluate", "a", "a", "--out", "out", "--no-report", "--extension", "lab.py", "--metric", "test_of_job")
+    result = _submit(tmp_path / "logs", command, cluster="local")
+    assert result.exit_code == 0, result.jobs[0].log.read_text()
+    assert "test_of_job" in (tmp_path / "out" / "metrics.csv").read_text()
 
 
 def test_not_waiting_returns_at_once(tmp_path: Path) -> None:
