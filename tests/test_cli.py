@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,7 +126,7 @@ def test_all_commands_are_there() -> None:
 def test_every_command_shows_an_example(name: str) -> None:
     """Each command's help holds a line to copy, and what it shows parses."""
     text = run_command(app, [name, "--help"], terminal_width=200).output
-    examples = [line.split() for line in text.splitlines() if line.strip().startswith(f"unetpipe {name}")]
+    examples = [shlex.split(line) for line in text.splitlines() if line.strip().startswith(f"unetpipe {name}")]
     assert examples
     if name in ("submit", "info", "demo"):
         return

@@ -45,23 +45,33 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def unetpipe(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback, and libraries' warnings.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks of errors, and warnings of libraries.")
+    ] = False,
 ) -> None:
     """From a folder of medical scans to a segmentation model that runs anywhere.
 
     \b
-    unetpipe demo                                       see it work, in minutes
-    unetpipe preprocess DATASET --out work              check, plan, prepare
-    unetpipe train work --fold 0                        make a model
+    unetpipe demo                                       run all of it on a small dataset, in minutes
+    unetpipe preprocess DATASET --out work              check a dataset, plan for it, preprocess it
+    unetpipe train work --fold 0                        train a model
     unetpipe infer work/runs/default/fold_0 scan.nii.gz --out labels
     unetpipe evaluate labels references --out report
     """
 
 
 def command(config: type[C], *arguments: str) -> Callable[[Stage[C]], Stage[C]]:
-    """Make a function of a config a command: one option per field, `arguments` positional, its docstring the help."""
+    """Make a command of a function that takes a config.
+
+    Args:
+        config: Has one option per field.
+        arguments: Fields that are positional arguments.
+
+    Returns:
+        The function as it is; its docstring is the help of the command.
+    """
 
     def decorate(stage: Stage[C]) -> Stage[C]:
         @with_options(config, arguments)
@@ -79,10 +89,13 @@ def command(config: type[C], *arguments: str) -> Callable[[Stage[C]], Stage[C]]:
 
 @command(PreprocessConfig, "dataset")
 def preprocess(config: PreprocessConfig, progress: Progress) -> BaseModel:
-    """Check, plan for and prepare a dataset.
+    """Check a dataset, plan for it and preprocess its cases.
+
+    Nothing is written before every case has passed its checks. The same command brings a work folder up to date.
 
     \b
-    Example:
+    Examples:
+      unetpipe preprocess Task04_Hippocampus --check
       unetpipe preprocess Task04_Hippocampus --out work
     """
     from unetpipe.stages.preprocess import preprocess as stage
@@ -92,14 +105,16 @@ def preprocess(config: PreprocessConfig, progress: Progress) -> BaseModel:
 
 @command(TrainConfig, "work")
 def train(config: TrainConfig, progress: Progress) -> BaseModel:
-    """Train one fold, or several, into MONAI bundles in WORK/runs.
+    """Train one fold or several, each into a MONAI bundle.
 
-    The same command goes on with a run that was interrupted, and leaves a finished one alone.
+    Bundles are made in WORK/runs. The same command continues a run that was interrupted, and leaves a finished one
+    alone.
 
     \b
     Examples:
       unetpipe train work --fold 0 --max-minutes 60
       unetpipe train work --folds all --epochs 200
+      unetpipe train work --loss '{_target_: monai.losses.HausdorffDTLoss}' --run-name hausdorff
     """
     from unetpipe.stages.train import train as stage
 
@@ -109,6 +124,8 @@ def train(config: TrainConfig, progress: Progress) -> BaseModel:
 @command(InferConfig, "models", "inputs")
 def infer(config: InferConfig, progress: Progress) -> BaseModel:
     """Segment scans, each on its own grid.
+
+    Several models are averaged. A scan that fails is named in the result, and the others are segmented.
 
     \b
     Examples:
@@ -122,12 +139,12 @@ def infer(config: InferConfig, progress: Progress) -> BaseModel:
 
 @command(EvaluateConfig, "predictions")
 def evaluate(config: EvaluateConfig, progress: Progress) -> BaseModel:
-    """Compare label maps with references.
+    """Compare label maps with reference labels.
 
-    Dice, HD95, NSD and volumes per case and class, a summary with confidence intervals, and a report.
+    Writes Dice, HD95, NSD and volumes per case and class, a summary with confidence intervals, and a report.
 
-    The last of several paths is the reference, unless --reference says what is. With --work a single path will do: the
-    work folder knows the references.
+    The last of several paths is the reference, unless --reference is given. With --work a single path is enough, since
+    the work folder names the references.
 
     \b
     Examples:
@@ -151,7 +168,9 @@ def _last_as_reference(config: EvaluateConfig) -> EvaluateConfig:
 
 @command(PackageConfig, "model")
 def bundle(config: PackageConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
-    """Check, export and pack a model bundle.
+    """Check a model bundle, export its network and pack it.
+
+    Nothing is exported or packed if a check fails.
 
     \b
     Example:
@@ -164,11 +183,10 @@ def bundle(config: PackageConfig, progress: Progress) -> BaseModel:  # noqa: ARG
 
 @command(SubmitConfig, "command")
 def submit(config: SubmitConfig, progress: Progress) -> BaseModel:
-    """Run a command on Slurm, or in the background.
+    """Run a command as a job, on Slurm or in the background.
 
-    Where there is no Slurm the command runs as a background process of this machine.
-
-    Options of submit come before the command, options of the command after it.
+    Where there is no Slurm it is a background process of this machine. Options of submit stand before the command,
+    options of the command after it.
 
     \b
     Examples:
@@ -191,9 +209,10 @@ def submit(config: SubmitConfig, progress: Progress) -> BaseModel:
 
 @command(DemoConfig)
 def demo(config: DemoConfig, progress: Progress) -> BaseModel:
-    """See the whole pipeline work in minutes.
+    """Run the whole pipeline on a small dataset, in minutes.
 
-    Makes a small dataset, then preprocesses, trains, infers and evaluates on it.
+    The dataset is made and preprocessed, a network is trained on it, and scans that were held out are segmented and
+    evaluated.
 
     \b
     Example:
@@ -206,7 +225,10 @@ def demo(config: DemoConfig, progress: Progress) -> BaseModel:
 
 @command(InfoConfig, "path")
 def info(config: InfoConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
-    """Describe this installation, a work folder or a model with its network, or list the series of a DICOM study.
+    """Describe an installation, a dataset, a model or DICOM files.
+
+    Of a work folder and of a model the network is drawn, with what each of its stages costs; of a DICOM study the
+    series are listed. Without a path this installation is described.
 
     \b
     Examples:

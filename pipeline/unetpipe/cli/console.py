@@ -125,9 +125,9 @@ def shown_on_stderr(console: Console | None = None) -> Iterator[ConsoleProgress]
 
 
 def show(result: BaseModel, console: Console | None = None) -> None:
-    """Print a stage's result for a person: single values as a list, models and mappings as tables."""
+    """Print the result of a stage for a person: single values as a list, models and mappings as tables."""
     console = console or Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_IN_A_FILE)
-    values = [(_words(name), getattr(result, name)) for name in type(result).model_fields]
+    values = [(_spaced(name), getattr(result, name)) for name in type(result).model_fields]
     plain = Table.grid(padding=(0, 2))
     for name, value in values:
         if not _is_table(value) and not _is_drawing(value) and value not in (None, "", (), {}):
@@ -161,14 +161,14 @@ def _table(title: str, value: Any) -> Table:
     if keys is not None:
         table.add_column("")
     for name in fields:
-        table.add_column(_words(name), justify="right" if _is_number(getattr(rows[0], name)) else "left")
+        table.add_column(_spaced(name), justify="right" if _is_number(getattr(rows[0], name)) else "left")
     for index, row in enumerate(rows):
         cells = [_text(getattr(row, name)) for name in fields] if fields else [_text(row)]
         table.add_row(*([keys[index]] if keys is not None else []), *cells)
     return table
 
 
-def _words(name: str) -> str:
+def _spaced(name: str) -> str:
     return name.replace("_", " ")
 
 

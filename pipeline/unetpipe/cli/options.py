@@ -1,7 +1,7 @@
 """From a config model to command line options, and back.
 
 Every field becomes an option of the command, so that there is nothing a YAML file can say and a command line cannot.
-What a field's docstring says is its help. Values come from, weakest first: the model's defaults, `--config FILE.yaml`,
+A field's docstring is its help. Values come from, weakest first: the model's defaults, `--config FILE.yaml`,
 `--set a.b=c`, the option itself.
 """
 
@@ -27,7 +27,7 @@ _METAVARS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
 
 
 class ConfigError(Exception):
-    """What a person typed, or wrote into a YAML file, is not a valid config. One line per field."""
+    """Options or a YAML file do not make a valid config. The message has one line per field."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Field:
     """One field of a config, as the command line sees it.
 
     Attributes:
-        name: As the model has it.
-        flag: As a person types it.
+        name: Name of the field in the model.
+        flag: The option, such as ``--max-minutes``.
         kind: The type typer parses: str, int, float, Path, bool or a Literal; None for a nested model, which has no
             option of its own (`--set`).
         form: Whether it takes one value, ``many`` (the option is repeated), ``pairs`` (KEY=VALUE, repeated), or
             ``numbers`` separated by commas.
-        info: The model's field.
+        info: The field as pydantic describes it.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Field:
 
     @property
     def repeats(self) -> bool:
-        """Whether it is given once per value."""
+        """Whether the option is given once per value."""
         return self.form in ("many", "pairs")
 
 
@@ -64,7 +64,7 @@ def fields_of(config: type[BaseModel]) -> Iterator[Field]:
 
 
 def _parsed_as(annotation: Any) -> tuple[Any, Form]:
-    """The type typer parses, and how a value is given."""
+    """The type that typer parses, and how its values are given."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _parsed_as(arguments[0])
@@ -89,9 +89,9 @@ def with_options(
     """Give a function of `typer.Context` one parameter per field, for typer to read.
 
     Args:
-        config: The command's model.
-        arguments: Fields that are positional. Only the last can take several values; an earlier one that may hold
-            several takes one there, and more from an option named by its singular.
+        config: Model of the command.
+        arguments: Fields that are positional arguments. Only the last can take several values; an earlier one that may
+            hold several takes one there, and more from an option named by its singular.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -147,9 +147,15 @@ def _option(field: Field) -> inspect.Parameter:
 
 def _common_options() -> list[inspect.Parameter]:
     config = typer.Option(
-        "--config", metavar="FILE", help="YAML file with any of these fields; options given here win over it."
+        "--config",
+        metavar="FILE",
+        help="YAML file with any of these fields. What is typed here takes precedence.",
     )
-    settings = typer.Option("--set", metavar="FIELD=VALUE", help="Set one field; a.b=c reaches into a group.")
+    settings = typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="Set one field to a value in YAML; a.b=c sets a field inside a group. May be repeated.",
+    )
     as_json = typer.Option("--json", help="Print the result as JSON on stdout, and nothing else.")
     return [
         _parameter("config_file", Path | None, config, None),
@@ -169,7 +175,7 @@ def _help(field: Field) -> str:
 
 
 def _metavar(field: Field) -> str | None:
-    """In capitals; None leaves a choice to typer, which lists what there is."""
+    """Placeholder of the value, in capitals; None for a choice, whose values typer lists by itself."""
     return {"pairs": "KEY=VALUE", "numbers": "A,B,..."}.get(field.form) or _METAVARS.get(field.kind)
 
 
@@ -208,11 +214,11 @@ def config_from(config: type[C], context: typer.Context) -> C:
     try:
         return config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_in_words(fault, context) for fault in error.errors())) from None
+        raise ConfigError("\n".join(_describe(fault, context) for fault in error.errors())) from None
 
 
 def _given(context: typer.Context, parameter: str) -> Any:
-    """What was typed; None where it was not."""
+    """The value of an option or argument that was typed; None where it was not."""
     source = context.get_parameter_source(parameter)
     return context.params[parameter] if source is not None and source.name == "COMMANDLINE" else None
 
@@ -258,7 +264,7 @@ def _mapping(flag: str, pairs: Sequence[str]) -> dict[str, str]:
     return {key: value for key, _, value in split}
 
 
-def _in_words(fault: ErrorDetails, context: typer.Context) -> str:
+def _describe(fault: ErrorDetails, context: typer.Context) -> str:
     """One line for one of pydantic's errors, naming what a person would type."""
     name, *inner = (str(part) for part in fault["loc"] or ("config",))
     parameter = next((p for p in context.command.params if p.name == name), None)

@@ -29,7 +29,7 @@ def run(context: typer.Context, config_type: type[C], stage: Stage[C]) -> None:
     """
     debug = bool(context.find_root().params.get("debug"))
     as_json = bool(context.params["as_json"])
-    with errors_in_words(context, debug=debug, as_json=as_json):
+    with errors_as_lines(context, debug=debug, as_json=as_json):
         config = config_from(config_type, context)
         from unetpipe.cli.console import show, shown_on_stderr
 
@@ -37,7 +37,7 @@ def run(context: typer.Context, config_type: type[C], stage: Stage[C]) -> None:
         with contextlib.redirect_stdout(sys.stderr), _libraries_warnings(debug), shown_on_stderr() as progress:
             result = stage(config, progress)
         if os.environ.get("RANK", "0") != "0":
-            pass  # one of several processes of a training: the first one tells
+            pass  # one of several processes of a training: rank 0 prints the result
         elif as_json:
             typer.echo(result.model_dump_json(indent=2))
         else:
@@ -49,7 +49,7 @@ def run(context: typer.Context, config_type: type[C], stage: Stage[C]) -> None:
 
 @contextlib.contextmanager
 def _libraries_warnings(shown: bool) -> Iterator[None]:
-    """Leave out what is meant for the developers of libraries, unless it is to be shown."""
+    """Hide the warnings that libraries address to their developers, unless they are to be shown."""
     with warnings.catch_warnings():
         if not shown:
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -58,7 +58,10 @@ def _libraries_warnings(shown: bool) -> Iterator[None]:
 
 
 def exit_code(result: BaseModel) -> int:
-    """A stage that ran to its end may have failed all the same: a gate not passed, a scan not segmented, a job."""
+    """Exit code of a stage that ran to its end.
+
+    It may have failed all the same: by a gate that was not passed, a scan that was not segmented, or a job.
+    """
     code = getattr(result, "exit_code", None)
     if isinstance(code, int):
         return code
@@ -67,19 +70,22 @@ def exit_code(result: BaseModel) -> int:
 
 
 @contextlib.contextmanager
-def errors_in_words(context: typer.Context, *, debug: bool, as_json: bool) -> Iterator[None]:
-    """Turn what a person can mend into lines on stderr and an exit code.
+def errors_as_lines(context: typer.Context, *, debug: bool, as_json: bool) -> Iterator[None]:
+    """Print an error that a person can mend as lines on stderr, and exit with its code.
 
     Args:
-        context: Of the command.
-        debug: Let errors through, with their traceback.
+        context: Context of the command.
+        debug: Let errors through, so that they end with their traceback.
         as_json: Also print the faults of a dataset on stdout, as JSON.
+
+    Raises:
+        typer.Exit: In place of the error.
     """
     try:
         yield
     except ConfigError as error:
         for line in str(error).splitlines():
-            _complain(line)
+            _print_error(line)
         typer.echo(f"See: {context.command_path} --help", err=True)
         raise typer.Exit(WRONG_USAGE) from None
     except KeyboardInterrupt:
@@ -89,28 +95,28 @@ def errors_in_words(context: typer.Context, *, debug: bool, as_json: bool) -> It
         if debug:
             raise
         if isinstance(error, DatasetError):
-            _complain_of_faults(error)
+            _print_faults(error)
             if as_json:
                 typer.echo(json.dumps({"faults": [dataclasses.asdict(fault) for fault in error.faults]}, indent=2))
         else:
-            _complain(str(error))
+            _print_error(str(error))
         raise typer.Exit(FAILED) from None
     except OSError as error:
         if debug:
             raise
-        _complain(str(error))
+        _print_error(str(error))
         raise typer.Exit(FAILED) from None
 
 
-def _complain(message: str) -> None:
+def _print_error(message: str) -> None:
     typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
     typer.echo(message, err=True)
 
 
-def _complain_of_faults(error: DatasetError) -> None:
+def _print_faults(error: DatasetError) -> None:
     faults = error.faults
     counts = Counter(fault.severity for fault in faults)
-    _complain(" and ".join(_count(counts[kind], kind) for kind in ("error", "warning") if counts[kind]))
+    _print_error(" and ".join(_count(counts[kind], kind) for kind in ("error", "warning") if counts[kind]))
     case = max(len(fault.case) for fault in faults)
     kind = max(len(fault.kind) for fault in faults)
     for fault in faults:
