@@ -6,14 +6,20 @@ Files in use have empty values, several values where one belongs, and text in pl
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from pydicom import Dataset, config
 
 from unetpipe.errors import ImageFileError, UnetpipeError
+from unetpipe.process_setting import ProcessSetting
 
-# Warnings about odd values would quote them, identifiers included.
-config.settings.reading_validation_mode = config.IGNORE
+# Held by whatever reads values: pydicom's warnings about odd ones quote them, identifiers included.
+without_validation: ProcessSetting[int] = ProcessSetting(
+    lambda: config.settings.reading_validation_mode,
+    partial(setattr, config.settings, "reading_validation_mode"),
+    config.IGNORE,
+)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetpipe.errors import ImageFileError
+from unetpipe.imaging.dicom.attributes import without_validation
 from unetpipe.imaging.dicom.choice import Chosen, choose, keywords_of
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.pixels import read_pixels
@@ -24,6 +25,7 @@ from unetpipe.imaging.volume import Volume
 _DEFAULT = DicomOptions()
 
 
+@without_validation
 def read(path: Path, options: DicomOptions = _DEFAULT) -> Volume:
     """Read one volume of a source.
 
@@ -50,6 +52,7 @@ def read(path: Path, options: DicomOptions = _DEFAULT) -> Volume:
     return Volume(array.transpose(2, 1, 0)[None], mended.grid, chosen.modality or None, notes)
 
 
+@without_validation
 def read_grid(path: Path, options: DicomOptions = _DEFAULT) -> tuple[int, Grid]:
     """Number of channels (always 1) and grid of a volume; pixels are not read.
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from unetpipe.errors import GeometryError, ImageFileError, UnetpipeError
-from unetpipe.imaging.dicom.attributes import number_if_sound, text
+from unetpipe.imaging.dicom.attributes import number_if_sound, text, without_validation
 from unetpipe.imaging.dicom.frames import Frame, frames_of
 from unetpipe.imaging.dicom.headers import Damaged, Image, read_header
 from unetpipe.imaging.dicom.phases import Part, volumes_in
@@ -129,6 +129,7 @@ def read_contents(path: Path, keywords: tuple[str, ...] = ()) -> Contents:
     return Contents(_series(images), tuple(damaged), left_out)
 
 
+@without_validation
 def first_series(path: Path) -> str | None:
     """SeriesInstanceUID of the first image of a source; "" where it cannot be read, None where there is no image."""
     for file in list_files(path):
