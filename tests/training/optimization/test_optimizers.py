@@ -95,7 +95,7 @@ register("optimizer", "test_none")(lambda params: list(params))
         ("sdg", "there is no optimizer 'sdg': expected one of adamw, muon, sgd"),
         ({"_target_": "torch.optim.SGD", "impulse": 0.9}, "torch.optim.SGD cannot be built: .*impulse"),
         ({"_target_": "torch.optim.LBFGS"}, "it cannot take a step: .*closure"),
-        ({"_target_": "torch.optim.Muon"}, "torch.optim.Muon cannot be built: .*2D"),
+        ({"_target_": "torch.optim.Muon"}, r"torch\.optim\.Muon"),
         ({"_target_": "torch.optim.lr_scheduler.StepLR"}, "cannot be built"),
         ("test_idle", "leaves every weight where it is"),
         ("test_wild", "makes weights NaN"),
