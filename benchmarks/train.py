@@ -29,7 +29,7 @@ from unetpipe.dataset.folds import read_folds
 from unetpipe.networks.build import build_network
 from unetpipe.networks.device import resolve_device
 from unetpipe.networks.summary import summarize_network
-from unetpipe.training.distributed import Group
+from unetpipe.training.distributed.group import Group
 from unetpipe.training.parts import chosen_network
 from unetpipe.training.setup import Setup
 

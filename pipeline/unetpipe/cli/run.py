@@ -13,8 +13,10 @@ import typer
 from pydantic import BaseModel
 
 from unetpipe.cli.options import C, ConfigError, config_from
+from unetpipe.config import TrainConfig
 from unetpipe.errors import DatasetError, UnetpipeError
-from unetpipe.progress import Progress
+from unetpipe.progress import Progress, SilentProgress
+from unetpipe.training.distributed.ranks import find_ranks
 
 Stage = Callable[[C, Progress], BaseModel]
 
@@ -33,11 +35,14 @@ def run(context: typer.Context, config_type: type[C], stage: Stage[C]) -> None:
         config = config_from(config_type, context)
         from unetpipe.cli.console import show, shown_on_stderr
 
+        # of the processes that train together, rank 0 shows progress and prints the result
+        silent = isinstance(config, TrainConfig) and find_ranks(os.environ).rank > 0
+        shown = contextlib.nullcontext(SilentProgress()) if silent else shown_on_stderr()
         # whatever a library prints must not end up between the result's lines
-        with contextlib.redirect_stdout(sys.stderr), _libraries_warnings(debug), shown_on_stderr() as progress:
+        with contextlib.redirect_stdout(sys.stderr), _libraries_warnings(debug), shown as progress:
             result = stage(config, progress)
-        if os.environ.get("RANK", "0") != "0":
-            pass  # one of several processes of a training: rank 0 prints the result
+        if silent:
+            pass
         elif as_json:
             typer.echo(result.model_dump_json(indent=2))
         else:

@@ -5,7 +5,8 @@ A run's folder is a bundle from the first epoch on, and holds besides it `checkp
 """
 
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,11 +28,14 @@ from unetpipe.tracking.named import find_tracker
 from unetpipe.tracking.run import tracked
 from unetpipe.tracking.tracker import TrackedRun
 from unetpipe.training.checkpoint import load_checkpoint
-from unetpipe.training.distributed import Group, Ranks, together
+from unetpipe.training.distributed.devices import rank_device
+from unetpipe.training.distributed.group import Group, joined
+from unetpipe.training.distributed.launcher import launch
+from unetpipe.training.distributed.ranks import find_ranks
 from unetpipe.training.first_state import first_state
 from unetpipe.training.outcome import TrainingOutcome, mean_of_known
 from unetpipe.training.recorder import NullRecorder, RunRecorder
-from unetpipe.training.run_identity import RunIdentity, run_options
+from unetpipe.training.run_identity import RunIdentity, run_folder, run_options
 from unetpipe.training.run_lock import claimed
 from unetpipe.training.setup import Setup
 from unetpipe.training.signals import stop_requested
@@ -79,11 +83,23 @@ class FoldsResult(Record):
     dice: dict[str, float | None]
     tracking_run: str | None
 
+    @classmethod
+    def of(cls, results: Sequence[TrainResult], tracking_run: str | None) -> "FoldsResult":
+        """Sum up the results of single folds."""
+        return cls(
+            folds=tuple(FoldRow.model_validate(one.model_dump(include=set(FoldRow.model_fields))) for one in results),
+            dice={name: mean_of_known(one.dice[name] for one in results) for name in results[0].dice},
+            tracking_run=tracking_run,
+        )
+
 
 def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult | FoldsResult:
     """Train, validate and package the fold that `config.fold` names, or one after the other those of `config.folds`.
 
     A run that was interrupted goes on; one that is finished is left alone, and its result is returned again.
+
+    With `config.gpus` above 1 so many processes are started, of which the first one shows progress on stderr. In a
+    process that `torchrun` or `srun` has started with others, this one is one of those that train together.
 
     Args:
         config: What to do.
@@ -98,62 +114,75 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult 
             or infinite.
         KeyboardInterrupt: If a signal asked to stop. Everything is saved, and the same call goes on from there.
     """
-    load_extensions(config.extension)
-    find_tracker(config.tracking)
-    ranks = Ranks.of(config.gpus)
-    device = ranks.device(resolve_device(config.device))
-    with together(ranks, device, config) as group:
+    ranks = find_ranks(os.environ)
+    if ranks.size == 1 and config.gpus > 1:
+        launch(config, config.gpus)
+        return _finished(config)
+    if config.gpus not in (1, ranks.local_size):
+        raise TrainingError(f"--gpus {config.gpus}, but {ranks.local_size} processes were started on this machine")
+    with joined(ranks) as group, rank_device(ranks, resolve_device(config.device)) as device:
+        load_extensions(config.extension)
+        find_tracker(config.tracking)
         progress = progress if progress and group.rank == 0 else SilentProgress()
         if config.folds is None:
             return _train_fold(config, group, device, progress)
-        return _train_folds(config, config.folds, group, device, progress)
+        return _train_folds(config, group, device, progress)
 
 
-def _train_folds(
-    config: TrainConfig, named: str, group: Group, device: torch.device, progress: Progress
-) -> FoldsResult:
-    folds = choose_folds(named, len(read_folds(config.work).folds))
-    note = config.work / "runs" / config.run_name / "tracking_run"
-    known = note.read_text(encoding="utf-8") if note.is_file() else None
+def _train_folds(config: TrainConfig, group: Group, device: torch.device, progress: Progress) -> FoldsResult:
+    known = _noted_run(config)
     options = {name: value for name, value in run_options(config).items() if name != "fold"}
     run = TrackedRun(work=config.work, name=config.run_name, run_id=known)
-    results: list[TrainResult] = []
     tracker = config.tracking if group.rank == 0 else "none"
     with tracked(tracker, run, {"config": options}) as parent:
         try:
-            for fold in folds:
-                one = config.model_copy(update={"fold": fold, "folds": None})
-                results.append(_train_fold(one, group, device, progress, parent))
+            results = [_train_fold(one, group, device, progress, parent) for one in _each_fold(config)]
         finally:
             if parent.run_id:
-                write_text(note, parent.run_id)
-        dice = {name: mean_of_known(result.dice[name] for result in results) for name in results[0].dice}
-        parent.metrics({f"final_dice/{name}": value for name, value in dice.items() if value is not None}, step=0)
-    rows = tuple(FoldRow.model_validate(result.model_dump(include=set(FoldRow.model_fields))) for result in results)
-    return FoldsResult(folds=rows, dice=dice, tracking_run=parent.run_id)
+                write_text(_note(config), parent.run_id)
+        result = FoldsResult.of(results, None)
+        parent.metrics({f"final_dice/{name}": mean for name, mean in result.dice.items() if mean is not None}, step=0)
+    return result.model_copy(update={"tracking_run": parent.run_id})
 
 
 def _train_fold(
     config: TrainConfig, group: Group, device: torch.device, progress: Progress, parent: OpenTracker | None = None
 ) -> TrainResult:
     setup = Setup.of(config, group, device)
-    identity = RunIdentity.of(config, setup.data)
+    identity, state = RunIdentity.of(config, setup.data), load_checkpoint(setup.folder)
+    _require_same_on_all_ranks(group, identity, state)
     name = f"{config.run_name}/fold_{config.fold}"
-    state = load_checkpoint(setup.folder)
     if state is not None:
-        if differences := state.identity.differences(identity):
+        if changes := state.identity.changes(identity):
             raise TrainingError(
-                f"run {name} was started with different options ({'; '.join(differences)}): "
+                f"run {name} was started with different options ({'; '.join(changes)}): "
                 "take the same options, or another --run-name"
             )
         if state.outcome is not None:
             log.info("run %s is finished", name)
-            return _result(setup, state, state.outcome)
+            return _result(config, state, state.outcome)
         log.info("run %s goes on after epoch %d", name, len(state.history))
     state = state or first_state(setup, identity)
     with _recorder(setup, state, progress, parent) as recorder, stop_requested() as stop:
         outcome = Trainer(setup, state, recorder, progress).train(stop)
-    return _result(setup, state, outcome)
+    return _result(config, state, outcome)
+
+
+def _require_same_on_all_ranks(group: Group, identity: RunIdentity, state: RunState | None) -> None:
+    """Let no rank train along that was started for something else, or sees another checkpoint.
+
+    Raises:
+        TrainingError: On every rank; names one that differs from the first, and in what.
+    """
+    iteration = state.iteration if state else 0
+    first, *others = group.gather([dict(identity.options), dict(identity.digests), iteration])
+    for rank, other in enumerate(others, start=1):
+        theirs = RunIdentity(options=other[0], digests=other[1])
+        found = RunIdentity(options=first[0], digests=first[1]).contradictions(theirs)
+        if first[2] != other[2]:
+            found.append(f"a checkpoint of step {other[2]} and not {first[2]}")
+        if found:
+            raise TrainingError(f"process {rank} of this training has {'; '.join(found)}")
 
 
 @contextmanager
@@ -183,7 +212,33 @@ def _parameters(setup: Setup, state: RunState) -> dict[str, object]:
     }
 
 
-def _result(setup: Setup, state: RunState, outcome: TrainingOutcome) -> TrainResult:
+def _each_fold(config: TrainConfig) -> list[TrainConfig]:
+    """The config of each fold that is to be trained."""
+    folds = choose_folds(config.folds or str(config.fold), len(read_folds(config.work).folds))
+    return [config.model_copy(update={"fold": fold, "folds": None}) for fold in folds]
+
+
+def _finished(config: TrainConfig) -> TrainResult | FoldsResult:
+    """The result of what other processes have trained, from its checkpoints."""
+    results = []
+    for one in _each_fold(config):
+        state = load_checkpoint(run_folder(one))
+        if state is None or state.outcome is None:
+            raise TrainingError(f"run {one.run_name}/fold_{one.fold} has not come to its end")
+        results.append(_result(one, state, state.outcome))
+    return results[0] if config.folds is None else FoldsResult.of(results, _noted_run(config))
+
+
+def _result(config: TrainConfig, state: RunState, outcome: TrainingOutcome) -> TrainResult:
     return TrainResult(
-        **outcome.model_dump(), fold=setup.config.fold, bundle=setup.folder, tracking_run=state.tracking_run
+        **outcome.model_dump(), fold=config.fold, bundle=run_folder(config), tracking_run=state.tracking_run
     )
+
+
+def _note(config: TrainConfig) -> Path:
+    """File that names the tracking run of all folds together."""
+    return config.work / "runs" / config.run_name / "tracking_run"
+
+
+def _noted_run(config: TrainConfig) -> str | None:
+    return _note(config).read_text(encoding="utf-8") if _note(config).is_file() else None

@@ -12,6 +12,7 @@ from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.extensions import extension_digest, extension_name
 
 _ELSEWHERE = {"work", "folds"}  # fields that do not say what a run is; work is a path
+_WITHOUT_EFFECT = {"gpus"}  # a run is the same for any number of processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +36,31 @@ class RunIdentity:
         digests = extensions | {name: _digest(part) for name, part in parts.items()}
         return cls(options=run_options(config), digests=digests)
 
-    def differences(self, now: "RunIdentity") -> list[str]:
-        """Say what another start would change, one phrase each; nothing where it is the same run."""
-        before = run_options(TrainConfig(work=Path())) | dict(self.options)
-        options = [
-            f"--{name.replace('_', '-')} was {before[name]}, is {value}"
-            for name, value in now.options.items()
-            if before[name] != value
+    def changes(self, now: "RunIdentity") -> list[str]:
+        """Say what another start would change in the run, a phrase for each; nothing where it is the same run."""
+        options = [f"{name} was {before}, is {after}" for name, before, after in self._other_options(now)]
+        return options + [f"{name} has changed" for name in self._other_files(now)]
+
+    def contradictions(self, other: "RunIdentity") -> list[str]:
+        """Say in what another rank, that should train the same run, differs from this one; a phrase for each."""
+        options = [f"{name} {theirs} and not {own}" for name, own, theirs in self._other_options(other)]
+        return options + [f"another {name}" for name in self._other_files(other)]
+
+    def _other_options(self, other: "RunIdentity") -> list[tuple[str, Any, Any]]:
+        own = run_options(TrainConfig(work=Path())) | dict(self.options)
+        return [
+            (f"--{name.replace('_', '-')}", own[name], theirs)
+            for name, theirs in other.options.items()
+            if own[name] != theirs and name not in _WITHOUT_EFFECT
         ]
-        files = [f"{name} has changed" for name in now.digests if now.digests[name] != self.digests.get(name)]
-        return options + files
+
+    def _other_files(self, other: "RunIdentity") -> list[str]:
+        return [name for name in other.digests if other.digests[name] != self.digests.get(name)]
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """Where the run of a config's fold is kept."""
+    return config.work / "runs" / config.run_name / f"fold_{config.fold}"
 
 
 def run_options(config: TrainConfig) -> dict[str, Any]:

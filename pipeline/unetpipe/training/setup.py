@@ -16,11 +16,12 @@ from unetpipe.imaging.geometry import Shape
 from unetpipe.networks.device import compute_dtype
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import PatchLoader
-from unetpipe.training.distributed import Group
+from unetpipe.training.distributed.group import Group
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.optimization.loss import LossFunction
 from unetpipe.training.optimization.recipe import Recipe, RecipeName
 from unetpipe.training.parts import chosen_augmentation, chosen_loss, try_parts
+from unetpipe.training.run_identity import run_folder
 from unetpipe.training.validation import HeldOut
 
 _MEASURED_STEPS = 3  # the first warms up
@@ -61,9 +62,7 @@ class Setup:
         """
         started = time.monotonic()
         data = read_training_set(config.work, config.fold, config.configuration)
-        batch_size = data.configuration.batch_size
-        if batch_size < group.size:
-            raise TrainingError(f"a batch of {batch_size} patches cannot be shared by {group.size} processes")
+        _require_a_patch_each(data.configuration.batch_size, group)
         loss = chosen_loss(config, data)
         try_parts(config, data, loss)
         return cls(
@@ -80,7 +79,7 @@ class Setup:
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return self.config.work / "runs" / self.config.run_name / f"fold_{self.config.fold}"
+        return run_folder(self.config)
 
     def held_out(self) -> HeldOut:
         """Open the cases that the fold holds out."""
@@ -91,7 +90,12 @@ class Setup:
         )
 
     def loader(self, batch_size: int) -> PatchLoader:
-        """Open the training cases, for batches of so many patches on all ranks together."""
+        """Open the training cases, for batches of so many patches on all ranks together.
+
+        Raises:
+            TrainingError: If there is not a patch for each rank.
+        """
+        _require_a_patch_each(batch_size, self.group)
         patch: Shape = self.data.configuration.patch_size
         return PatchLoader(
             store=self.data.store,
@@ -123,3 +127,8 @@ class Setup:
             times.append(time.monotonic() - before)
         batches.close()
         return min(times[1:])
+
+
+def _require_a_patch_each(batch_size: int, group: Group) -> None:
+    if batch_size < group.size:
+        raise TrainingError(f"a batch of {batch_size} patches cannot be shared by {group.size} processes")

@@ -17,6 +17,7 @@ from unetpipe.networks.build import build_network, network_features, network_nam
 from unetpipe.networks.device import machine_use, peak_memory_gb
 from unetpipe.progress import Advance, Progress
 from unetpipe.training.batches.loader import Batch
+from unetpipe.training.distributed.group import AgreedStopError
 from unetpipe.training.early_stopping import best_epoch, reason_to_stop, smoothed_dice
 from unetpipe.training.epoch import Epoch
 from unetpipe.training.optimization.compilation import compile_if_faster
@@ -67,7 +68,7 @@ class Trainer:
         machine_use(self._setup.device)  # the first call starts the measurement
         self._learn(stop)
         if stop.is_set():
-            raise KeyboardInterrupt
+            raise AgreedStopError
         result = self._predict_held_out_cases(stop)
         outcome = TrainingOutcome(
             epochs=len(self._state.history),

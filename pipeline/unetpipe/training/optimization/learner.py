@@ -17,7 +17,7 @@ from unetpipe.networks.precision import trainable_dtype
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.draws import Draws
 from unetpipe.training.batches.loader import Batch
-from unetpipe.training.distributed import add_gradients
+from unetpipe.training.distributed.devices import data_parallel
 from unetpipe.training.optimization.loss import deep_supervision_loss
 from unetpipe.training.optimization.recipe import Recipe
 
@@ -65,7 +65,8 @@ class Learner:
         self.device = device
         self.dtype = dtype = trainable_dtype(learning, input_channels(definition), patch, device, dtype)
         self._layout = use_fastest_layout(self._module.to(device), device, len(patch))
-        self._forward: Callable[[Tensor], Any] = self._module
+        self._eager: nn.Module = data_parallel(self._module, device)
+        self._forward: Callable[[Tensor], Any] = self._eager
         use_fastest_layout(self.network.to(device), device, len(patch))
         self._learning, self._deployed = _floats(learning), _floats(self.network)
         self._patch, self.recipe, self._seed = patch, recipe, seed
@@ -98,7 +99,6 @@ class Learner:
             out = self._forward(image)
         loss = deep_supervision_loss(out if isinstance(out, list) else [out], label, self.recipe.loss)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's stub
-        add_gradients(self._module.parameters())
         self._scaler.unscale_(self._optimizer)
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self._module.parameters(), self.recipe.clip)
@@ -109,7 +109,7 @@ class Learner:
 
     def compile(self, wanted: bool = True) -> None:
         """Use torch.compile from the next step on, or no longer. That step compiles, or raises the compiler's error."""
-        self._forward = torch.compile(self._module, dynamic=False) if wanted else self._module
+        self._forward = torch.compile(self._module, dynamic=False) if wanted else self._eager
 
     def _average(self, step: int, progress: float) -> None:
         """Update the deployed weights: the mean of the optimised weights over all steps, later over the last ones.

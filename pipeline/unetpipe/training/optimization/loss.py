@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from unetpipe.components import register
 from unetpipe.imaging.network_input import IGNORED
-from unetpipe.training.distributed import total
+from unetpipe.training.distributed.sums import sum_over_ranks
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """From logits (B, L, ...) and class indices (B, ...), `IGNORED` where a voxel does not count, to a scalar."""
@@ -91,7 +91,9 @@ class Loss:
     def _overlap(self, intersection: Tensor, prediction: Tensor, reference: Tensor) -> Tensor:
         """Tversky index per output: TP + alpha FP + beta FN = (1 - alpha - beta) TP + alpha P + beta R."""
         alpha, beta = self.false_positive, self.false_negative
-        intersection, prediction, reference = total(torch.stack([intersection, prediction, reference])).unbind()
+        intersection, prediction, reference = sum_over_ranks(
+            torch.stack([intersection, prediction, reference])
+        ).unbind()
         union = 2 * ((1 - alpha - beta) * intersection + alpha * prediction + beta * reference)
         return (2 * intersection + _SMOOTH) / (union + _SMOOTH)
 
@@ -124,7 +126,7 @@ def membership(label: Tensor, regions: tuple[tuple[int, ...], ...]) -> Tensor:
 
 def _mean(per_voxel: Tensor, counting: Tensor) -> Tensor:
     """Mean over the voxels that count; 0 for a batch in which none does."""
-    loss, count = total(torch.stack([(per_voxel * counting).sum(), counting.sum()])).unbind()
+    loss, count = sum_over_ranks(torch.stack([(per_voxel * counting).sum(), counting.sum()])).unbind()
     return loss / torch.where(count > 0, count, torch.ones_like(count))
 
 

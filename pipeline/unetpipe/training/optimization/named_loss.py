@@ -25,7 +25,7 @@ from unetpipe.components import Definition, build, find, first_line, takes, targ
 from unetpipe.errors import ComponentError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.network_input import IGNORED
-from unetpipe.training.distributed import mean_over_ranks
+from unetpipe.training.distributed.sums import mean_over_ranks
 from unetpipe.training.optimization.loss import LossFunction, Regions, Weights, membership
 
 _ACTIVATIONS = {"softmax", "use_softmax", "sigmoid", "other_act"}
@@ -94,7 +94,7 @@ class _Adapted:
         else:
             target = label if self.form == "index" else label.unsqueeze(1)
         value: Tensor = self.loss(logits.float(), target)
-        return mean_over_ranks(value)
+        return mean_over_ranks(value, len(logits))
 
 
 def _as_ours(named: str | Definition, accepted: frozenset[str], task: Task) -> _Adapted:

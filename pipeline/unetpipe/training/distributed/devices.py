@@ -1,0 +1,72 @@
+"""Which device a rank computes on, and the module that learns on it along with those of the other ranks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from unetpipe.errors import TrainingError
+from unetpipe.training.distributed.ranks import Ranks
+
+
+@contextmanager
+def rank_device(ranks: Ranks, device: torch.device) -> Iterator[torch.device]:
+    """Give a rank a GPU of its own, or its share of the CPU's threads until the block ends.
+
+    Args:
+        ranks: Which rank this is.
+        device: What was asked for, without an index if there are several ranks.
+
+    Raises:
+        TrainingError: If this machine has fewer GPUs than ranks.
+    """
+    if ranks.size == 1:
+        yield device
+    elif device.type == "cpu":
+        threads = torch.get_num_threads()
+        torch.set_num_threads(max(1, threads // ranks.local_size))
+        yield device
+        torch.set_num_threads(threads)
+    elif device.type == "cuda" and device.index is None:
+        device = own_gpu(ranks, torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        yield device
+    else:
+        raise TrainingError(f"several processes need --device cuda, or cpu, got {device}")
+
+
+def own_gpu(ranks: Ranks, found: int) -> torch.device:
+    """The GPU of a rank, of so many that it sees.
+
+    Raises:
+        TrainingError: If there are fewer than ranks on this machine.
+    """
+    index = 0 if found == 1 and ranks.one_gpu_each else ranks.local_rank
+    if index >= found:
+        raise TrainingError(f"{ranks.local_size} processes need as many GPUs on this machine: {found} found")
+    return torch.device("cuda", index)
+
+
+def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
+    """Let a module's gradients be averaged over the ranks during the backward pass; alone, it stays as it is.
+
+    Every step is an update, so that there is no step between updates in which `no_sync` would save anything.
+
+    Args:
+        module: On `device`; gets rank 0's weights.
+        device: Of this rank.
+    """
+    if not dist.is_initialized():
+        return module
+    for parameter in module.parameters():
+        if parameter.is_contiguous():  # where an axis has one entry, so do channels last; gradients lie as is usual
+            parameter.data = parameter.data.flatten().view(parameter.shape)
+    return DistributedDataParallel(
+        module,
+        device_ids=[device] if device.type == "cuda" else None,
+        static_graph=True,  # the same in every step; parameters that no output depends on are found in the first one
+        gradient_as_bucket_view=True,
+    )
