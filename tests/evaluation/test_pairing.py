@@ -118,6 +118,28 @@ def test_labels_that_were_not_fetched_are_named(tmp_path: Path) -> None:
         gather(tmp_path, tmp_path / "prediction")
 
 
+def segmented(path: Path, names: dict[int, str]) -> None:
+    """The header of a segmentation by 3D Slicer."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pairs = "".join(
+        f"Segment{value}_Name:={name}\nSegment{value}_LabelValue:={value}\n" for value, name in names.items()
+    )
+    path.write_bytes(f"NRRD0004\ntype: uchar\n{pairs}\n".encode())
+
+
+def test_segmentations_of_slicer_name_the_classes(tmp_path: Path) -> None:
+    """Where every reference names its values; a prediction that calls one something else is refused."""
+    segmented(tmp_path / "reference" / "a.seg.nrrd", {1: "liver", 2: "tumour"})
+    segmented(tmp_path / "reference" / "b.seg.nrrd", {1: "Liver"})
+    touch(tmp_path / "prediction" / "a.nii.gz")
+    assert gather(tmp_path, tmp_path / "prediction").classes == {1: "liver", 2: "tumour"}
+    segmented(tmp_path / "other" / "b.seg.nrrd", {1: "tumour"})
+    with pytest.raises(DatasetError, match="b: its label calls the value 1 'tumour', the one of a calls it 'liver'"):
+        gather(tmp_path, tmp_path / "other")
+    touch(tmp_path / "reference" / "c.nii.gz")
+    assert gather(tmp_path, tmp_path / "prediction").classes == {}
+
+
 def test_models_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
     """Folders of one name are told apart by their parents."""
     touch(tmp_path / "reference" / "a.nii", tmp_path / "x" / "labels" / "a.nii", tmp_path / "y" / "labels" / "a.nii")

@@ -282,6 +282,17 @@ def test_labels_state_lengths_as_their_scan_does(
     assert np.allclose(labels.matrix, grid.matrix)
 
 
+def test_what_reading_decided_is_among_the_warnings(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """A header that contradicts itself is read one way, and the record of the scan says which."""
+    scan = write_scan(tmp_path / "in" / "a.nii")
+    raw = bytearray(scan.read_bytes())
+    raw[280:328] = bytes(48)  # srow_x, srow_y and srow_z
+    raw[252:254] = b"\1\0"  # qform_code
+    scan.write_bytes(raw)
+    result = run(make_bundle(), scan)
+    assert "the header's sform is all zero; the qform is taken" in result.warnings["a"]
+
+
 def test_hippocampus_labels_from_a_zip(bundle_folder: Path, shared_data: Path, tmp_path: Path) -> None:
     """A zipped bundle segments a real scan, which an untrained network does badly but on the right grid."""
     archive = shutil.make_archive(str(tmp_path / "model"), "zip", bundle_folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.case_names import former_ids, match_ids
 from unetpipe.dataset.folds import read_folds
+from unetpipe.dataset.label_names import agree_on_names
 from unetpipe.dataset.label_scheme import LabelClass, Region
 from unetpipe.dataset.layouts.listing import may_be_image
 from unetpipe.dataset.layouts.presence import absence
@@ -18,6 +19,7 @@ from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.merging import DeclaredLabels, MergedValues, declare_labels
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.files import has_image_suffix, strip_suffix
+from unetpipe.imaging.labels import read_label_names
 from unetpipe.inference.predictions import ModelUsed, Predictions, read_predictions
 
 Files = Mapping[str, Path]
@@ -112,11 +114,12 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         )
     images = _by_case(_label_files(config.images), ids) if config.images else _scans(manifest)
     declared = _declared(config, manifest)
+    classes = {label.value: label.name for label in declared.classes[1:]} or _named_by_files(references, models)
     return Inputs(
         dataset=manifest.name if manifest else None,
         references=references,
         models=tuple(models),
-        classes={label.value: label.name for label in declared.classes[1:]},
+        classes=classes,
         chosen=bool(config.labels),
         regions=manifest.regions if manifest and not config.labels else (),
         merged=declared.merged,
@@ -126,6 +129,22 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         images=images,
         from_dicom=dicom or not all(has_image_suffix(path.name) for path in images.values()),
     )
+
+
+def _named_by_files(references: Files, models: Sequence[Model]) -> dict[int, str]:
+    """Classes as the references name them, if each of them does.
+
+    Raises:
+        DatasetError: If files call one value different things.
+    """
+    named = [(case, read_label_names(path)) for case, path in references.items()]
+    predicted = [
+        (case, read_label_names(path)) for model in models for case, path in model.files.items() if case in references
+    ]
+    names, faults = agree_on_names([*named, *predicted])
+    if faults:
+        raise DatasetError(faults)
+    return names if all(own for _, own in named) else {}
 
 
 def work_of(config: EvaluateConfig) -> Path | None:

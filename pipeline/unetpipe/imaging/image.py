@@ -20,10 +20,12 @@ class Image:
     Attributes:
         channels: Arrays (I, J[, K]) in RAS+ order, in the files' own types.
         source: Grid of the first file, in its own axis order.
+        notes: What reading the files decided or left out, as full sentences for a person to check.
     """
 
     channels: tuple[NDArray[Any], ...]
     source: Grid
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, array: NDArray[Any], source: Grid) -> Self:
@@ -55,4 +57,6 @@ def read_image(paths: Sequence[Path], *, adopt_affine: bool = False) -> Image:
     """
     volumes = aligned_channels([read_volume(path) for path in paths], adopt_affine=adopt_affine)
     source = volumes[0].grid
-    return Image(tuple(channel for volume in volumes for channel in Image.of(volume.array, source).channels), source)
+    channels = tuple(channel for volume in volumes for channel in Image.of(volume.array, source).channels)
+    notes = dict.fromkeys(note for volume in volumes for note in volume.notes)  # of several channels often the same
+    return Image(channels, source, tuple(notes))

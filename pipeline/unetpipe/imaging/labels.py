@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.files import read_volume
+from unetpipe.imaging.formats.itk_header import read_text_header
+from unetpipe.imaging.formats.segments import name_values, read_segments
 from unetpipe.imaging.volume import Volume
 
 _LONGEST_TABLE = 1 << 20
@@ -34,6 +36,16 @@ def read_label_volume(path: Path) -> Volume:
         return replace(volume, array=whole_numbers(volume.array))
     except ImageFileError as error:
         raise ImageFileError(f"{path.name}: {error}") from error
+
+
+def read_label_names(path: Path) -> dict[int, str]:
+    """Names of the values of a label map, from the header of a segmentation by 3D Slicer; none for other files."""
+    if not path.name.lower().endswith(".nrrd"):
+        return {}
+    try:
+        return name_values(read_segments(read_text_header(path).pairs))
+    except (ImageFileError, OSError):  # as reading the file says
+        return {}
 
 
 def whole_numbers(values: NDArray[Any]) -> NDArray[np.integer]:

@@ -190,7 +190,7 @@ class _Run:
         image = read_image(case.paths, adopt_affine=self._config.fix_affine)
         prepared = self._predictor.prepare(image)
         warnings = domain_check(image, prepared[0].placement, spec.preprocessing, spec.training_domain)
-        return _Loaded(image.source, prepared, warnings, time.perf_counter() - start)
+        return _Loaded(image.source, prepared, [*image.notes, *warnings], time.perf_counter() - start)
 
     def segment(self, _case: InputCase, loaded: _Loaded) -> _Segmented:
         """Run the networks; in the caller's thread."""

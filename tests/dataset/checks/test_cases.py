@@ -238,6 +238,56 @@ def test_discovered_labels(tmp_path: Path, sample: Any) -> None:
     ]
 
 
+def name_segments(path: Path, names: dict[int, str]) -> None:
+    """Put segments as 3D Slicer describes them into the header of an NRRD file."""
+    header, voxels = path.read_bytes().split(b"\n\n", 1)
+    for number, (value, name) in enumerate(names.items()):
+        header += f"\nSegment{number}_Name:={name}\nSegment{number}_LabelValue:={value}".encode()
+    path.write_bytes(header + b"\n\n" + voxels)
+
+
+def test_segmentations_of_slicer_name_the_classes(tmp_path: Path, sample: Any) -> None:
+    """Their names are the classes', and the same value must not be called something else in another case."""
+    for name, named in (("a", {4: "liver"}), ("b", {4: "Liver", 9: "tumour"})):
+        write_image(tmp_path / "images" / f"{name}.nrrd", sample.image(ord(name))[None], sample.grid())
+        label = tmp_path / "labels" / f"{name}.seg.nrrd"
+        write_labels(label, sample.label(values=tuple(named)), sample.grid(), {})
+        name_segments(label, named)
+    report = check(read_dataset(tmp_path))
+    assert report.faults == ()
+    assert [(one.name, one.value) for one in discover_labels(report.statistics)][1:] == [("liver", 4), ("tumour", 9)]
+    write_labels(tmp_path / "labels" / "b.seg.nrrd", sample.label(values=(4, 9)), sample.grid(), {})
+    name_segments(tmp_path / "labels" / "b.seg.nrrd", {4: "tumour", 9: "liver"})
+    assert found(check(read_dataset(tmp_path))) == [("b", "label_names", "error")]
+
+
+def test_what_reading_decided_is_warned_of(tmp_path: Path, sample: Any) -> None:
+    """A header that contradicts itself is read one way, and the person is told which."""
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / f"{name}.nii", sample.image(ord(name))[None], sample.grid())
+        write_labels(tmp_path / "labels" / f"{name}.nii", sample.label(), sample.grid(), {})
+    raw = bytearray((tmp_path / "images" / "b.nii").read_bytes())
+    raw[280:328] = bytes(48)  # srow_x, srow_y and srow_z
+    (tmp_path / "images" / "b.nii").write_bytes(raw)
+    report = check(read_dataset(tmp_path))
+    assert found(report) == [("b", "reading", "warning")]
+    assert report.faults[0].message == "b.nii: the header's sform is all zero; the qform is taken"
+
+
+def test_labels_with_loss_are_refused(tmp_path: Path) -> None:
+    """JPEG invents values at edges, which would become classes."""
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        picture = Grid.of((16, 16), np.eye(4), "voxel")
+        write_image(
+            tmp_path / "images" / f"{name}.png", generator.integers(0, 255, (1, 16, 16)).astype(np.uint8), picture
+        )
+        write_image(tmp_path / "labels" / f"{name}.jpg", np.eye(16, dtype=np.uint8)[None] * 255, picture)
+    report = check(read_dataset(tmp_path))
+    assert found(report) == [("a", "unreadable", "error"), ("b", "unreadable", "error")]
+    assert "a.jpg: labels stored with loss" in report.faults[0].message
+
+
 def test_an_image_in_place_of_a_label(tmp_path: Path, sample: Any) -> None:
     """Undeclared classes do not let an image pass as a label."""
     write_image(tmp_path / "images" / "a.nii.gz", sample.image(0)[None], sample.grid())

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.files import read_grid, read_volume
 from unetpipe.imaging.geometry import Grid
-from unetpipe.imaging.labels import read_label_volume
+from unetpipe.imaging.labels import read_label_names, read_label_volume
 
 SHAPE = (4, 5, 6)
 LIVER, TUMOUR = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
@@ -48,7 +48,7 @@ def test_one_layer_keeps_its_values_and_has_names(tmp_path: Path) -> None:
     pairs = segment(0, "Leber, große", LabelValue=7, Layer=0) | segment(1, "tumour", LabelValue=3, Layer=0)
     volume = read_label_volume(save(tmp_path / "a.seg.nrrd", labels, pairs))
     assert np.array_equal(volume.array[0], labels)
-    assert volume.names == {7: "Leber, große", 3: "tumour"}
+    assert volume.names == read_label_names(tmp_path / "a.seg.nrrd") == {7: "Leber, große", 3: "tumour"}
     assert volume.grid == Grid.of(SHAPE, np.array([[-0.7, 0, 0, 10], [0, -0.8, 0, -20], [0, 0, 2.5, 30], [0, 0, 0, 1]]))
     assert read_grid(tmp_path / "a.seg.nrrd")[1] == volume.grid
 
@@ -60,7 +60,7 @@ def test_layers_become_one_map(tmp_path: Path, values: tuple[int, int]) -> None:
     pairs = segment(0, "liver", LabelValue=values[0], Layer=0) | segment(1, "tumour", LabelValue=values[1], Layer=1)
     volume = read_label_volume(save(tmp_path / "a.seg.nrrd", layers, pairs))
     liver, tumour = (1, 2) if values == (1, 1) else values
-    assert volume.names == {liver: "liver", tumour: "tumour"}
+    assert volume.names == read_label_names(tmp_path / "a.seg.nrrd") == {liver: "liver", tumour: "tumour"}
     assert np.array_equal(volume.array[0], LIVER * liver + TUMOUR * tumour)
     assert read_volume(tmp_path / "a.seg.nrrd").array.shape == (2, *SHAPE)
 
@@ -107,3 +107,4 @@ def test_an_ordinary_file_has_no_segments(tmp_path: Path) -> None:
     save(tmp_path / "a.nrrd", np.stack([LIVER, TUMOUR]).astype(np.uint8), {"Segmentation": "none"})
     with pytest.raises(ImageFileError, match="one channel, got 2"):
         read_label_volume(tmp_path / "a.nrrd")
+    assert read_label_names(tmp_path / "a.nrrd") == read_label_names(tmp_path / "missing.nrrd") == {}

@@ -2,10 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from unetpipe.dataset.checks.statistics import CaseStatistics
+from unetpipe.dataset.label_names import agree_on_names
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.errors import Fault
 
@@ -26,13 +28,20 @@ _LISTED = 10
 
 
 def compare_cases(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
-    """Compare cases with each other. All findings are warnings."""
+    """Compare cases with each other. All findings are warnings, but for label values that mean several things."""
     return [
+        *_names(manifest, statistics),
         *_duplicates(manifest, statistics),
         *_spacing_outliers(statistics),
         *_absent_classes(manifest, statistics),
         *_rare_classes(manifest, statistics),
     ]
+
+
+def _names(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
+    """Label values that files call something else than other files do; no error where the dataset declares classes."""
+    faults = agree_on_names((one.id, one.label_names) for one in statistics)[1]
+    return [replace(fault, severity="warning") for fault in faults] if manifest.labels else faults
 
 
 def _duplicates(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:

@@ -142,6 +142,7 @@ class CaseCheck:
             affine_adopted=any(fault.kind == "affine_adopted" for fault in self.faults),
             modalities=tuple(volume.modality for volume in images for _ in volume.array),
             notes=self._notes([*images, label]),
+            label_names=label.names,
             merged=self.manifest.merged,
             ignore_value=self.manifest.ignore_value,
         )

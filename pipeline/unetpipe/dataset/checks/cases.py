@@ -13,6 +13,7 @@ from unetpipe.dataset.checks.across_cases import compare_cases
 from unetpipe.dataset.checks.case import CaseCheck
 from unetpipe.dataset.checks.modalities import agreed_modalities, check_modalities
 from unetpipe.dataset.checks.statistics import CaseStatistics
+from unetpipe.dataset.label_names import agree_on_names
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.errors import Fault
@@ -85,12 +86,17 @@ def check_cases(
 
 
 def discover_labels(statistics: Sequence[CaseStatistics]) -> tuple[LabelClass, ...]:
-    """Classes of a dataset that declares none: every value that occurs, 0 being the background."""
+    """Classes of a dataset that declares none: every value that occurs, 0 being the background.
+
+    They have the names that label files give them, if no two classes would have one name.
+    """
     values = sorted({value for one in statistics for value in one.label_counts} - {0})
-    return (
-        LabelClass(name="background", value=0),
-        *(LabelClass(name=f"label_{value}", value=value) for value in values),
-    )
+    found, _ = agree_on_names((one.id, one.label_names) for one in statistics)
+    names = [found.get(value, f"label_{value}") for value in values]
+    if len({"background", *names}) <= len(names):
+        names = [f"label_{value}" for value in values]
+    classes = (LabelClass(name=name, value=value) for name, value in zip(names, values, strict=True))
+    return (LabelClass(name="background", value=0), *classes)
 
 
 def completed(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> Manifest:

@@ -18,7 +18,7 @@ from unetpipe.imaging.files import code_digest, files_of
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.labels import whole_numbers
 
-STATISTICS_SCHEMA = 3
+STATISTICS_SCHEMA = 4
 """Raise it when the same file comes to be described by other statistics."""
 BLOCKS = 8
 """Per axis, of the signature."""
@@ -40,6 +40,7 @@ class CaseStatistics(Record):
             lying where the image does.
         modalities: DICOM modality of each channel, where its file names one.
         notes: What reading the files decided or left out, for a person to check.
+        label_names: Of label values, where the label file names them.
         merged, ignore_value: Which label values count as which, and for none: the counts and the foreground follow
             from it.
     """
@@ -56,6 +57,7 @@ class CaseStatistics(Record):
     affine_adopted: bool = False
     modalities: tuple[str | None, ...] = ()
     notes: tuple[str, ...] = ()
+    label_names: Mapping[int, str] = {}
     merged: tuple[MergedValues, ...] = ()
     ignore_value: int | None = None
 

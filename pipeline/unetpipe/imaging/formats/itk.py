@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.files import atomic_path
 from unetpipe.imaging.formats.itk_header import TextHeader, read_text_header
-from unetpipe.imaging.formats.segments import merged, read_segments
+from unetpipe.imaging.formats.segments import merged, name_values, read_segments
 from unetpipe.imaging.geometry import MM_PER_UNIT, Grid, Unit
 from unetpipe.imaging.volume import Volume
 from unetpipe.process_setting import ProcessSetting
@@ -50,8 +50,7 @@ def read_label(path: Path) -> Volume:
         volume = _read(path, header)
         if not (segments := read_segments(header.pairs)):
             return volume
-        array, names = merged(volume.array, segments)
-        return replace(volume, array=array, names=names)
+        return replace(volume, array=merged(volume.array, segments), names=name_values(segments))
 
 
 def read_grid(path: Path) -> tuple[int, Grid]:

@@ -5,7 +5,7 @@ Source:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,18 @@ def read_segments(pairs: Mapping[str, str]) -> list[Segment]:
     return segments
 
 
-def merged(layers: NDArray[Any], segments: list[Segment]) -> tuple[NDArray[Any], dict[int, str]]:
+def name_values(segments: Sequence[Segment]) -> dict[int, str]:
+    """Name of each label value of the one map that `merged` makes, in the order of the segments.
+
+    Values are the segments' own where no two share one, else the numbers of the segments from 1 on.
+    """
+    values = [one.value for one in segments]
+    if len(set(values)) < len(values):
+        values = list(range(1, len(segments) + 1))
+    return {value: one.name for value, one in zip(values, segments, strict=True)}
+
+
+def merged(layers: NDArray[Any], segments: Sequence[Segment]) -> NDArray[Any]:
     """Make one label map of all layers.
 
     Args:
@@ -61,18 +72,14 @@ def merged(layers: NDArray[Any], segments: list[Segment]) -> tuple[NDArray[Any],
         segments: One or more.
 
     Returns:
-        (1, *spatial), and the name of each value. Values are the segments' own where no two share one, else the
-        numbers of the segments from 1 on.
+        (1, *spatial), with the values of `name_values`.
 
     Raises:
         ImageFileError: If segments overlap, or a voxel belongs to none.
     """
-    values = [one.value for one in segments]
-    if len(set(values)) < len(values):
-        values = list(range(1, len(segments) + 1))
-    names = {value: one.name for value, one in zip(values, segments, strict=True)}
+    values = list(name_values(segments))
     if len(layers) == 1 and all(one.layer == 0 for one in segments) and values == [one.value for one in segments]:
-        return layers, names
+        return layers
     result = np.zeros((1, *layers.shape[1:]), np.int32)
     for value, one in zip(values, segments, strict=True):
         if not 0 <= one.layer < len(layers):
@@ -85,4 +92,4 @@ def merged(layers: NDArray[Any], segments: list[Segment]) -> tuple[NDArray[Any],
         result[0][mask] = value
     if stray := int(np.count_nonzero(layers)) - int(np.count_nonzero(result)):
         raise ImageFileError(f"{stray} voxels of its layers belong to no segment")
-    return result, names
+    return result
