@@ -89,6 +89,45 @@ def test_the_same_voxels_in_another_order_agree(tmp_path: Path) -> None:
     assert result.passed
 
 
+@pytest.mark.parametrize(
+    "kinds", [(np.int8, np.int16), (np.int16, np.int8), (np.int8, np.float32), (np.int8, np.int64)]
+)
+def test_values_do_not_wrap_in_the_type_of_their_file(tmp_path: Path, kinds: tuple[type, type]) -> None:
+    """Equal masks of -1 and 127 have Dice 1 in both classes, whatever integer types hold them."""
+    labels = cube(3, 127).astype(np.int16) - cube(12)
+    for folder, kind in zip(("prediction", "reference"), kinds, strict=True):
+        write_image(tmp_path / folder / "a.nii.gz", labels[None].astype(kind), GRID)
+    result = run(tmp_path, tmp_path / "prediction", report=True)
+    assert [(row.name, row.dice, row.false) for row in result.classes] == [("-1", 1, 0), ("127", 1, 0)]
+    assert result.hints == ()
+
+
+def test_hints_are_in_every_output(tmp_path: Path) -> None:
+    """Masks of 255 against 1, and masks saved the other way round, are questioned in result, summary and report."""
+    write(tmp_path / "reference", {"a": cube()})
+    result = run(tmp_path, write(tmp_path / "prediction", {"a": cube(3, 255)[::-1]}), report=True)
+    assert result.classes[0].dice == 0
+    assert len(result.hints) == 2
+    assert "if 255 stands for 1 there, --labels NAME=1,255" in result.hints[0]
+    assert "with the first axis reversed" in result.hints[1]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["hints"] == list(result.hints)
+    assert "the first axis reversed" in (tmp_path / "out" / "report.html").read_text()
+    merged = run(tmp_path, tmp_path / "prediction", labels={"organ": "1,255"})
+    assert len(merged.hints) == 1
+    assert [row.name for row in merged.classes] == ["organ"]
+
+
+def test_values_are_merged_as_asked(tmp_path: Path) -> None:
+    """Ranges of values count as one class in references and predictions; other values count as background."""
+    blurred = cube(3, 255)
+    blurred[3, 4, 3:9] = 233
+    blurred[0, 0, 0] = 12
+    write(tmp_path / "reference", {"a": blurred})
+    result = run(tmp_path, write(tmp_path / "prediction", {"a": cube(3, 255)}), labels={"axon": "255,233-254"})
+    assert [(row.name, row.dice) for row in result.classes] == [("axon", 1)]
+    assert {row["class"] for row in rows(tmp_path)} == {"axon"}
+
+
 def test_two_files(tmp_path: Path) -> None:
     """Two single files belong together whatever they are called."""
     write(tmp_path, {"truth": cube(), "guess": cube(4)})

@@ -20,7 +20,7 @@ import pytest
 from unetpipe import Predictor, infer
 from unetpipe.config import InferConfig
 from unetpipe.imaging.files import read_volume, write_image
-from unetpipe.imaging.geometry import Grid, Unit
+from unetpipe.imaging.geometry import Grid, Orientation, Unit
 
 MakeBundle = Callable[..., Path]
 OBLIQUE = np.array([[-0.9, 0.3, 0.0, 10.0], [0.3, 0.9, 0.2, -5.0], [0.05, -0.2, 1.4, 3.0], [0, 0, 0, 1]])
@@ -109,6 +109,38 @@ def test_bad_scans_are_named_and_the_others_go_on(make_bundle: MakeBundle, tmp_p
         **dict.fromkeys("bdf", "failed"),
     }
     assert str(tmp_path) not in (tmp_path / "out" / "predictions.json").read_text()
+
+
+def test_voxels_that_are_no_numbers_are_counted(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """NaN and infinite voxels are found in the input and named, and the precision is not blamed."""
+    for name, bad in (("nan", [np.nan]), ("both", [np.inf, np.nan, np.nan])):
+        values = np.random.default_rng(0).normal(100, 20, (2, 20, 18, 17)).astype(np.float32)
+        values[1, 0, 0, : len(bad)] = bad
+        write_image(tmp_path / "in" / f"{name}.nii.gz", values, Grid.of(values.shape[1:], OBLIQUE))
+    result = run(make_bundle("two channels", channels=2), tmp_path / "in")
+    assert result.failed == {
+        "nan": "channel channel 1: 1 voxel is NaN",
+        "both": "channel channel 1: 2 voxels are NaN, 1 is infinite",
+    }
+
+
+def test_channels_that_lie_elsewhere(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """A channel in another axis order is the same scan; one that lies elsewhere needs the option that is named."""
+    values = np.random.default_rng(0).normal(100, 20, (2, 20, 18, 17)).astype(np.float32)
+    grid = Grid.of(values.shape[1:], OBLIQUE)
+    order = Orientation(axes=(1, 2, 0), flips=(False, True, True))
+    for name, other in (("a", grid), ("b", grid.turned(order)), ("c", Grid.of(grid.shape, np.eye(4)))):
+        write_image(tmp_path / "in" / f"{name}_0000.nii.gz", values[:1], grid)
+        second = order.to_ras(values[1]) if name == "b" else values[1]
+        write_image(tmp_path / "in" / f"{name}_0001.nii.gz", second[None], other)
+    model = make_bundle("two channels", channels=2)
+    result = run(model, tmp_path / "in")
+    assert list(result.failed) == ["c"]
+    assert "--fix-affine" in result.failed["c"]
+    assert run(model, tmp_path / "in", fix_affine=True).failed == {}
+    first, second, third = (read_volume(tmp_path / "out" / f"{name}.nii.gz").array for name in "abc")
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, third)
 
 
 def test_a_full_disk_fails_the_scan_only(

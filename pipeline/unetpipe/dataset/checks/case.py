@@ -194,10 +194,10 @@ class CaseCheck:
 
     def _notes(self, volumes: Sequence[Volume]) -> tuple[str, ...]:
         assert self.case.label is not None
-        files = [*self.case.images, self.case.label]
+        files = [(path, "image") for path in self.case.images] + [(self.case.label, "label")]
         return tuple(
-            f"{'DICOM series' if file.is_dir() else file.name}: {note}"
-            for file, volume in zip(files, volumes, strict=True)
+            f"{what} {path.name if path.is_file() else '(DICOM)'}: {note}"
+            for (path, what), volume in zip(files, volumes, strict=True)
             for note in volume.notes
         )
 

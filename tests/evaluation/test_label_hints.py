@@ -1,0 +1,56 @@
+"""Label values that predictions and references do not share are named."""
+
+from pathlib import Path
+
+import pytest
+
+from unetpipe.dataset.label_scheme import Region
+from unetpipe.evaluation.label_hints import CaseValues, label_hints
+from unetpipe.evaluation.pairing import Inputs, Model
+
+
+def inputs(**more: object) -> Inputs:
+    model = Model(name="m", files={}, made_by=(), missing=(), extra=())
+    known = {"dataset": None, "classes": {}, "ignore_value": None, "patients": {}, "images": {}, **more}
+    return Inputs(references={"a": Path("a")}, models=(model,), from_dicom=False, **known)  # type: ignore[arg-type]
+
+
+def hints(pairs: list[tuple[set[int], set[int] | None]], **more: object) -> list[str]:
+    cases = [CaseValues(reference=ours, predictions={} if theirs is None else {"m": theirs}) for ours, theirs in pairs]
+    return label_hints(cases, inputs(**more))
+
+
+def test_255_meets_1() -> None:
+    """One value that only predictions hold beside one that only references hold may be the same class."""
+    (hint,) = hints([({1}, {255}), ({1}, set()), ({1}, None)])
+    assert hint.startswith("1 of 2 predictions of m hold 255, which no reference holds; references hold 1")
+    assert "--labels NAME=1,255" in hint
+
+
+def test_a_class_that_the_work_folder_does_not_know() -> None:
+    """It is named beside the classes there are, and so is what it may stand for."""
+    (hint,) = hints([({1, 2}, {1, 7})], classes={1: "liver", 2: "tumour"})
+    assert "hold 7, which is no class; classes are 1 liver, 2 tumour" in hint
+    assert "--labels tumour=2,7" in hint
+    (hint,) = hints([({1, 2}, {1, 2, 7})], classes={1: "liver", 2: "tumour"})
+    assert "--labels" not in hint
+
+
+@pytest.mark.parametrize(
+    "pairs", [[({1, 2}, {1, 2})], [({1, 2}, {1})], [({1, 2}, set())], [({1}, {1, 2}), ({2}, {1})], [({1}, None)]]
+)
+def test_nothing_is_said_of_values_that_references_hold(pairs: list[tuple[set[int], set[int] | None]]) -> None:
+    """A missed class, a false one that another case has, and a missing prediction need no hint."""
+    assert hints(pairs) == []
+
+
+def test_who_chooses_classes_leaves_others_out_on_purpose() -> None:
+    """Values beside the chosen classes are reported only where a chosen class is never predicted."""
+    assert hints([({1, 2}, {1, 3})], classes={1: "liver"}, chosen=True) == []
+    assert hints([({1, 2}, {3})], classes={1: "liver"}, chosen=True) != []
+
+
+def test_values_of_regions_are_known() -> None:
+    """With regions, predictions hold what is written for them, and references what they consist of."""
+    regions = (Region(name="whole", values=(1, 2, 3), written=1), Region(name="core", values=(2, 3), written=2))
+    assert hints([({1, 2, 3}, {1, 2, 3})], classes={1: "whole", 2: "core"}, regions=regions) == []

@@ -1,0 +1,71 @@
+"""Predictions that were saved turned round are recognised by their voxels."""
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from unetpipe.evaluation.orientation_hint import find_turn, orientation_hint
+from unetpipe.imaging.geometry import Orientation
+
+
+def lump(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Two boxes off the centre, without any symmetry."""
+    label = np.zeros(shape, np.uint8)
+    size = np.array(shape)
+    first = tuple(slice(int(a), int(b)) for a, b in zip(size * 0.1, size * 0.45, strict=True))
+    label[first] = 1
+    second = tuple(slice(int(n * a), int(n * (a + 0.15))) for n, a in zip(shape, (0.35, 0.5, 0.15), strict=False))
+    label[second] = 2
+    return label
+
+
+@pytest.mark.parametrize("axes", list(permutations(range(3))))
+@pytest.mark.parametrize("flips", list(product((False, True), repeat=3)))
+def test_every_orientation_is_found(axes: tuple[int, ...], flips: tuple[bool, ...]) -> None:
+    """Whichever way a mask was turned, what turns it back is found, or it covers its reference well enough."""
+    label, order = lump((40, 40, 40)), Orientation(axes=axes, flips=flips)
+    turned = order.from_ras(label)
+    found = find_turn(label, turned)
+    if found is None:
+        both = np.count_nonzero((label != 0) & (turned != 0))
+        assert 2 * both / (2 * np.count_nonzero(label)) > 0.2
+    else:
+        np.testing.assert_array_equal(found.orientation.to_ras(turned), label)
+        assert found.dice == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("shape", [(70, 45, 33), (50, 31), (5, 200, 9)])
+def test_flips_on_any_shape(shape: tuple[int, ...]) -> None:
+    """Blocks of uneven shapes are flipped onto each other."""
+    label = lump(shape)
+    found = find_turn(label, np.flip(label))
+    assert found is not None
+    assert found.orientation == Orientation(tuple(range(len(shape))), (True,) * len(shape))
+    assert found.dice > 0.8
+
+
+def test_what_is_simply_wrong_has_no_turn() -> None:
+    """Nothing is said of a good prediction, an empty one, an empty reference, or one that no turning mends."""
+    label = lump((40, 40, 40))
+    assert find_turn(label, label) is None
+    assert find_turn(label, np.zeros_like(label)) is None
+    assert find_turn(np.zeros_like(label), label) is None
+    other = np.zeros_like(label)
+    other[17:23, 17:23, 17:23] = 1
+    assert find_turn(label, other) is None
+
+
+def test_the_hint_is_of_a_model() -> None:
+    """It needs one orientation that explains a quarter of the predictions, and says which."""
+    label = lump((40, 40, 40))
+    turned = find_turn(label, label[:, ::-1, ::-1])
+    text = orientation_hint("m", [turned, turned, None])
+    assert text is not None
+    assert text.startswith("2 of 3 predictions of m miss their reference")
+    assert "the second and third axis reversed" in text
+    swapped = orientation_hint("m", [find_turn(label, label.transpose(2, 1, 0)[::-1])])
+    assert swapped is None or "axes in the order third, second, first" in swapped
+    assert orientation_hint("m", [turned, None, None, None, None]) is None
+    assert orientation_hint("m", []) is None
