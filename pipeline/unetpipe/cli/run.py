@@ -41,11 +41,9 @@ def run(context: typer.Context, config_type: type[C], stage: Stage[C]) -> None:
         # whatever a library prints must not end up between the result's lines
         with contextlib.redirect_stdout(sys.stderr), _libraries_warnings(debug), shown as progress:
             result = stage(config, progress)
-        if silent:
-            pass
-        elif as_json:
+        if as_json and not silent:
             typer.echo(result.model_dump_json(indent=2))
-        else:
+        elif not silent:
             show(result)
         code = exit_code(result)
     if code:

@@ -15,6 +15,7 @@ from unetpipe.tracking.background import OpenTracker
 from unetpipe.training.checkpoint import save_checkpoint
 from unetpipe.training.outcome import HeldOutResult
 from unetpipe.training.recorder import Example
+from unetpipe.training.run_lock import Claim
 from unetpipe.training.setup import Setup
 from unetpipe.training.state import RunState, Weights
 
@@ -22,16 +23,17 @@ from unetpipe.training.state import RunState, Weights
 class FolderRecorder:
     """Keeps a run's folder, which is a bundle from the first epoch on, and its run in the tracking store."""
 
-    def __init__(self, setup: Setup, state: RunState, tracker: OpenTracker, progress: Progress) -> None:
+    def __init__(self, setup: Setup, state: RunState, claim: Claim, tracker: OpenTracker, progress: Progress) -> None:
         """Tell the tracker of epochs that an interrupted run had while the store did not answer.
 
         Args:
             setup: What is trained with.
             state: Of the run.
+            claim: On the run's folder; nothing is written once another process has it.
             tracker: Gets every figure.
             progress: Shows the figures of each epoch.
         """
-        self._setup, self._folder, self._tracker = setup, setup.folder, tracker
+        self._setup, self._folder, self._claim, self._tracker = setup, setup.folder, claim, tracker
         self._journal = Journal(setup.folder, setup.data.foreground, tracker, progress)
         self._result: HeldOutResult | None = None
         if state.tracking_run is None:
@@ -40,6 +42,7 @@ class FolderRecorder:
 
     def epoch_finished(self, state: RunState, weights: Weights) -> None:
         """Record the last epoch of the history, and renew the bundle."""
+        self._claim.require()
         self._journal.epoch(state.history)
         self._write_bundle(state, weights)
 
@@ -49,6 +52,7 @@ class FolderRecorder:
 
     def save(self, state: RunState) -> None:
         """Save a checkpoint."""
+        self._claim.require()
         state.tracking_run = self._tracker.run_id
         save_checkpoint(self._folder, state)
 
@@ -56,6 +60,7 @@ class FolderRecorder:
         self, state: RunState, weights: Weights, result: HeldOutResult, example: Example
     ) -> None:
         """Write the bundle with the figures of the held-out cases in its card."""
+        self._claim.require()
         self._result = result
         self._write_bundle(state, weights)
         self._journal.end(state, result, example)

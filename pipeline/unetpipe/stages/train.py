@@ -192,11 +192,11 @@ def _recorder(setup: Setup, state: RunState, progress: Progress, parent: OpenTra
         yield NullRecorder()
         return
     config, name = setup.config, f"{setup.folder.parent.name}/{setup.folder.name}"
-    with claimed(setup.folder):
+    with claimed(setup.folder) as claim:
         write_text(setup.folder / "config.yaml", yaml.safe_dump(dict(state.identity.options), sort_keys=False))
         run = TrackedRun(work=config.work, name=name, run_id=state.tracking_run)
         with tracked(config.tracking, run, _parameters(setup, state), parent) as tracker:
-            recorder = FolderRecorder(setup, state, tracker, progress)
+            recorder = FolderRecorder(setup, state, claim, tracker, progress)
             yield recorder
         recorder.finish(state)
 
