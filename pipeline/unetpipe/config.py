@@ -38,6 +38,28 @@ def _typed_yaml(value: Any) -> Any:
         raise ValueError(f"{value!r} is no YAML") from None
 
 
+Series = Annotated[
+    tuple[str, ...],
+    Field(
+        description="Which series of a DICOM source to read: its number in `unetpipe info SOURCE`, its UID, or a rule "
+        "such as 'Modality=MR,SeriesDescription~t1'; one per channel. Unless given, the only one that holds a volume."
+    ),
+]
+Phase = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Which volume of a DICOM series that holds several, such as echoes or time points: its number in "
+        "`unetpipe info SOURCE`.",
+    ),
+]
+FixGeometry = Annotated[
+    bool,
+    Field(
+        description="Interpolate missing slices of a DICOM series, make uneven gaps even and undo the tilt of a "
+        "gantry, where they are refused otherwise."
+    ),
+]
 Extensions = Annotated[
     tuple[str, ...],
     Field(
@@ -74,6 +96,9 @@ class PreprocessConfig(Config):
     """Label values of each class by name, instead of those that the dataset declares: liver=1, or several values as
     one class, such as axon=255,233-254, of which predictions get the first. The names background and ignore say which
     values count as background and which take no part."""
+    series: Series = ()
+    phase: Phase = None
+    fix_geometry: FixGeometry = False
     fix_affine: bool = False
     """Adopt the first image's affine where that of a label or of another channel differs and the shapes are equal."""
     preset: Preset = "plain"
@@ -215,6 +240,9 @@ class InferConfig(Config):
     """More inputs: a text file with one per line, relative to its folder, or a CSV or JSON list of cases."""
     out: Path
     """Folder for the labels."""
+    series: Series = ()
+    phase: Phase = None
+    fix_geometry: FixGeometry = False
     fix_affine: bool = False
     """Adopt the first channel's affine where that of another channel differs and the shapes are equal."""
     device: str = "auto"

@@ -12,6 +12,7 @@ from unetpipe.dataset.case_names import file_names
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
 from unetpipe.dataset.merging import MergedValues
 from unetpipe.documents import Record, read_document, write_document
+from unetpipe.imaging.dicom.options import DicomOptions
 
 MANIFEST_SCHEMA: Final = 1
 
@@ -22,6 +23,8 @@ class Case(Record):
     Attributes:
         id: What people call the case; unique in the dataset, and any text. `Manifest.file_names` names its files.
         images: Absolute paths: one file per channel, or one file or DICOM source that holds all channels.
+        dicom: Which volume of each image's DICOM source is meant, and what may be done to it: one per image, or none
+            where nothing was chosen.
         label: Absolute path of the label file; None where there is none.
         patient: Cases of one patient must not be split between training and validation; None where it is not known.
         fold: Number of the fold that holds the case out, where the dataset declares folds.
@@ -32,10 +35,16 @@ class Case(Record):
 
     id: str
     images: tuple[Path, ...]
+    dicom: tuple[DicomOptions, ...] = ()
     label: Path | None = None
     patient: str | None = None
     fold: int | None = None
     affine_adopted: bool | None = None
+
+    @property
+    def sources(self) -> tuple[tuple[Path, DicomOptions | None], ...]:
+        """Each image with the choice of its volume, as readers take them."""
+        return tuple(zip(self.images, self.dicom or [None] * len(self.images), strict=True))
 
 
 class Manifest(Record):

@@ -45,7 +45,7 @@ class MemoryBudget:
 def check_bytes(case: Case) -> int:
     """Estimated peak memory of checking a case; 0 where its files cannot be read."""
     try:
-        grids = [read_grid(image) for image in case.images]
+        grids = [read_grid(*source) for source in case.sources]
     except (UnetpipeError, OSError):
         return 0
     image = sum(channels * prod(grid.shape) for channels, grid in grids)

@@ -143,7 +143,7 @@ def prepare_case(
     """
     if case.label is None:
         raise ImageFileError(f"{case.id} has no label")
-    image = read_image(case.images, adopt_affine=statistics.affine_adopted)
+    image = read_image(case.images, case.dicom, adopt_affine=statistics.affine_adopted)
     placement = place(image, spec)
     stored = torch.empty((len(image.channels) + 1, *placement.shape), dtype=torch.float16)
     for number, channel in enumerate(network_channels(image, placement, spec)):

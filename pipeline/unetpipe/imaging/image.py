@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import GeometryError
 from unetpipe.imaging.alignment import aligned_channels
+from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 
@@ -44,18 +45,21 @@ class Image:
         return self.source.canonical()
 
 
-def read_image(paths: Sequence[Path], *, adopt_affine: bool = False) -> Image:
+def read_image(paths: Sequence[Path], dicom: Sequence[DicomOptions] = (), *, adopt_affine: bool = False) -> Image:
     """Read one image from one file, or from one file per channel.
 
     Args:
         paths: The first decides where the image lies and how its axes run.
+        dicom: Which volume of each path's DICOM source; none where each holds a single one.
         adopt_affine: Take further files of the same shape that lie elsewhere as if they lay where the first does.
 
     Raises:
         ImageFileError: If a file cannot be read.
         GeometryError: If a grid is unusable, or a file does not hold the voxels of the first.
     """
-    volumes = aligned_channels([read_volume(path) for path in paths], adopt_affine=adopt_affine)
+    choices: Sequence[DicomOptions | None] = dicom or [None] * len(paths)
+    read = [read_volume(path, choice) for path, choice in zip(paths, choices, strict=True)]
+    volumes = aligned_channels(read, adopt_affine=adopt_affine)
     source = volumes[0].grid
     channels = tuple(channel for volume in volumes for channel in Image.of(volume.array, source).channels)
     notes = dict.fromkeys(note for volume in volumes for note in volume.notes)  # of several channels often the same

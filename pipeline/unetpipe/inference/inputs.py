@@ -12,6 +12,7 @@ from unetpipe.dataset.layouts.presence import absence
 from unetpipe.dataset.layouts.reading import read_text
 from unetpipe.dataset.layouts.recognition import LISTS
 from unetpipe.errors import DatasetError, Fault
+from unetpipe.imaging.dicom.options import DicomOptions, choice_per_image
 from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.inference.scans import ScanFinder
 
@@ -24,11 +25,13 @@ class InputCase:
         id: What people call it: its file or DICOM folder, without suffix and channel number, or what a list calls it.
         paths: One file per channel, or one with all of them, or one DICOM source.
         file_name: Of its outputs, without suffix.
+        dicom: Which volume of each path's DICOM source; none where each holds a single one.
     """
 
     id: str
     paths: tuple[Path, ...]
     file_name: str
+    dicom: tuple[DicomOptions, ...] = ()
 
     @property
     def is_dicom(self) -> bool:
@@ -37,7 +40,12 @@ class InputCase:
 
 
 def find_inputs(
-    inputs: Iterable[Path], channels: int, *, patterns: Sequence[str] = (), scratch: Path
+    inputs: Iterable[Path],
+    channels: int,
+    *,
+    patterns: Sequence[str] = (),
+    dicom: Sequence[DicomOptions] = (),
+    scratch: Path,
 ) -> list[InputCase]:
     """List the scans, sorted by id.
 
@@ -49,11 +57,13 @@ def find_inputs(
             with or without labels, CSV and JSON lists, wildcards.
         channels: Of the model. Several: files CASE_0000, CASE_0001, ... are the channels of CASE.
         patterns: One per channel, to apply to inputs that are folders; see `dataset.layouts.patterns`.
+        dicom: Which volume of DICOM sources is meant, one for all channels or one per channel.
         scratch: Temporary folder for what zips hold; it must be there until the scans have been read.
 
     Raises:
         DatasetError: Listing every input that does not exist or holds no scan, every missing channel, and every id that
             lists give to two scans.
+        ImageFileError: If there are several choices of a series, and another number of images.
     """
     finder = ScanFinder(channels, patterns, scratch)
     scans = list(dict.fromkeys(finder.find(path.absolute() for path in _expanded(inputs))))
@@ -67,7 +77,10 @@ def find_inputs(
     if faults:
         raise DatasetError(faults)
     written = file_names(ids)
-    cases = (InputCase(name, scan.paths, written[name]) for name, scan in zip(ids, scans, strict=True))
+    cases = (
+        InputCase(name, paths, written[name], chosen)
+        for name, (paths, chosen) in zip(ids, (choice_per_image(scan.paths, dicom) for scan in scans), strict=True)
+    )
     return sorted(cases, key=lambda case: case.id)
 
 

@@ -124,44 +124,45 @@ class ScanFinder:
         return [replace(scan, place=archive.parent / scan.place.relative_to(folder.parent)) for scan in scans]
 
     def _series(self, folders: Sequence[Path]) -> list[Scan]:
-        """A scan per series of a tree, also of one that fills several folders; what holds no image is left out."""
+        """A scan per study of a tree; what holds no image is left out.
+
+        A study that shares its folder with others, as where folders are named after modalities, is a scan per series.
+        """
         if len(folders) < 2:
             return [_series_in(folder) for folder in folders]
-        from unetpipe.imaging.dicom.study import first_series  # pydicom
+        from unetpipe.imaging.dicom.study import first_identifiers  # pydicom
 
-        grouped: dict[str, list[Path]] = defaultdict(list)
+        studies: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
         for folder in folders:
-            series = first_series(folder)
-            if series is None:
+            if (found := first_identifiers(folder)) is None:
                 log.warning("%s: no image of a DICOM series; left out", folder.name)
             else:
-                grouped[series or str(folder)].append(folder)
+                study, uid = found
+                studies[study or uid or str(folder)][uid or str(folder)].append(folder)
+        known = [folder for series in studies.values() for parts in series.values() for folder in parts]
         scans = []
-        for parts in grouped.values():
-            whole = Path(os.path.commonpath(parts))
-            if any(
-                folder.is_relative_to(whole) for group in grouped.values() if group is not parts for folder in group
-            ):
-                message = f"one DICOM series is spread over folders that hold others too: {_names(parts)}"
-                self._fault(whole.name, "spread", f"{message}; give each series a folder")
-            else:
-                scans.append(_series_in(whole))
+        for series in studies.values():
+            together = [folder for parts in series.values() for folder in parts]
+            for parts in [together] if _is_alone(together, known) else series.values():
+                if _is_alone(parts, known):
+                    scans.append(_series_in(Path(os.path.commonpath(parts))))
+                else:
+                    message = f"one DICOM series is spread over folders that hold others too: {_names(parts)}"
+                    self._fault(Path(os.path.commonpath(parts)).name, "spread", f"{message}; give each series a folder")
         return scans
 
     def _slices(self, files: Sequence[Path]) -> list[Scan]:
         """Single DICOM files, each an image of its own; several of one series are a folder to be named as one."""
         grouped: dict[tuple[Path, str], list[Path]] = defaultdict(list)
         if files:
-            from unetpipe.imaging.dicom.study import first_series  # pydicom
-
             for file in files:
-                grouped[file.parent, first_series(file) or str(file)].append(file)
+                grouped[file.parent, _series_of(file) or str(file)].append(file)
         for (folder, series), slices in grouped.items():
             if len(slices) > 1:
                 self._fault(
                     folder.name, "slices", f"{len(slices)} files of one DICOM series: name their folder instead"
                 )
-            elif any(first_series(file) == series for file in _visible(folder) if file != slices[0] and file.is_file()):
+            elif any(_series_of(file) == series for file in _visible(folder) if file != slices[0] and file.is_file()):
                 log.warning("%s: the other files of its DICOM series are left out; name their folder", slices[0].name)
         return [Scan(slices[0], (slices[0],)) for slices in grouped.values() if len(slices) == 1]
 
@@ -188,6 +189,19 @@ class ScanFinder:
 
     def _fault(self, case: str, kind: str, message: str) -> None:
         self.faults.append(Fault(case=case, kind=kind, message=message))
+
+
+def _is_alone(folders: Sequence[Path], known: Sequence[Path]) -> bool:
+    """Whether the folder that holds these folders holds no other one with DICOM files."""
+    whole = Path(os.path.commonpath(folders))
+    return not any(folder.is_relative_to(whole) for folder in known if folder not in folders)
+
+
+def _series_of(file: Path) -> str:
+    from unetpipe.imaging.dicom.study import first_identifiers  # pydicom
+
+    found = first_identifiers(file)
+    return "" if found is None else found[1]
 
 
 def _visible(folder: Path) -> list[Path]:

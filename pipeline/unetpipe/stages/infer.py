@@ -25,6 +25,7 @@ from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
 from unetpipe.extensions import load_extensions
 from unetpipe.files import atomic_path
+from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import read_image
@@ -96,10 +97,11 @@ def infer(
         tta=config.tta,
         postprocess=config.postprocess,
     )
+    dicom = dicom_choices(config.series, config.phase, fix_geometry=config.fix_geometry)
     inputs = [*config.inputs, *(read_list(config.list) if config.list else [])]
     with tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch:
         channels = len(predictor.spec.channels)
-        cases = find_inputs(inputs, channels, patterns=config.images, scratch=Path(scratch))
+        cases = find_inputs(inputs, channels, patterns=config.images, dicom=dicom, scratch=Path(scratch))
         return _infer(config, predictor, shard_of(cases, config.shard) if config.shard else cases, progress)
 
 
@@ -187,7 +189,7 @@ class _Run:
         """Read and preprocess; in the loader's thread."""
         start = time.perf_counter()
         spec = self._predictor.spec
-        image = read_image(case.paths, adopt_affine=self._config.fix_affine)
+        image = read_image(case.paths, case.dicom, adopt_affine=self._config.fix_affine)
         prepared = self._predictor.prepare(image)
         warnings = domain_check(image, prepared[0].placement, spec.preprocessing, spec.training_domain)
         return _Loaded(image.source, prepared, [*image.notes, *warnings], time.perf_counter() - start)

@@ -32,6 +32,7 @@ from unetpipe.dataset.work_folder import Decisions, write_decisions
 from unetpipe.documents import Record
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.extensions import load_extensions
+from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.preprocessing import ChannelNormalization
 from unetpipe.progress import Progress, SilentProgress
 
@@ -154,7 +155,8 @@ def _check(
     config: PreprocessConfig, workers: int, budget: MemoryBudget, progress: Progress
 ) -> tuple[Manifest, CheckReport]:
     """Every fault of the folder and of its cases, in one go."""
-    manifest, structural = inspect_dataset(config.dataset, config.images, config.label)
+    dicom = dicom_choices(config.series, config.phase, fix_geometry=config.fix_geometry)
+    manifest, structural = inspect_dataset(config.dataset, config.images, config.label, dicom)
     manifest = with_modalities(with_labels(manifest, config.labels), config.modality)
 
     def hold(case: Case) -> object:

@@ -154,7 +154,9 @@ class HeldOut:
         """Class indices in the axis order of a case's file, and its grid."""
         known = self._cases[case]
         try:
-            image = network_image(read_image(known.images, adopt_affine=_adopted(known)), self._preprocessing)
+            image = network_image(
+                read_image(known.images, known.dicom, adopt_affine=_adopted(known)), self._preprocessing
+            )
         except (UnetpipeError, OSError) as error:
             raise TrainingError(f"{case}: its image cannot be read again: {error}") from error
         stored = self._store.record(case).placement

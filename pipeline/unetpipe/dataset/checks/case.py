@@ -16,7 +16,8 @@ from unetpipe.dataset.merging import merge_counts, merge_values
 from unetpipe.errors import Fault, GeometryError, ImageFileError
 from unetpipe.imaging.alignment import adoption_hint, aligned, in_mm
 from unetpipe.imaging.boxes import nonzero_box
-from unetpipe.imaging.files import read_volume
+from unetpipe.imaging.dicom.options import DicomOptions
+from unetpipe.imaging.files import has_image_suffix, read_volume
 from unetpipe.imaging.finite import describe_non_finite
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.labels import whole_numbers
@@ -67,7 +68,7 @@ class CaseCheck:
         if self.faults:
             return
         try:
-            content = content_hash(files)
+            content = content_hash(files, self.case.dicom)
         except OSError as error:
             self._fault("unreadable", f"cannot be read: {error.strerror}")
             return
@@ -77,11 +78,11 @@ class CaseCheck:
                 message = "the label or a channel lies elsewhere; the first image's affine is adopted"
                 self._warn("affine_adopted", message)
         else:
-            volumes = [self._read(file, as_label=file == self.case.label) for file in files]
-            found = [volume for volume in volumes if volume is not None]
-            if len(found) == len(files):
-                *images, label = found
-                self._measure(images, label, content)
+            images = [self._read(path, choice) for path, choice in self.case.sources]
+            label = self._read(files[-1], as_label=True)
+            found = [volume for volume in images if volume is not None]
+            if len(found) == len(images) and label is not None:
+                self._measure(found, label, content)
         if self.statistics is not None:
             self._judge(self.statistics)
 
@@ -92,9 +93,9 @@ class CaseCheck:
             and (known.merged, known.ignore_value) == (self.manifest.merged, self.manifest.ignore_value)
         )
 
-    def _read(self, path: Path, *, as_label: bool) -> Volume | None:
+    def _read(self, path: Path, choice: DicomOptions | None = None, *, as_label: bool = False) -> Volume | None:
         try:
-            return read_volume(path, as_label=as_label)
+            return read_volume(path, choice, as_label=as_label)
         except GeometryError as error:
             self._fault("bad_geometry", str(error))
         except ImageFileError as error:
@@ -196,7 +197,7 @@ class CaseCheck:
         assert self.case.label is not None
         files = [(path, "image") for path in self.case.images] + [(self.case.label, "label")]
         return tuple(
-            f"{what} {path.name if path.is_file() else '(DICOM)'}: {note}"
+            f"{what} {path.name if has_image_suffix(path.name) else '(DICOM)'}: {note}"
             for (path, what), volume in zip(files, volumes, strict=True)
             for note in volume.notes
         )

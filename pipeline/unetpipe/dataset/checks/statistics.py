@@ -14,6 +14,7 @@ from unetpipe.dataset.checks.voxels import flat, thinned
 from unetpipe.dataset.merging import MergedValues
 from unetpipe.documents import Record, read_document
 from unetpipe.errors import ImageFileError, PlanError
+from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.files import code_digest, files_of
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.labels import whole_numbers
@@ -78,18 +79,20 @@ def read_known_statistics(work: Path) -> dict[str, CaseStatistics]:
     return {one.id: one for one in known.statistics} if known.schema_version == STATISTICS_SCHEMA else {}
 
 
-def content_hash(paths: Sequence[Path]) -> str:
-    """Hash the bytes of files and folders, and an extension's code that reads them.
+def content_hash(paths: Sequence[Path], dicom: Sequence[DicomOptions] = ()) -> str:
+    """Hash the bytes of files and folders, an extension's code that reads them, and choices of DICOM volumes.
 
-    Of a folder its files, by name; of a header the files that hold its voxels, too.
+    Of a folder its files and those of its subfolders, by name; of a header the files that hold its voxels, too.
     """
     digest = hashlib.sha256()
     for path in paths:
-        members = sorted(member for member in path.iterdir() if member.is_file()) if path.is_dir() else files_of(path)
+        members = sorted(filter(Path.is_file, path.rglob("*"))) if path.is_dir() else files_of(path)
         for member in members:
             with member.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         digest.update(code_digest(path).encode())
+    for choice in dicom:
+        digest.update(choice.model_dump_json().encode())
     return digest.hexdigest()
 
 

@@ -20,7 +20,8 @@ from unetpipe.dataset.layouts.presence import absence
 from unetpipe.dataset.layouts.reading import read_json
 from unetpipe.dataset.layouts.tables import list_json, list_table
 from unetpipe.dataset.manifest import Case, Manifest
-from unetpipe.errors import DatasetError, Fault, UnetpipeError
+from unetpipe.errors import DatasetError, Fault, ImageFileError, UnetpipeError
+from unetpipe.imaging.dicom.options import DicomOptions, choice_per_image
 from unetpipe.imaging.files import read_grid
 
 LISTS = (".csv", ".tsv", ".json")
@@ -43,13 +44,16 @@ def read_dataset(path: Path) -> Manifest:
     return manifest
 
 
-def inspect_dataset(path: Path, images: Sequence[str] = (), label: str | None = None) -> tuple[Manifest, list[Fault]]:
+def inspect_dataset(
+    path: Path, images: Sequence[str] = (), label: str | None = None, dicom: Sequence[DicomOptions] = ()
+) -> tuple[Manifest, list[Fault]]:
     """Read a dataset to train on, and give what is wrong with its structure beside the cases that have no such fault.
 
     Args:
         path: Folder or list.
         images: Patterns of a folder that has no known layout, one per channel; see `patterns`.
         label: Its pattern of labels.
+        dicom: Which volume of DICOM sources is meant, one for all channels or one per channel.
 
     Raises:
         DatasetError: If no case can be listed at all.
@@ -60,6 +64,7 @@ def inspect_dataset(path: Path, images: Sequence[str] = (), label: str | None = 
     cases = [case for case in _present(listing.cases, listing) if case.label is not None]
     if not cases:
         raise DatasetError(_sorted([*listing.faults, *listing.training_faults]) or [_no_cases(path, "training cases")])
+    cases = [_with_choice(case, dicom, listing) for case in cases]
     _check_patients(cases, listing)
     channels, spatial_dims = _look_at_headers(cases)
     manifest = Manifest(
@@ -169,6 +174,15 @@ def _present(cases: Sequence[Case], listing: Listing) -> list[Case]:
     return present
 
 
+def _with_choice(case: Case, dicom: Sequence[DicomOptions], listing: Listing) -> Case:
+    try:
+        images, chosen = choice_per_image(case.images, dicom)
+    except ImageFileError as error:
+        listing.fault("bad_choice", str(error), case=case.id)
+        return case
+    return case.model_copy(update={"images": images, "dicom": chosen})
+
+
 def _check_patients(cases: Sequence[Case], listing: Listing) -> None:
     """Warn where declared folds train on a patient whom they hold out."""
     folds: dict[str, set[int | None]] = {}
@@ -185,7 +199,7 @@ def _look_at_headers(cases: list[Case]) -> tuple[tuple[str, ...], Literal[2, 3]]
     """Channels and dimensions as the first readable case has them; what others differ in, the checks tell."""
     for case in cases:
         try:
-            read = [read_grid(image) for image in case.images]
+            read = [read_grid(*one) for one in case.sources]
         except UnetpipeError:
             continue
         count = sum(channels for channels, _ in read)

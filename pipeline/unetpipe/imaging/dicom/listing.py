@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from unetpipe.errors import GeometryError
-from unetpipe.imaging.dicom.attributes import text
+from unetpipe.imaging.dicom.attributes import text, without_validation
 from unetpipe.imaging.dicom.phases import Part
 from unetpipe.imaging.dicom.slices import Slice, stack
 from unetpipe.imaging.dicom.study import Contents, Series, read_contents
@@ -16,6 +16,7 @@ _PLANES = ("sagittal", "coronal", "axial")  # by the axis of LPS that is closest
 _OBLIQUE = 0.98  # cosine of the normal with that axis: about eleven degrees
 
 
+@without_validation
 def list_volumes(path: Path) -> tuple[Contents, tuple[VolumeRow, ...]]:
     """Read the headers of a source, and describe each volume in it.
 

@@ -1,11 +1,15 @@
 """How a person says which volume of a DICOM source is meant, and what may be done to it. Nothing here needs pydicom."""
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from unetpipe.documents import Record
+from unetpipe.errors import ImageFileError
+from unetpipe.imaging.dicom.sources import is_dicom
 
 _CONDITION = re.compile(r"\s*([A-Za-z0-9]+)\s*([=~])\s*(.*?)\s*")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -61,6 +65,43 @@ def parse_series(choice: str) -> int | str | tuple[Condition, ...]:
     if _UID.fullmatch(choice):
         return choice
     return tuple(map(_condition, re.split(r",(?=\s*[A-Za-z0-9]+\s*[=~])", choice)))
+
+
+def dicom_choices(series: Sequence[str], phase: int | None, *, fix_geometry: bool) -> tuple[DicomOptions, ...]:
+    """What was asked for on the command line, one choice per channel; none where nothing was.
+
+    Raises:
+        ImageFileError: If a choice of series cannot be read.
+    """
+    if not series and phase is None and not fix_geometry:
+        return ()
+    wanted: Sequence[str | None] = series or [None]
+    try:
+        return tuple(DicomOptions(series=one, phase=phase, fix_geometry=fix_geometry) for one in wanted)
+    except ValidationError as error:
+        raise ImageFileError(f"--series: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+
+
+def choice_per_image(
+    images: Sequence[Path], choices: Sequence[DicomOptions]
+) -> tuple[tuple[Path, ...], tuple[DicomOptions, ...]]:
+    """Images with a choice for each, or none where no image is DICOM or nothing was chosen.
+
+    Args:
+        images: Files or DICOM sources.
+        choices: One counts for all images; several read a single source once per choice, as channels.
+
+    Raises:
+        ImageFileError: If there are several images, and not as many choices.
+    """
+    paths, chosen = tuple(images), tuple(choices)
+    if not chosen or not any(map(is_dicom, paths)):
+        return paths, ()
+    if len(paths) == 1:
+        return paths * len(chosen), chosen
+    if len(chosen) not in (1, len(paths)):
+        raise ImageFileError(f"--series is given {len(chosen)} times for {len(paths)} images")
+    return paths, chosen if len(chosen) == len(paths) else chosen * len(paths)
 
 
 def _condition(written: str) -> Condition:

@@ -130,13 +130,16 @@ def read_contents(path: Path, keywords: tuple[str, ...] = ()) -> Contents:
 
 
 @without_validation
-def first_series(path: Path) -> str | None:
-    """SeriesInstanceUID of the first image of a source; "" where it cannot be read, None where there is no image."""
+def first_identifiers(path: Path) -> tuple[str, str] | None:
+    """StudyInstanceUID and SeriesInstanceUID of the first image of a source; None where there is no image.
+
+    Either is empty where it cannot be read.
+    """
     for file in list_files(path):
         if looks_like_dicom(file.head()):
             found = read_header(file)
             if isinstance(found, Image | Damaged):
-                return found.series
+                return found.study if isinstance(found, Image) else "", found.series
     return None
 
 
