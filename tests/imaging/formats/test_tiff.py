@@ -456,6 +456,23 @@ def test_images_come_back(tmp_path: Path, channels: int, kind: type, shape: tupl
     check(tmp_path / "a.tif", array)
 
 
+def test_the_same_labels_give_the_same_bytes(tmp_path: Path) -> None:
+    """No time, no program and no machine are in the file, also where OME asks for an identifier."""
+    for name in ("a.tif", "b.tif"):
+        write_labels(tmp_path / name, STACK, Grid.of(STACK.shape, np.diag([2e-3, 2e-3, 2e-3, 1]), "um"), {1: "cell"})
+    assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_sizes_that_no_file_could_hold_are_refused(tmp_path: Path, compression: str | None) -> None:
+    """Before any memory is taken for them, although the picture is below the limit."""
+    tifffile.imwrite(tmp_path / "a.tif", COLOURS, photometric="rgb", compression=compression, metadata=None)
+    patch(tmp_path / "a.tif", ImageWidth=16_000, ImageLength=16_000)
+    for read in (read_volume, read_grid):
+        with pytest.raises(ImageFileError, match=r"^a\.tif: truncated"):
+            read(tmp_path / "a.tif")
+
+
 def test_what_tiff_cannot_hold_is_refused(tmp_path: Path) -> None:
     """OME has no 64-bit integers; nothing half-written stays behind."""
     with pytest.raises(ImageFileError, match=r"^a\.tif: cannot hold voxels of type int64"):

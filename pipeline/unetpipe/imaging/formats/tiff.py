@@ -10,8 +10,11 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from hashlib import sha256
+from math import prod
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import tifffile
@@ -45,6 +48,14 @@ _LOSSLESS = (
     COMPRESSION.CCITT_T4,
     COMPRESSION.CCITT_T6,
 )
+_EXPANSION: dict[int, int] = {
+    COMPRESSION.NONE: 1,
+    COMPRESSION.ADOBE_DEFLATE: 1100,
+    COMPRESSION.DEFLATE: 1100,
+    COMPRESSION.LZW: 3000,
+}
+_MOST_EXPANSION = 100_000
+"""How many bytes come out of one at most."""
 _GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MASK)
 _COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)
 _ALPHA = (1, 2)  # extra samples that are associated or unassociated alpha
@@ -89,6 +100,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] 
     else:
         metadata = {"axes": ("" if colour else "C") + "ZYX"[-grid.ndim :] + ("S" if colour else "")}
         metadata |= {"Description": labels} if labels else {}
+        metadata["UUID"] = str(UUID(bytes=sha256(pixels.tobytes()).digest()[:16]))  # else of the machine and the time
         if grid.unit != "voxel":
             unit = grid.unit if grid.unit in UNIT_NAMES else "mm"
             for axis, spacing_mm in zip("XYZ", grid.spacing_mm, strict=False):
@@ -152,6 +164,9 @@ def _refuse_unreadable(series: TiffPageSeries) -> None:
     """What cannot be read whole, or would not be what it seems."""
     page = series.keyframe
     refuse_huge(page.imagewidth, page.imagelength)
+    there, size = page.parent.filehandle.size, prod(series.shape) * page.bitspersample // 8
+    if size > there * _EXPANSION.get(page.compression, _MOST_EXPANSION):  # do not even try to allocate
+        raise ImageFileError(f"truncated: {there} bytes cannot hold {size} of voxels")
     further = {axis: size for axis, size in _sizes(series).items() if axis not in f"{_SLICES}CYXS" and size > 1}
     if further or len(set(_SLICES) & set(series.axes)) > 1:
         shape = "x".join(map(str, series.shape))
