@@ -271,7 +271,7 @@ def test_what_reading_decided_is_warned_of(tmp_path: Path, sample: Any) -> None:
     (tmp_path / "images" / "b.nii").write_bytes(raw)
     report = check(read_dataset(tmp_path))
     assert found(report) == [("b", "reading", "warning")]
-    assert report.faults[0].message == "b.nii: the header's sform is all zero; the qform is taken"
+    assert report.faults[0].message == "image b.nii: the header's sform is all zero; the qform is taken"
 
 
 def test_labels_with_loss_are_refused(tmp_path: Path) -> None:
