@@ -109,6 +109,10 @@ class PreprocessConfig(Config):
     """Which configuration of the plan to preprocess; the plan's default unless given."""
     spacing_mm: tuple[float, ...] | None = None
     """Voxel size of the full resolution along right, anterior, superior; the dataset's median unless given."""
+    preprocessing_step: tuple[Part, ...] = ()
+    """A transform that every image goes through, in training and inference, as a definition, such as
+    '{_target_: monai.transforms.MedianSmoothd, radius: 1}'. Steps follow each other and the normalisation; those before
+    the word `normalize` come before it."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Threads; one per core unless given."""
     max_memory_gb: Annotated[float, Field(gt=0)] | None = None

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.write import write_bundle
 from unetpipe.config import InferConfig
 from unetpipe.dataset.label_scheme import LabelClass, Region
 from unetpipe.dataset.planning.plan import Configuration
-from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Preprocessing
+from unetpipe.imaging.preprocessing import DEFAULT_STEPS, ChannelNormalization, Interpolation, Preprocessing, Step
 from unetpipe.networks.build import build_network, output_channels
 from unetpipe.networks.definition import network_definition
 from unetpipe.stages.infer import infer
@@ -38,6 +39,8 @@ def _bundle(
     patch: tuple[int, ...] | None = None,
     options: dict[str, object] | None = None,
     regions: tuple[Region, ...] = (),
+    steps: tuple[Step, ...] = DEFAULT_STEPS,
+    postprocessing: tuple[str, ...] = (),
 ) -> Path:
     dims = len(spacing)
     configuration = Configuration(
@@ -55,9 +58,12 @@ def _bundle(
         channels=tuple(f"channel {n}" for n in range(len(normalization))),
         labels=tuple(LabelClass(name=f"class {value}", value=value) for value in values),
         regions=regions,
-        preprocessing=Preprocessing(spacing_mm=spacing, interpolation=interpolation, normalization=normalization),
+        preprocessing=Preprocessing(
+            spacing_mm=spacing, interpolation=interpolation, normalization=normalization, steps=steps
+        ),
         patch_size=configuration.patch_size,
         mirror_axes=(),
+        postprocessing=postprocessing,
     )
     torch.manual_seed(0)
     definition = network_definition(
@@ -255,6 +261,79 @@ def test_every_network_gives_the_same_labels(
     assert len(np.unique(ours)) == classes
     assert (ours == theirs).mean() >= 0.9995
     _only_monai_and_torch(bundle)
+
+
+STEPS: dict[str, tuple[Step, ...]] = {
+    "intensities": (
+        {"_target_": "monai.transforms.MedianSmoothd", "radius": 1},
+        "normalize",
+        {
+            "_target_": "monai.transforms.ScaleIntensityRangePercentilesd",
+            "lower": 1,
+            "upper": 99,
+            "b_min": 0,
+            "b_max": 1,
+        },
+    ),
+    "moved": (
+        "normalize",
+        {"_target_": "monai.transforms.Flipd", "spatial_axis": 0},
+        {"_target_": "monai.transforms.CropForegroundd", "source_key": "image", "margin": 1},
+        {"_target_": "monai.transforms.Rotated", "angle": [0.0, 0.0, 0.3], "keep_size": False},
+        {"_target_": "monai.transforms.DivisiblePadd", "k": 8},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_steps_give_the_same_labels(tmp_path: Path, kind: str) -> None:
+    """Steps before and after the normalisation, of intensities and of voxels, run with MONAI alone as with `infer`."""
+    images = tmp_path / "images"
+    images.mkdir()
+    nib.save(nib.Nifti1Image(_blobs((37, 30, 25), 0), AFFINES["oblique"]), images / "scan.nii.gz")
+    bundle = _bundle(
+        tmp_path / "bundle",
+        spacing=(1.3, 1.0, 1.1),
+        interpolation=("cubic", "cubic", "cubic"),
+        normalization=(ZSCORE,),
+        values=(0, 1, 2),
+        steps=STEPS[kind],
+    )
+    infer(InferConfig(models=(bundle,), inputs=(images,), out=tmp_path / "ours", device="cpu", precision="fp32"))
+    _in_process(bundle, images, tmp_path / "theirs")
+    ours, theirs = (np.asarray(nib.load(tmp_path / who / "scan.nii.gz").dataobj) for who in ("ours", "theirs"))
+    assert ours.shape == theirs.shape == (37, 30, 25)
+    assert len(np.unique(ours)) > 1
+    assert (ours == theirs).mean() >= 0.9995
+    _only_monai_and_torch(bundle)
+    assert "Flipd" in (bundle / "docs" / "README.md").read_text() or kind == "intensities"
+
+
+def test_largest_components_are_kept_alike(tmp_path: Path) -> None:
+    """What a bundle names in its post-processing is one component with MONAI alone as with `infer`."""
+    images = tmp_path / "images"
+    images.mkdir()
+    nib.save(nib.Nifti1Image(_blobs((33, 30, 25), 0), AFFINES["permuted"]), images / "scan.nii.gz")
+    bundle = _bundle(
+        tmp_path / "bundle",
+        spacing=(1.0, 1.0, 1.0),
+        interpolation=("cubic", "cubic", "cubic"),
+        normalization=(ZSCORE,),
+        values=(0, 1, 4),
+        postprocessing=("class 4",),
+    )
+    config = InferConfig(models=(bundle,), inputs=(images,), out=tmp_path / "ours", device="cpu", precision="fp32")
+    infer(config)
+    infer(config.model_copy(update={"out": tmp_path / "raw", "postprocess": False}))
+    _in_process(bundle, images, tmp_path / "theirs")
+    ours, theirs, raw = (
+        np.asarray(nib.load(tmp_path / who / "scan.nii.gz").dataobj) for who in ("ours", "theirs", "raw")
+    )
+    structure = np.ones((3, 3, 3))
+    assert ndimage.label(raw == 4, structure)[1] > 1
+    assert ndimage.label(ours == 4, structure)[1] == 1
+    assert (ours == theirs).mean() >= 0.9995
+    assert "scikit-image" in json.loads((bundle / "configs" / "metadata.json").read_text())["required_packages_version"]
 
 
 def test_configs_name_monai_and_torch_only(bundle_folder: Path) -> None:

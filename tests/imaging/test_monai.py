@@ -30,7 +30,7 @@ from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.image import read_image
 from unetpipe.imaging.labels import read_label_volume
 from unetpipe.imaging.monai import CropNonzerod, Normalized, Preprocessd, Resampled, VolumeReader
-from unetpipe.imaging.network_input import network_image, network_label, restore_labels
+from unetpipe.imaging.network_input import CroppedImage, network_image, network_label, restore_labels
 from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
 from unetpipe.imaging.resample import resample
 from unetpipe.inference.decoding import GroupLogits, label_scan
@@ -117,7 +117,8 @@ STOCK = [
 @pytest.mark.parametrize("steps", [PARTS, WHOLE, STOCK], ids=["parts", "whole", "stock crop"])
 def test_pipelines_equal_the_packages_own_preprocessing(case: dict[str, Path], steps: list[object]) -> None:
     """Image, label and affine come out of a stock Compose as they come out of the package."""
-    ours = network_image(read_image([case["image"]]), SPEC)
+    image = read_image([case["image"]])
+    ours = network_image(image, SPEC)
     label = read_label_volume(case["label"])
     turned = orientation_to_ras(label.grid).to_ras(label.array[0])
     theirs = Compose([*LOADED, *steps])(case)
@@ -126,7 +127,7 @@ def test_pipelines_equal_the_packages_own_preprocessing(case: dict[str, Path], s
     grid = placement.source.canonical().cropped(placement.start, placement.stop).resized(placement.shape)
     for key in KEYS:
         assert np.allclose(theirs[key].affine.numpy(), grid.matrix, atol=1e-6)
-    our_label = network_label(turned, placement, (0, 1, 2, 3), None, SPEC.interpolation)
+    our_label = network_label(turned, CroppedImage(image, SPEC), (0, 1, 2, 3), None)
     assert torch.equal(theirs["label"][0].as_tensor().short(), our_label)
 
 
@@ -137,6 +138,27 @@ def test_normalisation_equals_monais(case: dict[str, Path]) -> None:
     stock = [*LOADED, PARTS[0], NormalizeIntensityd("image", channel_wise=True), resampled]
     ours = network_image(read_image([case["image"]]), spec)
     assert torch.allclose(Compose(stock)(case)["image"].as_tensor(), ours.values, atol=1e-4)
+
+
+def test_the_whole_has_the_steps_of_a_plan(case: dict[str, Path]) -> None:
+    """Steps that move voxels and others run inside, on image and label, and Invertd undoes them."""
+    steps = (
+        {"_target_": "monai.transforms.MedianSmoothd", "radius": 1},
+        "normalize",
+        {"_target_": "monai.transforms.Flipd", "spatial_axis": 0},
+        {"_target_": "monai.transforms.SpatialPadd", "spatial_size": [12, 12, 12]},
+    )
+    spec = SPEC.model_copy(update={"steps": steps})
+    ours = network_image(read_image([case["image"]]), spec)
+    pipeline = Compose([*LOADED, Preprocessd("image", spec, label_keys=["label"])])
+    data = pipeline(case)
+    assert torch.allclose(data["image"].as_tensor(), ours.values, atol=1e-5)
+    assert data["label"].shape == (1, *ours.placement.shape)
+    data["pred"] = data["label"].clone()
+    back = Invertd("pred", pipeline, orig_keys="image")(data)["pred"][0].numpy()
+    label = read_label_volume(case["label"]).array[0]
+    assert back.shape == label.shape
+    assert (back == label).mean() > 0.6
 
 
 @pytest.mark.parametrize("steps", [PARTS, WHOLE], ids=["parts", "whole"])

@@ -11,7 +11,7 @@ from unetpipe.imaging.files import read_volume, write_image, write_labels
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.image import Image, read_image
 from unetpipe.imaging.labels import read_label_volume
-from unetpipe.imaging.network_input import IGNORED, network_image, network_label, restore_labels
+from unetpipe.imaging.network_input import IGNORED, CroppedImage, network_image, network_label, restore_labels
 from unetpipe.imaging.normalization import normalize
 from unetpipe.imaging.preprocessing import ChannelNormalization, Placement, Preprocessing
 from unetpipe.imaging.resample import resample
@@ -128,10 +128,11 @@ def test_two_axes_all_the_way(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", array, grid)
     write_labels(tmp_path / "b.png", mask, grid, {})
     wanted = spec(1.5, 0.5, channels=3)
-    result = network_image(read_image([tmp_path / "a.png"]), wanted)
+    image = read_image([tmp_path / "a.png"])
+    result = network_image(image, wanted)
     assert result.values.shape == (3, 14, 30)
     label = in_ras(tmp_path / "b.png")
-    assert network_label(label, result.placement, (0, 1), None, wanted.interpolation).shape == (14, 30)
+    assert network_label(label, CroppedImage(image, wanted), (0, 1), None).shape == (14, 30)
     assert np.array_equal(restore_labels(cropped(label, result.placement), result.placement), mask)
 
 
@@ -153,51 +154,53 @@ def test_shapes_and_channels_must_be_the_plans(oblique: Grid) -> None:
         network_image(image, spec(1.0, 1.0))
     placement = network_image(image, spec(1.0, 1.0, 1.0)).placement
     with pytest.raises(GeometryError, match=r"label shape \(2, 2, 2\) differs"):
-        network_label(np.zeros((2, 2, 2), np.uint8), placement, (0, 1), None, CUBIC)
+        network_label(np.zeros((2, 2, 2), np.uint8), CroppedImage(image, spec(1.0, 1.0, 1.0)), (0, 1), None)
     with pytest.raises(GeometryError, match="crop's shape"):
         restore_labels(torch.zeros(2, 2, 2), placement)
 
 
-def label_case(values: list[int]) -> tuple[np.ndarray, Placement]:
-    """A label with a stripe of each value along I, uncropped, 1 mm."""
+def label_case(values: list[int], *spacing_mm: float) -> tuple[np.ndarray, CroppedImage]:
+    """A label with a stripe of each value along I, and an image of 1 mm voxels that nothing is cropped from."""
     label = np.tile(np.repeat(values, 4)[:, None, None], (1, 6, 5))
-    grid = Grid.of(label.shape, np.eye(4))
-    return label, Placement(source=grid, start=(0, 0, 0), stop=grid.shape, shape=grid.shape)
+    image = Image((np.ones(label.shape, np.float32),), Grid.of(label.shape, np.eye(4)))
+    return label, CroppedImage(image, spec(*(spacing_mm or (1.0, 1.0, 1.0))))
 
 
 def test_values_become_positions() -> None:
     """Values need be neither consecutive nor sorted; what is ignored becomes -1."""
-    label, placement = label_case([0, 7, 3, 255])
-    result = network_label(label, placement, (0, 7, 3), 255, CUBIC)
+    label, image = label_case([0, 7, 3, 255])
+    result = network_label(label, image, (0, 7, 3), 255)
     assert result.dtype == torch.int16
     assert result[::4, 0, 0].tolist() == [0, 1, 2, IGNORED]
 
 
 def test_an_unknown_value_is_named() -> None:
     """All values that do not belong are listed, huge ones too."""
-    label, placement = label_case([0, 4, 1, 9])
+    label, image = label_case([0, 4, 1, 9])
     with pytest.raises(ImageFileError, match=r"label holds \[4, 9\], expected only \[0, 1\]"):
-        network_label(label, placement, (0, 1), None, CUBIC)
-    label, placement = label_case([0, 2**30])
+        network_label(label, image, (0, 1), None)
+    label, image = label_case([0, 2**30])
     with pytest.raises(ImageFileError, match=r"label holds \[1073741824\]"):
-        network_label(label, placement, (0, 1), None, CUBIC)
+        network_label(label, image, (0, 1), None)
 
 
 def test_ignored_voxels_win_no_tie() -> None:
     """Halfway between a class and an ignored voxel lies the class."""
-    label, placement = label_case([1, 255])
-    halfway = placement.model_copy(update={"shape": (1, 1, 1)})
-    assert network_label(label, halfway, (0, 1), 255, CUBIC).item() == 1
+    label, image = label_case([1, 255], 8.0, 6.0, 5.0)
+    assert network_label(label, image, (0, 1), 255).item() == 1
 
 
 def test_labels_are_resampled_as_their_definition_says() -> None:
     """Mapping before resampling equals resampling the file's values and mapping after it; strides do not matter."""
     values = np.random.default_rng(0).choice([0, 5, 9], (20, 22, 18))
-    grid = Grid.of(values.shape, np.diag([1.0, 2, 3, 1]))
-    placement = Placement(source=grid, start=(1, 2, 3), stop=(19, 20, 17), shape=(25, 11, 14))
+    head = np.zeros(values.shape, np.float32)
+    head[1:19, 2:20, 3:17] = 1
+    image = Image((head,), Grid.of(values.shape, np.diag([1.0, 2, 3, 1])))
+    cropped_image = CroppedImage(image, spec(18 / 25, 36 / 11, 3.0))
+    assert cropped_image.placement.shape == (25, 11, 14)
     plain = resample_label(torch.from_numpy(values)[None, 1:19, 2:20, 3:17], (25, 11, 14), CUBIC)[0]
     for stored in (values, np.asfortranarray(values), np.flip(np.flip(values, 0).copy(), 0)):
-        ours = network_label(stored, placement, (0, 5, 9), None, CUBIC)
+        ours = network_label(stored, cropped_image, (0, 5, 9), None)
         assert torch.equal(torch.tensor([0, 5, 9])[ours.long()], plain)
 
 

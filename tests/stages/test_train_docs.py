@@ -50,3 +50,36 @@ def test_the_examples_of_extending(part: str, work: Path, tmp_path: Path, monkey
     Path("lab.py").write_text(code)
     (command,) = blocks("extending.md", part, "sh")
     train(work, shlex.split(command), "extended")
+
+
+def test_the_example_of_a_preprocessing_step(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The section's Python makes its command preprocess, and what that made can be trained on and inferred with."""
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("extending.md", "Preprocessing step", "python")
+    Path("lab.py").write_text(code)
+    (command,) = blocks("extending.md", "Preprocessing step", "sh")
+    words = shlex.split(command)
+    assert words[:5] == ["unetpipe", "preprocess", "data", "--out", "work"]
+    extension = ["--extension", "lab.py"]
+    scan = next((balls / "imagesTr").glob("*.nii.gz"))
+    for line in (
+        ["preprocess", str(balls), *words[3:], "--no-preview"],
+        ["train", "work", *extension, *SHORT],
+        ["infer", "work/runs/default/fold_0", str(scan), "--out", "labels", "--device", "cpu", *extension],
+    ):
+        result = CliRunner().invoke(app, line)
+        assert result.exit_code == 0, f"{shlex.join(line)}: {result.output}"
+    assert (tmp_path / "labels" / scan.name).is_file()
+    assert "by `signed_root`, which an extension" in Path("work/runs/default/fold_0/docs/README.md").read_text()
+
+
+def test_the_examples_of_preprocessing_steps(balls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command of the page runs."""
+    monkeypatch.chdir(tmp_path)
+    (commands,) = blocks("data.md", "Preprocessing steps", "sh")
+    for number, line in enumerate(commands.replace("\\\n", " ").splitlines()):
+        words = shlex.split(line)
+        assert words[:5] == ["unetpipe", "preprocess", "data", "--out", "work"]
+        call = ["preprocess", str(balls), "--out", f"work_{number}", *words[5:], "--no-preview"]
+        result = CliRunner().invoke(app, call)
+        assert result.exit_code == 0, f"{line}: {result.output}"

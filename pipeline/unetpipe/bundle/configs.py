@@ -6,7 +6,8 @@ Every ``_target_`` is MONAI's. Expressions (``$...``) use torch and monai only.
 from typing import Any
 
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
-from unetpipe.imaging.preprocessing import ChannelNormalization
+from unetpipe.imaging.preprocessing import NORMALIZE, ChannelNormalization
+from unetpipe.imaging.steps import portable_definition
 from unetpipe.networks.build import output_channels
 
 Config = dict[str, Any]
@@ -131,7 +132,7 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
                     "allow_smaller": True,
                 },
                 {"_target_": "monai.transforms.CopyItemsd", "keys": "scan", "names": "image"},
-                *_normalization(spec.preprocessing.normalization),
+                *_preprocessing_steps(spec),
                 {"_target_": "monai.transforms.Lambdad", "keys": "image", "func": _resample_expression(spec)},
             ],
         },
@@ -205,6 +206,17 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
 
 def _orientation() -> Config:
     return {"_target_": "monai.transforms.Orientationd", "keys": "scan", "axcodes": "RAS"}
+
+
+def _preprocessing_steps(spec: ModelSpec) -> list[Config]:
+    """The steps, in their order: on the image, and where they move voxels on the scan too, which undoes them later."""
+    steps: list[Config] = []
+    for step in spec.preprocessing.steps:
+        if step == NORMALIZE:
+            steps += _normalization(spec.preprocessing.normalization)
+        else:
+            steps.append(portable_definition(step, ("image", "scan")))
+    return steps
 
 
 def _normalization(channels: tuple[ChannelNormalization, ...]) -> list[Config]:

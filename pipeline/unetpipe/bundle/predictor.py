@@ -19,8 +19,7 @@ from unetpipe.imaging.finite import refuse_non_finite
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.labels import renumbered
-from unetpipe.imaging.network_input import NetworkImage, network_image, restore_labels
-from unetpipe.imaging.preprocessing import Placement
+from unetpipe.imaging.network_input import NetworkImage, network_image
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.decoding import ScanPrediction, label_scan
@@ -211,9 +210,9 @@ class Predictor:
             for group in self._groups:
                 group.ensemble.agreement = None if scheme.overlapping else agreement
             logits = [group.logits(image.values) for group, image in zip(self._groups, images, strict=True)]
-            out = images[0].placement.cropped
+            out = images[0].placement.before_resampling
             prediction = label_scan(logits, out, scheme, entropy=entropy, probabilities=probabilities)
-        return self._restored(prediction, images[0].placement, agreement)
+        return self._restored(prediction, images[0], agreement)
 
     def _compare_with_float32(self, values: Tensor) -> None:
         """Measure on one window what the precision, or the engine, changes; warn where that is much."""
@@ -225,10 +224,10 @@ class Predictor:
             name = f"{self.engine} in {str(self.dtype).removeprefix('torch.')}"
             log.warning("%s gives %.1f %% of a window's voxels another class than float32", name, 100 * self.differs)
 
-    def _restored(self, prediction: ScanPrediction, placement: Placement, agreement: Agreement) -> Segmentation:
+    def _restored(self, prediction: ScanPrediction, image: NetworkImage, agreement: Agreement) -> Segmentation:
         """The prediction on the scan's own grid, post-processed, as the dataset's label values."""
         spec = self.spec
-        indices = restore_labels(prediction.labels, placement)
+        indices = image.restore(prediction.labels)
         if self._postprocess:
             for index, label in enumerate(spec.labels):
                 if label.name in spec.postprocessing:
@@ -237,9 +236,9 @@ class Predictor:
         dice = zip(spec.labels[1:], agreement.dice()[1:], strict=False)
         return Segmentation(
             labels=renumbered(indices, values, other=values[0]),
-            entropy=None if prediction.entropy is None else restore_labels(prediction.entropy, placement),
+            entropy=None if prediction.entropy is None else image.restore(prediction.entropy),
             probabilities=_restored_probabilities(
-                prediction.probabilities, placement, regions=spec.label_scheme.overlapping
+                prediction.probabilities, image, regions=spec.label_scheme.overlapping
             ),
             agreement={label.name: value for label, value in dice if value is not None},
         )
@@ -265,18 +264,19 @@ def _common_axes(bundles: Sequence[Bundle]) -> list[int]:
 
 
 def _restored_probabilities(
-    probabilities: Tensor | None, placement: Placement, *, regions: bool
+    probabilities: Tensor | None, image: NetworkImage, *, regions: bool
 ) -> NDArray[np.float16] | None:
     if probabilities is None:
         return None
-    if regions:
-        return np.stack([restore_labels(one, placement) for one in probabilities])
-    background = 1 - restore_labels(1 - probabilities[0], placement)  # certain outside the crop
-    others = [restore_labels(one, placement) for one in probabilities[1:]]
-    return np.stack([background, *others])
+    restored = image.restore(probabilities)
+    if not regions:
+        restored[0] = 1 - image.restore(1 - probabilities[0])  # certain outside the crop
+    return restored
 
 
 def _refuse_other_task(first: Bundle, other: Bundle) -> None:
     for name in ("spatial_dims", "channels", "labels", "regions"):
         if getattr(first.spec, name) != getattr(other.spec, name):
             raise BundleError(f"{first.name} and {other.name} cannot be averaged: their {name} differ")
+    if first.spec.preprocessing.steps != other.spec.preprocessing.steps:
+        raise BundleError(f"{first.name} and {other.name} cannot be averaged: their preprocessing steps differ")

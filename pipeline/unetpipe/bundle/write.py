@@ -12,11 +12,14 @@ from torch import Tensor
 from unetpipe.bundle.configs import inference, metadata
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import write_torchscript
+from unetpipe.components import target_of
 from unetpipe.files import atomic_path, write_json, write_text
+from unetpipe.imaging.preprocessing import NORMALIZE, Step
 from unetpipe.networks.build import build_network, is_monai_alone, network_name
 
 MODEL = "models/model.pt"  # the weights, in the bundle
 _VERSIONED = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
+_LARGEST_COMPONENTS = {"scikit-image": ">=0.19"}  # MONAI labels components with it, and this package does not
 
 
 def write_bundle(
@@ -36,6 +39,8 @@ def write_bundle(
     registered = not is_monai_alone(network_def)
     spec = spec.model_copy(update={"registered_network": network_def if registered else None})
     versions = {name: importlib.metadata.version(name).split("+")[0] for name in _VERSIONED}
+    if spec.postprocessing:
+        versions |= _LARGEST_COMPONENTS
     write_json(
         folder / "configs" / "metadata.json",
         metadata(spec, version="0.1.0", versions=versions, changelog="first version"),
@@ -79,20 +84,43 @@ For research: not validated for clinical use.
 |---|---|
 {classes}
 
-Images are oriented to RAS+, cropped to what is not 0, normalised and resampled to {spacing} mm; the network sees
-windows of {patch} voxels.
+Images are oriented to RAS+, cropped to what is not 0, {_steps(spec)} and resampled to {spacing} mm; the network
+sees windows of {patch} voxels.
 {_extension_note(spec, network_def)}
 ## Use
 
 With unetpipe:
 
     unetpipe infer THIS_FOLDER scan.nii.gz --out labels
+{_monai_note(spec)}{results and chr(10) + results}"""
 
-With MONAI alone (a folder of images in, labels out):
+
+def _monai_note(spec: ModelSpec) -> str:
+    """How to run the bundle with MONAI alone, where that is possible."""
+    if own := [f"`{name}`" for step in spec.preprocessing.steps if not (name := _name(step)).startswith("monai.")]:
+        return f"""
+Images are preprocessed by {", ".join(own)}, which an extension of unetpipe registers: name it with `--extension`. MONAI
+alone cannot run this bundle.
+"""
+    return f"""
+With MONAI alone (a folder of images in, labels out{"; needs scikit-image" if spec.postprocessing else ""}):
 
     python -m monai.bundle run --config_file configs/inference.json --bundle_root . \\
         --dataset_dir IMAGES --output_dir LABELS
-{results and chr(10) + results}"""
+"""
+
+
+def _name(step: Step) -> str:
+    """Class or word of a step; the normalisation is MONAI's own."""
+    return "monai." if step == NORMALIZE else str(target_of(step))
+
+
+def _steps(spec: ModelSpec) -> str:
+    """What happens between crop and resampling, as a part of a sentence."""
+    words = [
+        "normalised" if step == NORMALIZE else f"put through `{target_of(step)}`" for step in spec.preprocessing.steps
+    ]
+    return ", ".join(words) or "left as they are"
 
 
 def _extension_note(spec: ModelSpec, network_def: dict[str, Any]) -> str:

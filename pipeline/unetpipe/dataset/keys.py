@@ -15,11 +15,14 @@ def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configu
 
     A run whose key for a case is the stored one leaves the case alone. The patch counts because chunks follow it.
     """
+    spec = plan.preprocessing(configuration)
+    # work folders that are older than steps keep their keys
+    preprocessing = spec.model_dump(mode="json", exclude={"steps"} if spec.only_normalizes else None)
     parts: dict[str, Any] = {
         "schema": STORE_SCHEMA,
         "content": statistics.content,
         "affine_adopted": statistics.affine_adopted,
-        "preprocessing": plan.preprocessing(configuration).model_dump(mode="json"),
+        "preprocessing": preprocessing,
         "patch_size": plan.configurations[configuration].patch_size,
         "labels": manifest.label_values,
         "ignore": manifest.ignore_value,

@@ -66,6 +66,8 @@ def preparation_bytes(shape: Shape, spacing_mm: Spacing, channels: int, spec: Pr
     stored = 2 * target * (channels + 1)
     # the image as read, the crop of one channel, and that channel resampled
     imaging = 4 * source * (channels + 1) + 4 * target
+    if not spec.only_normalizes:  # all channels before and after a step
+        imaging += 8 * source * channels
     # the label as read and numbered, its resampling
     labelling = 6 * source + 6 * target
     return int(stored + max(imaging, labelling))

@@ -20,7 +20,7 @@ from unetpipe.dataset.store import EncodedCase, cases_folder, encode_case
 from unetpipe.errors import DatasetError, Fault, ImageFileError, UnetpipeError
 from unetpipe.imaging.geometry import Spacing, orientation_to_ras
 from unetpipe.imaging.image import read_image
-from unetpipe.imaging.network_input import network_channels, network_label, place
+from unetpipe.imaging.network_input import CroppedImage, network_label
 from unetpipe.imaging.preprocessing import Placement, Preprocessing
 from unetpipe.progress import Progress
 
@@ -74,6 +74,7 @@ def prepare_cases(
                 spacing_mm=spacing_mm,
                 classes=len(manifest.labels),
                 patch_size=patch,
+                preprocessing=spec,
             )
 
     def prepare(case: Case) -> Future[None]:
@@ -143,15 +144,14 @@ def prepare_case(
     """
     if case.label is None:
         raise ImageFileError(f"{case.id} has no label")
-    image = read_image(case.images, case.dicom, adopt_affine=statistics.affine_adopted)
-    placement = place(image, spec)
-    stored = torch.empty((len(image.channels) + 1, *placement.shape), dtype=torch.float16)
-    for number, channel in enumerate(network_channels(image, placement, spec)):
+    image = CroppedImage(read_image(case.images, case.dicom, adopt_affine=statistics.affine_adopted), spec)
+    placement = image.placement
+    stored = torch.empty((len(spec.normalization) + 1, *placement.shape), dtype=torch.float16)
+    for number, channel in enumerate(image.channels()):
         stored[number] = channel.clamp_(-_LARGEST, _LARGEST)
-    del image, channel  # before the label is read
+    del channel  # before the label is read
     source = placement.source
     label = read_case_label(case.label, source, manifest, adopt_affine=statistics.affine_adopted)
     label = orientation_to_ras(source).to_ras(label)
-    stored[-1] = network_label(label, placement, manifest.label_values, manifest.ignore_value, spec.interpolation)
-    sizes = zip(placement.source.canonical().spacing_mm, placement.cropped, placement.shape, strict=True)
-    return stored.numpy(), placement, tuple(mm * old / new for mm, old, new in sizes)
+    stored[-1] = network_label(label, image, manifest.label_values, manifest.ignore_value)
+    return stored.numpy(), placement, image.grid.spacing_mm

@@ -21,7 +21,7 @@ from unetpipe.documents import Record, read_document
 from unetpipe.errors import PlanError
 from unetpipe.files import atomic_path, write_text
 from unetpipe.imaging.geometry import Shape, Spacing
-from unetpipe.imaging.preprocessing import Placement
+from unetpipe.imaging.preprocessing import Placement, Preprocessing
 
 if TYPE_CHECKING:  # it takes a third of a second to import: only where arrays are read and written
     import blosc2
@@ -38,6 +38,7 @@ class CaseRecord(Record):
     Attributes:
         key: Hash of everything that the array depends on.
         placement: Where the array lies in the file it came from.
+        preprocessing: How it was made; None where an earlier version made it.
         spacing_mm: Exact voxel size of the array.
         class_voxels: Number of voxels of each class in the array, in network order; ignored voxels count for no class.
         locations: For each foreground class index that occurs, up to 1000 of its voxels, evenly drawn, as positions in
@@ -47,6 +48,7 @@ class CaseRecord(Record):
     id: str
     key: str
     placement: Placement
+    preprocessing: Preprocessing | None = None
     spacing_mm: Spacing
     class_voxels: tuple[int, ...]
     locations: dict[str, list[int]]
@@ -193,6 +195,7 @@ def encode_case(
     spacing_mm: Spacing,
     classes: int,
     patch_size: Shape,
+    preprocessing: Preprocessing | None = None,
 ) -> EncodedCase:
     """Compress and describe a case. The same array always gives the same bytes.
 
@@ -204,6 +207,7 @@ def encode_case(
         spacing_mm: Of the array.
         classes: How many there are, background included.
         patch_size: What training will read at once: chunks are no larger.
+        preprocessing: How it was made, for training to compare with the plan.
     """
     import blosc2
 
@@ -220,7 +224,13 @@ def encode_case(
     )
     counts, locations = locate_classes(array[-1], classes, seed=case)
     record = CaseRecord(
-        id=case, key=key, placement=placement, spacing_mm=spacing_mm, class_voxels=counts, locations=locations
+        id=case,
+        key=key,
+        placement=placement,
+        preprocessing=preprocessing,
+        spacing_mm=spacing_mm,
+        class_voxels=counts,
+        locations=locations,
     )
     return EncodedCase(record, stored.to_cframe())
 

@@ -50,7 +50,8 @@ def read_training_set(work: Path, fold: int, configuration: str | None) -> Train
         configuration: Of the plan; None takes its default.
 
     Raises:
-        TrainingError: If there is no such fold or configuration, or cases are not preprocessed for it.
+        TrainingError: If there is no such fold or configuration, or cases are not preprocessed for it, or by
+            another plan.
         PlanError: If a document of the work folder is missing or malformed.
     """
     manifest, plan, folds = read_manifest(work), read_plan(work), read_folds(work).folds
@@ -64,6 +65,13 @@ def read_training_set(work: Path, fold: int, configuration: str | None) -> Train
     if missing:
         raise TrainingError(
             f"{len(missing)} cases are not preprocessed for {name}, such as {missing[0]}: run unetpipe preprocess again"
+        )
+    spec = plan.preprocessing(name)
+    stale = [case for case in store.ids if store.record(case).preprocessing not in (None, spec)]
+    if stale:
+        raise TrainingError(
+            f"plan.yaml has changed since {len(stale)} cases were preprocessed, such as {stale[0]}: "
+            "run unetpipe preprocess again"
         )
     return TrainingSet(
         manifest=manifest,

@@ -30,9 +30,9 @@ from unetpipe.imaging.alignment import aligned_channels
 from unetpipe.imaging.files import is_image, read_volume
 from unetpipe.imaging.geometry import Grid, Shape, Spacing
 from unetpipe.imaging.image import Image
-from unetpipe.imaging.network_input import network_image
+from unetpipe.imaging.network_input import CroppedImage, NetworkImage
 from unetpipe.imaging.normalization import normalize
-from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Preprocessing
+from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Placement, Preprocessing
 from unetpipe.imaging.resample import resample, resampled_shape
 from unetpipe.imaging.resample_label import resample_label
 from unetpipe.imaging.volume import Volume
@@ -218,20 +218,16 @@ class Preprocessd(MapTransform, InvertibleTransform):  # type: ignore[misc]  # m
         grid = _grid(image)
         if grid.canonical() != grid:
             raise GeometryError("the image is not in RAS+ order: Orientationd(axcodes='RAS') has to come first")
-        made = network_image(Image.of(image.as_subclass(Tensor).numpy(), grid), self.preprocessing)
-        placement = made.placement
-        box = (slice(None), *placement.box)
-        network = grid.cropped(placement.start, placement.stop).resized(placement.shape)
+        cropped = CroppedImage(Image.of(image.as_subclass(Tensor).numpy(), grid), self.preprocessing)
+        placement = cropped.placement
+        values = {self.image_key: torch.stack(list(cropped.channels()))}
         for key in self.key_iterator(result):
             volume = result[key]
-            if key == self.image_key:
-                values = made.values
-            else:
-                whole = volume.as_subclass(Tensor)[box].contiguous()
-                values = resample_label(whole, placement.shape, self.preprocessing.interpolation)
-            extra = {"mode": "bilinear", "affine": volume.affine, "start": placement.start, "stop": placement.stop}
-            made_of = _like(volume, values, network)
-            result[key] = self.push_transform(made_of, orig_size=grid.shape, extra_info=extra)
+            if key != self.image_key:
+                values[key] = cropped.label(volume.as_subclass(Tensor)[0][placement.box].contiguous())[None]
+            made = _like(volume, values[key], cropped.grid)
+            extra = {"mode": "bilinear", "affine": volume.affine, "placement": placement, "applied": cropped.applied}
+            result[key] = self.push_transform(made, orig_size=grid.shape, extra_info=extra)
         return result
 
     def inverse(self, data: Data) -> dict[Hashable, Any]:
@@ -241,11 +237,10 @@ class Preprocessd(MapTransform, InvertibleTransform):  # type: ignore[misc]  # m
             volume = result[key]
             info = self.pop_transform(volume)
             shape, extra = tuple(info[TraceKeys.ORIG_SIZE]), info[TraceKeys.EXTRA_INFO]
-            box = tuple(slice(int(a), int(b)) for a, b in zip(extra["start"], extra["stop"], strict=True))
-            cropped = tuple(part.stop - part.start for part in box)
-            nearest = extra["mode"] == "nearest"
-            values = volume.new_zeros((len(volume), *shape)).as_subclass(Tensor)
-            values[(slice(None), *box)] = _back(volume, cropped, self.preprocessing.interpolation, nearest=nearest)
+            placement, nearest = Placement.model_validate(extra["placement"]), extra["mode"] == "nearest"
+            found = _back(volume, placement.before_resampling, self.preprocessing.interpolation, nearest=nearest)
+            image = NetworkImage(found, placement, self.preprocessing.steps, extra["applied"])
+            values = torch.from_numpy(image.restore(found))
             result[key] = _like(volume, values, Grid.of(shape, np.asarray(extra["affine"])))
         return result
 

@@ -5,7 +5,7 @@ Plain torch: preparing a dataset needs no more, and MONAI takes seconds to impor
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,10 +18,13 @@ from unetpipe.imaging.geometry import orientation_to_ras
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.labels import renumbered
 from unetpipe.imaging.normalization import normalizer
-from unetpipe.imaging.preprocessing import Interpolation, Placement, Preprocessing
+from unetpipe.imaging.preprocessing import DEFAULT_STEPS, Placement, Preprocessing, Step
 from unetpipe.imaging.resample import resample, resampled_shape
 from unetpipe.imaging.resample_label import resample_label
 from unetpipe.imaging.tensors import contiguous, image_type, label_type
+
+if TYPE_CHECKING:
+    from unetpipe.imaging.steps import SteppedImage
 
 IGNORED = -1
 """Class index of voxels that take no part in training."""
@@ -34,14 +37,35 @@ class NetworkImage:
     Attributes:
         values: float32 (C, *network).
         placement: How it lies in the file that it was made from.
+        steps: Of its preprocessing.
+        applied: What those that moved voxels recorded; empty where none did.
     """
 
     values: Tensor
     placement: Placement
+    steps: Sequence[Step] = DEFAULT_STEPS
+    applied: tuple[dict[str, Any], ...] = ()
+
+    def restore(self, found: Tensor) -> NDArray[Any]:
+        """Take what was found in the image back to its file's axis order and full extent; 0 where nothing was sought.
+
+        Args:
+            found: (*spatial) or (N, *spatial) of the shape ``placement.before_resampling``, of any type.
+
+        Returns:
+            Same type, of shape ``placement.source.shape`` or (N, *that).
+        """
+        if found.ndim > self.placement.source.ndim:
+            return np.stack([self.restore(one) for one in found])
+        if self.applied:
+            from unetpipe.imaging.steps import undo_steps  # imports MONAI
+
+            found = undo_steps(found[None], self.steps, self.applied)[0]
+        return restore_labels(found, self.placement)
 
 
 def network_image(image: Image, spec: Preprocessing) -> NetworkImage:
-    """Crop to the nonzero box, normalise, resample.
+    """Crop to the nonzero box, go through the steps, resample.
 
     Args:
         image: Left as it is.
@@ -49,55 +73,106 @@ def network_image(image: Image, spec: Preprocessing) -> NetworkImage:
 
     Raises:
         GeometryError: If channels or axes are not as many as in `spec`.
+        ComponentError: If a step fails, or gives NaN or infinite values.
     """
-    placement = place(image, spec)
-    return NetworkImage(torch.stack(list(network_channels(image, placement, spec))), placement)
+    cropped = CroppedImage(image, spec)
+    values = torch.stack(list(cropped.channels()))
+    return NetworkImage(values, cropped.placement, spec.steps, cropped.applied)
 
 
-def place(image: Image, spec: Preprocessing) -> Placement:
-    """Where the network's array lies in the file.
+class CroppedImage:
+    """An image that is cropped to its nonzero box, on its way to the network.
+
+    Where normalisation is the only step, each channel is normalised while it is resampled, and no other copy of it
+    exists. Other steps see all channels at once.
+
+    Args:
+        image: Left as it is.
+        spec: What to do.
+
+    Attributes:
+        placement: Where the network's array lies in the file.
+        applied: What steps that moved voxels recorded.
+        grid: Where the voxels of the network's array lie.
 
     Raises:
         GeometryError: If channels or axes are not as many as in `spec`.
+        ComponentError: If a step fails, or gives NaN or infinite values.
     """
-    grid = image.grid
-    if len(spec.spacing_mm) != grid.ndim:
-        raise GeometryError(f"expected {len(spec.spacing_mm)} axes, got an image of shape {grid.shape}")
-    if len(image.channels) != len(spec.normalization):
-        raise GeometryError(f"expected {len(spec.normalization)} channels, got {len(image.channels)}")
-    start, stop = nonzero_box(image.channels)
-    cropped = grid.cropped(start, stop)
-    shape = resampled_shape(cropped.shape, cropped.spacing_mm, spec.spacing_mm)
-    return Placement(source=image.source, start=start, stop=stop, shape=shape)
 
+    def __init__(self, image: Image, spec: Preprocessing) -> None:
+        grid = image.grid
+        if len(spec.spacing_mm) != grid.ndim:
+            raise GeometryError(f"expected {len(spec.spacing_mm)} axes, got an image of shape {grid.shape}")
+        if len(image.channels) != len(spec.normalization):
+            raise GeometryError(f"expected {len(spec.normalization)} channels, got {len(image.channels)}")
+        start, stop = nonzero_box(image.channels)
+        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        self._spec, self._cropped = spec, grid.cropped(start, stop)
+        self._channels = [channel[box] for channel in image.channels]  # what the crop leaves out is never converted
+        stepped = None if spec.only_normalizes else self._stepped(None)
+        self._values = None if stepped is None else stepped.values
+        self.applied = () if stepped is None else stepped.applied
+        reached = self._cropped if stepped is None else stepped.grid
+        shape = resampled_shape(reached.shape, reached.spacing_mm, spec.spacing_mm)
+        self.grid = reached.resized(shape)
+        self.placement = Placement(
+            source=image.source,
+            start=start,
+            stop=stop,
+            stepped=None if reached.shape == self._cropped.shape else reached.shape,
+            shape=shape,
+        )
 
-def network_channels(image: Image, placement: Placement, spec: Preprocessing) -> Iterator[Tensor]:
-    """Crop, normalise and resample channel by channel, each when it is asked for.
+    def channels(self) -> Iterator[Tensor]:
+        """Make one channel after the other, each when it is asked for, and once: then what was read is let go of.
 
-    Yields:
-        float32 (*network).
-    """
-    for channel, normalization in zip(image.channels, spec.normalization, strict=True):
-        cropped = channel[placement.box]  # what the crop leaves out is never converted
-        values = contiguous(cropped, image_type(cropped.dtype))
-        yield resample(values[None], placement.shape, spec.interpolation, normalizer(values, normalization))[0]
+        Yields:
+            float32 (*network).
+        """
+        shape, kinds = self.placement.shape, self._spec.interpolation
+        if self._values is not None:
+            for channel in self._values:
+                yield resample(channel[None], shape, kinds)[0]
+            return
+        for normalization in self._spec.normalization:
+            cropped = self._channels.pop(0)
+            values = contiguous(cropped, image_type(cropped.dtype))
+            del cropped
+            yield resample(values[None], shape, kinds, normalizer(values, normalization))[0]
+
+    def label(self, indices: Tensor) -> Tensor:
+        """Send a label map the way of the image, and resample it.
+
+        Args:
+            indices: Integers of the crop's shape.
+
+        Returns:
+            Same type, (*network).
+        """
+        if self.applied:
+            moved = self._stepped(indices).label
+            assert moved is not None
+            indices = moved.round().to(indices.dtype)
+        return resample_label(indices[None], self.placement.shape, self._spec.interpolation)[0]
+
+    def _stepped(self, label: Tensor | None) -> "SteppedImage":
+        from unetpipe.imaging.steps import run_steps  # imports MONAI
+
+        values = torch.stack([contiguous(channel, np.float32) for channel in self._channels])
+        return run_steps(values, self._cropped, self._spec, label)
 
 
 def network_label(
-    label: NDArray[np.integer],
-    placement: Placement,
-    values: Sequence[int],
-    ignore_value: int | None,
-    interpolation: Sequence[Interpolation],
+    label: NDArray[np.integer], image: CroppedImage, values: Sequence[int], ignore_value: int | None
 ) -> Tensor:
     """Crop and resample a label map as its image was, and number its classes.
 
     Args:
         label: Label values (I, J[, K]) in RAS+ order, of any strides.
-        placement: Of its image.
+        image: That it belongs to.
         values: Label value of each class, background first.
         ignore_value: Label value to leave out of training.
-        interpolation: Of the image, per axis.
 
     Returns:
         int16 (*network): positions in `values`; `IGNORED` where to ignore.
@@ -106,17 +181,16 @@ def network_label(
         GeometryError: If the label's shape is not the image's.
         ImageFileError: If it holds a value that is neither in `values` nor ignored.
     """
-    shape = placement.source.canonical().shape
+    shape = image.placement.source.canonical().shape
     if label.shape != shape:
         raise GeometryError(f"label shape {label.shape} differs from image shape {shape}")
     known = [*values] if ignore_value is None else [*values, ignore_value]  # last, so that it wins no tie
-    cropped = label[placement.box]
+    cropped = label[image.placement.box]
     indices = renumbered(cropped, {value: index for index, value in enumerate(known)}, other=len(known))
     if indices.max() == len(known):
         found = np.unique(cropped[indices == len(known)]).tolist()
         raise ImageFileError(f"label holds {found}, expected only {known}")
-    numbered = torch.from_numpy(indices.astype(label_type(indices.dtype), copy=False))
-    resampled = resample_label(numbered[None], placement.shape, interpolation)[0].to(torch.int16)
+    resampled = image.label(torch.from_numpy(indices.astype(label_type(indices.dtype), copy=False))).to(torch.int16)
     return resampled if ignore_value is None else resampled.masked_fill_(resampled == len(values), IGNORED)
 
 

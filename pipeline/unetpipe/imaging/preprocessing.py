@@ -1,7 +1,8 @@
 """What is done to an image before a network sees it: the part of a plan that a bundle carries too."""
 
 import math
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Any, Final, Literal, Self
 
 from pydantic import model_validator
 
@@ -9,6 +10,12 @@ from unetpipe.documents import Record
 from unetpipe.imaging.geometry import Grid, Shape, Spacing
 
 Interpolation = Literal["cubic", "linear", "nearest"]
+Step = str | dict[str, Any]
+"""A word, or a definition in MONAI's config language (see `components`)."""
+
+NORMALIZE: Final = "normalize"
+"""The step that normalises intensities."""
+DEFAULT_STEPS: Final[tuple[Step, ...]] = (NORMALIZE,)
 
 
 class ChannelNormalization(Record):
@@ -37,18 +44,46 @@ class ChannelNormalization(Record):
 
 
 class Preprocessing(Record):
-    """RAS+ image -> crop to nonzero -> normalise -> resample.
+    """RAS+ image -> crop to nonzero -> steps, one of which normalises -> resample.
 
     Attributes:
         spacing_mm: Target voxel size along I, J[, K].
         interpolation: Of images, along each axis; ``nearest`` for an axis much coarser than the others. Logits on the
             way back and labels go linearly where images go cubically.
         normalization: One per channel.
+        steps: What the cropped image goes through before it is resampled, in this order: ``normalize`` stands for
+            `normalization`, everything else is a transform of MONAI's or of an extension (see `imaging.steps`).
     """
 
     spacing_mm: Spacing
     interpolation: tuple[Interpolation, ...]
     normalization: tuple[ChannelNormalization, ...]
+    steps: tuple[Step, ...] = DEFAULT_STEPS
+
+    @model_validator(mode="after")
+    def _steps_suit_the_normalization(self) -> Self:
+        require_steps_suit(self.steps, self.normalization)
+        return self
+
+    @property
+    def only_normalizes(self) -> bool:
+        """Whether normalisation is all that happens between crop and resampling."""
+        return self.steps == DEFAULT_STEPS
+
+
+def require_steps_suit(steps: Sequence[Step], normalization: Sequence[ChannelNormalization]) -> None:
+    """See that the order of steps makes sense.
+
+    Raises:
+        ValueError: If an image would be normalised twice, or by figures that were measured before a step changed it.
+    """
+    if steps.count(NORMALIZE) > 1:
+        raise ValueError(f"the steps name {NORMALIZE} {steps.count(NORMALIZE)} times")
+    if NORMALIZE in steps[1:] and any(channel.scheme == "ct" for channel in normalization):
+        raise ValueError(
+            f"a step comes before {NORMALIZE}, but ct normalises by intensities that were measured without it: "
+            "put the step after it, or set the scheme to zscore"
+        )
 
 
 class Placement(Record):
@@ -57,18 +92,25 @@ class Placement(Record):
     Attributes:
         source: Grid of the file, in its own axis order.
         start, stop: The crop's box in the RAS+ oriented image (stop exclusive).
+        stepped: Shape after the steps; None where it is still the crop's.
         shape: Of the network's array.
     """
 
     source: Grid
     start: Shape
     stop: Shape
+    stepped: Shape | None = None
     shape: Shape
 
     @property
     def cropped(self) -> Shape:
         """Shape of the crop."""
         return tuple(stop - start for start, stop in zip(self.start, self.stop, strict=True))
+
+    @property
+    def before_resampling(self) -> Shape:
+        """Shape that was resampled to `shape`, and to which logits are resampled back."""
+        return self.stepped or self.cropped
 
     @property
     def box(self) -> tuple[slice, ...]:

@@ -33,7 +33,7 @@ from unetpipe.documents import Record
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.dicom.options import dicom_choices
-from unetpipe.imaging.preprocessing import ChannelNormalization
+from unetpipe.imaging.preprocessing import NORMALIZE, ChannelNormalization
 from unetpipe.progress import Progress, SilentProgress
 
 log = logging.getLogger(__name__)
@@ -86,9 +86,16 @@ def preprocess(
         ExtensionError: If an extension is not there or fails while it is imported.
         DatasetError: If any case has a fault; lists all faults of all cases. Nothing has been written then.
         PlanError: If an edited plan cannot be read or does not fit the dataset.
+        ComponentError: If a preprocessing step cannot be used.
     """
     started = time.perf_counter()
     load_extensions(config.extension)
+    if config.preprocessing_step:
+        from unetpipe.imaging.steps import make_step  # imports MONAI
+
+        for step in config.preprocessing_step:
+            if step != NORMALIZE:
+                make_step(step)  # refuses what cannot be built before anything is read
     workers = config.workers or available_cores()
     budget = MemoryBudget(None if config.max_memory_gb is None else int(config.max_memory_gb * 1e9))
     with _loading_torch(config):
@@ -108,7 +115,11 @@ def preprocess(
     plan = choose_plan(config, work, manifest, fingerprint)
     faults = _all_faults(report, plan.normalization, fingerprint, manifest)
     name = config.configuration or plan.default
-    plan.preprocessing(name)  # refuses an unknown name before anything is written
+    spec = plan.preprocessing(name)  # refuses an unknown name before anything is written
+    if not spec.only_normalizes:
+        from unetpipe.imaging.steps import require_steps
+
+        require_steps(spec)
     folds = _choose_folds(config, work, manifest)
     write_decisions(
         work,

@@ -23,7 +23,7 @@ from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import Grid, Shape
 from unetpipe.imaging.image import read_image
 from unetpipe.imaging.labels import read_label_volume, renumbered
-from unetpipe.imaging.network_input import IGNORED, network_image, restore_labels
+from unetpipe.imaging.network_input import IGNORED, network_image
 from unetpipe.imaging.preprocessing import Preprocessing
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.decoding import label_scan
@@ -164,8 +164,8 @@ class HeldOut:
             raise TrainingError(
                 f"{case}: its image has changed since it was preprocessed: run unetpipe preprocess again"
             )
-        labels = self._decided(group, image.values, image.placement.cropped)
-        return restore_labels(labels, image.placement), image.placement.source
+        labels = self._decided(group, image.values, image.placement.before_resampling)
+        return image.restore(labels), image.placement.source
 
     def _reference(self, case: Case, image: Grid) -> _Labels:
         """Class indices of a case's label file in the axis order of its image; -1 for what is to be ignored."""

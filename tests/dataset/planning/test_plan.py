@@ -111,3 +111,23 @@ def test_unknown_configuration() -> None:
     """Asking for a configuration that is not there names those that are."""
     with pytest.raises(PlanError, match="no configuration 'x', only 3d_fullres"):
         PLAN.preprocessing("x")
+
+
+def test_steps_round_trip(tmp_path: Path) -> None:
+    """Definitions of any depth and text come back as they were; none at all is a list of none."""
+    steps = ("normalize", {"_target_": "monai.transforms.Flipd", "spatial_axis": [0, 1], "note": 'say "5" # {a: b}'})
+    for some in (steps, ()):
+        plan = PLAN.model_copy(update={"steps": some})
+        write_plan(tmp_path, plan)
+        assert read_plan(tmp_path) == plan
+
+
+def test_plans_that_are_older_than_steps_keep_their_checksum(tmp_path: Path) -> None:
+    """A plan.yaml without the key is still the planner's own, and one with other steps is edited."""
+    signed = PLAN.signed("basis")
+    assert signed.checksum == "9034ba2ae53ee4cc"  # as it was before there were steps
+    text = "\n".join(line for line in plan_text(signed).splitlines() if line not in ("steps:", "  - normalize"))
+    (tmp_path / "plan.yaml").write_text(text)
+    assert read_plan(tmp_path) == signed
+    assert not read_plan(tmp_path).is_edited
+    assert signed.model_copy(update={"steps": ()}).is_edited

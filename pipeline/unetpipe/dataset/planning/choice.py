@@ -10,6 +10,7 @@ from unetpipe.dataset.planning.fingerprint import Fingerprint
 from unetpipe.dataset.planning.plan import Plan, read_plan
 from unetpipe.dataset.planning.planner import make_plan
 from unetpipe.errors import PlanError
+from unetpipe.imaging.preprocessing import NORMALIZE, Step, require_steps_suit
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,8 @@ def choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, finger
         fingerprint: Of the dataset.
 
     Raises:
-        PlanError: If the plan on disk is malformed, or was edited and contradicts the dataset.
+        PlanError: If the plan on disk is malformed, or was edited and contradicts the dataset, or if the order of the
+            given preprocessing steps makes no sense.
     """
     basis = _basis(config, manifest, fingerprint)
     if (work / "plan.yaml").exists():
@@ -43,7 +45,24 @@ def choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, finger
         if plan.made_from == basis:
             return plan
         log.info("the dataset or the options have changed: planning afresh")
-    return make_plan(fingerprint, manifest, config.preset, config.memory_gb, config.spacing_mm).signed(basis)
+    plan = make_plan(fingerprint, manifest, config.preset, config.memory_gb, config.spacing_mm)
+    if config.preprocessing_step:
+        plan = _with_steps(plan, config.preprocessing_step)
+    return plan.signed(basis)
+
+
+def _with_steps(plan: Plan, given: tuple[Step, ...]) -> Plan:
+    """The plan with a person's steps.
+
+    Raises:
+        PlanError: If their order makes no sense.
+    """
+    steps = given if NORMALIZE in given else (NORMALIZE, *given)
+    try:
+        require_steps_suit(steps, plan.normalization)
+    except ValueError as error:
+        raise PlanError(f"--preprocessing-step: {error}") from error
+    return plan.model_copy(update={"steps": steps})
 
 
 def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint) -> str:
@@ -58,6 +77,7 @@ def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprin
         config.preset,
         config.memory_gb,
         config.spacing_mm,
+        *([config.preprocessing_step] if config.preprocessing_step else []),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

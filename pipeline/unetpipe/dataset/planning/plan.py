@@ -1,6 +1,7 @@
 """What to do about a dataset: `plan.yaml`, commented and meant to be edited."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -12,7 +13,14 @@ from unetpipe.documents import Record, explain
 from unetpipe.errors import PlanError
 from unetpipe.files import write_text
 from unetpipe.imaging.geometry import Shape, Spacing
-from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Preprocessing
+from unetpipe.imaging.preprocessing import (
+    DEFAULT_STEPS,
+    ChannelNormalization,
+    Interpolation,
+    Preprocessing,
+    Step,
+    require_steps_suit,
+)
 
 PLAN_SCHEMA: Final = 1
 
@@ -87,6 +95,7 @@ class Plan(Record):
     """All configurations, and which one is used unless told otherwise (``3d_fullres``; ``2d`` for 2-D data).
 
     Attributes:
+        steps: As `Preprocessing` has them.
         made_from: Hash of what the planner went by; empty for a plan written by hand.
         checksum: Of the plan as the planner made it: tells whether a person has edited it.
     """
@@ -94,14 +103,16 @@ class Plan(Record):
     schema_version: Literal[1] = PLAN_SCHEMA
     default: str
     normalization: tuple[ChannelNormalization, ...]
+    steps: tuple[Step, ...] = DEFAULT_STEPS
     configurations: dict[str, Configuration]
     made_from: str = ""
     checksum: str = ""
 
     @model_validator(mode="after")
-    def _has_default(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.default not in self.configurations:
             raise ValueError(f"default is {self.default!r}, but configurations are {list(self.configurations)}")
+        require_steps_suit(self.steps, self.normalization)
         return self
 
     def preprocessing(self, configuration: str) -> Preprocessing:
@@ -114,7 +125,10 @@ class Plan(Record):
             raise PlanError(f"the plan has no configuration {configuration!r}, only {', '.join(self.configurations)}")
         chosen = self.configurations[configuration]
         return Preprocessing(
-            spacing_mm=chosen.spacing_mm, interpolation=chosen.interpolation, normalization=self.normalization
+            spacing_mm=chosen.spacing_mm,
+            interpolation=chosen.interpolation,
+            normalization=self.normalization,
+            steps=self.steps,
         )
 
     def signed(self, made_from: str) -> "Plan":
@@ -128,7 +142,9 @@ class Plan(Record):
         return self.model_copy(update={"checksum": ""})._digest() != self.checksum
 
     def _digest(self) -> str:
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+        # plans that are older than steps keep their checksum
+        exclude = {"steps"} if self.steps == DEFAULT_STEPS else None
+        return hashlib.sha256(self.model_dump_json(exclude=exclude).encode()).hexdigest()[:16]
 
 
 def read_plan(work: Path) -> Plan:
@@ -193,6 +209,14 @@ def plan_text(plan: Plan) -> str:
         "normalization:",
     ]
     lines += [f"  - {_flow(channel.model_dump(exclude_none=True))}" for channel in plan.normalization]
+    lines += [
+        "",
+        "# What an image, cropped to what is not 0, goes through before it is resampled, in this order: normalize, and",
+        "# any deterministic dictionary transforms of monai.transforms or of an extension, such as",
+        "# {_target_: monai.transforms.MedianSmoothd, radius: 1}. What moves voxels is undone after inference.",
+        f"steps:{'' if plan.steps else ' []'}",
+    ]
+    lines += [f"  - {step if isinstance(step, str) else json.dumps(step)}" for step in plan.steps]
     lines += ["", "configurations:"]
     for name, configuration in plan.configurations.items():
         if name in _CONFIGURATIONS:
