@@ -1,8 +1,8 @@
-"""Which of two models is better: paired differences per class, how sure they are, and where they come from.
+"""Which of two models is better: paired differences of each class, their certainty, and the cases they come from.
 
-Differences are model minus baseline on the same patient, over the patients where both have a value. The p-value is
-Wilcoxon's signed-rank test's, corrected by Holm over all classes (and all models, if several are compared with the
-baseline) of one metric. A model counts as better when the corrected p-value is below 0.05.
+A difference is model minus baseline in the same patient, over the patients where both have a value. The p-value is that
+of Wilcoxon's signed-rank test, corrected by Holm over all classes (and all models, if several are compared with the
+baseline) of one metric. A model counts as better where the corrected p-value is below 0.05.
 
 Source:
     Holm 1979, Scand. J. Stat. 6:65; Demšar 2006, J. Mach. Learn. Res. 7:1.
@@ -37,13 +37,15 @@ class Difference(Record):
     """One metric of one class, compared.
 
     Attributes:
-        name: Of the class.
-        metric: Compared; of volume errors the size without the sign.
-        n: Patients where both models have a value.
-        mean, low, high: Mean difference and its 95 % bootstrap interval.
-        p, p_corrected: Of Wilcoxon's signed-rank test, as it is and after Holm's correction; NaN without a patient.
-        better: Which is, if the corrected test says so.
-        most: Cases that differ most, in favour of either, largest first.
+        name: Name of the class.
+        metric: Name of the metric; of volume errors, absolute values are compared.
+        n: Number of patients where both models have a value.
+        mean: Mean difference.
+        low, high: 95 % bootstrap interval of the mean difference.
+        p: P-value of Wilcoxon's signed-rank test; NaN without a patient.
+        p_corrected: The same after Holm's correction.
+        better: The better model, if the corrected test decides.
+        most: Cases that differ most in favour of either model, the largest difference first.
     """
 
     name: str
@@ -59,7 +61,7 @@ class Difference(Record):
 
 
 class Comparison(Record):
-    """One model against the baseline, every class and metric."""
+    """One model against the baseline in every class and metric."""
 
     baseline: str
     model: str
@@ -76,11 +78,11 @@ def compare(
     """Compare every model with the first one.
 
     Args:
-        scores: Of every class of every case, by model; the first is the baseline.
-        names: Of the classes by label value.
+        scores: Scores of every class of every case, by model; the first model is the baseline.
+        names: Name of each class by label value.
         patients: Patient by case id; a case that is not in it is a patient of its own.
-        seed: Of the bootstrap.
-        higher_is_better: By metric.
+        seed: Seed of the bootstrap.
+        higher_is_better: Whether a higher value of a metric is better.
     """
     baseline, *others = scores
     found = {
@@ -100,7 +102,7 @@ def compare(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values for their number; NaN stays NaN and does not count."""
+    """Correct p-values for their number by Holm's method; a NaN stays NaN and does not count as a test."""
     tested = sorted((p, position) for position, p in enumerate(p_values) if not np.isnan(p))
     corrected, highest = [nan] * len(p_values), 0.0
     for rank, (p, position) in enumerate(tested):

@@ -1,4 +1,4 @@
-"""What each figure means: written into every output, because tools differ by up to 100 mm for the same masks.
+"""Definition of every metric, written into every output because tools differ by up to 100 mm for the same masks.
 
 Source:
     Podobnik & Vrtovec 2024, arXiv 2410.02630.
@@ -28,5 +28,5 @@ DEFINITIONS = {
     "known).",
     "comparison": "Model minus baseline in the same patients, where both are defined (volume errors without sign); "
     "Wilcoxon's signed-rank test, corrected by Holm over the classes; better means corrected p below 0.05.",
-    "spread": "Standard deviation with n - 1; quartiles interpolate linearly.",
+    "spread": "Standard deviation with n - 1; quartiles by linear interpolation.",
 }

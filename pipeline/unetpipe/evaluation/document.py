@@ -1,4 +1,4 @@
-"""`summary.json`: everything an evaluation found, and what the figures mean."""
+"""`summary.json`: the results of an evaluation, and the definition of every metric."""
 
 import math
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ EVALUATION_SCHEMA: Final = 1
 
 
 class ModelEvaluation(Record):
-    """One model's figures.
+    """Results of one model.
 
     Attributes:
-        name: Of the predictions' folder.
-        made_by: Bundles that made the predictions, where the folder says so.
-        missing: Cases without a prediction, each counted as a failure.
-        extra: Predictions without a reference, not evaluated.
-        classes: Figures per class.
+        name: Name of the predictions' folder.
+        made_by: Bundles that made the predictions, where the folder names them.
+        missing: Cases without a prediction, each of which counts as a failure.
+        extra: Predictions without a reference, which are not evaluated.
+        classes: Summary of each class.
     """
 
     name: str
@@ -39,7 +39,7 @@ class ModelEvaluation(Record):
 
     @property
     def mean_dice(self) -> float:
-        """Mean over classes of their mean Dice, NaN if no class has one."""
+        """Mean of the classes' mean Dice; NaN if no class has one."""
         means = [item.figures["dice"].mean for item in self.classes if item.figures["dice"].n]
         return sum(means) / len(means) if means else math.nan
 
@@ -48,16 +48,16 @@ class Evaluation(Record):
     """One or more models against the same references.
 
     Attributes:
-        dataset: Name, where known.
-        cases: How many references there are.
-        references_sha256: Of their ids and contents.
-        seed: Of the bootstrap.
-        models: What each model reached.
-        comparisons: Of every further model with the first.
-        hints: What suggests that files do not mean what they say, such as 255 in one and 1 in the other.
-        versions: Of what computed the figures.
-        definitions: Of every figure.
-        higher_is_better: By metric; of volume errors the size counts.
+        dataset: Name of the dataset, where a work folder gives one.
+        cases: Number of references.
+        references_sha256: Hash of the references' ids and contents.
+        seed: Seed of the bootstrap.
+        models: Results of each model.
+        comparisons: Comparison of every further model with the first.
+        hints: What suggests that files do not mean what they say, such as masks of 255 against masks of 1.
+        versions: Versions of the packages that computed the metrics.
+        definitions: Definition of every metric.
+        higher_is_better: Whether a higher value of a metric is better; of volume errors, the absolute value counts.
     """
 
     schema_version: Literal[1] = EVALUATION_SCHEMA
@@ -76,7 +76,11 @@ class Evaluation(Record):
 
 
 def digest(files: Mapping[str, Path]) -> str:
-    """SHA-256 over ids and contents of files, in the order of their ids; of folders only the ids count."""
+    """SHA-256 over the ids and contents of files in the order of their ids; of a folder, only the id counts.
+
+    Args:
+        files: By case id.
+    """
     total = sha256()
     for case in sorted(files):
         total.update(case.encode() + b"\0")

@@ -1,4 +1,4 @@
-"""Whether an evaluation is good enough, for use in scripts."""
+"""Whether an evaluation reaches given bounds, for use in scripts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,9 +15,9 @@ def gate_failures(
     """List each class whose mean of a bounded metric is worse than its bound, or not defined.
 
     Args:
-        classes: What was measured.
-        bounds: By metric; a lower bound where higher is better, an upper bound for distances, errors and counts.
-        higher_is_better: By metric, all that there are.
+        classes: Summary of each class.
+        bounds: Bound of a metric by its name: a lower bound where higher is better, else an upper bound.
+        higher_is_better: Whether a higher value is better, for every metric that there is.
 
     Raises:
         UnetpipeError: If a metric is not known or was not measured.

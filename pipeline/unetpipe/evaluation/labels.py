@@ -23,7 +23,9 @@ def reference_grid(case: str, inputs: Inputs) -> Grid:
     Raises:
         ImageFileError, GeometryError: If a header cannot be read.
     """
-    return read_grid(inputs.adopted.get(case, inputs.references[case]))[1]
+    if case in inputs.adopted:
+        return read_grid(inputs.adopted[case], inputs.choices.get(case))[1]
+    return read_grid(inputs.references[case])[1]
 
 
 def read_reference(case: str, inputs: Inputs) -> tuple[NDArray[np.integer], Grid]:

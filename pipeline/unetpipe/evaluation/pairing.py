@@ -18,6 +18,7 @@ from unetpipe.dataset.layouts.presence import absence
 from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.merging import DeclaredLabels, MergedValues, declare_labels
 from unetpipe.errors import DatasetError, Fault
+from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.files import has_image_suffix, strip_suffix
 from unetpipe.imaging.labels import read_label_names
 from unetpipe.inference.predictions import ModelUsed, Predictions, read_predictions
@@ -57,6 +58,7 @@ class Inputs:
         chosen: Whether a person named the classes, so that other values may be left out on purpose.
         merged: Further label values that count as one of a class, in references and predictions.
         adopted: First image of each case whose reference counts as lying where that image does, by case id.
+        choices: Which volume of a scan's DICOM source is meant, by case id, where the work folder chose one.
         regions: Sets of label values that make one class each, named by the value that is written for it.
         ignore_value: Value of reference voxels that are not evaluated.
         patients: Patient by case id, where they are known.
@@ -72,6 +74,7 @@ class Inputs:
     regions: tuple[Region, ...] = ()
     merged: tuple[MergedValues, ...] = ()
     adopted: Files = field(default_factory=dict)
+    choices: Mapping[str, DicomOptions] = field(default_factory=dict)
     ignore_value: int | None
     patients: Mapping[str, str]
     images: Files
@@ -124,6 +127,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         regions=manifest.regions if manifest and not config.labels else (),
         merged=declared.merged,
         adopted=_adopted(config, manifest),
+        choices={case.id: case.dicom[0] for case in manifest.cases if case.dicom} if manifest else {},
         ignore_value=declared.ignore_value,
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
         images=images,

@@ -81,10 +81,10 @@ def score_all(
 
     Args:
         inputs: What to read.
-        config: Tolerances and lesions.
-        metrics: What is measured beside the package's own metrics.
-        workers: Threads over cases, or over classes where there are fewer cases.
-        progress: Gets a step per case.
+        config: Tolerances, and whether lesions are counted.
+        metrics: Metrics that a person named, measured beside the package's own.
+        workers: Threads over cases, or over classes where there are fewer cases than threads.
+        progress: Advanced once per case.
 
     Raises:
         DatasetError: If files cannot be read or are no labels, or there is no label at all.

@@ -1,7 +1,7 @@
-"""From scores per case to figures per class: centre, spread, certainty, and how many failed.
+"""From scores of cases to a summary of each class: mean, spread, confidence interval, and how many cases failed.
 
-Where patients have several scans, a patient's scores are averaged first, so that nobody counts twice. Values that are
-not defined (NaN, see `scores`) take no part in a figure, which says from how many patients it comes.
+Where patients have several scans, a patient's scores are averaged first, so that no patient counts twice. Values that
+are not defined (NaN, see `metrics.scores`) take no part in a summary, which says how many patients it is made of.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,13 @@ _CHUNK_DRAWS = 1 << 22
 
 
 class MetricSummary(Record):
-    """One metric of one class over all patients; NaN where it has no value.
+    """One metric of one class over all patients; NaN where no patient has a value.
 
     Attributes:
-        n: Patients with a value.
-        mean, median, std, q1, q3: Of their values; std with n - 1.
-        low, high: 95 % bootstrap interval of the mean (percentiles of resampled patients); NaN below 2 values.
+        n: Number of patients with a value.
+        mean, median, q1, q3: Mean, median and quartiles of their values.
+        std: Standard deviation with n - 1.
+        low, high: 95 % percentile bootstrap interval of the mean, by resampling patients; NaN below 2 values.
     """
 
     n: int = 0
@@ -40,14 +41,15 @@ class ClassSummary(Record):
     """One class over all cases.
 
     Attributes:
-        name, value: The class and its value in label files.
-        cases: Cases evaluated, the same for every class.
-        present: Cases whose reference holds the class.
-        missed: Of those, how many have no voxel of it in the prediction, or no prediction at all.
-        false_positives: Cases whose prediction holds the class and whose reference does not.
-        true_negatives: Cases where neither does.
-        patients: Over how many patients the figures pool; equals `cases` where patients are not known.
-        figures: By metric.
+        name: Name of the class.
+        value: Its value in label files.
+        cases: Number of evaluated cases, the same for every class.
+        present: Number of cases whose reference holds the class.
+        missed: Number of these whose prediction does not hold it, or that have no prediction.
+        false_positives: Number of cases whose prediction holds the class and whose reference does not.
+        true_negatives: Number of cases where neither holds it.
+        patients: Number of patients that the summaries pool; equals `cases` where patients are not known.
+        figures: Summary of each metric, by its name.
     """
 
     name: str
@@ -67,10 +69,10 @@ def summarise(
     """Summarise every class over all cases.
 
     Args:
-        scores: Of every class of every case.
-        names: Of the classes by label value; the order of the result.
+        scores: Scores of every class of every case.
+        names: Name of each class by label value, in the order of the result.
         patients: Patient by case id; a case that is not in it is a patient of its own.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
     return [
         _summarise_class(name, value, [score for score in scores if score.value == value], patients, seed)
@@ -102,11 +104,11 @@ def _summarise_class(
 
 
 def pool(table: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float64]:
-    """Average rows of the same group, NaN left out.
+    """Average the rows of each group, leaving out NaN.
 
     Args:
-        table: Shape (rows, columns).
-        groups: One per row.
+        table: Values, shape (rows, columns).
+        groups: Group of each row.
 
     Returns:
         Shape (groups, columns), groups in order of first appearance; NaN where a group has no value.
@@ -121,11 +123,11 @@ def pool(table: NDArray[np.float64], groups: Sequence[str]) -> NDArray[np.float6
 
 
 def bootstrap_interval(table: NDArray[np.float64], seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % interval of each column's mean, NaN left out, by resampling rows.
+    """95 % interval of each column's mean by resampling rows, leaving out NaN.
 
     Args:
-        table: Shape (rows, columns).
-        seed: Same seed and table, same interval.
+        table: Values, shape (rows, columns).
+        seed: The same seed and table give the same interval.
 
     Returns:
         2.5th and 97.5th percentile of `RESAMPLES` means, each of shape (columns,); NaN for columns of fewer than two

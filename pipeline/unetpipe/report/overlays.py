@@ -1,15 +1,15 @@
 """The cases that a report shows slice by slice: which ones, and their voxels in a form that a page can carry.
 
-Volumes are turned to RAS+ order, cropped to where reference or prediction have labels and a margin, thinned to at most
-`LONGEST` voxels along an axis, brought to 8 bits and compressed. That is for looking at; nothing is measured on it.
+Volumes are turned to RAS+ order, cropped to the labels of reference and predictions with a margin, thinned to at most
+`LONGEST` voxels along an axis, reduced to 8 bits and compressed. They are only shown; nothing is measured on them.
 """
 
 import base64
+import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from unetpipe.errors import UnetpipeError
 from unetpipe.evaluation.labels import read_prediction, read_reference
 from unetpipe.evaluation.pairing import Inputs
-from unetpipe.imaging.alignment import aligned
+from unetpipe.imaging.alignment import aligned, describe_difference, same_voxels
+from unetpipe.imaging.boxes import mask_box
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.labels import renumbered
 from unetpipe.metrics.scores import ClassScore
+
+log = logging.getLogger(__name__)
 
 LONGEST = 160
 _MARGIN_MM = 12.0
@@ -31,7 +34,7 @@ _WORST = 3
 
 @dataclass(frozen=True)
 class Chosen:
-    """A case to show, and why."""
+    """A case to show, and the reason for showing it."""
 
     case: str
     why: str
@@ -68,7 +71,12 @@ def _dice_by_case(scores: Sequence[ClassScore]) -> dict[str, float]:
 
 
 def view_case(chosen: Chosen, inputs: Inputs, classes: Mapping[int, str]) -> dict[str, Any]:
-    """Load one case as the page's viewer takes it.
+    """Load one case in the form that the page's viewer reads.
+
+    Args:
+        chosen: Which case.
+        inputs: Where its files lie.
+        classes: Names by label value.
 
     Returns:
         ``shape`` and ``spacing`` of the thinned volume in RAS+ order (the last axis is 1 voxel in 2-D), ``oriented``
@@ -80,7 +88,7 @@ def view_case(chosen: Chosen, inputs: Inputs, classes: Mapping[int, str]) -> dic
     reference, grid = read_reference(chosen.case, inputs)
     files = [model.files.get(chosen.case) for model in inputs.models]
     predictions = [None if file is None else read_prediction(file, grid, inputs) for file in files]
-    image = _image(inputs.images.get(chosen.case), grid)
+    image = _image(chosen.case, inputs, grid)
     turn = orientation_to_ras(grid)
     labels = [None if array is None else _indices(turn.to_ras(array), classes) for array in (reference, *predictions)]
     spacing = grid.canonical().spacing_mm
@@ -108,14 +116,24 @@ def view_case(chosen: Chosen, inputs: Inputs, classes: Mapping[int, str]) -> dic
     }
 
 
-def _image(path: Path | None, grid: Grid) -> NDArray[np.float32] | None:
-    """First channel of the scan, or the mean of colours; None if it is not there or lies elsewhere."""
-    if path is None:
+def _image(case: str, inputs: Inputs, grid: Grid) -> NDArray[np.float32] | None:
+    """First channel of the scan on the reference's grid, or the mean of colours.
+
+    None if there is no scan. The report is about labels, so a scan that cannot be read or does not hold the reference's
+    voxels is left out of it with a warning.
+    """
+    if case not in inputs.images:
         return None
     try:
-        volume = aligned(read_volume(path), grid)
-    except UnetpipeError:
-        return None  # the report is about labels, and they have been read
+        volume = read_volume(inputs.images[case], inputs.choices.get(case))
+    except UnetpipeError as error:
+        log.warning("%s: the report shows no scan under the labels: %s", case, error)
+        return None
+    if not same_voxels(grid, volume.grid):
+        difference = describe_difference(grid, volume.grid)
+        log.warning("%s: the report shows no scan under the labels: it has %s", case, difference)
+        return None
+    volume = aligned(volume, grid)
     channels = volume.array.astype(np.float32)
     image: NDArray[np.float32] = channels.mean(0) if grid.ndim == 2 else channels[0]
     return image
@@ -128,14 +146,13 @@ def _indices(labels: NDArray[np.integer], classes: Mapping[int, str]) -> NDArray
 
 
 def _box(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[slice, ...]:
-    """Bounding box with a margin; everything if the mask is empty."""
-    parts = []
-    for axis, (size, spacing) in enumerate(zip(mask.shape, spacing_mm, strict=True)):
-        inside = np.flatnonzero(mask.any(tuple(other for other in range(mask.ndim) if other != axis)))
-        margin = ceil(_MARGIN_MM / spacing)
-        low, high = (inside[0], inside[-1] + 1) if inside.size else (0, size)
-        parts.append(slice(max(0, int(low) - margin), min(size, int(high) + margin)))
-    return tuple(parts)
+    """Bounding box of a mask with a margin around it; the whole array if the mask is empty."""
+    box = mask_box(mask) or tuple(slice(0, size) for size in mask.shape)
+    margins = [ceil(_MARGIN_MM / spacing) for spacing in spacing_mm]
+    return tuple(
+        slice(max(0, part.start - margin), min(size, part.stop + margin))
+        for part, size, margin in zip(box, mask.shape, margins, strict=True)
+    )
 
 
 def _peaks(wrong: NDArray[np.bool_]) -> list[int]:

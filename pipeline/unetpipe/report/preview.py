@@ -1,6 +1,7 @@
-"""`WORK/preview.html`: every case at a glance, so that a flipped or shifted label is seen before training.
+"""`WORK/preview.html`: every case in three planes, so that a flipped or shifted label is seen before training.
 
-One file without outside references. It holds case ids and what the work folder says, no path and no patient.
+One file that loads nothing from elsewhere. It holds case ids and the decisions of the work folder, and neither paths
+nor patients.
 """
 
 import base64
@@ -36,19 +37,19 @@ def write_preview(
     *,
     workers: int,
 ) -> Path:
-    """Draw all cases and the fingerprint; leaves a preview that already shows the same as it is.
+    """Draw all cases and the fingerprint. A preview that already shows the same is not written again.
 
     Args:
-        work: The work folder, its cases preprocessed.
+        work: The work folder, whose cases are preprocessed.
         manifest: Of the dataset.
         fingerprint: Of the dataset.
         plan: Its plan.
-        configuration: Which one of the plan is drawn.
-        warnings: Of the checks; shown above, and marked at the cases they are about.
-        workers: Threads.
+        configuration: Name of the plan's configuration whose arrays are drawn.
+        warnings: What the checks found; listed at the top, and beside the cases that they are about.
+        workers: Threads that draw.
 
     Returns:
-        The file.
+        Path of the file.
     """
     path = work / "preview.html"
     store = CaseStore(work, configuration)
@@ -67,7 +68,9 @@ def write_preview(
     side = 128 if len(store.ids) <= 100 else 96
     with ThreadPoolExecutor(workers) as threads:
         pictures = list(threads.map(lambda case: case_png(store, case, side), store.ids))
-    notes = {fault.case: fault.message for fault in warnings}
+    notes: dict[str, list[str]] = {}
+    for fault in warnings:
+        notes.setdefault(fault.case, []).append(fault.message)
     by_id = {case.id: case for case in fingerprint.cases}
     write_text(
         path,
@@ -84,7 +87,7 @@ def write_preview(
             histograms=_histograms(manifest, fingerprint),
             warnings=warnings,
             cases=[
-                (case, by_id[case], base64.b64encode(picture).decode(), notes.get(case, ""))
+                (case, by_id[case], base64.b64encode(picture).decode(), "; ".join(notes.get(case, [])))
                 for case, picture in zip(store.ids, pictures, strict=True)
             ],
         ),

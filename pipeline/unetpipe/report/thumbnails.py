@@ -1,6 +1,6 @@
-"""Small pictures of a case: its three middle planes with the outlines of the labels.
+"""Small pictures of a case: three planes through the middle of its labels, with the outlines of the labels.
 
-Planes go through the middle of the label and are shown as radiologists have them: the patient's right on the left.
+Planes are shown in the radiological convention: the patient's right is on the left.
 """
 
 import io
@@ -13,10 +13,10 @@ from unetpipe.dataset.store import CaseRecord, CaseStore
 from unetpipe.imaging.geometry import Shape
 
 COLOURS = ("#ff5a5f", "#3ddc84", "#4da3ff", "#ffd23f", "#c77dff", "#ff9f1c", "#2ec4b6", "#f72585", "#90be6d", "#b5838d")
-"""Of the classes after the background, in turn."""
+"""Of the foreground classes, over again where there are more classes than colours."""
 _GREYS = 64
 _SMALL = 1 << 20
-"""Voxels below which reading the whole is quicker than reading three planes."""
+"""Number of voxels below which reading the whole array is quicker than reading three planes."""
 _Bytes = NDArray[np.uint8]
 
 
@@ -24,12 +24,12 @@ def case_png(store: CaseStore, case: str, side: int) -> bytes:
     """Draw one case.
 
     Args:
-        store: Where it is.
+        store: Where the case is stored.
         case: Its id.
         side: Pixels along the longer side of each plane.
 
     Returns:
-        PNG: axial, coronal and sagittal plane side by side; a 2-D image is one plane.
+        A PNG file with the axial, coronal and sagittal plane side by side; of a 2-D image its one plane.
     """
     record = store.record(case)
     planes = [
@@ -46,7 +46,7 @@ def case_png(store: CaseStore, case: str, side: int) -> bytes:
 
 
 def middle_of_label(record: CaseRecord) -> Shape:
-    """The voxel in the middle of all foreground classes; of the array where there is none."""
+    """The voxel in the middle of all foreground; in the middle of the array where there is no foreground."""
     drawn = [np.mean(voxels, axis=0) for voxels in record.coordinates.values()]
     if not drawn:
         return tuple(n // 2 for n in record.placement.shape)
@@ -57,7 +57,7 @@ def middle_of_label(record: CaseRecord) -> Shape:
 def _planes(
     store: CaseStore, case: str, record: CaseRecord, at: Shape
 ) -> list[tuple[NDArray[np.float32], NDArray[np.int16], tuple[float, float]]]:
-    """First channel, label and pixel size in mm (down, across) of each plane, as it is to be shown."""
+    """First channel, class indices and pixel size in mm (down, across) of each plane, turned as it is shown."""
     shape, spacing = record.placement.shape, record.spacing_mm
     if len(shape) == 2:
         array = store.load(case)

@@ -1,4 +1,4 @@
-"""Predictions against references: scores per case, figures per class, a comparison of models, a report."""
+"""Predictions against references: scores of each case, a summary of each class, a comparison of models, a report."""
 
 import logging
 from collections.abc import Sequence
@@ -27,11 +27,12 @@ log = logging.getLogger(__name__)
 
 
 class ClassRow(Record):
-    """Means of one class over the cases, rounded; the model leads the name if there are several.
+    """Rounded means of one class over the cases.
 
     Attributes:
-        missed: Of how many cases that hold the class.
-        false: Cases where only the prediction holds it.
+        name: Name of the class, after that of the model if there are several.
+        missed: Cases whose prediction misses the class, of all cases whose reference holds it.
+        false: Number of cases where only the prediction holds the class.
     """
 
     name: str
@@ -45,7 +46,7 @@ class ClassRow(Record):
 
 
 class ComparisonRow(Record):
-    """Mean difference in Dice of one class, the named model minus the first one."""
+    """Mean difference in Dice of one class, the named model minus the first model."""
 
     name: str
     difference: float | None
@@ -58,10 +59,10 @@ class EvaluateResult(Record):
     """What `evaluate` found and wrote.
 
     Attributes:
-        passed: No prediction is missing and every bound of `fail_under` holds.
-        reasons: Why not.
-        missing: Cases without a prediction; each counts as a failure.
-        extra: Predictions without a reference; not evaluated.
+        passed: Whether no prediction is missing and every bound of `fail_under` holds.
+        reasons: Why the evaluation did not pass.
+        missing: Cases without a prediction, each of which counts as a failure.
+        extra: Predictions without a reference, which are not evaluated.
         hints: What suggests that files do not mean what they say: label values, orientation.
         classes: The figures asked for most; all of them are in summary.json.
         comparison: Every further model against the first.

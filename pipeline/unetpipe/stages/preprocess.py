@@ -1,8 +1,8 @@
-"""A dataset in, a work folder out: listed, checked, measured, planned for, split into folds, preprocessed.
+"""From a dataset to a work folder: list its cases, check and measure them, plan, split into folds, preprocess.
 
-Nothing is written before every case has passed its checks. After that every file is written whole or not at all, so a
-run that is killed goes on where it was, to the same bytes. What a run finds done, by content and not by time stamps, it
-leaves as it is.
+Nothing is written before every case has passed its checks. After that every file is written whole or not at all, so
+that a run that was killed goes on where it stopped and gives the same bytes. A run leaves alone what it finds done,
+judged by content and not by time stamps.
 """
 
 import logging
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class WarningLine(Record):
-    """Something that does not stop the work but should be looked at."""
+    """A fault that does not stop the work, but that a person should check."""
 
     case: str
     kind: str
@@ -52,13 +52,14 @@ class PreprocessResult(Record):
 
     Attributes:
         work: The work folder; None after a mere check.
-        cases: In the dataset.
-        written: Cases preprocessed in this run.
-        reused: Cases found done.
-        configuration: Of the plan, that was preprocessed.
+        cases: Number of cases in the dataset.
+        written: Number of cases that this run preprocessed.
+        reused: Number of cases that were preprocessed already.
+        configuration: Name of the plan's configuration that was preprocessed.
         patch_size, batch_size, spacing_mm: Of that configuration.
         labels: Names of the classes.
-        seconds: For everything.
+        seconds: Duration of the whole run.
+        preview: The page that shows all cases, if it was asked for.
         warnings: Faults that do not stop the work.
     """
 
@@ -80,11 +81,11 @@ def preprocess(
     config: PreprocessConfig,
     progress: Progress = SilentProgress(),  # noqa: B008 - it has no state
 ) -> PreprocessResult:
-    """Check a dataset and, if it is to be more than a check, make or bring up to date its work folder.
+    """Check a dataset and, unless only the check is asked for, make or update its work folder.
 
     Raises:
         ExtensionError: If an extension is not there or fails while it is imported.
-        DatasetError: If any case has a fault; lists all faults of all cases. Nothing has been written then.
+        DatasetError: If any case has an error; lists all faults of all cases. Nothing has been written then.
         PlanError: If an edited plan cannot be read or does not fit the dataset.
         ComponentError: If a preprocessing step cannot be used.
     """
@@ -150,7 +151,7 @@ def preprocess(
 
 @contextmanager
 def _loading_torch(config: PreprocessConfig) -> Iterator[None]:
-    """Import torch behind the checks of a first run: they leave Python's lock free most of the time."""
+    """Import torch while the checks of a first run hold Python's lock only a small part of the time."""
     if config.check or (config.out is not None and (config.out / "checks.json").exists()):
         yield
         return
@@ -165,7 +166,7 @@ def _loading_torch(config: PreprocessConfig) -> Iterator[None]:
 def _check(
     config: PreprocessConfig, workers: int, budget: MemoryBudget, progress: Progress
 ) -> tuple[Manifest, CheckReport]:
-    """Every fault of the folder and of its cases, in one go."""
+    """The dataset's manifest as it is declared, and every fault of the folder and of its cases together."""
     dicom = dicom_choices(config.series, config.phase, fix_geometry=config.fix_geometry)
     manifest, structural = inspect_dataset(config.dataset, config.images, config.label, dicom)
     manifest = with_modalities(with_labels(manifest, config.labels), config.modality)
@@ -224,7 +225,7 @@ def _write_cases(
     budget: MemoryBudget,
     progress: Progress,
 ) -> int:
-    """Preprocess what is not there yet; how many that were."""
+    """Preprocess the cases that are not stored yet, and return their number."""
     known = {one.id: one for one in statistics}
     keys = {case.id: case_key(known[case.id], manifest, plan, name) for case in manifest.cases}
     remove_others(work, name, keep=set(manifest.file_names.values()))

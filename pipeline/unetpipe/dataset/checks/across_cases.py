@@ -12,7 +12,7 @@ from unetpipe.dataset.manifest import Manifest
 from unetpipe.errors import Fault
 
 NEAR_CORRELATION = 0.9995
-"""Of block means: above it two images of one shape and spacing count as the same scan, stored or filtered again."""
+"""Correlation of block means above which two images of one shape and spacing count as the same scan, stored anew."""
 _OUTLIER_FACTOR = 8.0
 """A spacing this many times the dataset's median, or as small a part of it, is probably a wrong header."""
 
@@ -45,7 +45,7 @@ def _names(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fau
 
 
 def _duplicates(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
-    """Equal or nearly equal images of different patients: they would leak from training to validation."""
+    """Equal or nearly equal images of different patients, which would leak from training to validation."""
     patients = {case.id: case.patient if case.patient is not None else case.id for case in manifest.cases}
     alike: dict[tuple[object, ...], list[CaseStatistics]] = defaultdict(list)
     for one in statistics:

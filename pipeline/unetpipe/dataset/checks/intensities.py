@@ -12,11 +12,11 @@ from unetpipe.dataset.checks.voxels import flat, thinned
 from unetpipe.documents import Record
 
 QUANTILES = 501
-"""Of a channel's foreground: every 0.2 %, and so the extremes."""
+"""Quantiles of a channel's foreground: one every 0.2 %, with the extremes."""
 QUANTILE_SAMPLE = 100_000
-"""Foreground voxels that quantiles are taken from, evenly spread over the foreground."""
+"""Number of foreground voxels, evenly spread, that quantiles are taken from."""
 _CHUNK = 1 << 22
-"""Voxels looked at in one go: fits the caches, and bounds the memory that passes over a volume need."""
+"""Voxels that are measured at a time: they fit the caches, and bound the memory that measuring takes."""
 
 
 class Foreground(Record):

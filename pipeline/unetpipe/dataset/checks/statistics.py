@@ -22,9 +22,9 @@ from unetpipe.imaging.labels import whole_numbers
 STATISTICS_SCHEMA = 4
 """Raise it when the same file comes to be described by other statistics."""
 BLOCKS = 8
-"""Per axis, of the signature."""
+"""Blocks of the signature along each axis."""
 _CHUNK = 1 << 22
-"""Voxels looked at in one go: fits the caches, and bounds the memory that passes over a volume need."""
+"""Voxels that are counted at a time: they fit the caches, and bound the memory that counting takes."""
 
 
 class CaseStatistics(Record):
@@ -32,11 +32,13 @@ class CaseStatistics(Record):
 
     Attributes:
         content: Hash of the files' bytes.
-        shape, spacing_mm: Of the image.
-        cropped_shape: Of the box around voxels that are not 0 in some channel.
+        shape: Voxels of the image along each axis.
+        spacing_mm: Voxel size of the image.
+        cropped_shape: Shape of the box around voxels that are not 0 in some channel.
         label_counts: Voxels of each label value that occurs.
-        image_hash: Of the image's mean and a sample of its voxels, whatever format they are stored in.
-        signature: Means over 8 blocks along each axis, first channel, scaled to 0-255.
+        channels: Intensities of each channel.
+        image_hash: Hash of the image's mean and of a sample of its voxels, which does not depend on the file format.
+        signature: Means of the first channel over 8 blocks along each axis, scaled to 0-255.
         affine_adopted: The label or a channel lies elsewhere than the first image by its own header, and counts as
             lying where the image does.
         modalities: DICOM modality of each channel, where its file names one.

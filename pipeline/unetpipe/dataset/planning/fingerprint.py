@@ -18,10 +18,10 @@ class CaseFingerprint(Record):
     """One case, in RAS+ axis order.
 
     Attributes:
-        shape: Of the image as stored.
-        cropped_shape: Of the box around voxels that are not 0 in some channel.
-        spacing_mm: As stored.
-        class_voxels: Voxels of each label value that occurs, as stored.
+        shape: Voxels of the stored image along each axis.
+        cropped_shape: The same of the box around voxels that are not 0 in some channel.
+        spacing_mm: Voxel size of the stored image.
+        class_voxels: Voxels of each label value that occurs in the stored label map.
     """
 
     id: str
@@ -32,7 +32,7 @@ class CaseFingerprint(Record):
 
 
 class ChannelFingerprint(Record):
-    """Intensities of one channel inside the foreground, each case weighing the same."""
+    """Intensities of one channel in the foreground, where every case has the same weight."""
 
     mean: float
     std: float
@@ -44,7 +44,7 @@ class ChannelFingerprint(Record):
 
 
 class ImageFingerprint(Record):
-    """Intensities of one channel in whole images, each case weighing the same.
+    """Intensities of one channel in whole images, where every case has the same weight.
 
     Attributes:
         mean, std: Of all voxels.
@@ -70,9 +70,10 @@ class Fingerprint(Record):
     """A dataset's geometry and intensities.
 
     Attributes:
-        cropped_fraction: Median over cases of the volume left by the crop to nonzero.
-        channels: Of the foreground; None for a channel without any foreground voxel.
-        images: Of whole images, per channel; empty in fingerprints of earlier versions.
+        cropped_fraction: Median over cases of the share of the volume that the crop to nonzero leaves.
+        channels: Intensities of each channel in the foreground; None where no case has any foreground.
+        images: Intensities of each channel in whole images; empty in fingerprints of earlier versions.
+        cases: Geometry of each case, sorted by id.
     """
 
     schema_version: Literal[1] = FINGERPRINT_SCHEMA
@@ -85,8 +86,8 @@ class Fingerprint(Record):
 def make_fingerprint(statistics: Sequence[CaseStatistics]) -> Fingerprint:
     """Pool the statistics of all cases.
 
-    Every case weighs the same in the intensities, as nnU-Net's sampling of equally many voxels per case has it, but
-    mean and std are exact and percentiles come from each case's quantiles: no draw of random numbers is involved.
+    Every case has the same weight, as in nnU-Net, which draws equally many voxels of each. Here no random numbers are
+    drawn: mean and standard deviation are exact, and percentiles come from the quantiles of each case.
     """
     cases = tuple(
         CaseFingerprint(

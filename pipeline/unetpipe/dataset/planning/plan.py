@@ -1,4 +1,4 @@
-"""What to do about a dataset: `plan.yaml`, commented and meant to be edited."""
+"""How a dataset is preprocessed and what network suits it: `plan.yaml`, commented and meant to be edited."""
 
 import hashlib
 import json
@@ -29,15 +29,16 @@ class Configuration(Record):
     """One resolution and the network that suits it.
 
     Attributes:
-        spacing_mm: Target voxel size.
-        interpolation: Of images, per axis.
-        median_shape: Of the dataset's images after resampling.
-        patch_size, batch_size: What the network trains on.
-        strides: Per stage and axis; the first stage's are 1.
-        kernel_sizes: Per stage and axis.
-        features: Channels per stage.
-        encoder_blocks: Residual blocks per stage of a residual encoder, whose decoder has one convolution per stage;
-            None for the plain U-Net of two convolutions per stage on both sides.
+        spacing_mm: Voxel size that images are resampled to, along right, anterior, superior.
+        interpolation: How images are resampled along each axis.
+        median_shape: Median size of the dataset's images after resampling.
+        patch_size: Voxels along each axis that the network sees at once.
+        batch_size: Patches per training step.
+        strides: Of each stage along each axis; those of the first stage are 1.
+        kernel_sizes: Of each stage along each axis.
+        features: Channels of each stage.
+        encoder_blocks: Residual blocks of each stage of a residual encoder, whose decoder has one convolution per
+            stage; None for the plain U-Net, which has two convolutions per stage on both sides.
     """
 
     spacing_mm: Spacing
@@ -92,12 +93,17 @@ class Configuration(Record):
 
 
 class Plan(Record):
-    """All configurations, and which one is used unless told otherwise (``3d_fullres``; ``2d`` for 2-D data).
+    """The normalisation of each channel, and all configurations by name.
 
     Attributes:
-        steps: As `Preprocessing` has them.
-        made_from: Hash of what the planner went by; empty for a plan written by hand.
-        checksum: Of the plan as the planner made it: tells whether a person has edited it.
+        default: Name of the configuration that is used unless another is asked for: ``3d_fullres``, or ``2d`` for 2-D
+            data.
+        normalization: One for each channel.
+        steps: Further steps of preprocessing, as `Preprocessing` has them.
+        configurations: By name.
+        made_from: Hash of the fingerprint and options that the plan was made from; empty for a plan written by hand.
+            It identifies a stale plan.
+        checksum: Hash of the plan as the planner made it. It identifies a plan that a person has edited.
     """
 
     schema_version: Literal[1] = PLAN_SCHEMA
@@ -116,7 +122,7 @@ class Plan(Record):
         return self
 
     def preprocessing(self, configuration: str) -> Preprocessing:
-        """What images of this configuration go through.
+        """How images are preprocessed for a configuration.
 
         Raises:
             PlanError: If the plan has no such configuration.
@@ -132,7 +138,7 @@ class Plan(Record):
         )
 
     def signed(self, made_from: str) -> "Plan":
-        """This plan with the marks by which a later run sees whether it is stale or edited."""
+        """This plan with its checksum and the hash of what it was made from."""
         plain = self.model_copy(update={"made_from": made_from, "checksum": ""})
         return plain.model_copy(update={"checksum": plain._digest()})
 
@@ -172,16 +178,17 @@ def write_plan(work: Path, plan: Plan) -> None:
 _HEAD = """\
 # The plan: how images are resampled and normalised, and what the network looks like.
 # `unetpipe preprocess` made it from fingerprint.json by nnU-Net's rules. It is meant to be edited: an edit is kept, and
-# the next `unetpipe preprocess` re-does only what it touches. Delete this file to plan afresh.
+# the next `unetpipe preprocess` prepares again only what the edit changes. Delete this file to plan anew.
 """
 _COMMENTS = {
     "spacing_mm": "Voxel size that images are resampled to, in mm along right, anterior, superior.",
-    "interpolation": "Of images along each axis: cubic, linear or nearest. Labels go linearly where images are cubic.",
-    "median_shape": "Of the images at this voxel size; for information.",
+    "interpolation": "How images are resampled along each axis: cubic, linear or nearest. Labels are linear where "
+    "images are cubic.",
+    "median_shape": "Median size of the images at this voxel size; for information only.",
     "patch_size": "Voxels that the network sees at once. Divisible by the product of the strides along each axis.",
     "batch_size": "Patches per training step.",
-    "strides": "Of the network's stages from the finest on: 2 halves an axis.",
-    "kernel_sizes": "Of the convolutions of each stage.",
+    "strides": "Stride of each stage along each axis, from the finest stage on: 2 halves an axis.",
+    "kernel_sizes": "Kernel size of the convolutions of each stage along each axis.",
     "features": "Channels of each stage.",
     "encoder_blocks": "Residual blocks of each stage of the encoder; null for the plain U-Net.",
 }
@@ -197,15 +204,16 @@ def plan_text(plan: Plan) -> str:
     lines = [
         _HEAD,
         f"schema_version: {plan.schema_version}",
-        "# By these two, a plan that is stale and one that was edited are told from others. Leave them as they are.",
+        "# made_from identifies a stale plan, checksum one that was edited. Leave both as they are.",
         f"made_from: {_flow(plan.made_from)}",
         f"checksum: {_flow(plan.checksum)}",
         "",
-        "# The configuration that preprocess and train use unless told otherwise.",
+        "# The configuration that preprocess and train use unless another is asked for.",
         f"default: {_flow(plan.default)}",
         "",
-        "# Per channel. zscore: minus mean, over standard deviation of the image. zscore_nonzero: the same over its",
-        "# voxels that are not 0. ct: clipped to lower and upper, then by the dataset's foreground mean and std.",
+        "# One for each channel. zscore: subtract the image's mean and divide by its standard deviation.",
+        "# zscore_nonzero: the same with the voxels that are not 0. ct: clip to lower and upper, subtract mean, divide",
+        "# by std, the same for all images.",
         "normalization:",
     ]
     lines += [f"  - {_flow(channel.model_dump(exclude_none=True))}" for channel in plan.normalization]

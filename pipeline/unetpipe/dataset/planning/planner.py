@@ -1,11 +1,12 @@
-"""From a fingerprint to a plan: nnU-Net's rules, and nothing tuned to a dataset.
+"""From a fingerprint to a plan by nnU-Net's rules; nothing is tuned to a dataset.
 
-Follows nnU-Net's ``ExperimentPlanner`` 2.8.1 (Isensee et al. 2021, Nat. Methods 18:203) number for number: target
-spacing, patch, batch, pooling, kernels, features, the low-resolution and 2-D configurations, and its residual-encoder
-presets. It departs from it in:
+The rules are those of nnU-Net's ``ExperimentPlanner`` 2.8.1 (Isensee et al. 2021, Nat. Methods 18:203), number for
+number: target spacing, patch, batch, pooling, kernels, features, the low-resolution and 2-D configurations, and the
+residual-encoder presets. Plans depart from nnU-Net's in these points:
 
-- Axes. nnU-Net puts the coarsest axis first; we keep (I, J, K) and reorder only inside the planning.
-- Interpolation is decided once per configuration from its target spacing, not per case from the case's.
+- nnU-Net puts the coarsest axis first; here axes stay (I, J, K), and only planning reorders them.
+- Interpolation is decided once per configuration from its target spacing, not for each case from its own spacing.
+- A CT channel whose foreground leaves nothing of the images is clipped to the range of whole images (`normalization`).
 - The 2-D configuration of 3-D data is a 3-D one that is a single voxel thick along the coarsest axis, so that the same
   code trains and predicts it; slices are resampled to the target spacing along that axis too, without blending.
 """
@@ -59,8 +60,8 @@ def make_plan(
 
     Args:
         fingerprint: Of the dataset.
-        manifest: Its labels and channels count in the memory estimate and the normalisation.
-        preset: Plain or residual encoder, and for how much memory.
+        manifest: Of the dataset. Its labels count in the estimate of memory, its modalities decide the normalisation.
+        preset: Plain or residual encoder, and how much memory it may take.
         memory_gb: GPU memory to aim at, on nnU-Net's scale; None takes the preset's own.
         spacing_mm: Voxel size of the full resolution; None takes `target_spacing`.
 

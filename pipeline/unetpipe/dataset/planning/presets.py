@@ -1,4 +1,4 @@
-"""Which encoder a network has and how much memory it may take: nnU-Net's plain U-Net and its residual-encoder presets.
+"""Presets: nnU-Net's plain U-Net and its residual encoders, each with the GPU memory that it is planned for.
 
 Source:
     nnU-Net 2.8.1, ``ExperimentPlanner`` and ``nnUNetPlannerResEncM``, ``L`` and ``XL``; Isensee et al. 2024, MICCAI
@@ -12,21 +12,22 @@ from types import MappingProxyType
 from unetpipe.config import Preset
 
 REFERENCE_BATCH = MappingProxyType({2: 12, 3: 2})
-"""By spatial axes: the batch that the references of memory are for."""
+"""Batch that the memory references assume, by number of spatial axes."""
 _RESIDUAL_BLOCKS = (1, 3, 4, 6)
-"""Of the first stages; the deeper ones have 6 as well."""
+"""Residual blocks of the first four stages; deeper stages have as many as the fourth."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a preset lets a network take.
+    """How large a preset lets a network be.
 
     Attributes:
         residual: Whether the encoder has residual blocks.
-        memory_gb: GPU memory that the reference is for.
-        reference: By spatial axes: feature-map values of one sample that fit this memory with the reference batch.
-        patch_batch: By spatial axes: the batch that must fit, or else the patch shrinks.
-        dataset_fraction: Of all voxels, at most this share in one batch.
+        memory_gb: GPU memory that `reference` is for.
+        reference: Feature-map values of one sample that fit this memory with the reference batch, by number of spatial
+            axes.
+        patch_batch: Batch for which the patch must be small enough, by number of spatial axes.
+        dataset_fraction: Largest share of the dataset's voxels in one batch.
     """
 
     residual: bool
@@ -36,14 +37,14 @@ class Budget:
     dataset_fraction: float
 
     def encoder_blocks(self, stages: int) -> tuple[int, ...] | None:
-        """Residual blocks of each stage; None for the plain encoder."""
+        """Residual blocks of each of so many stages; None for the plain encoder."""
         if not self.residual:
             return None
         return tuple(_RESIDUAL_BLOCKS[min(stage, len(_RESIDUAL_BLOCKS) - 1)] for stage in range(stages))
 
 
 def _residual(memory_gb: float, reference: Mapping[int, float]) -> Budget:
-    # unlike the plain planner, nnU-Net's residual ones neither shrink the batch in 2-D nor mind small datasets
+    # nnU-Net's residual planners, unlike its plain one, neither shrink the batch in 2-D nor limit it by the dataset
     return Budget(
         residual=True,
         memory_gb=memory_gb,

@@ -1,6 +1,6 @@
 """nnU-Net's rules for the shape of a U-Net: where it pools, how large its kernels are, how much memory it needs.
 
-Axes come in nnU-Net's order (the coarsest first), because it breaks ties by it.
+Axes are in nnU-Net's order, the coarsest first, because that order decides between equal axes.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from unetpipe.imaging.geometry import Shape, Spacing
 
 MIN_EDGE = 4
-"""Voxels along an axis that pooling never goes below."""
+"""Fewest voxels along an axis that pooling leaves."""
 BASE_FEATURES = 32
 MAX_FEATURES = {2: 512, 3: 320}
 _PLAIN_CONVS = 2
@@ -22,11 +22,11 @@ class Topology:
     """A U-Net for one patch size.
 
     Attributes:
-        patch_size: Divisible by `divisor`.
-        strides: Per stage and axis; the first stage's are 1.
-        kernel_sizes: Per stage and axis.
-        features: Channels per stage.
-        divisor: 2 to the number of poolings, per axis.
+        patch_size: Voxels along each axis, divisible by `divisor`.
+        strides: Of each stage along each axis; those of the first stage are 1.
+        kernel_sizes: Of each stage along each axis.
+        features: Channels of each stage.
+        divisor: 2 to the power of the number of poolings, along each axis.
     """
 
     patch_size: Shape
@@ -37,11 +37,12 @@ class Topology:
 
 
 def make_topology(spacing_mm: Spacing, patch_size: Sequence[float]) -> Topology:
-    """Pool the finest axes first until all are about equally coarse, then all together while the patch lasts.
+    """Pool the finest axes first until all are about equally coarse, then all of them as often as the patch allows.
 
     Args:
-        spacing_mm: Voxel size.
-        patch_size: Wished for; half voxels (from a median) are allowed. It is padded to what pooling divides.
+        spacing_mm: Voxel size along each axis.
+        patch_size: Wanted patch, in voxels; may be fractional, since medians are. It is padded to a multiple of the
+            divisor.
 
     Source:
         Isensee et al. 2021, Nat. Methods 18:203, supplement; nnU-Net's ``get_pool_and_conv_props``.
@@ -77,11 +78,11 @@ def make_topology(spacing_mm: Spacing, patch_size: Sequence[float]) -> Topology:
 
 
 def feature_map_size(topology: Topology, classes: int, encoder_blocks: Sequence[int] | None = None) -> int:
-    """Values in all feature maps of one sample, forward: the measure of memory that nnU-Net's references refer to.
+    """Number of values in all feature maps of one sample's forward pass, by which nnU-Net measures memory.
 
     Args:
-        topology: Of the network.
-        classes: Channels of its head.
+        topology: Shape of the network.
+        classes: Channels of its output.
         encoder_blocks: Residual blocks of each stage; None for the plain U-Net.
 
     Source:
@@ -99,7 +100,7 @@ def feature_map_size(topology: Topology, classes: int, encoder_blocks: Sequence[
         encoder_maps, decoder_maps = [2 * blocks + 1 for blocks in encoder_blocks], 1
     sizes = [features * count for features, count in zip(topology.features, voxels, strict=True)]
     encoder = sum(maps * size for maps, size in zip(encoder_maps, sizes, strict=True))
-    # each decoder stage: its convolutions and the transposed convolution before them
+    # each decoder stage has its convolutions, and the transposed convolution before them
     decoder = sum((decoder_maps + 1) * size for size in sizes[:-1])
     head = classes * voxels[0] if stages > 1 else 0
     return encoder + decoder + head
