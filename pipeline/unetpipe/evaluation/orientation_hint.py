@@ -52,13 +52,12 @@ def find_turn(reference: NDArray[np.integer], prediction: NDArray[np.integer]) -
     if not total or 2 * np.count_nonzero(ours & theirs) > _POOR_DICE * total:
         return None
     block = tuple(-(-n // _BLOCKS) for n in ours.shape)
-    wanted = _block_sums(ours, block)
+    wanted, found = _block_sums(ours, block), _block_sums(theirs, block)
     best: Turned | None = None
     for orientation in _orientations(ours.ndim):
         if tuple(ours.shape[axis] for axis in orientation.axes) != ours.shape:
             continue
-        turned = _block_sums(orientation.to_ras(theirs), block)
-        dice = 2 * float(np.minimum(wanted, turned).sum()) / total
+        dice = 2 * float(np.minimum(wanted, orientation.to_ras(found)).sum()) / total
         if dice >= _GOOD_DICE and (best is None or dice > best.dice + 0.01):  # of two alike the simpler one comes first
             best = Turned(orientation, dice)
     return best
@@ -93,12 +92,12 @@ def _orientations(ndim: int) -> list[Orientation]:
     return changed[1:]
 
 
-def _block_sums(mask: NDArray[np.bool_], block: tuple[int, ...]) -> NDArray[np.float32]:
+def _block_sums(mask: NDArray[np.bool_], block: tuple[int, ...]) -> NDArray[np.int32]:
     """Voxels of a mask in blocks, padded alike on either side, so that a flipped mask has the same blocks."""
     missing = [-n % size for n, size in zip(mask.shape, block, strict=True)]
-    padded = np.pad(mask, [(n // 2, n - n // 2) for n in missing]).astype(np.float32)
+    padded = np.pad(mask, [(n // 2, n - n // 2) for n in missing])
     split = [part for n, size in zip(padded.shape, block, strict=True) for part in (n // size, size)]
-    sums: NDArray[np.float32] = padded.reshape(split).sum(axis=tuple(range(1, 2 * mask.ndim, 2)))
+    sums: NDArray[np.int32] = padded.reshape(split).sum(axis=tuple(range(1, 2 * mask.ndim, 2)), dtype=np.int32)
     return sums
 
 

@@ -47,6 +47,13 @@ def test_ct(noise: float, least: float) -> None:
     assert resembles(*scans)
 
 
+@pytest.mark.parametrize("clip", [-1024, -1000, -900])
+def test_ct_without_noise_in_air(clip: float) -> None:
+    """Air that is one value, because it was clipped, is air where fat is beside it."""
+    scans = [np.maximum(body(seed, CT, 0), clip) + (body(seed, CT, 0) > -500) * seed for seed in range(3)]
+    assert resembles(*scans)
+
+
 @pytest.mark.parametrize("offset", [0, -1000, -1024, -2000, -3024])
 @pytest.mark.parametrize("scale", [0.3, 1, 2, 4])
 def test_mr_with_an_offset(offset: float, scale: float) -> None:

@@ -32,11 +32,6 @@ class CheckReport:
     faults: tuple[Fault, ...]
     statistics: tuple[CaseStatistics, ...]
 
-    @property
-    def errors(self) -> tuple[Fault, ...]:
-        """The faults that stop the work."""
-        return tuple(fault for fault in self.faults if fault.severity == "error")
-
 
 def check_cases(
     manifest: Manifest,

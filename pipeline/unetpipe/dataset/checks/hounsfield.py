@@ -3,8 +3,8 @@
 Hounsfield units are the same everywhere: air is -1000, fat -100, water 0, soft tissue up to 250 with contrast medium.
 In a CT scan a peak at air stands apart, and most of what is denser than fat is soft tissue. No other modality has both.
 MR signals have no negative values; those of phase images, of images shifted by an offset, and of images that were
-scaled to mean 0 are spread far beyond soft tissue. Padding with -1024 and the like is one value, the least of the
-image, and does not count.
+scaled to mean 0 are spread far beyond soft tissue. The least value of an image may be padding, with -1024 and the like:
+it counts as air only where fat shows that other negative values mean something.
 
 Shares are averaged over a dataset before they decide, since a crop of lung has little soft tissue. Thresholds were set
 between crops of lung CT (soft tissue: 68 to 79 % of what is dense) and MR of brains and hippocampi under any offset and
@@ -23,28 +23,34 @@ _AIR_HU = (-1100, -700)
 _BETWEEN_HU = (-700, -400)
 """Where CT has little outside of lungs: as much here as in air is an edge between padding and image, not a peak."""
 _DENSE_HU = -300
+_FAT_HU = (-200, -20)
 _SOFT_HU = (-150, 250)
 
 _LEAST_AIR = 0.05
 """More than the plane or two between padding and image that interpolation may have put there."""
 _LEAST_PEAK = 1.5
+_LEAST_FAT = 0.05
 _LEAST_DENSE = 0.02
 _LEAST_SOFT = 0.6
 
 
 class HounsfieldShares(Record):
-    """Shares of an image's voxels, those of its least value left out.
+    """Shares of an image's voxels, all but the first of those above its least value.
 
     Attributes:
+        clipped: At the least value, where that lies from -1100 to -700; else 0.
         air: From -1100 to -700.
         between: From -700 to -400.
         dense: Above -300.
+        fat: From -200 to -20.
         soft: From -150 to 250.
     """
 
+    clipped: float = 0.0
     air: float = 0.0
     between: float = 0.0
     dense: float = 0.0
+    fat: float = 0.0
     soft: float = 0.0
 
 
@@ -54,21 +60,31 @@ def hounsfield_shares(sample: NDArray[Any]) -> HounsfieldShares:
     Args:
         sample: Voxels from all over it, any shape.
     """
-    values = sample[sample > sample.min()]
+    least = float(sample.min())
+    values = sample[sample > least]
     if not values.size:
         return HounsfieldShares()
 
     def share(low: float, high: float) -> float:
         return round(float(np.mean((values > low) & (values < high))), 4)
 
+    low, high = _AIR_HU
     return HounsfieldShares(
-        air=share(*_AIR_HU), between=share(*_BETWEEN_HU), dense=share(_DENSE_HU, np.inf), soft=share(*_SOFT_HU)
+        clipped=round(1 - values.size / sample.size, 4) if low < least < high else 0.0,
+        air=share(low, high),
+        between=share(*_BETWEEN_HU),
+        dense=share(_DENSE_HU, np.inf),
+        fat=share(*_FAT_HU),
+        soft=share(*_SOFT_HU),
     )
 
 
 def resembles_hounsfield(images: Sequence[HounsfieldShares]) -> bool:
     """Whether the intensities of a dataset's images are most likely Hounsfield units."""
-    air, between, dense, soft = np.mean([(one.air, one.between, one.dense, one.soft) for one in images], axis=0)
-    return bool(
-        air >= _LEAST_AIR and air >= _LEAST_PEAK * between and dense >= _LEAST_DENSE and soft >= _LEAST_SOFT * dense
+    mean = HounsfieldShares(
+        **{name: float(np.mean([getattr(one, name) for one in images])) for name in HounsfieldShares.model_fields}
     )
+    peak_at_air = mean.air >= _LEAST_AIR and mean.air >= _LEAST_PEAK * mean.between
+    clipped_air = mean.clipped >= _LEAST_AIR and mean.fat >= _LEAST_FAT * mean.dense
+    tissue = mean.dense >= _LEAST_DENSE and mean.soft >= _LEAST_SOFT * mean.dense
+    return (peak_at_air or clipped_air) and tissue

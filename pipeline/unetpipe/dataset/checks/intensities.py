@@ -125,8 +125,8 @@ def _foreground(values: NDArray[Any], classes: NDArray[Any], outside: Sequence[i
 
 def _is_binary(values: NDArray[Any], sample: NDArray[np.float64]) -> bool:
     """Whether all values that are not 0 are one; the sample settles it for all but a few images."""
-    seen = np.unique(sample[sample != 0])
-    if seen.size > 1:
+    seen = sample[sample != 0]
+    if seen.size and seen.min() != seen.max():
         return False
     others = values[values != 0]
     return bool(others.size) and others.min() == others.max()
