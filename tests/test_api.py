@@ -5,11 +5,14 @@ import importlib
 import json
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 
 import unetpipe
+import unetpipe.config
+import unetpipe.errors
 
 SOURCE = Path(unetpipe.__file__)
 # What a process has that an import could change. Of a warning filter, what it is about; the module as text, since
@@ -58,6 +61,20 @@ def test_type_checkers_see_the_same_names() -> None:
     assert {*seen, "__version__"} == set(unetpipe.__all__)
     for name, module in seen.items():
         assert getattr(unetpipe, name).__module__ == module
+
+
+def test_nothing_that_a_stage_takes_gives_or_raises_is_left_out() -> None:
+    """Every stage's config and result, and every error, is public; the demo is a command and not a stage."""
+    errors = {
+        name
+        for name, found in vars(unetpipe.errors).items()
+        if isinstance(found, type) and issubclass(found, Exception)
+    }
+    configs = {name for name in vars(unetpipe.config) if name.endswith("Config")} - {"Config", "DemoConfig"}
+    stages = [getattr(unetpipe, config.removesuffix("Config").lower()) for config in configs]
+    hints = [typing.get_type_hints(stage)["return"] for stage in stages]
+    results = {one.__name__ for hint in hints for one in typing.get_args(hint) or [hint]}
+    assert errors | configs | results <= set(unetpipe.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from unetpipe.progress import Progress
     from unetpipe.stages.evaluate import EvaluateResult, evaluate
     from unetpipe.stages.infer import InferResult, infer
-    from unetpipe.stages.info import BundleFolder, Installation, WorkFolder, info
+    from unetpipe.stages.info import BundleFolder, DicomSource, Installation, WorkFolder, info
     from unetpipe.stages.package import PackageResult, package
     from unetpipe.stages.preprocess import PreprocessResult, preprocess
     from unetpipe.stages.train import FoldsResult, TrainResult, train
@@ -67,7 +67,7 @@ else:
         "progress": ("Progress",),
         "stages.evaluate": ("EvaluateResult", "evaluate"),
         "stages.infer": ("InferResult", "infer"),
-        "stages.info": ("BundleFolder", "Installation", "WorkFolder", "info"),
+        "stages.info": ("BundleFolder", "DicomSource", "Installation", "WorkFolder", "info"),
         "stages.package": ("PackageResult", "package"),
         "stages.preprocess": ("PreprocessResult", "preprocess"),
         "stages.train": ("FoldsResult", "TrainResult", "train"),
@@ -99,6 +99,7 @@ __all__ = [
     "ClusterError",
     "ComponentError",
     "DatasetError",
+    "DicomSource",
     "EvaluateConfig",
     "EvaluateResult",
     "ExtensionError",
