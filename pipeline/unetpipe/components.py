@@ -9,9 +9,11 @@ Definitions may come from a file that somebody else wrote. So only classes that 
 built, and nothing in a definition is evaluated: ``$`` expressions and ``@`` references are refused.
 """
 
+import hashlib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -75,6 +77,22 @@ def _defined_anew(known: Factory, factory: Factory) -> bool:
 def registered(kind: Kind) -> tuple[str, ...]:
     """Words of all registered parts of a kind, sorted."""
     return tuple(sorted(name for known, name in _REGISTERED if known == kind))
+
+
+def source_digest(kind: Kind, target: Any) -> str:
+    """SHA-256 of the file that defines a part which an extension registered, since what was made by it depends on it.
+
+    Returns:
+        Empty for the package's own parts and for classes of MONAI and PyTorch, whose versions stand for them.
+    """
+    factory = _REGISTERED.get((kind, target))
+    if factory is None or f"{factory.__module__}.".startswith("unetpipe."):
+        return ""
+    try:
+        source = Path(inspect.getfile(factory)).read_bytes()
+    except (OSError, TypeError):  # defined in a notebook or a shell
+        source = repr(factory).encode()
+    return hashlib.sha256(source).hexdigest()
 
 
 def parse_definition(value: Any) -> Any:

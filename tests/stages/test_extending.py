@@ -4,12 +4,14 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from unetpipe.cli import app
+from unetpipe.components import Kind
 from unetpipe.imaging.files import read_volume, write_labels
 from unetpipe.imaging.geometry import Grid
 
@@ -45,6 +47,17 @@ def _box(start: int) -> np.ndarray:
     labels = np.zeros(GRID.shape, np.uint8)
     labels[4:10, 6:12, start : start + 6] = 1
     return labels
+
+
+def test_every_kind_of_part_is_on_the_page() -> None:
+    """Each kind that can be registered is in an example and in the table; the other examples' tests are those of the
+    recipe and of preprocessing steps.
+    """
+    registered = {found[1] for found in re.finditer(r'@register\("(\w+)"', PAGE)}
+    assert registered == set(get_args(Kind))
+    rows = re.findall(r"^\| \[[^]]+\]\(#([\w-]+)\) .* \| 0 \|$", PAGE, re.MULTILINE)
+    headings = [text.lower().replace(" ", "-") for text in re.findall(r"^## (.+)$", PAGE, re.MULTILINE)]
+    assert rows == headings[1:]
 
 
 def test_metric() -> None:

@@ -115,3 +115,22 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(balls: Path, 
     plan.write_text(text.replace("  - normalize\n", "  - normalize\n  - normalize\n"))
     with pytest.raises(PlanError, match=r"plan\.yaml: .*2 times"):
         preprocess(config.model_copy(update={"preprocessing_step": ()}))
+
+
+@pytest.mark.usefixtures("forget_parts")
+def test_cases_are_prepared_anew_when_the_code_of_a_step_changes(balls: Path, tmp_path: Path) -> None:
+    """A step of an extension is another step after an edit of its file, although its name is the same."""
+    code = "from unetpipe import register\n\n\n@register('preprocessing', 'test_scaled')\ndef scaled():\n"
+    code += "    return lambda data: {'image': data['image'] * 2}\n"
+    config = PreprocessConfig.model_validate(
+        {
+            "dataset": balls,
+            "out": tmp_path / "work",
+            "preview": False,
+            "preprocessing_step": ["test_scaled"],
+            "extension": [str(tmp_path / "lab.py")],
+        }
+    )
+    for text, written in ((code, 6), (code, 0), (code.replace("* 2", "* 3"), 6)):
+        (tmp_path / "lab.py").write_text(text)
+        assert preprocess(config).written == written

@@ -4,6 +4,7 @@ import hashlib
 import json
 from typing import Any
 
+from unetpipe.components import source_digest, target_of
 from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.planning.plan import Plan
@@ -11,7 +12,7 @@ from unetpipe.dataset.store import STORE_SCHEMA
 
 
 def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configuration: str) -> str:
-    """Hash of file contents, preprocessing, label values and this software's way to do it.
+    """Hash of file contents, preprocessing, label values, this software's way to do it and an extension's.
 
     A run whose key for a case is the stored one leaves the case alone. The patch counts because chunks follow it.
     """
@@ -29,4 +30,6 @@ def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configu
     }
     if manifest.merged:
         parts["merged"] = [one.model_dump() for one in manifest.merged]
+    if code := [digest for step in spec.steps if (digest := source_digest("preprocessing", target_of(step)))]:
+        parts["code"] = code
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

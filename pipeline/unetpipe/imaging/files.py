@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.components import source_digest
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.sources import is_dicom
-from unetpipe.imaging.formats.registered import RegisteredFormat, reader_digest, reader_suffixes
+from unetpipe.imaging.formats.registered import RegisteredFormat, reader_suffixes
 from unetpipe.imaging.formats.signatures import LENGTH, contradiction
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
@@ -137,8 +138,7 @@ def has_image_suffix(name: str) -> bool:
 
 def code_digest(path: Path) -> str:
     """SHA-256 of the code that an extension reads this file with; empty for the package's own formats."""
-    suffix = _suffix(path.name)
-    return reader_digest(suffix) if suffix in reader_suffixes() else ""
+    return source_digest("reader", _suffix(path.name))
 
 
 def _suffix(name: str) -> str:

@@ -3,13 +3,11 @@
 It is asked before the package's own formats, so that it may also take the place of one.
 """
 
-import hashlib
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from unetpipe.components import build, find, first_line, registered
+from unetpipe.components import build, first_line, registered
 from unetpipe.errors import ComponentError, ImageFileError, UnetpipeError
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
@@ -94,13 +92,3 @@ class RegisteredFormat:
             raise
         except Exception as error:  # of foreign code
             raise ImageFileError(f"{path.name}: the reader of {self._suffix} fails: {first_line(error)}") from error
-
-
-def reader_digest(suffix: str) -> str:
-    """SHA-256 of a registered reader's source, since what its files hold depends on it."""
-    factory = find("reader", suffix)
-    try:
-        source = Path(inspect.getfile(factory)).read_bytes()
-    except (OSError, TypeError):  # defined in a notebook or a shell
-        source = repr(factory).encode()
-    return hashlib.sha256(source).hexdigest()
