@@ -79,16 +79,17 @@ class PreprocessConfig(Config):
     """`unetpipe preprocess`."""
 
     dataset: Path
-    """A Medical Segmentation Decathlon, nnU-Net or BIDS folder, images/ beside labels/, or a CSV or JSON list."""
+    """Dataset: a Medical Segmentation Decathlon, nnU-Net or BIDS folder, a folder with images/ beside labels/, or a CSV
+    or JSON list of cases."""
     images: tuple[str, ...] = ()
-    """Pattern of a channel's files in a folder of another layout, such as '{case}/t1.nii.gz'; one per channel. What
-    '{patient}' and '{case}' match is the case's id."""
+    """Pattern of the image files of one channel in a folder of another layout, such as '{case}/t1.nii.gz'; given once
+    per channel. What '{patient}' and '{case}' match is the case's id."""
     label: str | None = None
-    """Pattern of the labels, such as '{case}/seg.nii.gz'."""
+    """Pattern of the label files in a folder of another layout, such as '{case}/seg.nii.gz'."""
     check: bool = False
-    """Check every case and stop; nothing is written."""
+    """Check every case and stop, without writing anything."""
     out: Annotated[Path | None, Field(validate_default=True)] = None
-    """The work folder to make. Required, but for a mere `--check`."""
+    """Work folder to make or to bring up to date. Required unless `--check` is given."""
     modality: tuple[str, ...] = ()
     """DICOM modality of the channels, such as CT or MR: one for all, or one per channel in their order. CT is
     normalised by the Hounsfield units of the dataset's foreground, every other modality image by image."""
@@ -102,27 +103,28 @@ class PreprocessConfig(Config):
     fix_affine: bool = False
     """Adopt the first image's affine where that of a label or of another channel differs and the shapes are equal."""
     preset: Preset = "plain"
-    """What is planned for: nnU-Net's plain U-Net, or its residual encoders for GPUs of 8, 24 and 40 GB."""
+    """What the plan is for: nnU-Net's plain U-Net, or its residual encoders for GPUs of 8, 24 and 40 GB."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None
-    """GPU memory the plan aims at, as nnU-Net's presets count it; the preset's own unless given."""
+    """GPU memory in GB that the plan aims at, as nnU-Net's presets count it. Default: the preset's own."""
     configuration: str | None = None
-    """Which configuration of the plan to preprocess; the plan's default unless given."""
+    """Configuration of the plan to preprocess, such as 3d_lowres. Default: the one that the plan names."""
     spacing_mm: tuple[float, ...] | None = None
-    """Voxel size of the full resolution along right, anterior, superior; the dataset's median unless given."""
+    """Voxel size of the full resolution along right, anterior and superior, in mm. Default: by nnU-Net's rule, from the
+    spacings of the dataset."""
     preprocessing_step: tuple[Part, ...] = ()
     """A transform that every image goes through, in training and inference, as a definition, such as
     '{_target_: monai.transforms.MedianSmoothd, radius: 1}'. Steps follow each other and the normalisation; those before
     the word `normalize` come before it."""
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Threads; one per core unless given."""
+    """Number of threads. Default: one per available core."""
     max_memory_gb: Annotated[float, Field(gt=0)] | None = None
-    """Cases in flight are held back so that their estimated peak stays under this."""
+    """Limit in GB of the estimated memory of the cases that are processed at the same time; further cases wait."""
     folds: Annotated[int, Field(ge=2)] = 5
-    """Parts of the cross-validation, unless the dataset declares folds."""
+    """Number of folds of the cross-validation, unless the dataset declares its own."""
     seed: int = 12345
-    """Of the split into folds and of the sampling."""
+    """Seed of the split into folds and of the sampling of intensities."""
     preview: bool = True
-    """Write preview.html."""
+    """Write preview.html, which shows every case with its label."""
     extension: Extensions = ()
 
     @field_validator("out")
@@ -137,11 +139,11 @@ class TrainConfig(Config):
     """`unetpipe train`."""
 
     work: Path
-    """What `unetpipe preprocess` made."""
+    """Work folder that `unetpipe preprocess` made."""
     fold: int = 0
-    """Which part of the cases is held out for validation."""
+    """Number of the fold whose validation cases are held out."""
     folds: str | None = None
-    """Train several folds one after the other, instead of `fold`: `all`, or numbers such as 0,1,3."""
+    """Train several folds, one after the other, in place of `fold`: `all`, or numbers such as 0,1,3."""
     network: Part = "auto"
     """`auto` follows the plan: `resenc`, a residual encoder, if it has `encoder_blocks`, else `dynunet`. `unet` is the
     classic U-Net. Also `segresnet`, `swinunetr`, a network of an extension, or any class of monai.networks.nets by its
@@ -174,36 +176,37 @@ class TrainConfig(Config):
     foreground_share: Annotated[float, Field(ge=0, le=1)] = 1 / 3
     """Share of each batch whose patches are centred on a foreground voxel; nnU-Net's is a third."""
     configuration: str | None = None
-    """Which configuration of the plan; the plan's default unless given."""
+    """Configuration of the plan to train. Default: the one that the plan names."""
     epochs: Annotated[int, Field(ge=1)] | None = None
-    """Unless given: 1000 as published, or as many as `max_minutes` allows."""
+    """Number of epochs. Default: 1000 as published, or as many as `max_minutes` allows."""
     iterations: Annotated[int, Field(ge=1)] = 250
-    """Optimiser steps per epoch."""
+    """Number of optimiser steps per epoch."""
     max_minutes: Annotated[float, Field(gt=0)] | None = None
-    """Wall-clock budget of a fold for everything: set-up, training, validation, saving."""
+    """Wall-clock budget of a fold in minutes, which covers set-up, training, validation and saving."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop early when the smoothed Dice has not risen for so many epochs."""
+    """Stop early when the smoothed Dice has not risen for this number of epochs."""
     target_dice: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Stop early when the smoothed Dice reaches this."""
+    """Stop early when the smoothed Dice reaches this value."""
     deploy: Literal["last", "best"] = "last"
-    """Weights that the bundle gets in the end: the last ones, or the best by smoothed Dice."""
+    """Weights that the bundle gets at the end: the last ones, or those with the best smoothed Dice."""
     augmentation: Strength = "default"
-    """How often images are changed: `default` is nnU-Net's, `light` half as often, `strong` half as often again."""
+    """How often images are augmented: `default` as nnU-Net does, `light` half as often, `strong` one and a half times
+    as often, `none` never."""
     augmentation_options: dict[str, Any] = {}
     """Changes of single transforms, as YAML: rotation.probability=0.3, gamma.exponent=[0.5, 2], mirror=off."""
     augmentation_steps: tuple[Part, ...] = ()
     """Random transform that follows the package's own: one of an extension, or a definition, such as
     '{_target_: monai.transforms.RandBiasFieldd, prob: 0.3}'."""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
+    """Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes a GPU where there is one."""
     gpus: Annotated[int, Field(ge=1)] = 1
     """GPUs of this machine that share each batch (processes with `--device cpu`)."""
     precision: Precision = "auto"
-    """`auto` takes the fastest that the device has in hardware."""
+    """Precision of matrix products; `auto` takes the fastest that the device has in hardware."""
     seed: int = 0
     """Seed of weights, sampling and augmentation."""
     run_name: str = "default"
-    """Folder under WORK/runs. The same command goes on with a run that was interrupted."""
+    """Name of the run, which is its folder under WORK/runs. The same command continues a run that was interrupted."""
     tracking: Tracking = "mlflow"
     """Where the run's curves and figures go besides its folder: `mlflow`, `none`, or a tracker of an extension."""
     extension: Extensions = ()
@@ -234,7 +237,7 @@ class InferConfig(Config):
     """`unetpipe infer`."""
 
     models: tuple[Path, ...]
-    """Bundle folders or zips; several are averaged."""
+    """Bundle folders or zips, or the folder of a run with several folds. Several models are averaged."""
     inputs: tuple[Path, ...] = ()
     """Scans: files, zips, folders of these, DICOM series and trees of them, wildcards, or a dataset of any layout, with
     or without labels."""
@@ -243,36 +246,37 @@ class InferConfig(Config):
     list: Path | None = None
     """More inputs: a text file with one per line, relative to its folder, or a CSV or JSON list of cases."""
     out: Path
-    """Folder for the labels."""
+    """Folder for the label maps."""
     series: Series = ()
     phase: Phase = None
     fix_geometry: FixGeometry = False
     fix_affine: bool = False
     """Adopt the first channel's affine where that of another channel differs and the shapes are equal."""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
+    """Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes a GPU where there is one."""
     precision: Precision = "auto"
-    """`auto` takes the fastest that the device has in hardware."""
+    """Precision of matrix products; `auto` takes the fastest that the device has in hardware."""
     engine: Engine = "torch"
-    """`openvino` is faster on CPUs, and slower to start; needs `pip install 'unetpipe[openvino]'`."""
+    """What computes the network. `openvino` is faster on CPUs and takes longer to start; it needs `pip install
+    'unetpipe[openvino]'`."""
     step: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Distance between windows as a fraction of the patch."""
+    """Distance between neighbouring windows, as a fraction of the patch."""
     batch: Annotated[int, Field(ge=1)] | None = None
-    """Windows per forward pass; chosen for the device unless given."""
+    """Number of windows per forward pass. Default: chosen for the device."""
     tta: bool = False
-    """Average over mirrored copies, along the axes that were mirrored in training."""
+    """Average over mirrored copies of each window, along the axes that were mirrored in training."""
     postprocess: bool = True
-    """Keep only the largest component of the classes for which the model's validation found that better."""
+    """Keep only the largest connected component of those classes for which the model's validation found that better."""
     shard: str | None = None
-    """Only the I-th of N parts of the scans, as I/N: for job arrays."""
+    """Segment only the I-th of N parts of the scans, given as I/N, for job arrays."""
     skip_existing: bool = False
-    """Leave out scans whose labels are there already."""
+    """Skip scans whose label maps exist already."""
     save_probabilities: bool = False
-    """Also write probabilities/CASE.npz: float16, all classes."""
+    """Also write the probabilities of all classes to probabilities/CASE.npz, as float16."""
     save_uncertainty: bool = False
-    """Also write uncertainty/CASE: entropy of the mean probabilities, from 0 to 1."""
+    """Also write the entropy of the mean probabilities, from 0 to 1, to uncertainty/CASE."""
     save_classes: bool = False
-    """Also write classes/CASE/NAME: one mask per class that was found."""
+    """Also write one mask per class that was found to classes/CASE/NAME."""
     extension: Extensions = ()
 
 
@@ -280,48 +284,53 @@ class EvaluateConfig(Config):
     """`unetpipe evaluate`."""
 
     predictions: Annotated[tuple[Path, ...], Field(min_length=1)]
-    """Folders of label files, or single files. Further ones are compared with the first."""
+    """Folders of label files, or single label files. Further ones are compared with the first."""
     reference: Path | None = None
-    """Folder of label files, or a single file; files belong together by name. The work folder's unless given."""
+    """Folder of reference labels, or a single file; files are paired by name. Default: the references of the work
+    folder."""
     out: Path
     """Folder for the metrics and the report."""
     work: Path | None = None
-    """A work folder: its manifest names the classes, the patients and the images, and the references unless given."""
+    """Work folder whose manifest names the classes, the patients and the images, and the references unless they are
+    given."""
     cross_validation: bool = False
-    """`predictions` are work folders; the held-out predictions of all folds of `run_name` are gathered from each."""
+    """Take `predictions` as work folders, and gather from each what all folds of `run_name` predicted for the cases
+    that they held out."""
     run_name: str = "default"
-    """Folder under WORK/runs, for `cross_validation`."""
+    """Name of the run whose folds `cross_validation` gathers."""
     fold: Annotated[int, Field(ge=0)] | None = None
-    """Only the cases that this fold of the work folder holds out."""
+    """Evaluate only the cases that this fold of the work folder holds out."""
     labels: Annotated[dict[str, LabelValues], Field(validation_alias=AliasChoices("labels", "classes"))] = {}
     """Label values of each class to report, by name: liver=1, or several values as one class, such as axon=255,233-254.
     Empty: the work folder's, or every value that occurs."""
     tolerance_mm: Annotated[float, Field(gt=0)] = 1.0
-    """NSD tolerance of every class that `tolerances_mm` does not name."""
+    """Tolerance of NSD in mm, for every class that `tolerances_mm` does not name."""
     tolerances_mm: dict[str, Annotated[float, Field(gt=0)]] = {}
-    """NSD tolerance by class name or label value."""
+    """Tolerance of NSD in mm, by class name or label value."""
     resample: bool = False
-    """Take predictions on another grid to the reference's, by nearest voxel, instead of refusing them."""
+    """Resample predictions on another grid to that of the reference, by nearest neighbour, instead of refusing them."""
     metric: tuple[Part, ...] = ()
     """A further metric: a word that an extension has registered, or a definition of one of MONAI's, such as
     '{_target_: monai.metrics.SurfaceDiceMetric, class_thresholds: [2.0]}'."""
     lesions: bool = False
-    """Also count connected components found, missed and false."""
+    """Also match connected components, and count those that are found, missed and false."""
     fail_under: dict[str, float] = {}
-    """The result has not passed if the mean of such a metric is worse in any class, such as dice=0.85."""
+    """Bound of the mean of a metric in every class, such as dice=0.85 or hd95_mm=3. The evaluation has not passed, and
+    the command exits with 1, if a mean is worse."""
     report: bool = True
     """Write report.html."""
     viewer: Literal["niivue"] | None = None
-    """Also write viewer.html, the report's cases in 3-D. Needs NiiVue here: npm install @niivue/niivue."""
+    """Also write viewer.html, which shows the cases of the report in 3-D. It needs NiiVue in this folder: npm install
+    @niivue/niivue."""
     images: Path | None = None
-    """Folder of the scans, by the references' names, to show under the report's overlays."""
+    """Folder of scans with the names of the references, to show under the overlays of the report."""
     tracking: Tracking = "mlflow"
     """Add figures and report to the run that trained the model, where predictions.json names it: `mlflow`, `none`, or
     a tracker of an extension."""
     seed: int = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
     workers: Annotated[int, Field(ge=1)] | None = None
-    """Threads; one per core unless given."""
+    """Number of threads. Default: one per available core."""
     extension: Extensions = ()
 
 
@@ -367,16 +376,15 @@ class DemoConfig(Config):
     """`unetpipe demo`."""
 
     out: Path = Path("demo")
-    """Folder to make; one that an earlier demo made is replaced."""
+    """Folder to make. One that an earlier demo made is replaced."""
     minutes: Annotated[float, Field(gt=0)] = 3.0
-    """For training, validation included."""
+    """Minutes of training, validation included."""
     seed: int = 0
-    """Of the dataset and the training."""
+    """Seed of the dataset and of the training."""
 
 
 class InfoConfig(Config):
     """`unetpipe info`."""
 
     path: Path | None = None
-    """A work folder, a bundle, or a DICOM source (folder, zip or file), whose series are listed. Unless given: versions
-    and devices of this installation."""
+    """Work folder, bundle or DICOM source (folder, zip or file) to describe. Default: this installation."""
