@@ -15,7 +15,7 @@ LIMIT_S = 1800  # of a cell: ten minutes of training, on a machine that does oth
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each cell runs without an error, in a folder with nothing else in it; training is cut short."""
-    monkeypatch.setenv("TUTORIAL_MINUTES", os.environ.get("TUTORIAL_MINUTES", "0.3"))
+    monkeypatch.setenv("TUTORIAL_MINUTES", os.environ.get("TUTORIAL_MINUTES", "0.8"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=LIMIT_S, resources={"metadata": {"path": str(tmp_path)}}).execute()
