@@ -5,6 +5,7 @@ Every ``_target_`` is MONAI's. Expressions (``$...``) use torch and monai only.
 
 from typing import Any
 
+from unetpipe.bundle.release import Release
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.imaging.preprocessing import NORMALIZE, ChannelNormalization
 from unetpipe.imaging.steps import portable_definition
@@ -32,14 +33,13 @@ _EDGES = (
 )
 
 
-def metadata(spec: ModelSpec, *, version: str, versions: dict[str, str], changelog: str) -> Config:
+def metadata(spec: ModelSpec, release: Release, versions: dict[str, str]) -> Config:
     """`configs/metadata.json`, by MONAI's schema, with our `ModelSpec` under its own key.
 
     Args:
         spec: The model.
-        version: Of the bundle.
+        release: Version and changelog of the bundle.
         versions: Of monai, torch, numpy and others that it was made with.
-        changelog: What is new in this version.
     """
     scheme = spec.label_scheme
     kind = "regions" if scheme.overlapping else "classes"
@@ -48,8 +48,8 @@ def metadata(spec: ModelSpec, *, version: str, versions: dict[str, str], changel
     patch = list(spec.patch_size)
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json",
-        "version": version,
-        "changelog": {version: changelog},
+        "version": release.version,
+        "changelog": dict(release.changelog),
         "monai_version": versions["monai"],
         "pytorch_version": versions["torch"],
         "numpy_version": versions["numpy"],

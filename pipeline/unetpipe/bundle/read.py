@@ -17,13 +17,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from unetpipe.bundle.release import Model, Release
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.bundle.torchscript import SCRIPT
 from unetpipe.errors import BundleError
 from unetpipe.networks.build import build_network, output_channels
 from unetpipe.networks.torchscript import ScriptedNetwork
 
-_METADATA = "configs/metadata.json"
+METADATA = "configs/metadata.json"
 _INFERENCE = "configs/inference.json"
 _WEIGHTS = "models/model.pt"
 _LARGEST_CONFIG = 16 * 2**20  # bytes
@@ -35,19 +36,32 @@ class Bundle:
 
     Attributes:
         name: Of its folder or zip.
-        version: Of the bundle, from its metadata.
+        release: Version and changelog, from its metadata.
         spec: Classes, preprocessing, patch.
         network_def: MONAI config of the network, or the definition of one that an extension registers.
         sha256: Of the weights' file.
     """
 
     name: str
-    version: str
+    release: Release
     spec: ModelSpec
     network_def: dict[str, Any]
     sha256: str
     _weights: bytes
     _script: bytes | None
+
+    @property
+    def version(self) -> str:
+        """Of the model."""
+        return self.release.version
+
+    def model(self) -> Model:
+        """What the version stands for.
+
+        Raises:
+            BundleError: If the weights are damaged.
+        """
+        return Model(self.spec, self.network_def, self.state_dict())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights, on the CPU.
@@ -98,13 +112,24 @@ def find_bundles(path: Path) -> list[Path]:
     Raises:
         BundleError: If there is none.
     """
-    if path.is_file() or (path / _METADATA).is_file():
+    if path.is_file() or (path / METADATA).is_file():
         return [path]
-    folds = sorted(fold for fold in path.glob("fold_*") if (fold / _METADATA).is_file())
+    folds = sorted(fold for fold in path.glob("fold_*") if (fold / METADATA).is_file())
     if not folds:
-        wanted = f"expected a bundle folder (with {_METADATA}), a zip of one, or a run's folder with fold_*"
+        wanted = f"expected a bundle folder (with {METADATA}), a zip of one, or a run's folder with fold_*"
         raise BundleError(f"{path}: {'no model in it' if path.is_dir() else 'not found'}: {wanted}")
     return folds
+
+
+def unfinished_release(folder: Path) -> Release | None:
+    """The release of a bundle folder whose training is not over; None where it is.
+
+    Raises:
+        BundleError: If its metadata are damaged.
+    """
+    metadata = _json(folder.name, METADATA, _folder_reader(folder)(METADATA))
+    spec = metadata.get(SPEC_KEY)
+    return _release(metadata) if isinstance(spec, dict) and spec.get("finished") is False else None
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -115,10 +140,10 @@ def read_bundle(path: Path) -> Bundle:
     """
     name = path.name.removesuffix(".zip")
     read = _zip_reader(path) if path.is_file() else _folder_reader(path)
-    metadata = _json(name, _METADATA, read(_METADATA))
+    metadata = _json(name, METADATA, read(METADATA))
     inference = _json(name, _INFERENCE, read(_INFERENCE))
     if SPEC_KEY not in metadata:
-        raise BundleError(f"{name}: not made by unetpipe: {_METADATA} has no key {SPEC_KEY!r}")
+        raise BundleError(f"{name}: not made by unetpipe: {METADATA} has no key {SPEC_KEY!r}")
     if not isinstance(inference.get("network_def"), dict):
         raise BundleError(f"{name}: {_INFERENCE} has no network_def")
     try:
@@ -126,16 +151,25 @@ def read_bundle(path: Path) -> Bundle:
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
-        raise BundleError(f"{name}: {_METADATA}: {SPEC_KEY}.{key}: {fault['msg']}") from error
+        raise BundleError(f"{name}: {METADATA}: {SPEC_KEY}.{key}: {fault['msg']}") from error
     weights = read(_WEIGHTS)
     return Bundle(
         name=name,
-        version=str(metadata.get("version", "")),
+        release=_release(metadata),
         spec=spec,
         network_def=spec.registered_network or inference["network_def"],
         sha256=hashlib.sha256(weights).hexdigest(),
         _weights=weights,
         _script=read(SCRIPT) if spec.registered_network else None,
+    )
+
+
+def _release(metadata: dict[str, Any]) -> Release:
+    """Version and changelog; what others have written in another form is left out."""
+    changelog = metadata.get("changelog")
+    texts = changelog.items() if isinstance(changelog, dict) else ()
+    return Release(
+        version=str(metadata.get("version", "")), changelog={str(version): str(text) for version, text in texts}
     )
 
 
@@ -159,9 +193,9 @@ def _zip_reader(path: Path) -> Callable[[str], bytes]:
     for name in names:
         if "\\" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise BundleError(f"{path.name}: member {name!r} points outside the archive")
-    roots = [name.removesuffix(_METADATA) for name in names if name == _METADATA or name.endswith("/" + _METADATA)]
+    roots = [name.removesuffix(METADATA) for name in names if name == METADATA or name.endswith("/" + METADATA)]
     if len(roots) != 1 or roots[0].count("/") > 1:
-        raise BundleError(f"{path.name}: expected one bundle in the zip, found {len(roots)} {_METADATA}")
+        raise BundleError(f"{path.name}: expected one bundle in the zip, found {len(roots)} {METADATA}")
 
     def read(member: str) -> bytes:
         try:

@@ -31,6 +31,7 @@ class ModelSpec(Record):
         weights: Which are in `models/model.pt`: those of the last step, or the best by a look at held-out cases.
         training_domain: What the training set spans; None where that is not known.
         tracking_run: Id of the MLflow run that trained it; None where no store answered.
+        finished: The model's training is over; False between its epochs.
     """
 
     schema_version: Literal[1] = 1
@@ -46,6 +47,7 @@ class ModelSpec(Record):
     weights: Literal["last", "best"] = "last"
     training_domain: TrainingDomain | None = Field(None, validation_alias=AliasChoices("training_domain", "familiar"))
     tracking_run: str | None = None
+    finished: bool = True
 
     @property
     def label_scheme(self) -> LabelScheme:

@@ -1,7 +1,7 @@
 """Write a trained model as a MONAI bundle. There is no second model format."""
 
 import importlib.metadata
-import shutil
+import json
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from unetpipe.bundle.configs import inference, metadata
+from unetpipe.bundle.read import METADATA, read_bundle, unfinished_release
+from unetpipe.bundle.release import Model, Release
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import write_torchscript
 from unetpipe.components import target_of
+from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path, write_json, write_text
 from unetpipe.imaging.preprocessing import NORMALIZE, Step
 from unetpipe.networks.build import build_network, is_monai_alone, network_name
@@ -27,7 +30,8 @@ def write_bundle(
 ) -> None:
     """Write or renew a bundle folder; each file atomically, the weights last.
 
-    A network that an extension registers is written as TorchScript too, which is what runs elsewhere.
+    A network that an extension registers is written as TorchScript too, which is what runs elsewhere. The version
+    counts up where the folder holds a finished model that is another one.
 
     Args:
         folder: Made if absent. Files in it that are not the bundle's are left alone.
@@ -41,10 +45,8 @@ def write_bundle(
     versions = {name: importlib.metadata.version(name).split("+")[0] for name in _VERSIONED}
     if spec.postprocessing:
         versions |= _LARGEST_COMPONENTS
-    write_json(
-        folder / "configs" / "metadata.json",
-        metadata(spec, version="0.1.0", versions=versions, changelog="first version"),
-    )
+    release = _release_in(folder, Model(spec, network_def, weights))
+    write_json(folder / METADATA, metadata(spec, release, versions))
     write_json(folder / "configs" / "inference.json", inference(spec, network_def))
     resources = package_files("unetpipe.bundle") / "resources"
     for name, target in (("logging.conf", "configs/logging.conf"), ("LICENSE.txt", "LICENSE")):
@@ -63,11 +65,25 @@ def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
         torch.save({name: tensor.detach().cpu() for name, tensor in weights.items()}, temporary)
 
 
-def copy_bundle(source: Path, target: Path) -> None:
-    """Copy only what belongs to the bundle: configs, models, docs and the licence."""
-    for name in ("configs", "models", "docs"):
-        shutil.copytree(source / name, target / name, dirs_exist_ok=True)
-    shutil.copy2(source / "LICENSE", target / "LICENSE")
+def write_release(folder: Path, release: Release) -> None:
+    """Give a bundle folder another version and changelog."""
+    metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    write_json(folder / METADATA, {**metadata, "version": release.version, "changelog": dict(release.changelog)})
+
+
+def _release_in(folder: Path, model: Model) -> Release:
+    """The release of a model that is to be written into a folder, which may hold an earlier one."""
+    if not (folder / METADATA).is_file():
+        return Release()
+    try:
+        training = unfinished_release(folder)  # without a look at weights: this is asked after every epoch
+        if training is not None:
+            return training
+        earlier = read_bundle(folder)
+        changes = model.changes_from(earlier.model())
+    except BundleError:  # what is there is no model that could have changed
+        return Release()
+    return earlier.release.after(changes) if changes else earlier.release
 
 
 def model_card(spec: ModelSpec, network_def: dict[str, Any], results: str) -> str:

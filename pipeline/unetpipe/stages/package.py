@@ -7,8 +7,10 @@ from pathlib import Path
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.torchscript import SCRIPT, write_torchscript
 from unetpipe.bundle.verify import Check, bundle_files, verify_bundle
+from unetpipe.bundle.write import write_release
 from unetpipe.config import PackageConfig
 from unetpipe.documents import Record
+from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path
 
 log = logging.getLogger(__name__)
@@ -46,9 +48,26 @@ def package(config: PackageConfig) -> PackageResult:
         script = export_torchscript(config.model)
         log.info("exported %s", script)
     if config.zip:
+        _count_up(config.model, config.zip)
         pack(config.model, config.zip)
         log.info("packed %s", config.zip)
     return PackageResult(passed=True, checks=checks, torchscript=script, zip=config.zip)
+
+
+def _count_up(folder: Path, target: Path) -> None:
+    """Give a bundle the version after that of another model which it is about to replace as a zip."""
+    if not target.is_file():
+        return
+    try:
+        earlier = read_bundle(target)
+        bundle = read_bundle(folder)
+        changes = bundle.model().changes_from(earlier.model())
+    except BundleError:  # what is there is no model
+        return
+    if changes and not bundle.release.follows(earlier.release):
+        release = earlier.release.after(changes)
+        write_release(folder, release)
+        log.info("version %s of the model in %s: %s", release.version, target.name, changes)
 
 
 def export_torchscript(folder: Path) -> Path:

@@ -88,5 +88,6 @@ class FolderRecorder:
             postprocessing=result.largest if result else (),
             training_domain=training_domain(read_fingerprint(self._setup.config.work)),
             tracking_run=self._tracker.run_id,
+            finished=result is not None,
         )
         write_bundle(self._folder, spec, state.definition, weights, results=held_out_markdown(result) if result else "")

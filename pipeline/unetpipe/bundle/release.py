@@ -1,0 +1,81 @@
+"""Which version a bundle is, and what changed with it: `version` and `changelog` of its metadata.
+
+A version stands for one finished model. Whoever writes or packs a bundle over an earlier one counts up where the model
+has changed, and keeps the version where it has not. All epochs of one training have one version.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unetpipe.bundle.spec import ModelSpec
+from unetpipe.documents import Record
+
+_FIRST = "0.1.0"
+_ABOUT_TRAINING = {"tracking_run", "finished"}
+_WORDS = {
+    "labels": "classes",
+    "regions": "classes",
+    "patch_size": "patch",
+    "mirror_axes": "mirroring",
+    "postprocessing": "post-processing",
+    "weights": "choice of weights",
+    "training_domain": "training data",
+    "registered_network": "network",
+}
+
+
+class Release(Record):
+    """A version and all before it.
+
+    Attributes:
+        version: ``major.minor.patch``; a changed model raises `minor`.
+        changelog: What changed with each version.
+    """
+
+    version: str = _FIRST
+    changelog: Mapping[str, str] = {_FIRST: "first version"}
+
+    def after(self, changes: str) -> "Release":
+        """The version that follows this one."""
+        major, minor = self._order[:2]
+        version = f"{major}.{minor + 1}.0"
+        return Release(version=version, changelog={**self.changelog, version: changes})
+
+    def follows(self, other: "Release") -> bool:
+        """Whether this version is higher than another."""
+        return self._order > other._order
+
+    @property
+    def _order(self) -> tuple[int, int, int]:
+        numbers = [int(number) for number in re.findall(r"\d+", self.version)[:3]]
+        major, minor, patch = (*numbers, 0, 0, 0)[:3]
+        return major, minor, patch
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a version stands for: a spec, a network's definition, and its weights."""
+
+    spec: ModelSpec
+    network_def: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+
+    def changes_from(self, other: "Model") -> str:
+        """What differs from another model, as a line of a changelog; empty where nothing does."""
+        ours, theirs = (one.spec.model_dump(mode="json", exclude=_ABOUT_TRAINING) for one in (self, other))
+        changed = [_WORDS.get(name, name) for name in ours if ours[name] != theirs[name]]
+        if json.dumps(self.network_def, sort_keys=True) != json.dumps(other.network_def, sort_keys=True):
+            changed.append("network")
+        if not _same_weights(self.weights, other.weights):
+            changed.append("weights")
+        return f"changed: {', '.join(dict.fromkeys(changed))}" if changed else ""
+
+
+def _same_weights(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name].detach().cpu(), other[name]) for name in one)

@@ -1,0 +1,109 @@
+"""Versions count up with models, and with nothing else."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unetpipe.bundle.read import Bundle, read_bundle
+from unetpipe.bundle.release import Release
+from unetpipe.bundle.write import write_bundle
+from unetpipe.config import PackageConfig
+from unetpipe.stages.package import package
+
+MakeBundle = Callable[..., Path]
+
+
+def rewritten(folder: Path, *, shift: float = 0.0, **more: Any) -> Bundle:
+    """Write a bundle once more over itself, with other weights or another spec."""
+    bundle = read_bundle(folder)
+    spec = bundle.spec.model_copy(update=more)
+    weights = {
+        name: value + shift if value.is_floating_point() else value for name, value in bundle.state_dict().items()
+    }
+    write_bundle(folder, spec, bundle.network_def, weights)
+    return read_bundle(folder)
+
+
+def test_a_changed_model_counts_up_and_an_unchanged_one_does_not(make_bundle: MakeBundle) -> None:
+    """New weights and a new spec are new versions, each with its line; the id of a tracking run is none."""
+    folder = make_bundle()
+    assert read_bundle(folder).release == Release(version="0.1.0", changelog={"0.1.0": "first version"})
+    assert rewritten(folder).version == "0.1.0"
+    assert rewritten(folder, tracking_run="a" * 32).version == "0.1.0"
+    assert rewritten(folder, shift=0.5).version == "0.2.0"
+    found = rewritten(folder, shift=0.5, postprocessing=("class 1",), labels=read_bundle(folder).spec.labels)
+    assert dict(found.release.changelog) == {
+        "0.1.0": "first version",
+        "0.2.0": "changed: weights",
+        "0.3.0": "changed: post-processing, weights",
+    }
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+    assert (metadata["version"], list(metadata["changelog"])) == ("0.3.0", ["0.1.0", "0.2.0", "0.3.0"])
+
+
+def test_the_epochs_of_a_training_are_one_version(make_bundle: MakeBundle) -> None:
+    """A training over a finished model is the next version from its first epoch on, and still is when it is over."""
+    folder = make_bundle()
+    for _ in range(3):
+        assert rewritten(folder, shift=0.1, finished=False).version == "0.2.0"
+    assert rewritten(folder, shift=0.1, finished=True).version == "0.2.0"
+    assert rewritten(folder, finished=True).version == "0.2.0"
+    assert rewritten(folder, shift=0.1, finished=False).version == "0.3.0"
+
+
+@pytest.mark.parametrize("spoiled", ["configs/metadata.json", "models/model.pt"])
+def test_what_is_no_model_is_written_over(make_bundle: MakeBundle, spoiled: str) -> None:
+    """A damaged bundle has no version that could be counted from."""
+    bundle = read_bundle(folder := make_bundle())
+    (folder / spoiled).write_bytes(b"{")
+    write_bundle(folder, bundle.spec, bundle.network_def, bundle.state_dict())
+    assert read_bundle(folder).version == "0.1.0"
+
+
+def test_a_zip_over_another_models_counts_up(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Packing a retrained model under the name of the last one gives the next version, in the folder as in the zip."""
+    first, second, target = make_bundle("first"), make_bundle("second", seed=1), tmp_path / "model.zip"
+    package(PackageConfig(model=first, zip=target))
+    content = target.read_bytes()
+    package(PackageConfig(model=first, zip=target))
+    assert target.read_bytes() == content
+    package(PackageConfig(model=second, zip=target))
+    assert read_bundle(target).version == read_bundle(second).version == "0.2.0"
+    assert read_bundle(target).release.changelog["0.2.0"] == "changed: weights"
+    content = target.read_bytes()
+    package(PackageConfig(model=second, zip=target))
+    assert target.read_bytes() == content
+    target.write_bytes(b"no zip")
+    package(PackageConfig(model=second, zip=target))
+    assert target.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("version", "following"),
+    [("0.1.0", "0.2.0"), ("1.9.3", "1.10.0"), ("2.0", "2.1.0"), ("", "0.1.0"), ("v3", "3.1.0")],
+)
+def test_versions_of_any_form_are_followed(version: str, following: str) -> None:
+    """The middle number rises; what others have called a version is read as far as it has numbers."""
+    release = Release(version=version, changelog={version: "it"})
+    after = release.after("more")
+    assert after.version == following
+    assert after.follows(release)
+    assert not release.follows(after)
+    assert dict(after.changelog) == {version: "it", following: "more"}
+
+
+def test_weights_of_another_type_or_shape_are_other_weights(make_bundle: MakeBundle) -> None:
+    """Neither is an error."""
+    bundle = read_bundle(make_bundle())
+    model = bundle.model()
+    assert model.changes_from(model) == ""
+    name = next(iter(model.weights))
+    for other in (model.weights[name][:1], torch.zeros(())):
+        changed = type(model)(model.spec, model.network_def, {**model.weights, name: other})
+        assert changed.changes_from(model) == "changed: weights"
+    fewer = {key: value for key, value in model.weights.items() if key != name}
+    assert type(model)(model.spec, model.network_def, fewer).changes_from(model) == "changed: weights"
