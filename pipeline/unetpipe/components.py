@@ -188,7 +188,10 @@ def find(kind: Kind, target: Any) -> Factory:
         return _REGISTERED[kind, target]
     if not target.startswith(_MODULES[kind]) or not all(part.isidentifier() for part in target.split(".")):
         known = [*registered(kind), *(f"{module}*" for module in _MODULES[kind])]
-        raise ComponentError(f"there is no {kind} {target!r}: expected one of {', '.join(known) or 'none registered'}")
+        raise ComponentError(
+            f"there is no {kind} {target!r}: expected one of {', '.join(known) or 'none registered'}; "
+            "words of your own are known where --extension names their file"
+        )
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name, None)

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from unetpipe import components
 from unetpipe.cli import app
 from unetpipe.config import InferConfig, PreprocessConfig, TrainConfig
 from unetpipe.dataset.folds import read_folds
@@ -134,3 +135,22 @@ def test_cases_are_prepared_anew_when_the_code_of_a_step_changes(balls: Path, tm
     for text, written in ((code, 6), (code, 0), (code.replace("* 2", "* 3"), 6)):
         (tmp_path / "lab.py").write_text(text)
         assert preprocess(config).written == written
+
+
+@pytest.mark.usefixtures("forget_parts")
+def test_a_step_that_is_not_known_stops_training_and_inference_before_any_work(balls: Path, tmp_path: Path) -> None:
+    """Without the extension that registers it neither starts; the held-out cases would show it at the end only."""
+    code = "from unetpipe import register\n\n\n@register('preprocessing', 'test_halved')\ndef halved():\n"
+    (tmp_path / "lab.py").write_text(code + "    return lambda data: {'image': data['image'] / 2}\n")
+    work, extension = tmp_path / "work", (str(tmp_path / "lab.py"),)
+    named = {"preprocessing_step": ("test_halved",), "extension": extension}
+    preprocess(PreprocessConfig(dataset=balls, out=work, preview=False, folds=3, **named))
+    short = {"work": work, "device": "cpu", "epochs": 1, "iterations": 1, "tracking": "none"}
+    bundle = train(TrainConfig(**short, extension=extension)).bundle
+    del components._REGISTERED["preprocessing", "test_halved"]
+    with pytest.raises(ComponentError, match=r"there is no preprocessing 'test_halved'.*--extension"):
+        train(TrainConfig(**short, run_name="other"))
+    assert not (work / "runs" / "other").exists()
+    with pytest.raises(ComponentError, match="there is no preprocessing 'test_halved'"):
+        infer(InferConfig(models=(bundle,), inputs=(balls / "imagesTr",), out=tmp_path / "labels", device="cpu"))
+    assert not (tmp_path / "labels").exists()

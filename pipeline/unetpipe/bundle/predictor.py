@@ -20,6 +20,7 @@ from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.labels import renumbered
 from unetpipe.imaging.network_input import NetworkImage, network_image
+from unetpipe.imaging.steps import require_steps
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.decoding import ScanPrediction, label_scan
@@ -79,6 +80,8 @@ class Predictor:
 
     Raises:
         BundleError: If a bundle cannot be used, or several do not have the same channels and labels.
+        ComponentError: If a preprocessing step of a bundle cannot be used, such as one of an extension that was not
+            imported.
         UnetpipeError: If the device or the engine is not on this machine.
 
     Example:
@@ -105,6 +108,9 @@ class Predictor:
         self.spec = self.bundles[0].spec
         for bundle in self.bundles[1:]:
             _refuse_other_task(self.bundles[0], bundle)
+        for bundle in self.bundles:
+            if not bundle.spec.preprocessing.only_normalizes:
+                require_steps(bundle.spec.preprocessing)
         self.device = resolve_device("cpu" if engine == "openvino" and device == "auto" else device)
         if engine == "openvino" and self.device.type != "cpu":
             raise UnetpipeError(f"the engine openvino computes on the CPU, got device {device}")

@@ -13,6 +13,7 @@ from unetpipe.cores import available_cores
 from unetpipe.dataset.training_set import TrainingSet, read_training_set
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
+from unetpipe.imaging.steps import require_steps
 from unetpipe.networks.device import compute_dtype
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import PatchLoader
@@ -63,6 +64,8 @@ class Setup:
         started = time.monotonic()
         data = read_training_set(config.work, config.fold, config.configuration)
         _require_a_patch_each(data.configuration.batch_size, group)
+        if not (preprocessing := data.plan.preprocessing(data.name)).only_normalizes:
+            require_steps(preprocessing)  # the held-out cases go through them at the end
         loss = chosen_loss(config, data)
         try_parts(config, data, loss)
         return cls(
