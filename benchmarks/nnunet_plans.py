@@ -1,8 +1,8 @@
-"""Ask nnU-Net for the plans of synthetic fingerprints: the oracle of tests/dataset/test_planner.py.
+"""Ask nnU-Net for the plans of synthetic fingerprints: the oracle of tests/dataset/planning/test_planner.py.
 
 Run it with the Python of an environment that has nnunetv2 2.8.1, from the repository's root:
 
-    NNUNET_PYTHON benchmarks/nnunet_plans.py tests/dataset/nnunet_plans.json
+    NNUNET_PYTHON benchmarks/nnunet_plans.py tests/dataset/planning/nnunet_plans.json
 
 Each fingerprint is drawn around a published dataset's voxel sizes and shapes, in nnU-Net's axis order (slices first).
 """
