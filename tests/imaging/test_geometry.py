@@ -1,9 +1,12 @@
 """Where voxels lie."""
 
+from itertools import product
+
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from nibabel.eulerangles import euler2mat
 
 from unetpipe.errors import GeometryError
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
@@ -67,6 +70,27 @@ def test_canonical_grid_is_nibabels(oriented_grid: Grid) -> None:
     theirs = nib.as_closest_canonical(nib.Nifti1Image(array, oriented_grid.matrix))
     assert np.array_equal(orientation_to_ras(oriented_grid).to_ras(array), np.asarray(theirs.dataobj))
     assert np.allclose(oriented_grid.canonical().matrix, theirs.affine, atol=1e-9)
+
+
+@pytest.mark.parametrize("noise", [0, 1e-7])
+def test_canonical_order_stays(noise: float) -> None:
+    """What is in RAS+ order is found to be, also where axes are equally near to two or three world axes."""
+    generator = np.random.default_rng(0)
+    for angles in product(np.radians([0, 45, -45, 60, -120, 135]), repeat=3):
+        affine = np.eye(4)
+        affine[:3, :3] = euler2mat(*angles) + generator.uniform(-noise, noise, (3, 3))
+        canonical = Grid.of((4, 5, 6), affine).canonical()
+        assert canonical.canonical() == canonical
+
+
+@pytest.mark.parametrize("degrees", [45, -45, 135, -135])
+def test_between_two_axes_the_files_order_is_kept(degrees: float) -> None:
+    """At 45 degrees the rounding of the header does not decide: axes are not swapped, for all headers alike."""
+    for seed, about in product(range(20), range(3)):
+        angles = [np.radians(degrees) if axis == about else 0.0 for axis in range(3)]
+        affine = np.eye(4)
+        affine[:3, :3] = euler2mat(*angles) + np.random.default_rng(seed).uniform(-1e-7, 1e-7, (3, 3))
+        assert orientation_to_ras(Grid.of((4, 5, 6), affine)).axes == (0, 1, 2)
 
 
 def test_orienting_and_back_changes_nothing(oriented_grid: Grid) -> None:

@@ -26,7 +26,7 @@ from unetpipe.imaging.preprocessing import Placement, Preprocessing
 if TYPE_CHECKING:  # it takes a third of a second to import: only where arrays are read and written
     import blosc2
 
-STORE_SCHEMA = 2
+STORE_SCHEMA = 3
 """Part of every case's key: raise it when the same input comes to be preprocessed to something else."""
 MAX_LOCATIONS = 1000
 _BLOCK = 32

@@ -25,6 +25,8 @@ Unit = Literal["m", "cm", "mm", "um", "nm", "voxel"]
 MM_PER_UNIT: dict[Unit, float] = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "nm": 1e-6, "voxel": 1.0}
 Voxels = TypeVar("Voxels", bound=Any)
 """A numpy array or a torch tensor; this module imports no torch."""
+_TIE_DECIMALS = 4
+"""Direction cosines that are equal to so many decimals are equally near."""
 
 
 class Grid(Record):
@@ -195,22 +197,31 @@ def orientation_to_ras(grid: Grid) -> Orientation:
     """Which permutation and flips bring a grid's axes closest to RAS+.
 
     The rotation nearest to the affine's directions is taken, and its axes are assigned from the clearest to the least
-    clear one. A 2-D image keeps its two axes, in the order of the world axes they are closest to.
+    clear one. Where an axis is equally near to two, as at 45 degrees, the file's order is kept, whatever the rounding
+    of the header: what is in RAS+ order stays in it. A 2-D image keeps its two axes, in the order of the world axes
+    they are closest to.
 
     Source:
-        nibabel's ``io_orientation``, whose result this equals.
+        nibabel's ``io_orientation``, whose result this equals but for such ties.
     """
     directions = grid.matrix[:3, : grid.ndim] / grid.spacing_mm
     left, _, right = np.linalg.svd(directions, full_matrices=False)
     rotation = left @ right
+    near = np.abs(rotation)
     world = [0] * grid.ndim
-    signs = [1.0] * grid.ndim
-    for axis in np.argsort(np.min(-(rotation**2), axis=0), kind="stable"):
-        nearest = int(np.argmax(np.abs(rotation[:, axis])))
-        world[axis], signs[axis] = nearest, float(rotation[nearest, axis])
-        rotation[nearest] = 0
+    for axis in np.argsort(-near.max(axis=0), kind="stable").tolist():
+        world[axis] = int(near[:, axis].argmax())
+        near[world[axis]] = -1  # taken
+    if _cosines(rotation, sorted(world)) == _cosines(rotation, world):
+        world.sort()
+    signs = [rotation[row, axis] for axis, row in enumerate(world)]
     axes = sorted(range(grid.ndim), key=world.__getitem__)
-    return Orientation(axes=tuple(axes), flips=tuple(signs[axis] < 0 for axis in axes))
+    return Orientation(axes=tuple(axes), flips=tuple(bool(signs[axis] < 0) for axis in axes))
+
+
+def _cosines(rotation: NDArray[np.float64], world: Sequence[int]) -> list[float]:
+    """How near axes run to the world axes that they are assigned to, in ascending order."""
+    return sorted(round(abs(float(rotation[row, axis])), _TIE_DECIMALS) for axis, row in enumerate(world))
 
 
 @lru_cache(maxsize=1024)
