@@ -25,8 +25,8 @@ def logged() -> Iterator[list[str]]:
     package.setLevel(level)
 
 
-@pytest.fixture
-def forget_parts() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _forget_parts() -> Iterator[None]:
     """Parts that a test registers are gone after it; those that the package registers as it is imported stay."""
     from unetpipe import components
 

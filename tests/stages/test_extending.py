@@ -19,9 +19,6 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "extending.md").read_text
 GRID = Grid.of((20, 22, 18), np.diag([-1.0, 1.0, 2.0, 1.0]))
 
 
-pytestmark = pytest.mark.usefixtures("forget_parts")
-
-
 @pytest.fixture(autouse=True)
 def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each example runs in a folder of its own."""

@@ -13,8 +13,6 @@ from unetpipe.errors import TrainingError
 from unetpipe.stages.train import train
 from unetpipe.training.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.usefixtures("forget_parts")
-
 SLOW_SGD = """
 import os
 from pathlib import Path

@@ -118,7 +118,6 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(balls: Path, 
         preprocess(config.model_copy(update={"preprocessing_step": ()}))
 
 
-@pytest.mark.usefixtures("forget_parts")
 def test_cases_are_prepared_anew_when_the_code_of_a_step_changes(balls: Path, tmp_path: Path) -> None:
     """A step of an extension is another step after an edit of its file, although its name is the same."""
     code = "from unetpipe import register\n\n\n@register('preprocessing', 'test_scaled')\ndef scaled():\n"
@@ -137,7 +136,6 @@ def test_cases_are_prepared_anew_when_the_code_of_a_step_changes(balls: Path, tm
         assert preprocess(config).written == written
 
 
-@pytest.mark.usefixtures("forget_parts")
 def test_a_step_that_is_not_known_stops_training_and_inference_before_any_work(balls: Path, tmp_path: Path) -> None:
     """Without the extension that registers it neither starts; the held-out cases would show it at the end only."""
     code = "from unetpipe import register\n\n\n@register('preprocessing', 'test_halved')\ndef halved():\n"

@@ -49,7 +49,7 @@ def _small(case: int) -> tuple[np.ndarray, np.ndarray, Grid]:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path, forget_parts: None) -> Path:  # noqa: ARG001
+def dataset(tmp_path: Path) -> Path:
     """Images and labels of three phantoms, and the extension that reads them."""
     for case in range(3):
         image, label, grid = _small(case)

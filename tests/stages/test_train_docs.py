@@ -10,8 +10,6 @@ from typer.testing import CliRunner
 
 from unetpipe.cli import app
 
-pytestmark = pytest.mark.usefixtures("forget_parts")
-
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SHORT = ["--epochs", "1", "--iterations", "1", "--device", "cpu", "--precision", "fp32", "--tracking", "none"]
 

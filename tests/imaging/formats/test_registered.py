@@ -15,9 +15,6 @@ from unetpipe.imaging.volume import Volume
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
 
 
-pytestmark = pytest.mark.usefixtures("forget_parts")
-
-
 class NumpyReader:
     """Reads arrays of one channel."""
 
