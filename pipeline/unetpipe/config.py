@@ -340,9 +340,9 @@ class PackageConfig(Config):
     model: Path
     """Bundle folder, such as WORK/runs/default/fold_0."""
     torchscript: bool = False
-    """Also write models/model.ts, which runs without Python."""
+    """Also export the network as TorchScript to models/model.ts, which runs without Python."""
     zip: Path | None = None
-    """Pack the bundle, and nothing else in its folder, into this file; the same bundle gives the same bytes."""
+    """Pack the bundle, without the other files of its folder, into this zip. The same bundle gives the same bytes."""
 
 
 class SubmitConfig(Config):
