@@ -202,6 +202,17 @@ def test_a_run_s_own_config_can_be_given_again(tmp_path: Path) -> None:
     assert _parsed("--config", str(file)) == given
 
 
+def test_former_names_of_fields_are_taken(tmp_path: Path) -> None:
+    """An option that was called otherwise is still an option, in YAML too; label values are numbers and ranges."""
+    words = ["evaluate", "a", "b", "--out", "c"]
+    given = check_command(app, _CONFIGS, [*words, "--classes", "liver=1", "--classes", "axon=255,233-254"])
+    named = check_command(app, _CONFIGS, [*words, "--labels", "liver=1", "--labels", "axon=255,233-254"])
+    (tmp_path / "c.yaml").write_text("classes: {liver: 1, axon: '255,233-254'}")
+    read = check_command(app, _CONFIGS, [*words, "--config", str(tmp_path / "c.yaml")])
+    assert given == named == read
+    assert named.model_dump()["labels"] == {"liver": ((1, 1),), "axon": ((255, 255), (233, 254))}
+
+
 def test_an_earlier_list_takes_one_place_and_an_option() -> None:
     """MODEL is one argument before INPUTS; more models come from --model."""
     words = ["infer", "m0", "a.nii.gz", "b.nii.gz", "--model", "m1", "--model", "m2", "--out", "o"]

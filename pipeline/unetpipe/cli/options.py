@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
@@ -60,7 +60,11 @@ def fields_of(config: type[BaseModel]) -> Iterator[Field]:
     """All fields of a config, in its order."""
     for name, info in config.model_fields.items():
         kind, form = _parsed_as(info.annotation)
-        yield Field(name=name, flag="--" + name.replace("_", "-"), kind=kind, form=form, info=info)
+        yield Field(name=name, flag=_flag(name), kind=kind, form=form, info=info)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _parsed_as(annotation: Any) -> tuple[Any, Form]:
@@ -130,7 +134,7 @@ def _more(field: Field) -> inspect.Parameter:
 
 def _option(field: Field) -> inspect.Parameter:
     default = None if field.info.default is PydanticUndefined else field.info.default
-    declarations = [field.flag, *([_SHORT[field.name]] if field.name in _SHORT else [])]
+    declarations = [field.flag, *_former_flags(field), *([_SHORT[field.name]] if field.name in _SHORT else [])]
     notes = [_help(field)]
     if field.info.is_required():
         notes.append("Required.")
@@ -143,6 +147,13 @@ def _option(field: Field) -> inspect.Parameter:
         *declarations, help=" ".join(filter(None, notes)), metavar=_metavar(field), show_default=default is not False
     )
     return _parameter(field.name, _optional(field.kind, many=field.repeats), info, default)
+
+
+def _former_flags(field: Field) -> list[str]:
+    """Flags of the names that a field had before."""
+    alias = field.info.validation_alias
+    names = alias.choices[1:] if isinstance(alias, AliasChoices) else []
+    return [_flag(name) for name in names if isinstance(name, str)]
 
 
 def _common_options() -> list[inspect.Parameter]:
