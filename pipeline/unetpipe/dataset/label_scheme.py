@@ -4,6 +4,7 @@ In the plain case outputs are classes, of which a voxel has exactly one: softmax
 for regions instead, sets of label values that overlap, such as a whole tumour and its core: sigmoid, each for itself.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unetpipe.documents import Record
@@ -81,3 +82,18 @@ class LabelScheme:
 
     def _index(self, value: int) -> int:
         return next(index for index, label in enumerate(self.labels) if label.value == value)
+
+
+def values_of_segments(classes: Mapping[int, str], regions: Sequence[Region]) -> dict[frozenset[str], int]:
+    """Value of a voxel by the names of all classes or regions that hold it.
+
+    Args:
+        classes: Name by value; 0 is the background.
+        regions: Overlapping sets of values; where there are any, they are the names.
+    """
+    if not regions:
+        return {frozenset([name]): value for value, name in classes.items() if value != 0}
+    found: dict[frozenset[str], int] = {}
+    for value in sorted({value for region in regions for value in region.values}):
+        found.setdefault(frozenset(region.name for region in regions if value in region.values), value)
+    return found

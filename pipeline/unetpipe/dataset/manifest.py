@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from unetpipe.dataset.case_names import file_names
-from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
+from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region, values_of_segments
 from unetpipe.dataset.merging import MergedValues
 from unetpipe.documents import Record, read_document, write_document
 from unetpipe.imaging.dicom.options import DicomOptions
@@ -80,6 +80,11 @@ class Manifest(Record):
     def label_scheme(self) -> LabelScheme:
         """The meaning of the network's outputs."""
         return LabelScheme(self.labels, self.regions)
+
+    @cached_property
+    def values_of_segments(self) -> Mapping[frozenset[str], int]:
+        """Value of a voxel by the names of the classes or regions that hold it, for segmentations that name them."""
+        return values_of_segments({label.value: label.name for label in self.labels}, self.regions)
 
     @cached_property
     def file_names(self) -> Mapping[str, str]:

@@ -10,7 +10,8 @@ from unetpipe.dataset.merging import merge_values
 from unetpipe.errors import GeometryError
 from unetpipe.evaluation.pairing import Inputs
 from unetpipe.imaging.alignment import aligned, same_voxels
-from unetpipe.imaging.files import read_grid
+from unetpipe.imaging.dicom.label_target import LabelTarget
+from unetpipe.imaging.files import is_dicom_source, read_grid
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_volume
 
@@ -20,9 +21,14 @@ _LONGEST_TABLE = 1 << 24
 def reference_grid(case: str, inputs: Inputs) -> Grid:
     """Where a reference lies: by its own header, or where its image does if the work folder adopted that.
 
+    A segmentation or structure set in DICOM is drawn on the grid of the first prediction that there is, since it may
+    hold only the slices that have something on them.
+
     Raises:
         ImageFileError, GeometryError: If a header cannot be read.
     """
+    if is_dicom_source(inputs.references[case]) and (drawn_on := _first_prediction(case, inputs)) is not None:
+        return read_grid(drawn_on)[1]
     if case in inputs.adopted:
         return read_grid(inputs.adopted[case], inputs.choices.get(case))[1]
     return read_grid(inputs.references[case])[1]
@@ -42,7 +48,10 @@ def read_reference(case: str, inputs: Inputs) -> tuple[NDArray[np.integer], Grid
         ImageFileError: If it cannot be read, has several channels, or holds values that are not whole numbers.
         GeometryError: If its affine cannot be used.
     """
-    volume = read_label_volume(inputs.references[case])
+    target = None
+    if is_dicom_source(inputs.references[case]):
+        target = LabelTarget(reference_grid(case, inputs), inputs.values_of_segments)
+    volume = read_label_volume(inputs.references[case], target)
     if case in inputs.adopted:
         volume = aligned(volume, reference_grid(case, inputs), adopt_affine=True)
     return merge_values(volume.array[0], inputs.merged), volume.grid
@@ -65,6 +74,10 @@ def read_prediction(path: Path, grid: Grid, inputs: Inputs) -> NDArray[np.intege
     if same_voxels(grid, volume.grid):
         return merge_values(aligned(volume, grid).array[0], inputs.merged)
     return onto_grid(merge_values(volume.array[0], inputs.merged), volume.grid, grid)
+
+
+def _first_prediction(case: str, inputs: Inputs) -> Path | None:
+    return next((model.files[case] for model in inputs.models if case in model.files), None)
 
 
 def values_in(labels: NDArray[np.integer]) -> set[int]:

@@ -12,7 +12,7 @@ from unetpipe.config import EvaluateConfig
 from unetpipe.dataset.case_names import former_ids, match_ids
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.label_names import agree_on_names
-from unetpipe.dataset.label_scheme import LabelClass, Region
+from unetpipe.dataset.label_scheme import LabelClass, Region, values_of_segments
 from unetpipe.dataset.layouts.listing import may_be_image
 from unetpipe.dataset.layouts.presence import absence
 from unetpipe.dataset.manifest import Manifest, read_manifest
@@ -79,6 +79,11 @@ class Inputs:
     patients: Mapping[str, str]
     images: Files
     from_dicom: bool
+
+    @property
+    def values_of_segments(self) -> Mapping[frozenset[str], int]:
+        """Value of a voxel by the names of the classes or regions that hold it, for segmentations that name them."""
+        return values_of_segments(self.classes, self.regions)
 
 
 def gather_inputs(config: EvaluateConfig) -> Inputs:

@@ -44,7 +44,7 @@ def read_volume(path: Path, dicom: DicomOptions | None = None, *, as_label: bool
         GeometryError: If its affine cannot be used, or slices of a series are missing or uneven.
     """
     try:
-        if _is_dicom_source(path):
+        if is_dicom_source(path):
             from unetpipe.imaging.dicom import series
 
             return series.read(path, dicom or DicomOptions())
@@ -63,7 +63,7 @@ def read_grid(path: Path, dicom: DicomOptions | None = None) -> tuple[int, Grid]
         ImageFileError, GeometryError: As `read_volume`, as far as the headers tell.
     """
     try:
-        if _is_dicom_source(path):
+        if is_dicom_source(path):
             from unetpipe.imaging.dicom import series
 
             return series.read_grid(path, dicom or DicomOptions())
@@ -146,13 +146,13 @@ def _suffix(name: str) -> str:
     return max((one for one in (*reader_suffixes(), *_SUFFIXES) if name.lower().endswith(one)), key=len, default="")
 
 
-def _is_dicom_source(path: Path) -> bool:
+def is_dicom_source(path: Path) -> bool:
     """Whether a path is read as DICOM: any folder, and a file that no other format claims and that is DICOM."""
     return path.is_dir() or (path.is_file() and not _suffix(path.name) and is_dicom(path))
 
 
 def _label(path: Path) -> str:
-    return "DICOM series" if _is_dicom_source(path) else path.name
+    return "DICOM series" if is_dicom_source(path) else path.name
 
 
 def _write(path: Path, array: NDArray[Any], grid: Grid, names: Mapping[int, str] | None) -> None:

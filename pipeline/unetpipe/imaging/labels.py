@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.files import read_volume
+from unetpipe.imaging.dicom.label_target import LabelTarget
+from unetpipe.imaging.files import is_dicom_source, read_volume
 from unetpipe.imaging.formats.itk_header import read_text_header
 from unetpipe.imaging.formats.segments import name_values, read_segments
 from unetpipe.imaging.volume import Volume
@@ -18,8 +19,31 @@ _LONGEST_TABLE = 1 << 20
 """Label values further apart than this are looked up by binary search instead of in a table."""
 
 
-def read_label_volume(path: Path) -> Volume:
+def read_label_file(path: Path, target: LabelTarget | None = None) -> Volume:
+    """Read a label map as its file has it, or draw a segmentation or structure set of DICOM.
+
+    Args:
+        path: Of the label map, or a DICOM source that holds one segmentation or structure set.
+        target: Grid and classes that segments and contours of DICOM are drawn for; other files need none.
+
+    Raises:
+        ImageFileError: If it cannot be read, or is stored with loss.
+        GeometryError: If its grid is unusable, or segments do not lie on the target's.
+    """
+    if is_dicom_source(path):
+        from unetpipe.imaging.dicom.segmentations import read_segmentation
+
+        if (drawn := read_segmentation(path, target)) is not None:
+            return drawn
+    return read_volume(path, as_label=True)
+
+
+def read_label_volume(path: Path, target: LabelTarget | None = None) -> Volume:
     """Read a label map in its file's own axis order.
+
+    Args:
+        path: As `read_label_file` takes it.
+        target: Likewise.
 
     Returns:
         Integers of shape (1, I, J[, K]), in the file's own type where that is an integer type, and the file's grid.
@@ -29,7 +53,7 @@ def read_label_volume(path: Path) -> Volume:
             not whole numbers.
         GeometryError: If its grid is unusable.
     """
-    volume = read_volume(path, as_label=True)
+    volume = read_label_file(path, target)
     if len(volume.array) != 1:
         raise ImageFileError(f"{path.name}: a label map has one channel, got {len(volume.array)}")
     try:

@@ -1,6 +1,7 @@
 """One case: whether its files are there, can be read and hold the same voxels, and the statistics of what they hold."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ from unetpipe.dataset.merging import merge_counts, merge_values
 from unetpipe.errors import Fault, GeometryError, ImageFileError
 from unetpipe.imaging.alignment import adoption_hint, aligned, in_mm
 from unetpipe.imaging.boxes import nonzero_box
+from unetpipe.imaging.dicom.label_target import LabelTarget
 from unetpipe.imaging.dicom.options import DicomOptions
-from unetpipe.imaging.files import has_image_suffix, read_volume
+from unetpipe.imaging.files import has_image_suffix, is_dicom_source, read_volume
 from unetpipe.imaging.finite import describe_non_finite
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
-from unetpipe.imaging.labels import whole_numbers
+from unetpipe.imaging.labels import read_label_file, whole_numbers
 from unetpipe.imaging.volume import Volume
 
 PLAUSIBLE_SPACING_MM = (0.005, 50.0)
@@ -68,7 +70,7 @@ class CaseCheck:
         if self.faults:
             return
         try:
-            content = content_hash(files, self.case.dicom)
+            content = content_hash(files, self.case.dicom) + self._segments_hash()
         except OSError as error:
             self._fault("unreadable", f"cannot be read: {error.strerror}")
             return
@@ -79,12 +81,19 @@ class CaseCheck:
                 self._warn("affine_adopted", message)
         else:
             images = [self._read(path, choice) for path, choice in self.case.sources]
-            label = self._read(files[-1], as_label=True)
             found = [volume for volume in images if volume is not None]
+            label = self._read_label(files[-1], found[0].grid if found else None)
             if len(found) == len(images) and label is not None:
                 self._measure(found, label, content)
         if self.statistics is not None:
             self._judge(self.statistics)
+
+    def _segments_hash(self) -> str:
+        """What segments in DICOM depend on beside their bytes: the values of the classes that are called like them."""
+        if self.case.label is None or not is_dicom_source(self.case.label):
+            return ""
+        values = sorted((sorted(names), value) for names, value in self.manifest.values_of_segments.items())
+        return hashlib.sha256(repr(values).encode()).hexdigest()[:8]
 
     def _still_holds(self, known: CaseStatistics, content: str) -> bool:
         return (
@@ -93,9 +102,16 @@ class CaseCheck:
             and (known.merged, known.ignore_value) == (self.manifest.merged, self.manifest.ignore_value)
         )
 
-    def _read(self, path: Path, choice: DicomOptions | None = None, *, as_label: bool = False) -> Volume | None:
+    def _read(self, path: Path, choice: DicomOptions | None) -> Volume | None:
+        return self._read_by(lambda: read_volume(path, choice), path)
+
+    def _read_label(self, path: Path, image: Grid | None) -> Volume | None:
+        target = None if image is None else LabelTarget(image, self.manifest.values_of_segments)
+        return self._read_by(lambda: read_label_file(path, target), path)
+
+    def _read_by(self, read: Callable[[], Volume], path: Path) -> Volume | None:
         try:
-            return read_volume(path, choice, as_label=as_label)
+            return read()
         except GeometryError as error:
             self._fault("bad_geometry", str(error))
         except ImageFileError as error:

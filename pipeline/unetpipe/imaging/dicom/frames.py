@@ -38,6 +38,7 @@ _MACROS: Mapping[str, tuple[str, ...]] = {
     "CTXRayDetailsSequence": ("KVP",),
     "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime", "NominalPercentageOfCardiacPhase"),
     "TemporalPositionSequence": ("TemporalPositionTimeOffset",),
+    "SegmentIdentificationSequence": ("ReferencedSegmentNumber",),
 }
 _PLANAR = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _OTHER_SPACINGS = ("ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
@@ -73,18 +74,25 @@ def frames_of(image: Image) -> list[Frame]:
     """
     header = image.data
     refuse_colour(header)
+    if "PerFrameFunctionalGroupsSequence" not in header and is_mosaic(header):
+        return list(_mosaic_frames(image))
+    return [_frame(image, index, attributes) for index, attributes in enumerate(frame_attributes(header))]
+
+
+def frame_attributes(header: Dataset) -> list[Dataset]:
+    """The attributes of each frame of a file.
+
+    Raises:
+        ImageFileError: If there are several frames, and nothing or something else than one item each describes them.
+    """
     groups = items(header, "PerFrameFunctionalGroupsSequence")
     count = int(number(header, "NumberOfFrames") or 1)
     if groups and len(groups) != count:
         raise ImageFileError(f"MULTIFRAME: {count} frames, but {len(groups)} items that say where they lie")
     if not groups and count > 1:
         raise ImageFileError("MULTIFRAME: an image of several frames that does not say where they lie")
-    if not groups and is_mosaic(header):
-        return list(_mosaic_frames(image))
-    if not groups:
-        return [_frame(image, 0, header)]
     shared = next(iter(items(header, "SharedFunctionalGroupsSequence")), Dataset())
-    return [_frame(image, index, _merged(group, shared)) for index, group in enumerate(groups)]
+    return [_merged(group, shared) for group in groups] or [header]
 
 
 def _merged(own: Dataset, shared: Dataset) -> Dataset:
@@ -107,7 +115,7 @@ def _frame(image: Image, index: int, attributes: Dataset) -> Frame:
     return Frame(
         image=image,
         index=index,
-        place=_place(image.data, attributes),
+        place=place_of(image.data, attributes),
         meaning=meaning_of(attributes, photometric, image.modality),
         distinctions=distinctions(attributes),
     )
@@ -121,7 +129,17 @@ def _mosaic_frames(image: Image) -> Iterator[Frame]:
         )
 
 
-def _place(header: Dataset, attributes: Dataset) -> Slice:
+def place_of(header: Dataset, attributes: Dataset) -> Slice:
+    """Where a frame lies.
+
+    Args:
+        header: Of the file.
+        attributes: Of the frame.
+
+    Raises:
+        GeometryError: If position, orientation or pixel size are not there, or cannot be those of pixels.
+        ImageFileError: If a number cannot be read.
+    """
     found = {keyword: numbers(attributes, keyword) for keyword in _PLANAR}
     if lacking := [keyword for keyword, values in found.items() if not values]:
         message = f"NO_POSITION: an image has no {' and no '.join(lacking)}"

@@ -84,6 +84,7 @@ class Other:
 
     file: DicomFile
     kind: str
+    modality: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _classify(file: DicomFile, data: Dataset, syntax: UID, series: str) -> Image
     if "Rows" not in data and (not stored or declared not in ("", stored) or "Image Storage" in stored.name):
         return Damaged(file, "an image is cut off inside its header", series)
     if "Rows" not in data or modality in _NO_IMAGE_MODALITIES or stored == MRSpectroscopyStorage:
-        return Other(file, f"{modality or 'other'} object")
+        return Other(file, f"{modality or 'other'} object", modality)
     if "LOCALIZER" in texts(data, "ImageType"):
         return Other(file, "localizer")
     return Image(file, data, syntax, text(data, "StudyInstanceUID"), series, modality)

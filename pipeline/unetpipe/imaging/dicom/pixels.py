@@ -92,21 +92,31 @@ def _cut(pixels: NDArray[Any], frame: Frame) -> NDArray[Any]:
 
 
 def _decode(frame: Frame, which: str) -> NDArray[Any]:
-    """All frames of a file, (frame, row, column), in the machine's byte order."""
+    """Values of all frames of a file, (frame, row, column), looked up and inverted where that gives them a meaning."""
     syntax = frame.image.syntax
     encoding = syntax.name if syntax.is_transfer_syntax else "unknown transfer syntax"
     with damage(f"{which} cannot be decoded ({encoding})"):
         data, _ = read_dataset(frame.image.file, pixels=True)
-        if syntax.is_encapsulated and syntax not in _PLUGINS:
-            pixels = _decode_by_itk(data, syntax)
-        else:
-            pixels = pixel_array(data, decoding_plugin=_PLUGINS.get(syntax, ""))
+        pixels = decode(data, syntax)
         if data.PhotometricInterpretation == "PALETTE COLOR":
             pixels = apply_color_lut(pixels, data)[..., 0]  # red, green and blue are equal, or it were refused
         if frame.meaning.inverted:
             top = (1 << int(data.BitsStored)) - 1 if data.PixelRepresentation == 0 else -1
             pixels = (top - pixels.astype(np.int32)).astype(pixels.dtype)
-        pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return pixels
+
+
+def decode(data: Dataset, syntax: UID) -> NDArray[Any]:
+    """Stored values of all frames of a grey file, (frame, row, column), in the machine's byte order.
+
+    Raises:
+        Exception: Of any kind, if pixels are damaged: to be called within `damage`.
+    """
+    if syntax.is_encapsulated and syntax not in _PLUGINS:
+        pixels = _decode_by_itk(data, syntax)
+    else:
+        pixels = pixel_array(data, decoding_plugin=_PLUGINS.get(syntax, ""))
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     return pixels if pixels.ndim == 3 else pixels[None]
 
 

@@ -1,0 +1,104 @@
+"""Segments, which may overlap, drawn into one label map."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.errors import ImageFileError
+from unetpipe.imaging.dicom.label_target import LabelTarget
+
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a segmentation, or one region of interest of a structure set.
+
+    Attributes:
+        number: By which the file's parts refer to it; positive.
+        name: What it is called.
+    """
+
+    number: int
+    name: str
+
+
+class LabelMapBuilder:
+    """Collects which segments hold each voxel, and turns that into label values.
+
+    Attributes:
+        segments: By number, those that are drawn: all, or those that a class of the target is called like.
+        notes: Sentences about segments that are not drawn.
+    """
+
+    def __init__(self, segments: Iterable[Segment], target: LabelTarget) -> None:
+        """Nothing is drawn yet.
+
+        Raises:
+            ImageFileError: If classes are declared and no segment is called like one.
+        """
+        self._target = target
+        self._together: list[frozenset[int]] = [frozenset()]
+        self._numbers: dict[tuple[int, int], int] = {}
+        self._map = np.zeros(target.grid.shape, dtype=np.int32)
+        listed = list(segments)
+        kept = [one for one in listed if not target.values or target.class_of(one.name) is not None]
+        if not kept:
+            found = ", ".join(one.name for one in listed[:_LISTED]) or "none"
+            raise ImageFileError(f"no segment is called like a class: expected {', '.join(target.names)}, got {found}")
+        self.segments: Mapping[int, Segment] = {one.number: one for one in kept}
+        left_out = [one.name for one in listed if one not in kept]
+        self.notes = [f"Segments that no class is called like are left out: {', '.join(left_out)}."] if left_out else []
+
+    def draw(self, number: int, where: tuple[slice | int, ...], mask: NDArray[np.bool_]) -> None:
+        """Add voxels to a segment.
+
+        Args:
+            number: Of the segment; one that is not drawn is ignored.
+            where: Part of the grid.
+            mask: Of the shape of that part.
+        """
+        if number not in self.segments:
+            return
+        part = self._map[where]
+        before = part[mask]
+        for known in np.unique(before).tolist():
+            if number not in self._together[known]:
+                part[mask & (part == known)] = self._with(known, number)
+
+    def labels(self) -> NDArray[np.int32]:
+        """Label values, (I, J, K).
+
+        Raises:
+            ImageFileError: If segments overlap, and no value stands for the voxels that they share.
+        """
+        values = np.zeros(len(self._together), dtype=np.int32)
+        for index in np.unique(self._map).tolist():
+            values[index] = self._value(self._together[index], index)
+        return values[self._map]
+
+    def names(self) -> dict[int, str]:
+        """Names of values, where they are numbers of segments."""
+        return {} if self._target.values else {one.number: one.name for one in self.segments.values()}
+
+    def _with(self, known: int, number: int) -> int:
+        """Index of the voxels of a set of segments and one more."""
+        if (known, number) not in self._numbers:
+            self._numbers[known, number] = len(self._together)
+            self._together.append(self._together[known] | {number})
+        return self._numbers[known, number]
+
+    def _value(self, together: frozenset[int], index: int) -> int:
+        if not together:
+            return 0
+        if not self._target.values and len(together) == 1:
+            return next(iter(together))
+        names = [self.segments[number].name for number in sorted(together)]
+        classes = frozenset(filter(None, map(self._target.class_of, names)))
+        if classes in self._target.values:
+            return self._target.values[classes]
+        count = int(np.count_nonzero(self._map == index))
+        hint = "declare regions whose values say which belong together" if len(names) > 1 else "no value stands for it"
+        raise ImageFileError(f"{count} voxels belong to {' and '.join(names)} together; {hint}")

@@ -1,0 +1,34 @@
+"""What a segmentation in DICOM is to become: a label map on an image's grid. Nothing here needs pydicom."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from unetpipe.imaging.geometry import Grid
+
+
+@dataclass(frozen=True)
+class LabelTarget:
+    """The label map that segments or contours are drawn into.
+
+    Attributes:
+        grid: Of the image.
+        values: Value of a voxel by the names of all classes or regions that hold it. Empty where no classes are
+            declared: then values are the numbers of segments.
+    """
+
+    grid: Grid
+    values: Mapping[frozenset[str], int] = field(default_factory=dict)
+
+    @property
+    def names(self) -> Collection[str]:
+        """Of all classes or regions."""
+        return sorted({name for together in self.values for name in together})
+
+    def class_of(self, segment: str) -> str | None:
+        """The class of a segment's name, in any case of letters and with any separators; None if there is none."""
+        return next((name for name in self.names if _plain(name) == _plain(segment)), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()

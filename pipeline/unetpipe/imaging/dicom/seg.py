@@ -1,0 +1,136 @@
+"""DICOM segmentations as label maps: binary, fractional and labelmap."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.dicom.attributes import damage, items, number, text
+from unetpipe.imaging.dicom.frames import frame_attributes, place_of
+from unetpipe.imaging.dicom.label_map import LabelMapBuilder, Segment
+from unetpipe.imaging.dicom.label_target import LabelTarget
+from unetpipe.imaging.dicom.pixels import decode
+from unetpipe.imaging.dicom.slices import Slice, grid_of, mixture_of
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.volume import Volume
+
+_THRESHOLD = 0.5
+"""Of the highest fraction: a voxel of a fractional segment is in it from there on."""
+_ON_GRID = 0.1
+"""How far a frame's pixels may be from the image's voxels, in voxels."""
+
+
+def read_seg(data: Dataset, syntax: UID, target: LabelTarget | None) -> Volume:
+    """Draw a segmentation into a label map.
+
+    Args:
+        data: Of the segmentation, with its pixels.
+        syntax: Its transfer syntax.
+        target: Grid and classes; the segmentation's own grid and the numbers of its segments unless given.
+
+    Returns:
+        Integers of shape (1, I, J, K) on the target's grid.
+
+    Raises:
+        ImageFileError: If it is damaged, no segment is a class, or segments overlap where no regions are declared.
+        GeometryError: If a frame does not lie on a slice of the grid, pixel by pixel.
+    """
+    attributes = frame_attributes(data)
+    places = [place_of(data, one) for one in attributes]
+    if target is None:
+        target = LabelTarget(_own_grid(places))
+    kind = text(data, "SegmentationType")
+    if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
+        raise ImageFileError(f"segmentation of type {kind or 'unknown'}; expected BINARY, FRACTIONAL or LABELMAP")
+    builder = LabelMapBuilder(_segments(data), target)
+    with damage("the pixels of a segmentation cannot be decoded"):
+        pixels = decode(data, syntax)
+    if len(pixels) != len(places):
+        raise ImageFileError(f"a segmentation has pixels of {len(pixels)} frames, and places of {len(places)}")
+    for frame, place, one in zip(pixels, places, attributes, strict=True):
+        where, turned = _on_grid(frame, place, target.grid)
+        for segment, mask in _masks(turned, kind, one, data):
+            builder.draw(segment, where, mask)
+    notes = list(builder.notes)
+    if kind == "FRACTIONAL":
+        notes.append(f"Fractional segments are taken from {_THRESHOLD:g} on.")
+    return Volume(builder.labels()[None], target.grid, notes=tuple(notes), names=builder.names())
+
+
+def seg_grid(data: Dataset) -> Grid:
+    """The grid that a segmentation's own frames lie on."""
+    return _own_grid([place_of(data, one) for one in frame_attributes(data)])
+
+
+def _segments(data: Dataset) -> list[Segment]:
+    found = []
+    for item in items(data, "SegmentSequence"):
+        if (given := number(item, "SegmentNumber")) is None:
+            raise ImageFileError("a segment has no SegmentNumber")
+        if given > 0:  # a labelmap may describe its background, 0
+            found.append(Segment(int(given), text(item, "SegmentLabel") or f"segment {int(given)}"))
+    return found
+
+
+def _masks(
+    frame: NDArray[Any], kind: str, attributes: Dataset, data: Dataset
+) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Which pixels of a frame are in which segment."""
+    if kind == "LABELMAP":
+        for value in np.unique(frame).tolist():
+            if value:
+                yield int(value), frame == value
+        return
+    segment = number(attributes, "ReferencedSegmentNumber")
+    if segment is None:
+        raise ImageFileError("a frame of a segmentation has no ReferencedSegmentNumber")
+    highest = 1.0 if kind == "BINARY" else number(data, "MaximumFractionalValue") or 255.0
+    yield int(segment), frame >= _THRESHOLD * highest
+
+
+def _on_grid(frame: NDArray[Any], place: Slice, grid: Grid) -> tuple[tuple[slice | int, ...], NDArray[Any]]:
+    """Part of the grid that a frame lies on, and its pixels in the order of the grid's axes.
+
+    Args:
+        frame: (row, column).
+        place: Where it lies.
+        grid: Whose slices may run along any of its axes.
+    """
+    step = place.gap or place.thickness or 1.0
+    own = grid_of(place, np.array(place.position), place.normal * step, 1)
+    between = np.linalg.inv(grid.matrix) @ own.matrix  # from (column, row, 0, 1) to the grid's indices
+    axes = [int(np.abs(between[:3, axis]).argmax()) for axis in (0, 1)]
+    rounded, sizes = np.rint(between), (place.shape[1], place.shape[0])
+    corners = np.array([(i, j, 0, 1) for i in (0, sizes[0] - 1) for j in (0, sizes[1] - 1)])
+    off = np.abs(corners @ (between - rounded)[:3].T).max()
+    if axes[0] == axes[1] or off > _ON_GRID or np.abs(rounded[:3, :2]).sum() != 2:
+        raise GeometryError("a frame of the segmentation does not lie on the voxels of the image")
+    where: list[slice | int] = [int(index) for index in rounded[:3, 3]]
+    turned = frame.T  # (column, row)
+    for axis, size, along in zip(axes, sizes, (0, 1), strict=True):
+        first, forward = int(rounded[axis, 3]), rounded[axis, along] > 0
+        start = first if forward else first - size + 1
+        turned = turned if forward else np.flip(turned, along)
+        where[axis] = slice(start, start + size)
+    for axis, part in enumerate(where):
+        start, stop = (part.start, part.stop) if isinstance(part, slice) else (part, part + 1)
+        if start < 0 or stop > grid.shape[axis]:
+            raise GeometryError("a frame of the segmentation lies outside of the image")
+    return tuple(where), turned if axes[0] < axes[1] else turned.T
+
+
+def _own_grid(places: list[Slice]) -> Grid:
+    """The grid of a segmentation's frames; empty ones are often left out, so that slices between may be missing."""
+    if mixture := mixture_of(places):
+        raise GeometryError(mixture)
+    plane = places[0]
+    positions = np.array([place.position for place in places])
+    heights = positions @ plane.normal
+    gaps = np.diff(np.unique(np.round(heights, 3)))
+    gap = plane.gap or (float(gaps.min()) if len(gaps) else plane.thickness or 1.0)
+    count = int(np.rint((heights.max() - heights.min()) / gap)) + 1
+    return grid_of(plane, positions[heights.argmin()], plane.normal * gap, count)

@@ -1,0 +1,99 @@
+"""DICOM segmentations as training labels and as references of an evaluation."""
+
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+from numpy.typing import NDArray
+from pydicom.sr.codedict import codes
+
+from unetpipe.config import EvaluateConfig, PreprocessConfig
+from unetpipe.errors import DatasetError
+from unetpipe.imaging.dicom.synthetic import write_series
+from unetpipe.imaging.files import read_grid, write_labels
+from unetpipe.imaging.geometry import Grid
+from unetpipe.stages.evaluate import evaluate
+from unetpipe.stages.preprocess import preprocess
+
+GRID = Grid.of((20, 18, 10), np.diag([-1.0, -1.0, 2.0, 1.0]))
+
+
+def write_segmentation(series: Path, path: Path, labels: NDArray[np.uint8], names: tuple[str, ...]) -> None:
+    """Write (I, J, K) labels as a binary segmentation of a series; empty slices are left out."""
+    sources = sorted(map(pydicom.dcmread, series.iterdir()), key=lambda source: float(source.ImagePositionPatient[2]))
+    for source in sources:
+        for keyword in ("PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime"):
+            setattr(source, keyword, "")
+    algorithm = hd.AlgorithmIdentificationSequence("test", codes.cid7162.ArtificialIntelligence, "1")
+    segments = [
+        hd.seg.SegmentDescription(number, name, codes.SCT.Organ, codes.SCT.Liver, "AUTOMATIC", algorithm)
+        for number, name in enumerate(names, start=1)
+    ]
+    pixels = np.ascontiguousarray(labels.transpose(2, 1, 0))
+    identifiers = (f"1.2.3.{len(str(path))}", 1, f"1.2.4.{len(str(path))}", 1)
+    hd.seg.Segmentation(sources, pixels, "BINARY", segments, *identifiers, "test", "test", "1", "1").save_as(path)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A list of two series with segmentations, whose segments have other numbers in each case."""
+    labels = np.zeros(GRID.shape, np.uint8)
+    labels[4:9, 5:12, 2:6] = 1
+    labels[12:16, 3:9, 4:8] = 2
+    lines = ["id,image,label"]
+    for case, order in (("a", (1, 2)), ("b", (2, 1))):
+        array = np.random.default_rng(ord(case)).integers(0, 100, GRID.shape) + labels.astype(int) * 300
+        write_series(tmp_path / "images" / case, array.astype(np.int16), GRID, seed=ord(case))
+        (tmp_path / "references").mkdir(exist_ok=True)
+        numbers = np.array([0, *order], np.uint8)[labels]
+        names = tuple(("liver", "spleen")[number - 1] for number in order)
+        write_segmentation(tmp_path / "images" / case, tmp_path / "references" / f"{case}.dcm", numbers, names)
+        grid = read_grid(tmp_path / "images" / case)[1]
+        write_labels(tmp_path / "predictions" / f"{case}.nii.gz", labels * 5, grid, {5: "liver", 10: "spleen"})
+        lines.append(f"{case},images/{case},references/{case}.dcm")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    return tmp_path
+
+
+LABELS = {"liver": ((5, 5),), "spleen": ((10, 10),)}
+
+
+def test_segments_are_classes_by_name(dataset: Path) -> None:
+    """Declared names give the values, whatever numbers the segments have."""
+    config = PreprocessConfig(dataset=dataset / "list.csv", out=dataset / "work", folds=2, preview=False, labels=LABELS)
+    result = preprocess(config)
+    assert (result.written, result.labels) == (2, ("background", "liver", "spleen"))
+    assert not any(warning.kind == "empty_label" for warning in result.warnings)
+    scores = evaluate(
+        EvaluateConfig(predictions=(dataset / "predictions",), work=dataset / "work", out=dataset / "a", report=False)
+    )
+    assert [row.dice for row in scores.classes] == [1.0, 1.0]
+
+
+def test_numbers_that_mean_different_classes_are_refused(dataset: Path) -> None:
+    """Without declared classes the segments' numbers are values, and their names contradict each other."""
+    with pytest.raises(DatasetError, match=r"liver|spleen"):
+        preprocess(PreprocessConfig(dataset=dataset / "list.csv", check=True))
+
+
+def test_segmentations_are_references(dataset: Path) -> None:
+    """They are drawn on the predictions' grid, slices without a segment included."""
+    config = EvaluateConfig(
+        predictions=(dataset / "predictions",),
+        reference=dataset / "references",
+        out=dataset / "b",
+        labels=LABELS,
+        report=False,
+    )
+    assert [row.dice for row in evaluate(config).classes] == [1.0, 1.0]
+
+
+def test_other_values_of_classes_are_noticed(dataset: Path) -> None:
+    """The files are the same, but segments become other values: cases are prepared anew."""
+    config = PreprocessConfig(dataset=dataset / "list.csv", out=dataset / "work", folds=2, preview=False, labels=LABELS)
+    preprocess(config)
+    assert preprocess(config).reused == 2
+    changed = config.model_copy(update={"labels": {"liver": ((2, 2),), "spleen": ((1, 1),)}})
+    assert preprocess(changed).written == 2
