@@ -17,9 +17,9 @@ def read_case_label(path: Path, image: Grid, manifest: Manifest, *, adopt_affine
     """Read a label map in the axis order of its image, merged values merged.
 
     Args:
-        path: Of the label map.
+        path: File of the label map.
         image: Grid of the case's first image.
-        manifest: Of the dataset; says which values are merged.
+        manifest: Manifest of the dataset, which says what values are merged.
         adopt_affine: Take a label map of the image's shape that lies elsewhere as if it lay where the image does.
 
     Returns:

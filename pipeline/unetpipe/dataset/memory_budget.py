@@ -56,8 +56,8 @@ def preparation_bytes(shape: Shape, spacing_mm: Spacing, channels: int, spec: Pr
     """Estimated peak memory of preparing a case.
 
     Args:
-        shape: Of the image in its file, in any axis order that `spacing_mm` shares.
-        spacing_mm: Of the image in its file.
+        shape: Shape of the image in its file, in any axis order that `spacing_mm` shares.
+        spacing_mm: Voxel size of the image in its file.
         channels: How many.
         spec: What it is prepared to.
     """

@@ -34,7 +34,7 @@ class DeclaredLabels:
     Attributes:
         classes: Background first, then in the order given.
         merged: Which further values count as which class's.
-        ignore_value: Of voxels that take no part; None where none is declared.
+        ignore_value: Label value of voxels that take no part; None where none is declared.
     """
 
     classes: tuple[LabelClass, ...]

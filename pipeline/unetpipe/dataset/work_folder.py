@@ -19,7 +19,7 @@ class Decisions:
 
     Attributes:
         manifest: Which cases, channels and classes there are.
-        statistics: Of the cases, by which unchanged files are recognised.
+        statistics: Statistics of the cases, by which unchanged files are recognised.
         fingerprint: What planning went by.
         plan: What is done to the images.
         folds: Which cases train and which validate.

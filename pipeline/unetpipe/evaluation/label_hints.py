@@ -11,8 +11,8 @@ class CaseValues:
     """Label values of one case, 0 and the ignored value left out.
 
     Attributes:
-        reference: Of the reference.
-        predictions: Of each model's prediction, by model; nothing for a model without one.
+        reference: Values in the reference.
+        predictions: Values in the prediction of each model that has one, by its name.
     """
 
     reference: Set[int]
@@ -23,7 +23,7 @@ def label_hints(found: Iterable[CaseValues], inputs: Inputs) -> list[str]:
     """Name values of predictions that are no class of the references, and what they may stand for.
 
     Args:
-        found: Of every case.
+        found: Label values of every case.
         inputs: Names the classes, if anything does.
     """
     cases = list(found)

@@ -39,7 +39,7 @@ def read_reference(case: str, inputs: Inputs) -> tuple[NDArray[np.integer], Grid
 
     Args:
         case: Case id.
-        inputs: Of the evaluation.
+        inputs: All that the evaluation reads.
 
     Returns:
         Label values, shape (I, J, K) or (I, J), and where they lie.
@@ -61,9 +61,9 @@ def read_prediction(path: Path, grid: Grid, inputs: Inputs) -> NDArray[np.intege
     """Read a prediction onto a reference's grid, by nearest voxel where it does not hold the same voxels.
 
     Args:
-        path: Of the prediction.
-        grid: Of its reference.
-        inputs: Of the evaluation.
+        path: File of the prediction.
+        grid: Grid of its reference.
+        inputs: All that the evaluation reads.
 
     Raises:
         ImageFileError, GeometryError: As `read_reference`; or if it has another number of axes.
@@ -97,7 +97,7 @@ def onto_grid(labels: NDArray[np.integer], grid: Grid, target: Grid) -> NDArray[
     Args:
         labels: Shape of `grid`.
         grid: Where the labels lie.
-        target: Grid of the result, of as many axes.
+        target: Grid of the result, with as many axes.
     """
     to_index = np.linalg.pinv(grid.matrix[:3, : grid.ndim])
     between = to_index @ target.matrix[:3, : grid.ndim]

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from unetpipe.imaging.geometry import Orientation
 
 _POOR_DICE = 0.2
-"""Of the foreground: above it a prediction is not turned round."""
+"""Foreground Dice above which a prediction counts as not turned."""
 _GOOD_DICE = 0.7
-"""What turning must reach to be worth mentioning."""
+"""Foreground Dice that turning must reach to be reported."""
 _BLOCKS = 32
 """Along each axis: orientations are compared on block sums, 48 of them in a few milliseconds."""
 _AXES = "first", "second", "third"
@@ -30,7 +30,7 @@ class Turned:
 
     Attributes:
         orientation: Permutation and flips of the prediction's axes.
-        dice: Of the foreground once it is turned, approximately.
+        dice: Approximate foreground Dice once it is turned.
     """
 
     orientation: Orientation
@@ -68,7 +68,7 @@ def orientation_hint(model: str, found: Sequence[Turned | None]) -> str | None:
 
     Args:
         model: Name of the model.
-        found: Of each of its predictions.
+        found: Result of `find_turn` for each of its predictions.
     """
     turned = [one for one in found if one is not None]
     common = Counter(one.orientation for one in turned).most_common(1)

@@ -33,7 +33,7 @@ class Scored:
 
     Attributes:
         classes: Name of each class by label value.
-        scores: Of every class of every case, by model; cases in the order of the references.
+        scores: Scores of every class of every case, by model; cases in the order of the references.
         hints: What suggests that files do not mean what they say: label values, orientation.
     """
 

@@ -72,7 +72,7 @@ def aligned(volume: Volume, reference: Grid, *, adopt_affine: bool = False) -> V
     """Bring a volume into the axis order of a reference grid.
 
     Args:
-        volume: Of the same voxels as `reference`, in any axis order.
+        volume: A volume that holds the voxels of `reference`, in any axis order.
         reference: Grid of the first image.
         adopt_affine: Take a volume of the same shape that lies elsewhere as if it lay on `reference`.
 

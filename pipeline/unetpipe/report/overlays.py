@@ -44,7 +44,7 @@ def choose_cases(scores: Mapping[str, Sequence[ClassScore]]) -> list[Chosen]:
     """Pick the worst, median and best cases of the first model by mean Dice over classes, and where models differ most.
 
     Args:
-        scores: Of every class of every case, by model. Cases without a prediction are not picked.
+        scores: Scores of every class of every case, by model. Cases without a prediction are not picked.
     """
     first, *others = (_dice_by_case(items) for items in scores.values())
     ranked = sorted(first, key=lambda case: first[case])

@@ -41,9 +41,9 @@ def write_preview(
 
     Args:
         work: The work folder, whose cases are preprocessed.
-        manifest: Of the dataset.
-        fingerprint: Of the dataset.
-        plan: Its plan.
+        manifest: Manifest of the dataset.
+        fingerprint: Fingerprint of the dataset.
+        plan: Plan of the dataset.
         configuration: Name of the plan's configuration whose arrays are drawn.
         warnings: What the checks found; listed at the top, and beside the cases that they are about.
         workers: Threads that draw.

@@ -13,7 +13,7 @@ from unetpipe.dataset.store import CaseRecord, CaseStore
 from unetpipe.imaging.geometry import Shape
 
 COLOURS = ("#ff5a5f", "#3ddc84", "#4da3ff", "#ffd23f", "#c77dff", "#ff9f1c", "#2ec4b6", "#f72585", "#90be6d", "#b5838d")
-"""Of the foreground classes, over again where there are more classes than colours."""
+"""Colours of the foreground classes; they repeat where there are more classes than colours."""
 _GREYS = 64
 _SMALL = 1 << 20
 """Number of voxels below which reading the whole array is quicker than reading three planes."""

@@ -56,7 +56,7 @@ class PreprocessResult(Record):
         written: Number of cases that this run preprocessed.
         reused: Number of cases that were preprocessed already.
         configuration: Name of the plan's configuration that was preprocessed.
-        patch_size, batch_size, spacing_mm: Of that configuration.
+        patch_size, batch_size, spacing_mm: Patch, batch and voxel size of that configuration.
         labels: Names of the classes.
         seconds: Duration of the whole run.
         preview: The page that shows all cases, if it was asked for.

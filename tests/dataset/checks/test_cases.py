@@ -13,7 +13,7 @@ from unetpipe.dataset.checks.cases import CheckReport, check_cases, discover_lab
 from unetpipe.dataset.layouts.recognition import read_dataset
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.imaging.files import write_image, write_labels
-from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.geometry import Grid, Unit
 from unetpipe.progress import SilentProgress
 
 
@@ -188,6 +188,16 @@ def test_near_duplicates(decathlon: Path, sample: Any) -> None:
     assert "nearly the same image as case_1" in report.faults[0].message
     same = tuple(case.model_copy(update={"patient": "P"}) for case in manifest.cases)
     assert check(manifest.model_copy(update={"cases": same})).faults == ()
+
+
+@pytest.mark.parametrize(("unit", "kinds"), [("mm", {"implausible_spacing"}), ("um", set())])
+def test_voxels_of_a_microscope(tmp_path: Path, sample: Any, unit: Unit, kinds: set[str]) -> None:
+    """Voxels of half a micrometre are implausible in mm, and nothing odd where the file states lengths in µm."""
+    grid = Grid.of(sample.SHAPE, np.diag([0.0005, 0.0005, 0.0005, 1.0]), unit)
+    for name in "ab":
+        write_image(tmp_path / "images" / f"{name}.nii.gz", sample.image(ord(name))[None], grid)
+        write_labels(tmp_path / "labels" / f"{name}.nii.gz", sample.label(), grid, {})
+    assert {fault.kind for fault in check(read_dataset(tmp_path)).faults} == kinds
 
 
 def test_spacing_outlier(decathlon: Path, sample: Any) -> None:

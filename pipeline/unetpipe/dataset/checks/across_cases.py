@@ -19,9 +19,9 @@ _OUTLIER_FACTOR = 8.0
 _HANDFUL = 10
 """Voxels: a class that never has more than these in a case is hardly a structure."""
 _HANDFUL_SHARE = 0.01
-"""Of all foreground: where classes are landmarks, a few voxels are a large part of it."""
+"""Largest share of all foreground that such a class has; where classes are landmarks, a few voxels are more."""
 _RARE_SHARE = 0.001
-"""Of all foreground: a class below it that only one case has is suspicious."""
+"""Share of all foreground below which a class that only one case has is suspicious."""
 _MANY = 10
 """More classes than these below that share, and nobody declared them: edges in every case."""
 _LISTED = 10

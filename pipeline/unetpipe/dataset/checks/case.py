@@ -37,8 +37,8 @@ class CaseCheck:
     """The check of one case.
 
     Attributes:
-        case: Which.
-        manifest: Of its dataset.
+        case: The case to check.
+        manifest: Manifest of its dataset.
         fix_affine: Whether the first image's affine may be adopted.
         faults: Found so far.
         statistics: Set once everything could be measured.
@@ -151,6 +151,7 @@ class CaseCheck:
             content=content,
             shape=canonical.shape,
             spacing_mm=canonical.spacing_mm,
+            unit=grid.unit,
             cropped_shape=tuple(stop[axis] - start[axis] for axis in orientation.axes),
             label_counts=merge_counts(counts, self.manifest.merged),
             channels=tuple(described),
@@ -219,7 +220,7 @@ class CaseCheck:
         )
 
     def _judge(self, found: CaseStatistics) -> None:
-        """What can be said from the statistics alone, remembered or new."""
+        """Find faults that show in the statistics alone, be they new or remembered."""
         self._judge_labels(found.label_counts)
         for name, channel in zip(self.manifest.channels, found.channels, strict=False):
             low, high = channel.minimum, channel.maximum
@@ -228,6 +229,7 @@ class CaseCheck:
             elif high - low <= _ROUNDING * max(abs(low), abs(high)):
                 self._fault("constant_image", f"channel {name} is constant but for rounding: {low:.9g} to {high:.9g}")
         least, most = PLAUSIBLE_SPACING_MM
+        least = 0.0 if found.unit in ("um", "nm") else least  # microscopy, which says so
         if not all(least <= spacing <= most for spacing in found.spacing_mm):
             self._warn("implausible_spacing", f"spacing {in_mm(found.spacing_mm)} is implausible for a medical image")
         for note in found.notes:

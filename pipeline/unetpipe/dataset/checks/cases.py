@@ -22,11 +22,11 @@ from unetpipe.progress import Progress
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What is wrong, and what is known.
+    """Faults and statistics of all cases.
 
     Attributes:
         faults: Sorted by case.
-        statistics: Of the cases without errors, sorted by id.
+        statistics: Statistics of the cases without errors, sorted by id.
     """
 
     faults: tuple[Fault, ...]

@@ -31,9 +31,9 @@ class ImageIntensities(Record):
     """Intensities of a whole image, from some 64 voxels along each axis.
 
     Attributes:
-        mean, std: Of all of them.
+        mean, std: Mean and standard deviation of all of them.
         percentile_00_5, percentile_99_5: What 99 % of them lie between.
-        clipped_mean, clipped_std: Of all of them, clipped to these percentiles.
+        clipped_mean, clipped_std: The same after clipping to these percentiles.
     """
 
     mean: float
@@ -48,11 +48,11 @@ class ChannelStatistics(Record):
     """Intensities of one channel.
 
     Attributes:
-        minimum, maximum: Of all voxels.
-        image: Of all voxels, sampled.
-        hounsfield: How the values of all voxels, sampled, spread over the scale of CT.
+        minimum, maximum: Least and greatest value of all voxels.
+        image: Intensities of the whole image, sampled.
+        hounsfield: How the intensities of the whole image, sampled, are spread over the scale of CT.
         binary: Whether all voxels that are not 0 have one value.
-        foreground: Where the label is not background; None where it is empty.
+        foreground: Intensities where the label is not background; None if it is background everywhere.
     """
 
     minimum: float

@@ -16,7 +16,7 @@ from unetpipe.documents import Record, read_document
 from unetpipe.errors import ImageFileError, PlanError
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.files import code_digest, files_of
-from unetpipe.imaging.geometry import Shape, Spacing
+from unetpipe.imaging.geometry import Shape, Spacing, Unit
 from unetpipe.imaging.labels import whole_numbers
 
 STATISTICS_SCHEMA = 4
@@ -34,6 +34,7 @@ class CaseStatistics(Record):
         content: Hash of the files' bytes.
         shape: Voxels of the image along each axis.
         spacing_mm: Voxel size of the image.
+        unit: Unit in which its file states lengths.
         cropped_shape: Shape of the box around voxels that are not 0 in some channel.
         label_counts: Voxels of each label value that occurs.
         channels: Intensities of each channel.
@@ -43,7 +44,7 @@ class CaseStatistics(Record):
             lying where the image does.
         modalities: DICOM modality of each channel, where its file names one.
         notes: What reading the files decided or left out, for a person to check.
-        label_names: Of label values, where the label file names them.
+        label_names: Names of label values, where the label file has them.
         merged, ignore_value: Which label values count as which, and for none: the counts and the foreground follow
             from it.
     """
@@ -58,6 +59,7 @@ class CaseStatistics(Record):
     image_hash: str
     signature: tuple[int, ...]
     affine_adopted: bool = False
+    unit: Unit = "mm"
     modalities: tuple[str | None, ...] = ()
     notes: tuple[str, ...] = ()
     label_names: Mapping[int, str] = {}
@@ -142,7 +144,7 @@ def image_hash(channels: Sequence[NDArray[Any]]) -> str:
 def signature(channel: NDArray[Any]) -> tuple[int, ...]:
     """Means of an array (*spatial) over 8 blocks along each axis, scaled to 0-255, in C order.
 
-    Of a large array every so many voxels are looked at, some 64 along each axis.
+    A large array is sampled at about 64 voxels along each axis.
     """
     sample = thinned(channel)
     blocks = sample.astype(np.float32)

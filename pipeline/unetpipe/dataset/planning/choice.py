@@ -24,8 +24,8 @@ def choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, finger
     Args:
         config: What a person asks of the plan.
         work: The work folder.
-        manifest: Of the dataset.
-        fingerprint: Of the dataset.
+        manifest: Manifest of the dataset.
+        fingerprint: Fingerprint of the dataset.
 
     Raises:
         PlanError: If the plan on disk is malformed, or was edited and contradicts the dataset, or if the order of the

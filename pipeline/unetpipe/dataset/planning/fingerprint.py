@@ -47,8 +47,8 @@ class ImageFingerprint(Record):
     """Intensities of one channel in whole images, where every case has the same weight.
 
     Attributes:
-        mean, std: Of all voxels.
-        clipped_mean, clipped_std: Of all voxels, each image clipped to its own 0.5th and 99.5th percentile.
+        mean, std: Mean and standard deviation of all voxels.
+        clipped_mean, clipped_std: The same after clipping each image to its own 0.5th and 99.5th percentile.
         minimum, maximum: Over all cases.
         percentile_00_5: The least of the cases' 0.5th percentiles.
         percentile_99_5: The greatest of the cases' 99.5th percentiles.

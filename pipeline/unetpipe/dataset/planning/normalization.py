@@ -26,16 +26,16 @@ _NARROW = 0.02
 _FLAT = 0.1
 """Standard deviations: a window that is narrower leaves a nearly constant image."""
 _FEWEST_VOXELS = 200
-"""Of foreground in the whole dataset: with fewer, the 0.5th percentile is a single voxel."""
+"""Foreground voxels in the whole dataset; with fewer, the 0.5th percentile is a single voxel."""
 _LEAST_CONTRAST = 0.05
 """Standard deviations of an image: what lies closer together is lost beside the few voxels that make the deviation."""
 
 
 def plan_normalization(fingerprint: Fingerprint, manifest: Manifest) -> tuple[ChannelNormalization, ...]:
-    """Choose a scheme for each channel, and for CT its figures.
+    """Choose a scheme for each channel, and the window, mean and deviation of CT.
 
     Args:
-        fingerprint: Of the dataset.
+        fingerprint: Fingerprint of the dataset.
         manifest: Says which channels are CT.
     """
     return tuple(
@@ -58,10 +58,10 @@ def check_normalization(
     """Warn of windows that erase the images or replace the foreground's, and of images that outliers erase.
 
     Args:
-        normalization: Of the plan that is used, which a person may have edited.
-        fingerprint: Of the dataset.
-        manifest: Of the dataset.
-        statistics: Of its cases.
+        normalization: What the plan in use says of each channel; a person may have edited it.
+        fingerprint: Fingerprint of the dataset.
+        manifest: Manifest of the dataset.
+        statistics: Statistics of its cases.
     """
     faults = []
     for channel, (name, scheme) in enumerate(zip(manifest.channels, normalization, strict=True)):

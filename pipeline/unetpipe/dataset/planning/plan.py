@@ -34,8 +34,8 @@ class Configuration(Record):
         median_shape: Median size of the dataset's images after resampling.
         patch_size: Voxels along each axis that the network sees at once.
         batch_size: Patches per training step.
-        strides: Of each stage along each axis; those of the first stage are 1.
-        kernel_sizes: Of each stage along each axis.
+        strides: Strides of each stage along each axis; those of the first stage are 1.
+        kernel_sizes: Kernel sizes of each stage along each axis.
         features: Channels of each stage.
         encoder_blocks: Residual blocks of each stage of a residual encoder, whose decoder has one convolution per
             stage; None for the plain U-Net, which has two convolutions per stage on both sides.

@@ -59,8 +59,9 @@ def make_plan(
     """Plan every configuration that applies.
 
     Args:
-        fingerprint: Of the dataset.
-        manifest: Of the dataset. Its labels count in the estimate of memory, its modalities decide the normalisation.
+        fingerprint: Fingerprint of the dataset.
+        manifest: Manifest of the dataset. Its labels count in the estimate of memory, its modalities decide the
+            normalisation.
         preset: Plain or residual encoder, and how much memory it may take.
         memory_gb: GPU memory to aim at, on nnU-Net's scale; None takes the preset's own.
         spacing_mm: Voxel size of the full resolution; None takes `target_spacing`.

@@ -23,8 +23,8 @@ class Topology:
 
     Attributes:
         patch_size: Voxels along each axis, divisible by `divisor`.
-        strides: Of each stage along each axis; those of the first stage are 1.
-        kernel_sizes: Of each stage along each axis.
+        strides: Strides of each stage along each axis; those of the first stage are 1.
+        kernel_sizes: Kernel sizes of each stage along each axis.
         features: Channels of each stage.
         divisor: 2 to the power of the number of poolings, along each axis.
     """
