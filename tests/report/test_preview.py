@@ -1,4 +1,4 @@
-"""The preview shows what is stored, as radiologists look at it, and stays small."""
+"""The preview shows what is stored, in the radiological convention, and stays small."""
 
 import base64
 import io
@@ -119,14 +119,14 @@ def test_middle_of_an_empty_label(tmp_path: Path) -> None:
 def test_page(tmp_path: Path, dims: int) -> None:
     """One file with every case, its warnings and no outside reference; written again only when something changed."""
     shape, spacing = (20, 24, 16)[:dims], (1.0, 1.0, 2.0)[:dims]
-    facts = []
+    statistics = []
     for number in range(6):
         array = np.random.default_rng(number).normal(0, 1, (2, *shape))
         array[1] = 0
         array[(1, *(slice(4, 9),) * dims)] = 1
         name = f"case_{number}"
         store_case(tmp_path, name, array, spacing, "2d" if dims == 2 else "3d_fullres")
-        facts.append(
+        statistics.append(
             CaseStatistics(
                 id=name,
                 content="",
@@ -144,9 +144,9 @@ def test_page(tmp_path: Path, dims: int) -> None:
         channels=("MRI",),
         labels=tuple(LabelClass(name=name, value=value) for value, name in enumerate(("background", "a<b", "c"))),
         spatial_dims=dims,
-        cases=tuple(Case(id=one.id, images=(Path("/secret/place/x.nii"),), patient="Jane") for one in facts),
+        cases=tuple(Case(id=one.id, images=(Path("/secret/place/x.nii"),), patient="Jane") for one in statistics),
     )
-    fingerprint = make_fingerprint(facts)
+    fingerprint = make_fingerprint(statistics)
     plan = make_plan(fingerprint, manifest)
     fault = Fault(case="case_2", kind="empty_label", message="is <odd>", severity="warning")
     path = write_preview(tmp_path, manifest, fingerprint, plan, plan.default, [fault], workers=2)

@@ -137,7 +137,7 @@ def test_two_files(tmp_path: Path) -> None:
 
 
 def test_other_grids_are_all_named(tmp_path: Path) -> None:
-    """Every prediction with another shape or place is named in one go, and nothing is written."""
+    """All predictions with another shape or place are named together, and nothing is written."""
     write(tmp_path / "reference", {name: cube() for name in "abc"})
     predictions = write(tmp_path / "prediction", {"a": cube()})
     write(predictions, {"b": cube()}, GRID.cropped((1, 0, 0), (21, 16, 12)))

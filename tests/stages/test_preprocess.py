@@ -274,7 +274,7 @@ def test_command_line(small: Path, tmp_path: Path) -> None:
 
 
 def test_warnings_do_not_stop(small: Path, tmp_path: Path) -> None:
-    """An empty label is told in the result and in the preview, and the case is made."""
+    """An empty label is reported in the result and in the preview, and the case is stored."""
     grid = read_volume(small / "labelsTr" / "case_3.nii.gz").grid
     write_labels(small / "labelsTr" / "case_3.nii.gz", np.zeros(grid.shape, dtype=np.uint8), grid, {})
     result = preprocess(PreprocessConfig(dataset=small, out=tmp_path / "work"))

@@ -1,4 +1,4 @@
-"""Every planted fault is found, none is invented, and all come in one go."""
+"""Every planted fault is found, none is invented, and all are reported together."""
 
 import json
 import re
@@ -150,7 +150,7 @@ def test_tolerance(decathlon: Path, sample: Any) -> None:
 
 
 def test_fix_affine(decathlon: Path, sample: Any) -> None:
-    """Asked to, the check takes the image's place for a label that lies elsewhere, and tells how far it lay."""
+    """Asked to, the check takes the image's place for a label that lies elsewhere, and says how far it lay."""
     write_labels(label_path(decathlon, 0), sample.label(), sample.grid(origin=3.0), {})
     report = check(read_dataset(decathlon), fix_affine=True)
     assert found(report) == [("case_0", "affine_adopted", "warning")]
@@ -177,7 +177,7 @@ def test_channels_that_lie_apart(tmp_path: Path, sample: Any) -> None:
 
 
 def test_near_duplicates(decathlon: Path, sample: Any) -> None:
-    """The same scan with a little noise and another scale is told; two scans of one patient are not."""
+    """The same scan with a little noise and another scale is reported; two scans of one patient are not."""
     smooth = np.linspace(0, 100, 12 * 14 * 10).reshape(sample.SHAPE).astype(np.float32)
     noisy = 3 * smooth + np.random.default_rng(0).normal(0, 0.5, sample.SHAPE).astype(np.float32)
     write_image(image_path(decathlon, 1), smooth[None], sample.grid())
@@ -212,7 +212,7 @@ def test_spacing_outlier(decathlon: Path, sample: Any) -> None:
 
 
 def test_absent_class(decathlon: Path) -> None:
-    """A declared class that occurs nowhere is told."""
+    """A declared class that occurs nowhere is reported."""
     content = json.loads((decathlon / "dataset.json").read_text())
     content["labels"]["3"] = "three"
     (decathlon / "dataset.json").write_text(json.dumps(content))
@@ -272,7 +272,7 @@ def test_segmentations_of_slicer_name_the_classes(tmp_path: Path, sample: Any) -
 
 
 def test_what_reading_decided_is_warned_of(tmp_path: Path, sample: Any) -> None:
-    """A header that contradicts itself is read one way, and the person is told which."""
+    """A header that contradicts itself is read one way, and a warning says which."""
     for name in ("a", "b"):
         write_image(tmp_path / "images" / f"{name}.nii", sample.image(ord(name))[None], sample.grid())
         write_labels(tmp_path / "labels" / f"{name}.nii", sample.label(), sample.grid(), {})
@@ -319,7 +319,7 @@ def test_missing_label_and_files(tmp_path: Path) -> None:
 
 
 def test_known_cases_are_not_read_again(decathlon: Path, sample: Any) -> None:
-    """Facts of an unchanged case are taken over, and those of a changed one are not."""
+    """Statistics of an unchanged case are taken over, and those of a changed one are not."""
     manifest = read_dataset(decathlon)
     first = {statistics.id: statistics for statistics in check(manifest).statistics}
     marked = {name: statistics.model_copy(update={"image_hash": "remembered"}) for name, statistics in first.items()}

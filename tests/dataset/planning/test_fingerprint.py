@@ -11,7 +11,7 @@ from unetpipe.dataset.planning.fingerprint import make_fingerprint, read_fingerp
 from unetpipe.errors import PlanError
 
 
-def facts_of(name: str, values: np.ndarray, cropped: int = 10) -> CaseStatistics:
+def statistics_of(name: str, values: np.ndarray, cropped: int = 10) -> CaseStatistics:
     label = np.ones(values.shape, dtype=np.uint8)
     return CaseStatistics(
         id=name,
@@ -29,7 +29,7 @@ def facts_of(name: str, values: np.ndarray, cropped: int = 10) -> CaseStatistics
 def test_every_case_weighs_the_same() -> None:
     """A case with a thousand times the foreground counts no more than another, as in nnU-Net's sampling."""
     few, many = np.random.default_rng(0).normal(0, 1, 500), np.random.default_rng(1).normal(10, 2, 500_000)
-    (pooled,) = make_fingerprint([facts_of("a", few), facts_of("b", many)]).channels
+    (pooled,) = make_fingerprint([statistics_of("a", few), statistics_of("b", many)]).channels
     assert pooled is not None
     drawn = np.concatenate([np.resize(few, 500_000), many])
     np.testing.assert_allclose(pooled.mean, drawn.mean(), rtol=1e-6)
@@ -43,19 +43,19 @@ def test_every_case_weighs_the_same() -> None:
 def test_cropped_fraction_is_the_median() -> None:
     """The crop's effect is the median over cases."""
     values = np.arange(8.0)
-    fingerprint = make_fingerprint([facts_of(str(n), values, cropped=n) for n in (1, 4, 10)])
+    fingerprint = make_fingerprint([statistics_of(str(n), values, cropped=n) for n in (1, 4, 10)])
     assert fingerprint.cropped_fraction == pytest.approx(0.4)
 
 
 def test_round_trip(tmp_path: Path) -> None:
     """What is written is read back."""
-    fingerprint = make_fingerprint([facts_of("a", np.arange(8.0))])
+    fingerprint = make_fingerprint([statistics_of("a", np.arange(8.0))])
     write_fingerprint(tmp_path, fingerprint)
     assert read_fingerprint(tmp_path) == fingerprint
 
 
 def test_malformed(tmp_path: Path) -> None:
-    """A damaged file is told by its key, a missing one by what makes it."""
+    """The error names the key of a damaged file, and what makes a missing one."""
     with pytest.raises(PlanError, match="run `unetpipe preprocess"):
         read_fingerprint(tmp_path)
     (tmp_path / "fingerprint.json").write_text('{"cropped_fraction": "much"}')

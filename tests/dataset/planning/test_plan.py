@@ -96,7 +96,7 @@ def test_edits_are_noticed(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
-    """A mistake is told by its key, what was expected and what was found."""
+    """The error names the key of a mistake, what was expected and what was found."""
     with pytest.raises(PlanError, match=message):
         read_plan(edited(tmp_path, old, new))
 

@@ -176,7 +176,7 @@ def write_plan(work: Path, plan: Plan) -> None:
 
 
 _HEAD = """\
-# The plan: how images are resampled and normalised, and what the network looks like.
+# The plan: how images are resampled and normalised, and how the network is built.
 # `unetpipe preprocess` made it from fingerprint.json by nnU-Net's rules. It is meant to be edited: an edit is kept, and
 # the next `unetpipe preprocess` prepares again only what the edit changes. Delete this file to plan anew.
 """
