@@ -6,28 +6,27 @@ Only `configs/metadata.json`, the network's definition in `configs/inference.jso
 
 import hashlib
 import io
-import json
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
+from unetpipe.bundle.archive import METADATA, open_bundle, read_config, require_plain_archive, shown
+from unetpipe.bundle.limits import parse_spec
 from unetpipe.bundle.release import Model, Release
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
-from unetpipe.bundle.torchscript import SCRIPT
-from unetpipe.errors import BundleError
+from unetpipe.bundle.torchscript import SCRIPT, load_torchscript
+from unetpipe.components import first_line
+from unetpipe.errors import BundleError, UnetpipeError
 from unetpipe.networks.build import build_network, output_channels
+from unetpipe.networks.memory_limit import AllocationLimit
 from unetpipe.networks.torchscript import ScriptedNetwork
 
-METADATA = "configs/metadata.json"
 _INFERENCE = "configs/inference.json"
 _WEIGHTS = "models/model.pt"
-_LARGEST_CONFIG = 16 * 2**20  # bytes
+_SPARE_BYTES = 64 * 2**20  # beside the weights, for what a network computes while it is built
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,12 @@ class Bundle:
         Raises:
             BundleError: If the file holds anything but named tensors.
         """
+        require_plain_archive(self.name, _WEIGHTS, self._weights)
         try:
             weights = torch.load(io.BytesIO(self._weights), map_location="cpu", weights_only=True)
         except Exception as error:  # torch's restricted unpickler meets junk with whatever comes up
             raise BundleError(f"{self.name}: {_WEIGHTS} is damaged or holds more than tensors") from error
-        if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        if not isinstance(weights, dict) or not all(map(_is_plain_tensor, weights.values())):
             raise BundleError(f"{self.name}: {_WEIGHTS} must be a dictionary of tensors")
         return weights
 
@@ -86,24 +86,32 @@ class Bundle:
         Raises:
             BundleError: If definition and weights do not belong together, or the network is none of MONAI's.
         """
+        weights = self.state_dict()
+        try:
+            return self._built(weights).eval().requires_grad_(False)
+        except UnetpipeError as error:
+            raise BundleError(f"{self.name}: {shown(error)}") from error
+        except Exception as error:  # of whatever kind a constructor meets a definition of somebody else's with
+            raise BundleError(f"{self.name}: network_def cannot be built: {shown(first_line(error))}") from error
+
+    def _built(self, weights: dict[str, Tensor]) -> nn.Module:
         if self._script is None:
-            network = with_weights = build_network(self.network_def)
+            with AllocationLimit(4 * len(self._weights) + _SPARE_BYTES):  # weights of half precision are doubled
+                network = with_weights = build_network(self.network_def)
         else:
-            with_weights = self._read_script(self._script)
+            require_plain_archive(self.name, SCRIPT, self._script)
+            with_weights = load_torchscript(self._script)
             network = ScriptedNetwork(with_weights, single_output=output_channels(self.network_def) == 1)
         try:
-            with_weights.load_state_dict(self.state_dict())
+            with_weights.load_state_dict(weights)
         except RuntimeError as error:
             reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise BundleError(f"{self.name}: weights do not fit the network: {reason[:200]}") from error
-        return network.eval().requires_grad_(False)
+            raise BundleError(f"weights do not fit the network: {reason}") from error
+        return network
 
-    def _read_script(self, content: bytes) -> torch.jit.ScriptModule:
-        try:
-            script: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), "cpu")  # type: ignore[no-untyped-call]
-        except Exception as error:  # torch's reader meets junk with whatever comes up
-            raise BundleError(f"{self.name}: {SCRIPT} is damaged or no TorchScript") from error
-        return script
+
+def _is_plain_tensor(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
 
 
 def find_bundles(path: Path) -> list[Path]:
@@ -127,7 +135,7 @@ def unfinished_release(folder: Path) -> Release | None:
     Raises:
         BundleError: If its metadata are damaged.
     """
-    metadata = _json(folder.name, METADATA, _folder_reader(folder)(METADATA))
+    metadata = read_config(folder.name, METADATA, open_bundle(folder))
     spec = metadata.get(SPEC_KEY)
     return _release(metadata) if isinstance(spec, dict) and spec.get("finished") is False else None
 
@@ -139,19 +147,11 @@ def read_bundle(path: Path) -> Bundle:
         BundleError: If it is missing, damaged, unsafe, or not one that unetpipe can run.
     """
     name = path.name.removesuffix(".zip")
-    read = _zip_reader(path) if path.is_file() else _folder_reader(path)
-    metadata = _json(name, METADATA, read(METADATA))
-    inference = _json(name, _INFERENCE, read(_INFERENCE))
-    if SPEC_KEY not in metadata:
-        raise BundleError(f"{name}: not made by unetpipe: {METADATA} has no key {SPEC_KEY!r}")
+    read = open_bundle(path)
+    metadata, inference = (read_config(name, member, read) for member in (METADATA, _INFERENCE))
+    spec = parse_spec(name, metadata)
     if not isinstance(inference.get("network_def"), dict):
         raise BundleError(f"{name}: {_INFERENCE} has no network_def")
-    try:
-        spec = ModelSpec.model_validate(metadata[SPEC_KEY])
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        raise BundleError(f"{name}: {METADATA}: {SPEC_KEY}.{key}: {fault['msg']}") from error
     weights = read(_WEIGHTS)
     return Bundle(
         name=name,
@@ -169,53 +169,5 @@ def _release(metadata: dict[str, Any]) -> Release:
     changelog = metadata.get("changelog")
     texts = changelog.items() if isinstance(changelog, dict) else ()
     return Release(
-        version=str(metadata.get("version", "")), changelog={str(version): str(text) for version, text in texts}
+        version=shown(metadata.get("version", "")), changelog={shown(version): str(text) for version, text in texts}
     )
-
-
-def _folder_reader(folder: Path) -> Callable[[str], bytes]:
-    def read(member: str) -> bytes:
-        file = folder / member
-        if not file.is_file():
-            raise BundleError(f"{folder.name}: {member} is missing")
-        return file.read_bytes()
-
-    return read
-
-
-def _zip_reader(path: Path) -> Callable[[str], bytes]:
-    """Reads members in memory. The bundle may lie in the zip's root or in one folder of it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise BundleError(f"{path.name}: not a readable zip") from error
-    for name in names:
-        if "\\" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise BundleError(f"{path.name}: member {name!r} points outside the archive")
-    roots = [name.removesuffix(METADATA) for name in names if name == METADATA or name.endswith("/" + METADATA)]
-    if len(roots) != 1 or roots[0].count("/") > 1:
-        raise BundleError(f"{path.name}: expected one bundle in the zip, found {len(roots)} {METADATA}")
-
-    def read(member: str) -> bytes:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                if member not in (_WEIGHTS, SCRIPT) and archive.getinfo(roots[0] + member).file_size > _LARGEST_CONFIG:
-                    raise BundleError(f"{path.name}: {member} is implausibly large")
-                return archive.read(roots[0] + member)
-        except KeyError as error:
-            raise BundleError(f"{path.name}: {member} is missing") from error
-        except (zipfile.BadZipFile, OSError, RuntimeError) as error:
-            raise BundleError(f"{path.name}: {member} is damaged or encrypted") from error
-
-    return read
-
-
-def _json(name: str, member: str, content: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(content)
-    except ValueError as error:
-        raise BundleError(f"{name}: {member} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise BundleError(f"{name}: {member} must be an object")
-    return value

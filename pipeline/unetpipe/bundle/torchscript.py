@@ -1,16 +1,50 @@
 """`models/model.ts`: a bundle's network as TorchScript, in the form `monai.data.load_net_with_metadata` reads."""
 
+import io
 import json
+import re
+import zipfile
 from pathlib import Path
 
 import torch
 from monai.data import save_net_with_metadata
 from torch import nn
 
+from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path
 from unetpipe.networks.torchscript import to_torchscript
 
 SCRIPT = "models/model.ts"
+_MOST_CODE = 16 * 2**20  # bytes
+# what reads or writes files, runs while the program is loaded, or calls code outside of torch's own operators
+_UNSAFE = re.compile(
+    r"\b(from_file|save|load|__setstate__|__getstate__|__torch__\.torch\.classes)\b|\bops\.(?!prim\b)\w+"
+)
+
+
+def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
+    """Load a program that somebody else may have written, if it does nothing but compute.
+
+    TorchScript is no Python, but has operators that read and write files, and methods that run as it is loaded.
+
+    Raises:
+        BundleError: If it is damaged, or its code names such an operator or method.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            files = [entry for entry in archive.infolist() if "/code/" in f"/{entry.filename}"]
+            if sum(entry.file_size for entry in files) > _MOST_CODE:
+                raise BundleError(f"{SCRIPT} holds implausibly much code")
+            code = [archive.read(entry).decode() for entry in files if entry.filename.endswith(".py")]
+        found = next((match.group() for text in code if (match := _UNSAFE.search(text))), None)
+        if found is not None:
+            raise BundleError(f"{SCRIPT} is refused: its code names {found}, which may do more than compute")
+        script: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), "cpu")  # type: ignore[no-untyped-call]
+    except BundleError:
+        raise
+    except Exception as error:  # torch's reader meets junk with whatever comes up
+        raise BundleError(f"{SCRIPT} is damaged or no TorchScript") from error
+    return script
 
 
 def write_torchscript(folder: Path, network: nn.Module) -> Path:

@@ -1,7 +1,6 @@
 """Whether a folder is a bundle that others can use: whole, runnable without unetpipe, free of anybody's traces."""
 
 import getpass
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +8,12 @@ from typing import Any
 
 import torch
 
-from unetpipe.bundle.read import read_bundle
-from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
+from unetpipe.bundle.archive import METADATA, open_bundle, read_config, shown
+from unetpipe.bundle.limits import parse_spec
+from unetpipe.bundle.read import Bundle, read_bundle
+from unetpipe.bundle.targets import check_targets
+from unetpipe.bundle.torchscript import SCRIPT, load_torchscript
+from unetpipe.components import first_line
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError, UnetpipeError
 
@@ -45,7 +48,7 @@ _FORMAT_KEYS = (
     "is_patch_data",
     "channel_def",
 )
-_TARGETS = ("monai.", "torch.", "ignite.")
+_MODELS = {"model.pt", "model.ts"}
 _TEXT_SUFFIXES = {".json", ".yaml", ".yml", ".md", ".txt", ".conf", ".csv", ""}
 
 _PATH = re.compile(r"(?<![\w.])/(?:home|Users|root|mnt|media|scratch|tmp|srv|Volumes)/[\w.-]+|\b[A-Za-z]:\\\w")
@@ -79,8 +82,9 @@ def verify_bundle(folder: Path) -> tuple[Check, ...]:
     checks: dict[str, Callable[[Path], str]] = {
         "files": _files,
         "metadata": _metadata,
-        "targets": _targets,
+        "targets": check_targets,
         "weights": _weights,
+        "exports": _exports,
         "privacy": _privacy,
     }
     return tuple(_checked(name, check, folder) for name, check in checks.items())
@@ -91,63 +95,65 @@ def _checked(name: str, check: Callable[[Path], str], folder: Path) -> Check:
         return Check(name=name, passed=True, message=check(folder))
     except UnetpipeError as error:
         return Check(name=name, passed=False, message=str(error))
+    except Exception as error:  # of whatever kind a value of another type than expected leads to
+        return Check(name=name, passed=False, message=f"cannot be checked: {shown(first_line(error))}")
 
 
 def _files(folder: Path) -> str:
     missing = [name for name in NEEDED_FILES if not (folder / name).is_file()]
     if missing:
         raise BundleError(f"missing: {', '.join(missing)}")
+    unknown = [file for file in bundle_files(folder) if file.parent == folder / "models" and file.name not in _MODELS]
+    if unknown:
+        raise BundleError(f"not written by unetpipe, and so not checked: {_names(folder, unknown)}")
+    links = [file for file in bundle_files(folder) if not file.resolve().is_relative_to(folder.resolve())]
+    if links:
+        raise BundleError(f"links out of the folder, whose content would be packed: {_names(folder, links)}")
     return f"all {len(NEEDED_FILES)} are there"
 
 
+def _names(folder: Path, files: list[Path]) -> str:
+    return shown(", ".join(file.relative_to(folder).as_posix() for file in files))
+
+
 def _metadata(folder: Path) -> str:
-    metadata = _read_json(folder / "configs" / "metadata.json")
+    metadata = read_config(folder.name, METADATA, open_bundle(folder))
     faults = [f"{key} is missing" for key in _METADATA_KEYS if key not in metadata]
-    formats = metadata.get("network_data_format", {})
     for side in ("inputs", "outputs"):
-        if not formats.get(side):
+        described = _formats(metadata, side)
+        if not described:
             faults.append(f"network_data_format.{side} is missing")
-        for name, described in formats.get(side, {}).items():
-            where = f"network_data_format.{side}.{name}"
-            faults += [f"{where}.{key} is missing" for key in _FORMAT_KEYS if key not in described]
+        for name, keys in described.items():
+            faults += [f"network_data_format.{side}.{name}.{key} is missing" for key in _FORMAT_KEYS if key not in keys]
     if metadata.get("version") not in metadata.get("changelog", {}):
         faults.append("changelog does not mention the version")
-    if SPEC_KEY in metadata:
-        try:
-            ModelSpec.model_validate(metadata[SPEC_KEY])
-        except ValueError as error:
-            faults.append(f"{SPEC_KEY}: {' '.join(str(error).split())}")
     if faults:
-        raise BundleError("; ".join(faults))
-    return f"version {metadata['version']}, for monai {metadata['monai_version']}"
+        raise BundleError(shown("; ".join(faults)))
+    parse_spec(folder.name, metadata)
+    return shown(f"version {metadata['version']}, for monai {metadata['monai_version']}")
 
 
-def _targets(folder: Path) -> str:
-    """Every ``_target_`` is MONAI's, PyTorch's or Ignite's, and no expression names unetpipe."""
-    foreign, count = [], 0
-    for path in sorted((folder / "configs").glob("*.json")):
-        if path.name == "metadata.json":
-            continue
-        for key, value in _strings(_read_json(path)):
-            is_target = key == "_target_"
-            count += is_target
-            if (is_target and not value.startswith(_TARGETS)) or (value.startswith("$") and "unetpipe" in value):
-                foreign.append(f"{path.name}: {value}")
-    if foreign:
-        raise BundleError(f"runs only where more than MONAI is installed: {'; '.join(foreign)}")
-    return f"{count} targets, all of monai, torch or ignite"
+def _formats(metadata: dict[str, Any], side: str) -> dict[str, Any]:
+    """What the metadata declares of the network's ``inputs`` or ``outputs``, by their names."""
+    found = metadata.get("network_data_format", {})
+    described = found.get(side, {}) if isinstance(found, dict) else {}
+    if not isinstance(described, dict) or not all(isinstance(keys, dict) for keys in described.values()):
+        raise BundleError(f"network_data_format.{side} must be an object of objects")
+    return described
 
 
 def _weights(folder: Path) -> str:
     """The weights fit the network, and the network does what the metadata declares."""
-    network = read_bundle(folder).network()
-    formats = _read_json(folder / "configs" / "metadata.json").get("network_data_format", {})
-    (given,), (expected,) = (list(formats.get(side, {}).values())[:1] or [{}] for side in ("inputs", "outputs"))
-    try:
-        shape = (1, int(given["num_channels"]), *map(int, given["spatial_shape"]))
-        wanted = (1, int(expected["num_channels"]), *map(int, expected["spatial_shape"]))
-    except (KeyError, TypeError, ValueError):
-        raise BundleError("network_data_format does not declare num_channels and spatial_shape in numbers") from None
+    bundle = read_bundle(folder)
+    network, spec = bundle.network(), bundle.spec
+    shape = (1, len(spec.channels), *spec.patch_size)
+    wanted = (1, spec.label_scheme.count, *spec.patch_size)
+    metadata = read_config(folder.name, METADATA, open_bundle(folder))
+    for side, expected in (("inputs", shape), ("outputs", wanted)):
+        described: dict[str, Any] = next(iter(_formats(metadata, side).values()), {})
+        declared = (1, described.get("num_channels"), *described.get("spatial_shape", ()))
+        if declared != expected:
+            raise BundleError(f"network_data_format.{side} declares {shown(declared)}, the model has {expected}")
     with torch.inference_mode():
         output = network(torch.zeros(shape))
     if tuple(output.shape) != wanted:
@@ -156,6 +162,27 @@ def _weights(folder: Path) -> str:
         raise BundleError(f"the network maps zeros of shape {shape} to values that are not finite")
     count = sum(parameter.numel() for parameter in network.parameters())
     return f"{count / 1e6:.1f} million parameters, {shape} to {wanted}"
+
+
+def _exports(folder: Path) -> str:
+    """What was exported still answers as the network does."""
+    if not (folder / SCRIPT).is_file():
+        return "none"
+    bundle = read_bundle(folder)
+    return f"{SCRIPT} differs by {_script_difference(folder, bundle):.1g}"
+
+
+def _script_difference(folder: Path, bundle: Bundle) -> float:
+    script = load_torchscript(open_bundle(folder)(SCRIPT))
+    window = torch.randn(1, len(bundle.spec.channels), *bundle.spec.patch_size)
+    with torch.inference_mode():
+        expected, found = bundle.network()(window), script(window)
+    if found.shape[1] < expected.shape[1]:  # a single output is the foreground's logit
+        expected = expected[:, 1:]
+    difference = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
+    if not difference <= 1e-3:
+        raise BundleError(f"{SCRIPT} gives other logits than the network, by {difference:.2g}: export it again")
+    return difference
 
 
 def _privacy(folder: Path) -> str:
@@ -194,27 +221,3 @@ def bundle_files(folder: Path) -> Iterator[Path]:
         yield from (path for path in (folder / name).rglob("*") if path.is_file() and not path.name.startswith("."))
     if (folder / "LICENSE").is_file():
         yield folder / "LICENSE"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{path.parent.name}/{path.name} is missing") from None
-    except ValueError as error:
-        raise BundleError(f"{path.parent.name}/{path.name} is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise BundleError(f"{path.parent.name}/{path.name} must hold an object")
-    return value
-
-
-def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every string in a JSON value, with the key it stands under."""
-    if isinstance(value, str):
-        yield key, value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _strings(item, name)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item, key)

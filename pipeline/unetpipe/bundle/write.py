@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unetpipe.bundle.archive import METADATA
 from unetpipe.bundle.configs import inference, metadata
-from unetpipe.bundle.read import METADATA, read_bundle, unfinished_release
+from unetpipe.bundle.read import read_bundle, unfinished_release
 from unetpipe.bundle.release import Model, Release
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import write_torchscript

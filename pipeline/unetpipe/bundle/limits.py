@@ -1,0 +1,119 @@
+"""Which values a bundle's spec may hold. What lies outside would fail late, fill the memory, or be wrong silently."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from unetpipe.bundle.archive import METADATA, shown
+from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
+from unetpipe.errors import BundleError
+
+_SPACING_MM = (1e-7, 1e5)  # from electron microscopy to what no scanner sees
+_MOST_PATCH_VOXELS = 2**26
+_MOST_CLASSES = 2**12
+_MOST_CHANNELS = 2**10
+_LABEL_VALUES = (-(2**31), 2**31 - 1)  # int32, the largest type that label files are written in
+_LONGEST_NAME = 200  # characters
+# a separator alone may be a part of a name, such as the AMOS dataset's "prostate/uterus"
+_PATH = re.compile(r"^[/\\~]|^[A-Za-z]:[/\\]|(?:^|[/\\])\.{1,2}(?:[/\\]|$)")
+
+
+def parse_spec(name: str, metadata: dict[str, Any]) -> ModelSpec:
+    """The spec in a bundle's metadata, its values checked.
+
+    Args:
+        name: Of the bundle, for messages.
+        metadata: Content of `configs/metadata.json`.
+
+    Raises:
+        BundleError: If it is missing, or a value is of the wrong type or out of range; names the key.
+    """
+    if SPEC_KEY not in metadata:
+        raise BundleError(f"{name}: not made by unetpipe: {METADATA} has no key {SPEC_KEY!r}")
+    try:
+        spec = ModelSpec.model_validate(metadata[SPEC_KEY])
+    except (ValidationError, RecursionError) as error:
+        where, what = "", "nested too deeply"
+        if isinstance(error, ValidationError):
+            fault = error.errors()[0]
+            where, what = "." + ".".join(map(str, fault["loc"])), fault["msg"]
+        raise BundleError(f"{name}: {METADATA}: {shown(SPEC_KEY + where)}: {shown(what)}") from error
+    fault_found = next(_faults(spec), None)
+    if fault_found:
+        raise BundleError(f"{name}: {METADATA}: {SPEC_KEY}.{shown(fault_found)}")
+    return spec
+
+
+def _faults(spec: ModelSpec) -> Iterator[str]:
+    """What is out of range, each as ``key: what was expected and what was found``."""
+    yield from _preprocessing_faults(spec)
+    yield from _label_faults(spec)
+    dims = spec.spatial_dims
+    if len(spec.patch_size) != dims or min(spec.patch_size) < 1 or math.prod(spec.patch_size) > _MOST_PATCH_VOXELS:
+        yield f"patch_size: expected {dims} sizes of at most {_MOST_PATCH_VOXELS} voxels, got {spec.patch_size}"
+    if len(set(spec.mirror_axes)) < len(spec.mirror_axes) or not set(spec.mirror_axes) <= set(range(dims)):
+        yield f"mirror_axes: expected each of 0 to {dims - 1} at most once, got {spec.mirror_axes}"
+    if spec.tracking_run is not None and not _is_name(spec.tracking_run):
+        yield f"tracking_run: expected an id, got {spec.tracking_run!r}"
+    domain = spec.training_domain
+    if domain is not None:
+        ranges = [*domain.spacing_mm, *domain.extent_mm, *(one for one in domain.intensity if one is not None)]
+        if not all(math.isfinite(low) and math.isfinite(high) and low <= high for low, high in ranges):
+            yield "training_domain: expected finite ranges, the lower end first"
+        if not (
+            len(domain.spacing_mm) == len(domain.extent_mm) == dims and len(domain.intensity) == len(spec.channels)
+        ):
+            yield f"training_domain: expected ranges for {dims} axes and {len(spec.channels)} channels"
+
+
+def _preprocessing_faults(spec: ModelSpec) -> Iterator[str]:
+    dims, given = spec.spatial_dims, spec.preprocessing
+    low, high = _SPACING_MM
+    if len(given.spacing_mm) != dims or not all(low <= mm <= high for mm in given.spacing_mm):
+        yield f"preprocessing.spacing_mm: expected {dims} sizes from {low:g} to {high:g} mm, got {given.spacing_mm}"
+    if len(given.interpolation) != dims:
+        yield f"preprocessing.interpolation: expected {dims}, got {len(given.interpolation)}"
+    if not 1 <= len(spec.channels) <= _MOST_CHANNELS or not all(map(_is_name, spec.channels)):
+        yield f"channels: expected 1 to {_MOST_CHANNELS} names, got {spec.channels}"
+    if len(given.normalization) != len(spec.channels):
+        yield f"preprocessing.normalization: expected one for each channel, got {len(given.normalization)}"
+    for channel in given.normalization:
+        if (channel.std is not None and channel.std <= 0) or _reversed(channel.lower, channel.upper):
+            yield "preprocessing.normalization: expected a positive std and lower <= upper"
+
+
+def _reversed(lower: float | None, upper: float | None) -> bool:
+    return lower is not None and upper is not None and lower > upper
+
+
+def _label_faults(spec: ModelSpec) -> Iterator[str]:
+    values, names = [label.value for label in spec.labels], [label.name for label in spec.labels]
+    low, high = _LABEL_VALUES
+    if not 2 <= len(values) <= _MOST_CLASSES or len(set(values)) < len(values) or len(set(names)) < len(names):
+        yield f"labels: expected 2 to {_MOST_CLASSES} classes whose names and values differ, got {len(values)}"
+    written = [region.written for region in spec.regions]
+    if len(written) > _MOST_CLASSES or len(set(written)) < len(written):
+        yield f"regions: expected at most {_MOST_CLASSES} regions whose written values differ, got {len(written)}"
+    for value in values:
+        if not low <= value <= high:
+            yield f"labels: expected values of 32 bits, got {value}"
+    for region in spec.regions:
+        if not region.values or not {*region.values, region.written} <= set(values):
+            yield f"regions: {region.name!r} expected values of labels, got {region.values} written as {region.written}"
+    for name in [*names, *(region.name for region in spec.regions)]:
+        if not _is_name(name):
+            yield f"labels: {name!r:.60} cannot be the name of a class"
+    if unknown := set(spec.postprocessing) - set(names):
+        yield f"postprocessing: expected names of classes, got {_listed(sorted(unknown))}"
+
+
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(map(repr, values[:5]))
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text is one line of readable characters and no path that leads elsewhere."""
+    return 0 < len(text) <= _LONGEST_NAME and text.isprintable() and not _PATH.search(text)
