@@ -6,10 +6,11 @@ Files in use have empty values, several values where one belongs, and text in pl
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from pydicom import Dataset, config
+from pydicom.tag import BaseTag, Tag
 
 from unetpipe.errors import ImageFileError, UnetpipeError
 from unetpipe.process_setting import ProcessSetting
@@ -38,6 +39,11 @@ def damage(message: str) -> Iterator[None]:
         raise ImageFileError(message) from error
 
 
+@lru_cache(maxsize=1024)
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
 def value(data: Dataset, keyword: str) -> Any:
     """The value of an attribute; None where it is absent or empty.
 
@@ -45,7 +51,10 @@ def value(data: Dataset, keyword: str) -> Any:
         ImageFileError: If it cannot be parsed.
     """
     with damage(f"a header holds text where a number belongs, or is damaged ({keyword})"):
-        found = data.get(keyword)
+        tag = _tag(keyword)
+        if tag not in data:  # most attributes, most of the time
+            return None
+        found = data[tag].value
         empty = found is None or (hasattr(found, "__len__") and len(found) == 0)
     return None if empty else found
 

@@ -63,6 +63,7 @@ class Image:
         syntax: UID of its transfer syntax.
         study, series: UIDs; empty where the file does not say.
         modality: Such as ``CT``.
+        header_bytes: Where the header ends and the element of the pixels begins.
     """
 
     file: DicomFile
@@ -71,6 +72,7 @@ class Image:
     study: str
     series: str
     modality: str
+    header_bytes: int
 
     @property
     def kind(self) -> str:
@@ -105,21 +107,16 @@ def read_header(file: DicomFile, more: tuple[str, ...] = ()) -> Image | Other | 
     """
     series = ""
     try:
-        data, syntax = read_dataset(file, pixels=False, keywords=more)
+        data, syntax, end = _read(file, pixels=False, keywords=more)
         with damage("the header of a file is damaged"):
             series = text(data, "SeriesInstanceUID")
-            return _classify(file, data, syntax, series)
+            return _classify(file, data, syntax, series, end)
     except ImageFileError as error:
         return Damaged(file, str(error), series)
 
 
-def read_dataset(file: DicomFile, *, pixels: bool, keywords: tuple[str, ...] = ()) -> tuple[Dataset, UID]:
-    """Read a file, with or without preamble.
-
-    Args:
-        file: That looks like DICOM.
-        pixels: The whole file; else only the attributes of a header that are used, and those of `keywords`.
-        keywords: Of further attributes.
+def read_dataset(file: DicomFile) -> tuple[Dataset, UID]:
+    """Read a whole file, with or without preamble.
 
     Returns:
         The dataset and its transfer syntax, which a file without preamble does not say.
@@ -127,19 +124,26 @@ def read_dataset(file: DicomFile, *, pixels: bool, keywords: tuple[str, ...] = (
     Raises:
         ImageFileError: If it is damaged.
     """
+    data, syntax, _ = _read(file, pixels=True)
+    return data, syntax
+
+
+def _read(file: DicomFile, *, pixels: bool, keywords: tuple[str, ...] = ()) -> tuple[Dataset, UID, int]:
+    """Read a file, or of its header what is used and the attributes of `keywords`; also give where reading ended."""
     with damage("a file is damaged or no DICOM"), file.open() as stream:
         wanted = None if pixels else [*map(Tag, (*_KEYWORDS, *keywords)), *_PRIVATE]
         data = dcmread(stream, force=True, stop_before_pixels=not pixels, specific_tags=wanted)
+        end = stream.tell()
         meta = data.file_meta if hasattr(data, "file_meta") else FileMetaDataset()
         if "TransferSyntaxUID" not in meta:
             implicit, little = data.original_encoding
             explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
             meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
         data.file_meta = meta
-    return data, meta.TransferSyntaxUID
+    return data, meta.TransferSyntaxUID, end
 
 
-def _classify(file: DicomFile, data: Dataset, syntax: UID, series: str) -> Image | Other | Damaged:
+def _classify(file: DicomFile, data: Dataset, syntax: UID, series: str, end: int) -> Image | Other | Damaged:
     declared = str(data.file_meta.get("MediaStorageSOPClassUID", ""))
     stored = UID(text(data, "SOPClassUID"))
     modality = text(data, "Modality")
@@ -151,4 +155,4 @@ def _classify(file: DicomFile, data: Dataset, syntax: UID, series: str) -> Image
         return Other(file, f"{modality or 'other'} object", modality)
     if "LOCALIZER" in texts(data, "ImageType"):
         return Other(file, "localizer")
-    return Image(file, data, syntax, text(data, "StudyInstanceUID"), series, modality)
+    return Image(file, data, syntax, text(data, "StudyInstanceUID"), series, modality, end)

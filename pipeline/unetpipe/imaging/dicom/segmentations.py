@@ -38,7 +38,7 @@ def read_segmentation(path: Path, target: LabelTarget | None) -> Volume | None:
         if len(found) > 1:
             raise ImageFileError(f"{len(found)} segmentations or structure sets, expected one: name its file")
         with damage("the file is damaged"):
-            data, syntax = read_dataset(found[0], pixels=True)
+            data, syntax = read_dataset(found[0])
             if text(data, "Modality") == "SEG":
                 return read_seg(data, syntax, target)
             if target is None:
