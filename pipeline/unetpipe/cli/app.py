@@ -8,6 +8,7 @@ import typer
 from pydantic import BaseModel
 
 from unetpipe.cli.options import C, ConfigError, with_options
+from unetpipe.cli.pairs import CommandWithPairs
 from unetpipe.cli.parse import check_command
 from unetpipe.cli.run import Stage, run
 from unetpipe.config import (
@@ -81,7 +82,7 @@ def command(config: type[C], *arguments: str) -> Callable[[Stage[C]], Stage[C]]:
         name = stage.__name__
         _CONFIGS[name] = config
         settings = {"allow_interspersed_args": False} if config is SubmitConfig else {}
-        app.command(name, help=cleandoc(stage.__doc__ or ""), context_settings=settings)(execute)
+        app.command(name, cls=CommandWithPairs, help=cleandoc(stage.__doc__ or ""), context_settings=settings)(execute)
         return stage
 
     return decorate
