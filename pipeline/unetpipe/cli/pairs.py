@@ -1,16 +1,16 @@
 """Several pairs after one option: ``--labels myelin=126-130 axon=233-255`` is ``--labels`` given twice."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-import click
 from typer.core import TyperCommand
 
 
 class CommandWithPairs(TyperCommand):
     """A command whose options of the form KEY=VALUE take one pair or several."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Give each pair its option before the arguments are read."""
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give each pair its option before the arguments of a context are read (typer brings its own click)."""
         flags = {flag for option in self.params if option.metavar == "KEY=VALUE" for flag in option.opts}
         return super().parse_args(ctx, list(with_repeated_flags(args, flags)))
 
