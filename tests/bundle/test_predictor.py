@@ -4,10 +4,12 @@ import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
@@ -15,8 +17,9 @@ from torch import Tensor
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
 from unetpipe.errors import BundleError, GeometryError
+from unetpipe.imaging.files import write_image
 from unetpipe.imaging.geometry import Grid
-from unetpipe.imaging.image import Image
+from unetpipe.imaging.image import Image, read_image
 from unetpipe.imaging.network_input import network_image, restore_labels
 from unetpipe.imaging.preprocessing import Placement
 from unetpipe.imaging.resample import resample
@@ -262,3 +265,21 @@ def test_what_does_not_suit_the_model_is_refused(make_bundle: MakeBundle) -> Non
         Predictor([make_bundle("b"), make_bundle("c", values=(0, 5, 6))], device="cpu")
     with pytest.raises(BundleError, match="no model"):
         Predictor([], device="cpu")
+
+
+def test_the_docs_example_of_monais_pipelines(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives the network's input and takes logits back to the scan's grid."""
+    page = (Path(__file__).parents[2] / "docs" / "inference.md").read_text()
+    code = page[page.index("## In MONAI's pipelines") :].split("```python\n")[1].split("```")[0]
+    make_bundle("work/runs/default/fold_0")
+    write_image(tmp_path / "scan.nii.gz", scan((20, 18, 17)), Grid.of((20, 18, 17), OBLIQUE))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    data = names["data"]
+    expected = network_image(read_image([Path("scan.nii.gz")]), names["preprocessing"]).values
+    torch.testing.assert_close(data["image"].as_tensor(), expected)
+    data["logits"] = MetaTensor(torch.rand(3, *data["image"].shape[1:]))
+    assert names["back"](data)["logits"].shape == (3, 20, 18, 17)

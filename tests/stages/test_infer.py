@@ -147,7 +147,7 @@ def test_a_full_disk_fails_the_scan_only(
     make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error of the writer names its scan; nothing hangs and no half file stays."""
-    module = importlib.import_module("unetpipe.stages.infer")
+    module = importlib.import_module("unetpipe.inference.outputs")
     write = module.write_labels
 
     def failing(path: Path, *rest: Any) -> None:

@@ -1,6 +1,7 @@
-"""The configs of a bundle: what MONAI needs to run the model with nothing of ours installed.
+"""The configs of a bundle, from which MONAI runs the model where unetpipe is not installed.
 
-Every ``_target_`` is MONAI's. Expressions (``$...``) use torch and monai only.
+Every ``_target_`` is a class of MONAI's or PyTorch's, except for preprocessing steps that an extension registers.
+Expressions (``$...``) use torch and monai only.
 """
 
 from typing import Any
@@ -18,7 +19,7 @@ _SCRIPT = {"_target_": "torch.jit.load", "f": "$@bundle_root + '/models/model.ts
 
 _ORDER = {"cubic": 3, "linear": 1, "nearest": 0}
 
-# Same extent, new shape: edges stay where they are, as in imaging/resample.py. `mode` is scipy's spline order.
+# Same extent, new shape: edges stay where they are, as in imaging/interpolation.py. `mode` is scipy's spline order.
 # A lambda, because MONAI's Spacing keeps the spacing instead of the extent.
 _RESIZE = (
     "$lambda x, shape, mode: monai.transforms.SpatialResample("
@@ -34,12 +35,12 @@ _EDGES = (
 
 
 def metadata(spec: ModelSpec, release: Release, versions: dict[str, str]) -> Config:
-    """`configs/metadata.json`, by MONAI's schema, with our `ModelSpec` under its own key.
+    """Return `configs/metadata.json`, by MONAI's schema, with the `ModelSpec` under a key of its own.
 
     Args:
-        spec: The model.
-        release: Version and changelog of the bundle.
-        versions: Of monai, torch, numpy and others that it was made with.
+        spec: Everything about the model but its network and weights.
+        release: Version and changelog of the model.
+        versions: Versions of monai, torch, numpy and other packages that running it needs.
     """
     scheme = spec.label_scheme
     kind = "regions" if scheme.overlapping else "classes"
@@ -93,7 +94,7 @@ def metadata(spec: ModelSpec, release: Release, versions: dict[str, str]) -> Con
 
 
 def inference(spec: ModelSpec, network_def: Config) -> Config:
-    """`configs/inference.json` for ``python -m monai.bundle run``: from ``dataset_dir`` to ``output_dir``."""
+    """Return `configs/inference.json` for ``python -m monai.bundle run``: from ``dataset_dir`` to ``output_dir``."""
     values = [label.value for label in spec.labels]
     return {
         "imports": ["$import glob", "$import monai", "$import torch"],
@@ -242,17 +243,17 @@ def _channel_expression(index: int, channel: ChannelNormalization) -> str:
     return f"monai.transforms.NormalizeIntensity(nonzero={channel.scheme == 'zscore_nonzero'})({data})"
 
 
-def _steps(spec: ModelSpec, *, labels: bool) -> list[tuple[list[int], int]]:
-    """Axes that share an interpolation, and its spline order; logits go linearly where images go cubically."""
+def _resizes(spec: ModelSpec, *, labels: bool) -> list[tuple[list[int], int]]:
+    """Group axes by their interpolation, as spline orders; logits go linearly where images go cubically."""
     orders = [min(_ORDER[kind], 1) if labels else _ORDER[kind] for kind in spec.preprocessing.interpolation]
     return [([axis for axis, o in enumerate(orders) if o == order], order) for order in sorted(set(orders))]
 
 
 def _resample_expression(spec: ModelSpec) -> str:
-    """From cropped image to network grid: one resize per interpolation, each over the axes that use it."""
+    """Resize a cropped image to the network's grid: once per interpolation, over the axes that use it."""
     spacing = ", ".join(repr(float(s)) for s in spec.preprocessing.spacing_mm)
     shape = f"[max(1, round(float(n * s / t))) for n, s, t in zip(x.shape[1:], x.pixdim.tolist(), ({spacing},))]"
-    return f"$lambda x: (lambda shape: {_nested(_steps(spec, labels=False), 'x', 'shape')})({shape})"
+    return f"$lambda x: (lambda shape: {_nested(_resizes(spec, labels=False), 'x', 'shape')})({shape})"
 
 
 def _nested(steps: list[tuple[list[int], int]], image: str, shape: str) -> str:
@@ -266,13 +267,13 @@ def _nested(steps: list[tuple[list[int], int]], image: str, shape: str) -> str:
 
 
 def _restore_expression(spec: ModelSpec) -> str:
-    """From logits on the network grid to logits on the cropped image's grid."""
-    nested = _nested(_steps(spec, labels=True), "d['pred']", "d['scan'].shape[1:]")
+    """Resize logits from the network's grid to that of the cropped image."""
+    nested = _nested(_resizes(spec, labels=True), "d['pred']", "d['scan'].shape[1:]")
     return f"$lambda d: {{**d, 'pred': {nested}}}"
 
 
 def _decision(spec: ModelSpec, network_def: Config) -> Config:
-    """From logits to class indices."""
+    """Decide the class index of each voxel from its logits."""
     if spec.label_scheme.overlapping:  # each region over those before it
         chosen = "0 * x[:1]"
         for region, index in enumerate(spec.label_scheme.decoded_indices[1:]):

@@ -33,7 +33,7 @@ from unetpipe.networks.precision import differing_share
 
 log = logging.getLogger(__name__)
 
-_MUCH = 0.01  # of the voxels
+_MUCH = 0.01  # of a window's voxels that get another class
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class Segmentation:
 
     Attributes:
         labels: The dataset's label values, (*spatial).
-        entropy: Of the mean probabilities, in [0, 1] (1: every class as likely as any other), float32 (*spatial).
-        probabilities: float16 (L, *spatial).
+        entropy: Entropy of the mean probabilities, from 0 to 1 (all classes equally likely), float32 (*spatial). None
+            unless asked for.
+        probabilities: Mean probabilities, float16 (L, *spatial). None unless asked for.
         agreement: Dice between folds and mirrored passes (`Agreement`) of each class but the background that one of
             them found; empty with one network and no mirroring.
     """
@@ -66,7 +67,7 @@ class Predictor:
             also computed in float32, and a warning is logged where labels differ much.
         engine: What computes: torch, or OpenVINO on a CPU.
         step: Distance between windows as a fraction of the patch.
-        batch: Windows per forward pass; None chooses.
+        batch: Windows per forward pass; None takes 1 on a CPU and 4 elsewhere.
         tta: Average over mirrored copies, along the axes that were mirrored in training.
         postprocess: Keep only the largest component of the classes that the bundle names.
 

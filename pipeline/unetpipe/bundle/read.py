@@ -1,4 +1,4 @@
-"""Read a model bundle, a folder or a zip, as data: no Python in it is executed, nothing is unpacked.
+"""Read a model bundle, a folder or a zip, as data: no Python in it is executed and nothing is unpacked.
 
 Only `configs/metadata.json`, the network's definition in `configs/inference.json` and `models/model.pt` are read; and
 `models/model.ts`, the TorchScript of a network that MONAI cannot build.
@@ -34,11 +34,11 @@ class Bundle:
     """A trained model.
 
     Attributes:
-        name: Of its folder or zip.
+        name: Name of its folder or zip.
         release: Version and changelog, from its metadata.
-        spec: Classes, preprocessing, patch.
+        spec: Everything about the model but its network and weights.
         network_def: MONAI config of the network, or the definition of one that an extension registers.
-        sha256: Of the weights' file.
+        sha256: Hash of the file of weights.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Bundle:
 
     @property
     def version(self) -> str:
-        """Of the model."""
+        """Version of the model."""
         return self.release.version
 
     def model(self) -> Model:
@@ -63,7 +63,7 @@ class Bundle:
         return Model(self.spec, self.network_def, self.state_dict())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Weights, on the CPU.
+        """Return the weights, on the CPU.
 
         Raises:
             BundleError: If the file holds anything but named tensors.
@@ -115,7 +115,7 @@ def _is_plain_tensor(value: object) -> bool:
 
 
 def find_bundles(path: Path) -> list[Path]:
-    """The bundles that a path names: itself, or all folds of a run's folder (``fold_0``, ``fold_1``, ...).
+    """Return the bundles that a path names: itself, or all folds of a run's folder (``fold_0``, ``fold_1``, ...).
 
     Raises:
         BundleError: If there is none.

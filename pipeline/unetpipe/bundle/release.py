@@ -1,7 +1,7 @@
-"""Which version a bundle is, and what changed with it: `version` and `changelog` of its metadata.
+"""The version of a bundle and what changed with it: `version` and `changelog` of its metadata.
 
-A version stands for one finished model. Whoever writes or packs a bundle over an earlier one counts up where the model
-has changed, and keeps the version where it has not. All epochs of one training have one version.
+A version stands for one finished model. Writing or packing a bundle over an earlier one counts up if the model has
+changed, and keeps the version if it has not. All epochs of one training have the same version.
 """
 
 import json
@@ -31,7 +31,7 @@ _WORDS = {
 
 
 class Release(Record):
-    """A version and all before it.
+    """A version, and the changes since the first one.
 
     Attributes:
         version: ``major.minor.patch``; a changed model raises `minor`.
@@ -42,7 +42,11 @@ class Release(Record):
     changelog: Mapping[str, str] = {_FIRST: "first version"}
 
     def after(self, changes: str) -> "Release":
-        """The version that follows this one."""
+        """Return the next version.
+
+        Args:
+            changes: What is new in it.
+        """
         major, minor = self._order[:2]
         version = f"{major}.{minor + 1}.0"
         return Release(version=version, changelog={**self.changelog, version: changes})
@@ -60,14 +64,20 @@ class Release(Record):
 
 @dataclass(frozen=True)
 class Model:
-    """What a version stands for: a spec, a network's definition, and its weights."""
+    """What a version stands for.
+
+    Attributes:
+        spec: Everything about the model but its network and weights.
+        network_def: The network's definition.
+        weights: Its state dict.
+    """
 
     spec: ModelSpec
     network_def: Mapping[str, Any]
     weights: Mapping[str, Tensor]
 
     def changes_from(self, other: "Model") -> str:
-        """What differs from another model, as a line of a changelog; empty where nothing does."""
+        """Say what differs from another model, as a line of a changelog; empty if nothing does."""
         ours, theirs = (one.spec.model_dump(mode="json", exclude=_ABOUT_TRAINING) for one in (self, other))
         changed = [_WORDS.get(name, name) for name in ours if ours[name] != theirs[name]]
         if json.dumps(self.network_def, sort_keys=True) != json.dumps(other.network_def, sort_keys=True):

@@ -1,4 +1,4 @@
-"""What `infer` must know of a model: kept in a bundle's `configs/metadata.json` under the key ``unetpipe``."""
+"""What `infer` needs to know about a model; a bundle holds it in `configs/metadata.json` under the key ``unetpipe``."""
 
 from typing import Literal
 
@@ -15,21 +15,21 @@ SPEC_KEY = "unetpipe"
 
 
 class ModelSpec(Record):
-    """All of a trained model but its weights and its network.
+    """Everything about a trained model but its weights and its network.
 
     Attributes:
         spatial_dims: 2 or 3.
         channels: Modality of each input channel.
         labels: Classes, each with its value in label files; in the order of the network's logits but for regions.
-        regions: What the network's logits are where they are not classes.
-        preprocessing: From RAS+ image to network input.
-        patch_size: Sliding window.
+        regions: What the network's logits stand for where they are not classes.
+        preprocessing: From an image in RAS+ order to network input.
+        patch_size: Shape of the sliding window.
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         postprocessing: Names of the classes of which only the largest component is kept.
         registered_network: Definition of a network that an extension registers; it is run from its TorchScript. None
             where MONAI builds the network.
-        weights: Which are in `models/model.pt`: those of the last step, or the best by a look at held-out cases.
-        training_domain: What the training set spans; None where that is not known.
+        weights: Which weights `models/model.pt` holds: those of the last step, or the best on validation cases.
+        training_domain: What the training set spans; None where it is not known.
         tracking_run: Id of the MLflow run that trained it; None where no store answered.
         finished: The model's training is over; False between its epochs.
     """
@@ -51,5 +51,5 @@ class ModelSpec(Record):
 
     @property
     def label_scheme(self) -> LabelScheme:
-        """What the network's logits stand for."""
+        """Classes and regions that the network's logits stand for."""
         return LabelScheme(self.labels, self.regions)

@@ -1,4 +1,4 @@
-"""Whether a folder is a bundle that others can use: whole, runnable without unetpipe, free of anybody's traces."""
+"""Checks that a bundle is complete, runs without unetpipe, and holds no trace of a machine or a person."""
 
 import getpass
 import re
@@ -58,12 +58,12 @@ _SHARED_ACCOUNTS = {"root", "user", "admin", "ubuntu", "jenkins", "runner", "mon
 
 
 class Check(Record):
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        name: What.
-        passed: Whether it is as it should be.
-        message: What was found; where it failed, what was expected.
+        name: Name of the check.
+        passed: Whether the bundle passed it.
+        message: What was found, and where the check failed, what was expected.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Check(Record):
 
 
 def verify_bundle(folder: Path) -> tuple[Check, ...]:
-    """Run every check that makes sense; those that need a missing file fail with it.
+    """Run every check; those that need a missing file fail.
 
     Raises:
         BundleError: If there is no such folder.

@@ -11,15 +11,14 @@ from torch import Tensor
 
 from unetpipe.bundle.archive import METADATA
 from unetpipe.bundle.configs import inference, metadata
+from unetpipe.bundle.model_card import model_card
 from unetpipe.bundle.read import read_bundle, unfinished_release
 from unetpipe.bundle.release import Model, Release
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import write_torchscript
-from unetpipe.components import target_of
 from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path, write_json, write_text
-from unetpipe.imaging.preprocessing import NORMALIZE, Step
-from unetpipe.networks.build import build_network, is_monai_alone, network_name
+from unetpipe.networks.build import build_network, is_monai_alone
 
 MODEL = "models/model.pt"  # the weights, in the bundle
 _VERSIONED = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
@@ -35,11 +34,11 @@ def write_bundle(
     counts up where the folder holds a finished model that is another one.
 
     Args:
-        folder: Made if absent. Files in it that are not the bundle's are left alone.
-        spec: What the model is.
-        network_def: Its MONAI config.
-        weights: State dict of the network that `network_def` describes.
-        results: Markdown for the model card: what was measured on validation data.
+        folder: The bundle's folder, made if it does not exist. Files in it that are not the bundle's are left alone.
+        spec: Everything about the model but its network and weights.
+        network_def: The network, as a MONAI config.
+        weights: State dict of the network.
+        results: Markdown for the model card, such as the Dice on held-out cases.
     """
     registered = not is_monai_alone(network_def)
     spec = spec.model_copy(update={"registered_network": network_def if registered else None})
@@ -85,66 +84,3 @@ def _release_in(folder: Path, model: Model) -> Release:
     except BundleError:  # what is there is no model that could have changed
         return Release()
     return earlier.release.after(changes) if changes else earlier.release
-
-
-def model_card(spec: ModelSpec, network_def: dict[str, Any], results: str) -> str:
-    """`docs/README.md`: what the model does, how to run it, what it was measured at."""
-    classes = "\n".join(f"| {label.value} | {label.name} |" for label in spec.labels)
-    spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
-    patch = " x ".join(str(n) for n in spec.patch_size)
-    return f"""# Segmentation model
-
-A {spec.spatial_dims}-D {network_name(network_def)} for {", ".join(spec.channels)}, trained with unetpipe.
-For research: not validated for clinical use.
-
-| value | class |
-|---|---|
-{classes}
-
-Images are oriented to RAS+, cropped to what is not 0, {_steps(spec)} and resampled to {spacing} mm; the network
-sees windows of {patch} voxels.
-{_extension_note(spec, network_def)}
-## Use
-
-With unetpipe:
-
-    unetpipe infer THIS_FOLDER scan.nii.gz --out labels
-{_monai_note(spec)}{results and chr(10) + results}"""
-
-
-def _monai_note(spec: ModelSpec) -> str:
-    """How to run the bundle with MONAI alone, where that is possible."""
-    if own := [f"`{name}`" for step in spec.preprocessing.steps if not (name := _name(step)).startswith("monai.")]:
-        return f"""
-Images are preprocessed by {", ".join(own)}, which an extension of unetpipe registers: name it with `--extension`. MONAI
-alone cannot run this bundle.
-"""
-    return f"""
-With MONAI alone (a folder of images in, labels out{"; needs scikit-image" if spec.postprocessing else ""}):
-
-    python -m monai.bundle run --config_file configs/inference.json --bundle_root . \\
-        --dataset_dir IMAGES --output_dir LABELS
-"""
-
-
-def _name(step: Step) -> str:
-    """Class or word of a step; the normalisation is MONAI's own."""
-    return "monai." if step == NORMALIZE else str(target_of(step))
-
-
-def _steps(spec: ModelSpec) -> str:
-    """What happens between crop and resampling, as a part of a sentence."""
-    words = [
-        "normalised" if step == NORMALIZE else f"put through `{target_of(step)}`" for step in spec.preprocessing.steps
-    ]
-    return ", ".join(words) or "left as they are"
-
-
-def _extension_note(spec: ModelSpec, network_def: dict[str, Any]) -> str:
-    if spec.registered_network is None:
-        return ""
-    return f"""
-The network `{network_name(network_def)}` is registered by an extension of unetpipe and is no class of MONAI's. Wherever
-this bundle is used, its TorchScript in `models/model.ts` is what runs, with the weights of `models/model.pt`. To train
-it further, the extension is needed.
-"""

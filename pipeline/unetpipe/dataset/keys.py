@@ -1,4 +1,4 @@
-"""What a stored case depends on, as one hash: the whole of it, and nothing else."""
+"""One hash of everything that a stored case depends on, and of nothing else."""
 
 import hashlib
 import json
@@ -12,9 +12,10 @@ from unetpipe.dataset.store import STORE_SCHEMA
 
 
 def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configuration: str) -> str:
-    """Hash of file contents, preprocessing, label values, this software's way to do it and an extension's.
+    """Hash the files' contents, the preprocessing, the label values, the stored format and the readers of extensions.
 
-    A run whose key for a case is the stored one leaves the case alone. The patch counts because chunks follow it.
+    A case whose stored key is the same need not be prepared again. The patch is part of the key because it decides the
+    chunks of the stored array.
     """
     spec = plan.preprocessing(configuration)
     # work folders that are older than steps keep their keys

@@ -1,7 +1,8 @@
-"""What a network's outputs stand for. Here, and nowhere else, it is known that an output may be a set of label values.
+"""What a network's outputs stand for: classes, or regions that overlap. No other module makes this distinction itself.
 
-In the plain case outputs are classes, of which a voxel has exactly one: softmax, the largest wins. A dataset may ask
-for regions instead, sets of label values that overlap, such as a whole tumour and its core: sigmoid, each for itself.
+Usually outputs are classes, of which each voxel has exactly one: probabilities are a softmax, and the largest logit
+decides. A dataset may declare regions instead, sets of label values that overlap, such as a whole tumour and its core:
+each output has a sigmoid of its own, and a region is found where its logit is above 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,12 @@ class LabelClass(Record):
 
 
 class Region(Record):
-    """Label values that are found together.
+    """A structure that consists of several label values and may overlap others.
 
     Attributes:
-        name: Of the region.
-        values: In label files.
-        written: What a voxel of a predicted region gets, unless it is also in a later one.
+        name: Name of the region.
+        values: Label values that the region consists of.
+        written: Label value of a voxel that is predicted to lie in this region and in no later one.
     """
 
     name: str
@@ -33,9 +34,11 @@ class Region(Record):
 
 @dataclass(frozen=True)
 class LabelScheme:
-    """Attributes:
-    labels: Every value in label files, background first. Index n is class index n.
-    regions: In the order in which they are written; empty in the plain case.
+    """The outputs of a network and the values in label files.
+
+    Attributes:
+        labels: All classes in label files, background first; the position of a class is its class index.
+        regions: Regions in the order in which they are written; empty where outputs are classes.
     """
 
     labels: tuple[LabelClass, ...]
@@ -48,34 +51,34 @@ class LabelScheme:
 
     @property
     def count(self) -> int:
-        """L: channels of logits. Classes count their background, regions have none."""
+        """L, the number of logits per voxel: all classes with the background, or all regions, which have none."""
         return len(self.regions or self.labels)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is looked for: foreground classes, or regions."""
+        """Names of the structures to be found: the foreground classes, or the regions."""
         return tuple(one.name for one in self.regions or self.labels[1:])
 
     @property
     def written_values(self) -> tuple[int, ...]:
-        """Label value that is written for each of `names`."""
+        """Label value that is written for each of the `names`."""
         return tuple(region.written for region in self.regions) or tuple(label.value for label in self.labels[1:])
 
     @property
     def values(self) -> tuple[tuple[int, ...], ...]:
-        """Label values that each of `names` consists of."""
+        """Label values that each of the `names` consists of."""
         return tuple(tuple(self.labels[index].value for index in indices) for indices in self.class_indices)
 
     @property
     def class_indices(self) -> tuple[tuple[int, ...], ...]:
-        """Class indices of what each of `names` consists of."""
+        """Class indices that each of the `names` consists of."""
         if not self.regions:
             return tuple((index,) for index in range(1, len(self.labels)))
         return tuple(tuple(self._index(value) for value in region.values) for region in self.regions)
 
     @property
     def decoded_indices(self) -> tuple[int, ...]:
-        """Class index that each decision stands for: 0 is background, n the n-th of `names`."""
+        """Class index that is written for each decision: 0 for the background, then one for each of the `names`."""
         if not self.regions:
             return tuple(range(len(self.labels)))
         return (0, *(self._index(region.written) for region in self.regions))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import BoundedSemaphore
 
@@ -18,75 +19,107 @@ from unetpipe.dataset.memory_budget import MemoryBudget, preparation_bytes
 from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.store import EncodedCase, cases_folder, encode_case
 from unetpipe.errors import DatasetError, Fault, ImageFileError, UnetpipeError
-from unetpipe.imaging.geometry import Spacing, orientation_to_ras
+from unetpipe.imaging.geometry import orientation_to_ras
 from unetpipe.imaging.image import read_image
 from unetpipe.imaging.network_input import CroppedImage, network_label
-from unetpipe.imaging.preprocessing import Placement, Preprocessing
 from unetpipe.progress import Progress
 
 _LARGEST = float(np.finfo(np.float16).max)
 _WRITERS = 4
 """Threads that wait for the disk while others compute."""
 _WAITING = 8
-"""Prepared cases, compressed, that may wait for a writer."""
+"""Largest number of prepared, compressed cases that wait for a writer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How the cases of a work folder are prepared for one configuration of its plan.
+
+    Attributes:
+        work: The work folder.
+        manifest: Of the dataset.
+        statistics: What the checks found about each case, by id.
+        plan: How images are preprocessed.
+        configuration: Name of one of the plan's configurations.
+    """
+
+    work: Path
+    manifest: Manifest
+    statistics: Mapping[str, CaseStatistics]
+    plan: Plan
+    configuration: str
+
+    def peak_bytes(self, case: Case) -> int:
+        """Estimated peak memory of preparing a case."""
+        known, spec = self.statistics[case.id], self.plan.preprocessing(self.configuration)
+        return preparation_bytes(known.shape, known.spacing_mm, len(known.channels), spec)
+
+    def encode(self, case: Case) -> EncodedCase:
+        """Read, crop, normalise, resample and compress a case.
+
+        Raises:
+            ImageFileError: If the case has no label, or its files have changed since they were checked.
+            GeometryError: If its files have changed since they were checked.
+            ComponentError: If a preprocessing step fails.
+        """
+        if case.label is None:
+            raise ImageFileError(f"{case.id} has no label")
+        known, spec = self.statistics[case.id], self.plan.preprocessing(self.configuration)
+        image = CroppedImage(read_image(case.images, case.dicom, adopt_affine=known.affine_adopted), spec)
+        stored = torch.empty((len(spec.normalization) + 1, *image.placement.shape), dtype=torch.float16)
+        for number, channel in enumerate(image.channels()):
+            stored[number] = channel.clamp_(-_LARGEST, _LARGEST)
+        del channel  # before the label is read
+        stored[-1] = network_label(
+            self._label(case.label, image, known), image, self.manifest.label_values, self.manifest.ignore_value
+        )
+        return encode_case(
+            stored.numpy(),
+            case=case.id,
+            key=case_key(known, self.manifest, self.plan, self.configuration),
+            placement=image.placement,
+            spacing_mm=image.grid.spacing_mm,
+            classes=len(self.manifest.labels),
+            patch_size=self.plan.configurations[self.configuration].patch_size,
+            preprocessing=spec,
+        )
+
+    def _label(self, path: Path, image: CroppedImage, known: CaseStatistics) -> NDArray[np.integer]:
+        """Label values (I, J[, K]) in the RAS+ order of the image."""
+        source = image.placement.source
+        label = read_case_label(path, source, self.manifest, adopt_affine=known.affine_adopted)
+        return orientation_to_ras(source).to_ras(label)
 
 
 def prepare_cases(
-    work: Path,
-    cases: Sequence[Case],
-    statistics: Mapping[str, CaseStatistics],
-    manifest: Manifest,
-    plan: Plan,
-    configuration: str,
-    *,
-    workers: int,
-    budget: MemoryBudget,
-    progress: Progress,
+    preparation: Preparation, cases: Sequence[Case], *, workers: int, budget: MemoryBudget, progress: Progress
 ) -> None:
     """Prepare and store cases, in threads.
 
     Args:
-        work: The work folder.
-        cases: Which of the manifest's.
-        statistics: Of each case, by id.
-        manifest: Of the dataset.
-        plan: Its plan.
-        configuration: Which of the plan's.
-        workers: Threads.
-        budget: Cases are held back until they fit.
+        preparation: How they are prepared.
+        cases: Cases of the manifest.
+        workers: Number of threads.
+        budget: Holds a case back until it fits in memory.
         progress: Advanced once per case.
 
     Raises:
-        DatasetError: If a file has changed since it was checked; names the case.
+        DatasetError: If a case cannot be prepared, such as one whose files have changed since they were checked; names
+            the case.
     """
-    spec, patch = plan.preprocessing(configuration), plan.configurations[configuration].patch_size
-    folder, room = cases_folder(work, configuration), BoundedSemaphore(_WAITING)
-
-    def encode(case: Case) -> EncodedCase:
-        known = statistics[case.id]
-        with budget.hold(preparation_bytes(known.shape, known.spacing_mm, len(known.channels), spec)):
-            array, placement, spacing_mm = prepare_case(case, known, manifest, spec)
-            return encode_case(
-                array,
-                case=case.id,
-                key=case_key(known, manifest, plan, configuration),
-                placement=placement,
-                spacing_mm=spacing_mm,
-                classes=len(manifest.labels),
-                patch_size=patch,
-                preprocessing=spec,
-            )
+    folder = cases_folder(preparation.work, preparation.configuration)
+    names, room = preparation.manifest.file_names, BoundedSemaphore(_WAITING)
 
     def prepare(case: Case) -> Future[None]:
-        with _blamed_on(case):
-            encoded = encode(case)
+        with _blamed_on(case), budget.hold(preparation.peak_bytes(case)):
+            encoded = preparation.encode(case)
         room.acquire()
         return writers.submit(write, case, encoded)
 
     def write(case: Case, encoded: EncodedCase) -> None:
         try:
             with _blamed_on(case):
-                encoded.write(folder, manifest.file_names[case.id])
+                encoded.write(folder, names[case.id])
         finally:
             room.release()
 
@@ -108,7 +141,7 @@ def prepare_cases(
 
 @contextmanager
 def _blamed_on(case: Case) -> Iterator[None]:
-    """Say which case an error is about."""
+    """Name the case in an error."""
     try:
         yield
     except UnetpipeError as error:
@@ -120,38 +153,10 @@ def _blamed_on(case: Case) -> Iterator[None]:
 
 @contextmanager
 def _shared_cores(workers: int) -> Iterator[None]:
-    """Let torch use as many threads per worker as there are cores for each; with all in each they stand in line."""
+    """Divide torch's threads among the workers: with all threads in each worker, they wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // workers))
     try:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def prepare_case(
-    case: Case, statistics: CaseStatistics, manifest: Manifest, spec: Preprocessing
-) -> tuple[NDArray[np.float16], Placement, Spacing]:
-    """Read, crop, normalise and resample a case.
-
-    Returns:
-        float16 (C + 1, \\*network): channels, then the class index, -1 where ignored; where it lies in its file; its
-        voxel size in mm, which is the target's to within the rounding of the shape.
-
-    Raises:
-        ImageFileError: If the files have changed since they were checked.
-        GeometryError: Likewise.
-    """
-    if case.label is None:
-        raise ImageFileError(f"{case.id} has no label")
-    image = CroppedImage(read_image(case.images, case.dicom, adopt_affine=statistics.affine_adopted), spec)
-    placement = image.placement
-    stored = torch.empty((len(spec.normalization) + 1, *placement.shape), dtype=torch.float16)
-    for number, channel in enumerate(image.channels()):
-        stored[number] = channel.clamp_(-_LARGEST, _LARGEST)
-    del channel  # before the label is read
-    source = placement.source
-    label = read_case_label(case.label, source, manifest, adopt_affine=statistics.affine_adopted)
-    label = orientation_to_ras(source).to_ras(label)
-    stored[-1] = network_label(label, image, manifest.label_values, manifest.ignore_value)
-    return stored.numpy(), placement, image.grid.spacing_mm

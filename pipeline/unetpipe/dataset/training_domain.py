@@ -1,4 +1,4 @@
-"""Whether a scan is like those that a model was trained on: voxel size, extent, intensities."""
+"""Whether a scan is like those that a model was trained on, in voxel size, extent and intensities."""
 
 from collections.abc import Sequence
 
@@ -24,8 +24,8 @@ class TrainingDomain(Record):
     """What a training set spans, in RAS+ axis order.
 
     Attributes:
-        spacing_mm: Least and greatest voxel size along each axis.
-        extent_mm: Least and greatest extent along each axis, without margins of 0.
+        spacing_mm: Smallest and largest voxel size along each axis.
+        extent_mm: Smallest and largest extent along each axis, without margins of 0.
         intensity: Per channel, the 0.5th and 99.5th percentile of the foreground; None where the foreground
             is too little or too uniform to say anything.
     """
@@ -36,7 +36,7 @@ class TrainingDomain(Record):
 
 
 def training_domain(fingerprint: Fingerprint) -> TrainingDomain:
-    """What the cases of a fingerprint span."""
+    """Return what the cases of a fingerprint span."""
     spacings = np.array([case.spacing_mm for case in fingerprint.cases])
     extents = spacings * np.array([case.cropped_shape for case in fingerprint.cases])
     return TrainingDomain(
@@ -99,7 +99,7 @@ def domain_check(image: Image, placement: Placement, spec: Preprocessing, known:
 
 
 def _limits(channel: ChannelNormalization) -> Range | None:
-    """A CT model's range is its training foreground's."""
+    """Range of intensities that a CT model clips to, the percentiles of its training set's foreground."""
     if channel.lower is None or channel.upper is None:
         return None
     return channel.lower, channel.upper

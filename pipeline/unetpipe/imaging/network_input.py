@@ -37,8 +37,8 @@ class NetworkImage:
     Attributes:
         values: float32 (C, *network).
         placement: How it lies in the file that it was made from.
-        steps: Of its preprocessing.
-        applied: What those that moved voxels recorded; empty where none did.
+        steps: The steps of its preprocessing.
+        applied: MONAI's record of the steps that moved voxels; empty if none did.
     """
 
     values: Tensor
@@ -92,7 +92,7 @@ class CroppedImage:
 
     Attributes:
         placement: Where the network's array lies in the file.
-        applied: What steps that moved voxels recorded.
+        applied: MONAI's record of the steps that moved voxels; empty if none did.
         grid: Where the voxels of the network's array lie.
 
     Raises:
@@ -170,7 +170,7 @@ def network_label(
 
     Args:
         label: Label values (I, J[, K]) in RAS+ order, of any strides.
-        image: That it belongs to.
+        image: The image that it belongs to.
         values: Label value of each class, background first.
         ignore_value: Label value to leave out of training.
 
@@ -199,7 +199,7 @@ def restore_labels(labels: Tensor, placement: Placement) -> NDArray[Any]:
 
     Args:
         labels: (I, J[, K]) in RAS+ order, of the crop's shape ``placement.cropped``.
-        placement: Of the image that they were made from.
+        placement: Placement of the image that they were made from.
 
     Returns:
         Same type, of shape ``placement.source.shape``.

@@ -1,4 +1,4 @@
-"""How far the members of an ensemble, folds and mirrored passes, agree on a scan: a score of quality without reference.
+"""How far the members of an ensemble, folds and mirrored passes, agree on a scan: a quality score without a reference.
 
 Where networks that saw other cases, or the same network on mirrored input, outline a structure differently, the outline
 is likely to be wrong. Pairwise Dice between members is among the best detectors of failed segmentations.
@@ -17,13 +17,13 @@ _VOXELS_AT_ONCE = 1 << 17  # bounds the table of votes, which has all classes
 
 
 class Agreement:
-    """Dice between all pairs of members, pooled: intersections of all pairs over the mean size of both.
+    """Dice between all pairs of members, pooled: the intersections of all pairs over the mean sizes of both.
 
-    Counted window by window, so that no member's labels of a whole scan exist; a voxel counts once per window that
-    sees it.
+    Voxels are counted window by window, so that no member's labels of a whole scan exist. A voxel counts once for each
+    window that holds it.
 
-    With n votes of M members for a class at a voxel, n (n - 1) / 2 pairs have it in common there, and (M - 1) n / 2 is
-    what it adds to the pairs' mean sizes: Dice is the sum of n (n - 1) over (M - 1) times the sum of n.
+    Where n of M members give a voxel a class, n (n - 1) / 2 pairs have that class in common there, and the voxel adds
+    (M - 1) n / 2 to the mean sizes of the pairs. So Dice is the sum of n (n - 1) over (M - 1) times the sum of n.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Agreement:
                 self._size += torch.bincount(member, minlength=classes)
 
     def dice(self) -> list[float | None]:
-        """Per class, 1 where all members agree; None for a class that no member found."""
+        """Dice of each class: 1 where all members agree, None for a class that no member found."""
         if self._common is None or self._size is None:
             return []
         pairs = zip(self._common.tolist(), self._size.tolist(), strict=True)

@@ -10,13 +10,13 @@ from unetpipe.imaging.boxes import mask_box
 
 
 def keep_largest(labels: NDArray[Any], value: int, background: int = 0) -> None:
-    """Turn every component of one class but the largest into background, in place.
+    """Turn every component of one class except the largest into background, in place.
 
     Voxels that share a face, an edge or a corner belong together, as in MONAI's ``KeepLargestConnectedComponent``.
 
     Args:
-        labels: Integers of any shape.
-        value: The class.
+        labels: Class indices or label values, integers of any shape.
+        value: The class, as an index or value.
         background: What removed voxels become.
     """
     mask = labels == value

@@ -25,18 +25,18 @@ _Convolution = nn.modules.conv._ConvNd
 class Ensemble:
     """Mean logits of several networks, and of mirrored copies of the input on request.
 
-    Takes half as many windows at a time when the device's memory runs out, and stays with that.
+    When the device's memory runs out, windows are taken half as many at a time from then on.
 
     Args:
         networks: At least one, in evaluation mode and on `device`.
-        device: Where to compute.
-        dtype: Of matrix products; logits of several members are summed in float32.
-        mirror_axes: Spatial axes; the mean runs over every combination of mirroring along them, 2^n passes.
+        device: The device that computes.
+        dtype: Type of matrix products; logits of several members are summed in float32.
+        mirror_axes: Spatial axes to mirror: the mean is over all 2^n combinations of n axes.
 
     Attributes:
         networks, device: As given.
-        agreement: Of the members, over all windows since it was last replaced; empty where there is one member. None:
-            not looked at.
+        agreement: Agreement of the members over all windows since this attribute was last set; empty with a single
+            member. None does not measure it.
     """
 
     def __init__(
@@ -56,7 +56,11 @@ class Ensemble:
         self.agreement: Agreement | None = Agreement()
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Map (B, C, *patch) to logits (B, L, *patch)."""
+        """Map windows (B, C, *patch) to logits (B, L, *patch).
+
+        Raises:
+            torch.OutOfMemoryError: If not even one window fits.
+        """
         count = min(self._most or len(windows), len(windows))
         while True:
             try:
@@ -95,15 +99,16 @@ class Ensemble:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the machine had no memory left."""
+    """Whether an error says that a device or the machine has no memory left."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Put a network on a device, its convolutions' weights in `dtype` and in the fastest layout once and for all.
+    """Prepare a network for inference on a device; it cannot be trained afterwards.
 
-    Autocast would cast them at every window; the products are the same. Normalisation stays in float32. On a GPU
-    windows may be replayed from a recording (`RecordedNetwork`).
+    The weights of convolutions are cast to `dtype` once and laid out as the device computes fastest. Autocast would
+    cast them for every window, to the same products. Normalisation stays in float32. On a GPU the network is wrapped in
+    a `RecordedNetwork`.
     """
     for module in network.modules():
         if isinstance(module, _Convolution):
@@ -115,11 +120,11 @@ def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) 
 
 
 class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
-    """Sliding window inference with Gaussian weights that can hand over planes as soon as they are finished.
+    """Sliding window inference with Gaussian weights whose finished planes can be used before the last window.
 
-    Called as any MONAI inferer it gives the logits of the whole volume, equal to
-    ``SlidingWindowInferer(patch, overlap=1 - step, mode="gaussian")``; `planes` gives them piece by piece, so that they
-    need never exist as a whole.
+    Called as any MONAI inferer, it returns the logits of the whole volume, equal to those of
+    ``SlidingWindowInferer(patch, overlap=1 - step, mode="gaussian")``. `planes` yields them piece by piece, so that
+    they never exist as a whole.
 
     Args:
         patch: Window shape.
@@ -142,6 +147,6 @@ class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
         return torch.stack(volumes)
 
     def planes(self, image: Tensor, forward: Forward) -> Iterator[Planes]:
-        """Yield mean logits of the volume `image` (C, *spatial), finished planes first."""
+        """Yield the mean logits of a volume (C, *spatial) in the order of their planes."""
         windows = Windows.over(tuple(image.shape[1:]), self.patch, self.step)
         return finished_planes(image, windows, forward, batch=self.batch)

@@ -1,13 +1,15 @@
 """The outcome of inference for each scan: `predictions.json`, beside the labels that `infer` writes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from unetpipe.dataset.checks.statistics import label_counts
+from unetpipe.dataset.label_scheme import LabelScheme
 from unetpipe.documents import Record, write_document
 from unetpipe.imaging.geometry import Grid
 
@@ -97,32 +99,81 @@ def read_predictions(path: Path) -> Predictions | None:
         return None
 
 
-def volumes_ml(labels: NDArray[Any], grid: Grid, names: Mapping[int, str], background: int) -> dict[str, float]:
-    """Volume of each class but the background.
+class PredictionsFile:
+    """Collects the outcome of each scan, and writes them whenever it is asked to.
+
+    Attributes:
+        path: Of the predictions.json.
+        predictions: Outcomes by the id of their scans.
+    """
+
+    def __init__(self, folder: Path, shard: str | None) -> None:
+        """Begin without an outcome.
+
+        Args:
+            folder: Of the labels.
+            shard: Which part of the scans these are, as I/N; each part has a file of its own.
+        """
+        part = "" if shard is None else "-" + shard.replace("/", "-of-")
+        self.path = folder / f"predictions{part}.json"
+        self.predictions: dict[str, Prediction] = {}
+
+    def keep(self, existing: Iterable[Prediction]) -> None:
+        """Take over what an earlier run wrote about scans whose labels are left as they are.
+
+        Args:
+            existing: What is known without the earlier run.
+        """
+        earlier = read_predictions(self.path)
+        known = {} if earlier is None else {record.id: record for record in earlier.cases}
+        for plain in existing:
+            record = known.get(plain.id, plain)
+            self.predictions[plain.id] = record.model_copy(update={"status": "existing", "error": None})
+
+    def write(
+        self,
+        models: tuple[ModelUsed, ...],
+        versions: Mapping[str, str],
+        device: str,
+        settings: Mapping[str, str | float | int | bool],
+    ) -> None:
+        """Write all outcomes so far, with the attributes that `Predictions` has beside them."""
+        cases = tuple(sorted(self.predictions.values(), key=lambda record: record.id))
+        write_predictions(
+            self.path,
+            Predictions(models=models, versions=versions, device=device, settings=settings, cases=cases),
+        )
+
+
+def volumes_ml(labels: NDArray[np.integer], grid: Grid, scheme: LabelScheme) -> dict[str, float]:
+    """Volume of each class but the background, or of each region all that belongs to it.
 
     Args:
         labels: Label values, (*spatial).
         grid: Grid of the labels.
-        names: Name of the class that each value stands for.
-        background: Value of the background.
+        scheme: What the label values stand for.
 
     Returns:
         Millilitres by name.
     """
-    lowest, highest = min(names), max(names)
-    counts = np.zeros(highest - lowest + 1, dtype=np.int64)
-    for plane in labels:  # bincount copies to 8 bytes per voxel: plane by plane that is nothing
-        counts += np.bincount(plane.ravel().astype(np.int64) - lowest, minlength=len(counts))
-    return {name: float(counts[v - lowest] * grid.voxel_ml) for v, name in names.items() if v != background}
+    counts = label_counts(labels) or {}
+    found = zip(scheme.names, scheme.values, strict=True)
+    return {name: sum(counts.get(value, 0) for value in values) * grid.voxel_ml for name, values in found}
 
 
-def label_warnings(labels: NDArray[Any], names: Mapping[int, str], background: int) -> list[str]:
-    """Warnings about labels that hold no class, or a class that the edge of the scan cuts off."""
+def label_warnings(labels: NDArray[np.integer], scheme: LabelScheme) -> list[str]:
+    """Warnings about labels that hold no class, or a class that the edge of the scan cuts off.
+
+    Args:
+        labels: Label values, (*spatial).
+        scheme: What the label values stand for.
+    """
+    background, *classes = scheme.labels
+    if not (labels != background.value).any():
+        return ["empty: no class was found"]
     faces: set[int] = set()
     for axis, size in enumerate(labels.shape):
         if size > 1:
             faces.update(*(np.unique(labels.take(index, axis)).tolist() for index in (0, size - 1)))
-    if not (labels != background).any():
-        return ["empty: no class was found"]
-    cut = [names[value] for value in sorted(faces - {background})]
+    cut = [one.name for one in sorted(classes, key=lambda one: one.value) if one.value in faces]
     return [f"touches the border of the scan, so its volume may be cut off: {', '.join(cut)}"] if cut else []

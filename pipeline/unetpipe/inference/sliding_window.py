@@ -1,4 +1,4 @@
-"""Sliding windows over a volume whose logits never exist as a whole: finished planes leave as windows pass by.
+"""Sliding windows over a volume whose logits never exist as a whole: planes are yielded as soon as they are finished.
 
 Shape legend: B batch, C channels, L classes; spatial axes are (I, J, K) or (I, J). A *slab* is the stretch of planes
 along one axis that windows still touch; it is as thick as the patch.
@@ -34,9 +34,9 @@ class Windows:
     """Where the windows over one volume lie.
 
     Attributes:
-        shape: The volume's.
-        patch: A window's.
-        starts: Along each axis, in the volume padded to at least one patch; ascending.
+        shape: Shape of the volume.
+        patch: Shape of a window.
+        starts: Where windows start along each axis of the volume, padded to at least one patch; ascending.
     """
 
     shape: Shape
@@ -50,27 +50,28 @@ class Windows:
 
     @property
     def count(self) -> int:
+        """Number of windows."""
         return math.prod(map(len, self.starts))
 
     @property
     def padded(self) -> Shape:
-        """The volume's shape, grown to the patch where it is smaller."""
+        """Shape of the volume, padded to the patch where it is smaller."""
         return tuple(max(n, p) for n, p in zip(self.shape, self.patch, strict=True))
 
     @property
     def before(self) -> Shape:
-        """Zeros added in front along each axis (the odd one goes behind)."""
+        """Number of zeros before the volume along each axis; of an odd number the larger half comes after it."""
         return tuple((big - n) // 2 for big, n in zip(self.padded, self.shape, strict=True))
 
     def in_layers(self, axis: int) -> Iterator[tuple[int, ...]]:
-        """Corners of all windows, those that start lowest along `axis` first."""
+        """Yield the first voxel of each window, in ascending order along `axis`."""
         others = [range_ for a, range_ in enumerate(self.starts) if a != axis]
         for first in self.starts[axis]:
             for rest in itertools.product(*others):
                 yield (*rest[:axis], first, *rest[axis:])
 
     def thinnest_axis(self) -> int:
-        """The axis along which a slab holds the fewest voxels."""
+        """Return the axis along which a slab holds the fewest voxels."""
         cells = [math.prod(self.padded) // n * p for n, p in zip(self.padded, self.patch, strict=True)]
         return cells.index(min(cells))
 
@@ -83,7 +84,7 @@ def _starts(size: int, patch: int, step: float) -> tuple[int, ...]:
 
 
 def window_weights(patch: Shape) -> Tensor:
-    """Gaussian that peaks in the window's centre, shape (*patch), never below 0.001.
+    """Return Gaussian weights (*patch) with their peak in the centre of the window, at least 0.001.
 
     Source:
         `monai.data.utils.compute_importance_map`, mode "gaussian".
@@ -102,8 +103,8 @@ class Planes:
     Attributes:
         axis: Spatial axis along which planes follow each other.
         first: Index of the first plane in the volume.
-        logits: (L, *spatial) in float32, with as many entries along `axis` as there are planes. Valid until the next
-            ones are asked for.
+        logits: float32 (L, *spatial), with as many entries along `axis` as there are planes. Valid until the next
+            planes are asked for.
     """
 
     axis: int
@@ -112,13 +113,13 @@ class Planes:
 
 
 def finished_planes(image: Tensor, windows: Windows, forward: Forward, *, batch: int) -> Iterator[Planes]:
-    """Run a network over a volume and yield mean logits, plane by plane from the first to the last.
+    """Run a network over a volume and yield mean logits, from the first plane to the last.
 
     Where the memory of the network's device does not hold a slab, logits are summed on the CPU.
 
     Args:
         image: (C, *spatial), on the network's device.
-        windows: Over `image`.
+        windows: Windows over `image`.
         forward: The network.
         batch: Windows per call of `forward`.
 

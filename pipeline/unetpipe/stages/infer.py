@@ -3,9 +3,7 @@
 import contextlib
 import importlib.metadata
 import logging
-import re
 import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -13,10 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from unetpipe.bundle.predictor import Predictor, Segmentation
 from unetpipe.config import InferConfig
@@ -24,31 +18,27 @@ from unetpipe.dataset.training_domain import domain_check
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
 from unetpipe.extensions import load_extensions
-from unetpipe.files import atomic_path
 from unetpipe.imaging.dicom.options import dicom_choices
-from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import read_image
 from unetpipe.imaging.network_input import NetworkImage
 from unetpipe.inference.ensemble import is_out_of_memory
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
+from unetpipe.inference.outputs import OutputFolder
 from unetpipe.inference.predictions import (
     ModelUsed,
     Prediction,
-    Predictions,
+    PredictionsFile,
     Seconds,
     label_warnings,
-    read_predictions,
     volumes_ml,
-    write_predictions,
 )
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.streaming import stream
 
 log = logging.getLogger(__name__)
 
-_OWN_FORMAT = (".mha", ".nrrd", ".png", ".tif", ".tiff", ".nii")
-_SECONDS_BETWEEN_MANIFESTS = 10.0
+_SECONDS_BETWEEN_WRITES = 10.0
 
 
 class InferResult(Record):
@@ -106,206 +96,146 @@ def infer(
 
 
 def _infer(config: InferConfig, predictor: Predictor, cases: Sequence[InputCase], progress: Progress) -> InferResult:
-    run = _Run(config, predictor)
-    done = [case for case in cases if config.skip_existing and run.labels_path(case).is_file()]
-    run.keep(done)
-    skipped = {case.id for case in done}
+    outputs = OutputFolder(config.out, predictor.spec.label_scheme)
+    file = PredictionsFile(config.out, config.shard)
+    done = [case for case in cases if config.skip_existing and outputs.labels_path(case).is_file()]
+    file.keep(
+        Prediction(id=case.id, status="existing", output=outputs.labels_path(case).name, dicom=case.is_dicom)
+        for case in done
+    )
+    waiting = [case for case in cases if case.id not in file.predictions]
+    stations = _Stations(config, predictor, outputs)
+    outcomes = stream(waiting, stations.load, stations.segment, stations.save)
     started = last = time.perf_counter()
-    waiting = [case for case in cases if case.id not in skipped]
-    outcomes = stream(waiting, run.load, run.segment, run.save)
     try:
         with contextlib.closing(outcomes), progress.task("infer", len(waiting)) as advance:
             for outcome in outcomes:
                 case = outcome.item
                 if outcome.error is not None:
-                    reason = _in_words(outcome.error, case)
+                    reason = _reason(outcome.error, case)
                     log.warning("%s: failed: %s", case.id, reason)
-                    run.predictions[case.id] = Prediction(
-                        id=case.id, status="failed", dicom=case.is_dicom, error=reason
-                    )
+                    failed = Prediction(id=case.id, status="failed", dicom=case.is_dicom, error=reason)
+                    file.predictions[case.id] = failed
                 elif outcome.value is not None:
-                    run.predictions[case.id] = outcome.value
+                    file.predictions[case.id] = outcome.value
                 advance(note=case.id)
-                if time.perf_counter() - last > _SECONDS_BETWEEN_MANIFESTS:
-                    run.write_manifest()
+                if time.perf_counter() - last > _SECONDS_BETWEEN_WRITES:
+                    _write(file, config, predictor)
                     last = time.perf_counter()
     finally:
-        run.write_manifest()
-    records = [run.predictions[case.id] for case in cases]
+        _write(file, config, predictor)
+    records = [file.predictions[case.id] for case in cases]
     return InferResult(
         written=sum(record.status == "written" for record in records),
         skipped=len(done),
         seconds=round(time.perf_counter() - started, 3),
         out=config.out,
-        predictions=run.manifest_path,
+        predictions=file.path,
         warnings={record.id: record.warnings for record in records if record.warnings},
         failed={record.id: record.error or "" for record in records if record.status == "failed"},
     )
 
 
+def _write(file: PredictionsFile, config: InferConfig, predictor: Predictor) -> None:
+    differs = {} if predictor.differs is None else {"differs_from_float32": round(predictor.differs, 6)}
+    file.write(
+        models=tuple(
+            ModelUsed(name=b.name, version=b.version, sha256=b.sha256, tracking_run=b.spec.tracking_run)
+            for b in predictor.bundles
+        ),
+        versions={name: importlib.metadata.version(name) for name in ("unetpipe", "monai", config.engine)},
+        device=predictor.device_name,
+        settings={
+            "precision": str(predictor.dtype).removeprefix("torch."),
+            "engine": config.engine,
+            **differs,
+            "step": config.step,
+            "tta": config.tta,
+            "postprocess": config.postprocess,
+        },
+    )
+
+
 @dataclass(frozen=True)
 class _Loaded:
-    grid: Grid
-    prepared: tuple[NetworkImage, ...]
-    warnings: list[str]
+    """A scan on its way from the loader to the networks."""
+
+    source: Grid
+    images: tuple[NetworkImage, ...]
+    warnings: tuple[str, ...]
     seconds: float
 
 
 @dataclass(frozen=True)
 class _Segmented:
-    loaded_seconds: float
-    grid: Grid
-    warnings: list[str]
+    """A scan on its way from the networks to the writer."""
+
+    loaded: _Loaded
     segmentation: Segmentation
     seconds: float
 
 
-class _Run:
-    """The three stations of one call of `infer`, and what they have to say about each scan."""
+class _Stations:
+    """What happens to a scan: each station works on another scan at the same time."""
 
-    def __init__(self, config: InferConfig, predictor: Predictor) -> None:
-        self._config = config
-        self._predictor = predictor
-        self.predictions: dict[str, Prediction] = {}
-        part = "" if config.shard is None else "-" + config.shard.replace("/", "-of-")
-        self.manifest_path = config.out / f"predictions{part}.json"
-
-    def labels_path(self, case: InputCase) -> Path:
-        """Where labels go: in the scan's own format where that can hold them, else as NIfTI."""
-        return self._config.out / f"{case.file_name}{_suffix(case)}"
-
-    def keep(self, cases: list[InputCase]) -> None:
-        """Take over what an earlier run said about scans that are left as they are."""
-        earlier = read_predictions(self.manifest_path)
-        known = {} if earlier is None else {record.id: record for record in earlier.cases}
-        for case in cases:
-            output = self.labels_path(case).name
-            plain = Prediction(id=case.id, status="existing", output=output, dicom=case.is_dicom)
-            self.predictions[case.id] = known.get(case.id, plain).model_copy(
-                update={"status": "existing", "error": None}
-            )
+    def __init__(self, config: InferConfig, predictor: Predictor, outputs: OutputFolder) -> None:
+        self._config, self._predictor, self._outputs = config, predictor, outputs
 
     def load(self, case: InputCase) -> _Loaded:
         """Read and preprocess; in the loader's thread."""
         start = time.perf_counter()
         spec = self._predictor.spec
         image = read_image(case.paths, case.dicom, adopt_affine=self._config.fix_affine)
-        prepared = self._predictor.prepare(image)
-        warnings = domain_check(image, prepared[0].placement, spec.preprocessing, spec.training_domain)
-        return _Loaded(image.source, prepared, [*image.notes, *warnings], time.perf_counter() - start)
+        images = self._predictor.prepare(image)
+        warnings = domain_check(image, images[0].placement, spec.preprocessing, spec.training_domain)
+        return _Loaded(image.source, images, (*image.notes, *warnings), time.perf_counter() - start)
 
     def segment(self, _case: InputCase, loaded: _Loaded) -> _Segmented:
         """Run the networks; in the caller's thread."""
-        start = time.perf_counter()
+        start, config = time.perf_counter(), self._config
         segmentation = self._predictor.segment(
-            loaded.prepared, entropy=self._config.save_uncertainty, probabilities=self._config.save_probabilities
+            loaded.images, entropy=config.save_uncertainty, probabilities=config.save_probabilities
         )
-        return _Segmented(loaded.seconds, loaded.grid, loaded.warnings, segmentation, time.perf_counter() - start)
+        return _Segmented(loaded, segmentation, time.perf_counter() - start)
 
     def save(self, case: InputCase, found: _Segmented) -> Prediction:
         """Write everything, the labels last: where they are, all is; in the writer's thread."""
-        start = time.perf_counter()
-        path, grid, labels = self.labels_path(case), found.grid, found.segmentation.labels
-        names, background = self._predictor.names, self._predictor.spec.labels[0].value
-        agreement = found.segmentation.agreement
-        if found.segmentation.probabilities is not None:
-            self._save_probabilities(case, found.segmentation.probabilities, grid)
-        if found.segmentation.entropy is not None:
-            suffix = _suffix(case)
-            suffix = ".nii.gz" if suffix in (".png", ".tif", ".tiff") else suffix
-            write_image(
-                path.parent / "uncertainty" / f"{case.file_name}{suffix}", found.segmentation.entropy[None], grid
-            )
+        start, outputs = time.perf_counter(), self._outputs
+        loaded, segmentation = found.loaded, found.segmentation
+        labels, grid = segmentation.labels, loaded.source
+        if segmentation.probabilities is not None:
+            outputs.write_probabilities(case, segmentation.probabilities, grid)
+        if segmentation.entropy is not None:
+            outputs.write_entropy(case, segmentation.entropy, grid)
         if self._config.save_classes:
-            self._save_classes(case, labels, grid)
-        write_labels(path, labels, grid, names)
+            outputs.write_classes(case, labels, grid)
+        path, agreement = outputs.write_labels(case, labels, grid), segmentation.agreement
         return Prediction(
             id=case.id,
             status="written",
             output=path.name,
             dicom=case.is_dicom,
             seconds=Seconds(
-                load=round(found.loaded_seconds, 3),
+                load=round(loaded.seconds, 3),
                 predict=round(found.seconds, 3),
                 write=round(time.perf_counter() - start, 3),
             ),
             peak_memory_mb=_peak_memory_mb(),
-            volumes_ml=self._volumes_ml(labels, grid),
+            volumes_ml=volumes_ml(labels, grid, outputs.scheme),
             agreement=round(fmean(agreement.values()), 4) if agreement else None,
             class_agreement={name: round(value, 4) for name, value in agreement.items()},
-            warnings=tuple(found.warnings + label_warnings(labels, names, background)),
+            warnings=(*loaded.warnings, *label_warnings(labels, outputs.scheme)),
         )
-
-    def _volumes_ml(self, labels: NDArray[Any], grid: Grid) -> dict[str, float]:
-        """Of each class, or of each region the sum of what belongs to it."""
-        names, scheme = self._predictor.names, self._predictor.spec.label_scheme
-        of_value = volumes_ml(labels, grid, names, scheme.labels[0].value)
-        found = zip(scheme.names, scheme.values, strict=True)
-        return {name: sum(of_value[names[value]] for value in values) for name, values in found}
-
-    def _save_probabilities(self, case: InputCase, probabilities: NDArray[np.float16], grid: Grid) -> None:
-        spec = self._predictor.spec
-        values = np.array([one.written for one in spec.regions] or [one.value for one in spec.labels])
-        with atomic_path(self._config.out / "probabilities" / f"{case.file_name}.npz") as temporary:
-            np.savez(temporary, probabilities=probabilities, values=values, affine=grid.matrix)
-
-    def _save_classes(self, case: InputCase, labels: NDArray[Any], grid: Grid) -> None:
-        """One mask per class or region that was found; an earlier run's are removed."""
-        folder = self._config.out / "classes" / case.file_name
-        shutil.rmtree(folder, ignore_errors=True)
-        suffix = _suffix(case)
-        scheme = self._predictor.spec.label_scheme
-        for name, written, values in zip(scheme.names, scheme.written_values, scheme.values, strict=True):
-            mask = np.isin(labels, values)
-            if mask.any():
-                write_labels(folder / f"{_file_name(name, written)}{suffix}", mask.astype(np.uint8), grid, {1: name})
-
-    def write_manifest(self) -> None:
-        """Write predictions.json as far as it is known."""
-        config, predictor = self._config, self._predictor
-        write_predictions(
-            self.manifest_path,
-            Predictions(
-                models=tuple(
-                    ModelUsed(name=b.name, version=b.version, sha256=b.sha256, tracking_run=b.spec.tracking_run)
-                    for b in predictor.bundles
-                ),
-                versions={name: importlib.metadata.version(name) for name in ("unetpipe", "monai", config.engine)},
-                device=predictor.device_name,
-                settings={
-                    "precision": str(predictor.dtype).removeprefix("torch."),
-                    "engine": config.engine,
-                    **({} if predictor.differs is None else {"differs_from_float32": round(predictor.differs, 6)}),
-                    "step": config.step,
-                    "tta": config.tta,
-                    "postprocess": config.postprocess,
-                },
-                cases=tuple(sorted(self.predictions.values(), key=lambda record: record.id)),
-            ),
-        )
-
-
-def _file_name(name: str, value: int) -> str:
-    """A class's name as a file's, its value in front so that no two are the same: ``3_left_kidney``."""
-    return f"{value}_{re.sub(r'[^A-Za-z0-9+-]+', '_', name).strip('_')}"
-
-
-def _suffix(case: InputCase) -> str:
-    name = case.paths[0].name.lower()
-    if case.paths[0].is_dir():
-        return ".nii.gz"
-    if name.endswith((".jpg", ".jpeg")):
-        return ".png"
-    return next((suffix for suffix in _OWN_FORMAT if name.endswith(suffix)), ".nii.gz")
 
 
 def _peak_memory_mb() -> float:
+    """Of the process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)  # bytes there, KiB here
 
 
-def _in_words(error: Exception, case: InputCase) -> str:
-    """One line without the folders of the case's files."""
+def _reason(error: Exception, case: InputCase) -> str:
+    """Why a scan failed, in one line without the folders of its files."""
     if is_out_of_memory(error):
         return "out of memory"
     if isinstance(error, OSError) and error.strerror:

@@ -232,7 +232,8 @@ def _write_cases(
     todo = [case for case in manifest.cases if stored_key(work, name, manifest.file_names[case.id]) != keys[case.id]]
     if todo:
         # torch loads only now, when there is work for it
-        from unetpipe.dataset.prepare import prepare_cases
+        from unetpipe.dataset.prepare import Preparation, prepare_cases
 
-        prepare_cases(work, todo, known, manifest, plan, name, workers=workers, budget=budget, progress=progress)
+        preparation = Preparation(work=work, manifest=manifest, statistics=known, plan=plan, configuration=name)
+        prepare_cases(preparation, todo, workers=workers, budget=budget, progress=progress)
     return len(todo)

@@ -1,4 +1,4 @@
-"""A network's kernels on a GPU recorded once and replayed: small windows are over sooner than Python launches them."""
+"""A network's kernels on a GPU, recorded once and replayed: for small windows, launching kernels takes the longest."""
 
 import logging
 import time

@@ -1,0 +1,79 @@
+"""The files that `infer` writes for each scan, each either whole or not there."""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.dataset.label_scheme import LabelScheme
+from unetpipe.files import atomic_path
+from unetpipe.imaging.files import write_image, write_labels
+from unetpipe.imaging.geometry import Grid
+from unetpipe.inference.inputs import InputCase
+
+_LABEL_FORMATS = (".mha", ".nrrd", ".png", ".tif", ".tiff", ".nii")
+_INTEGERS_ONLY = (".png", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """Where outputs go, and what their files are called.
+
+    Attributes:
+        folder: For the labels; everything else has a folder of its own in it.
+        scheme: Classes and regions of the model.
+    """
+
+    folder: Path
+    scheme: LabelScheme
+
+    def labels_path(self, case: InputCase) -> Path:
+        """The file of a scan's labels: in the scan's own format where that can hold them, else NIfTI."""
+        return self.folder / f"{case.file_name}{_suffix(case)}"
+
+    def write_labels(self, case: InputCase, labels: NDArray[Any], grid: Grid) -> Path:
+        """Write label values (*spatial), and return their file."""
+        path = self.labels_path(case)
+        write_labels(path, labels, grid, {label.value: label.name for label in self.scheme.labels})
+        return path
+
+    def write_entropy(self, case: InputCase, entropy: NDArray[np.float32], grid: Grid) -> None:
+        """Write ``uncertainty/CASE``: entropy (*spatial) as an image."""
+        suffix = _suffix(case)
+        name = f"{case.file_name}{'.nii.gz' if suffix in _INTEGERS_ONLY else suffix}"
+        write_image(self.folder / "uncertainty" / name, entropy[None], grid)
+
+    def write_probabilities(self, case: InputCase, probabilities: NDArray[np.float16], grid: Grid) -> None:
+        """Write ``probabilities/CASE.npz``: probabilities (L, *spatial), the label value of each, and the affine."""
+        scheme = self.scheme
+        values = scheme.written_values if scheme.overlapping else [label.value for label in scheme.labels]
+        with atomic_path(self.folder / "probabilities" / f"{case.file_name}.npz") as temporary:
+            np.savez(temporary, probabilities=probabilities, values=np.array(values), affine=grid.matrix)
+
+    def write_classes(self, case: InputCase, labels: NDArray[Any], grid: Grid) -> None:
+        """Write ``classes/CASE/VALUE_NAME``, a mask of each class or region that was found; remove earlier ones."""
+        folder, suffix, scheme = self.folder / "classes" / case.file_name, _suffix(case), self.scheme
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, written, values in zip(scheme.names, scheme.written_values, scheme.values, strict=True):
+            mask = np.isin(labels, values)
+            if mask.any():
+                write_labels(folder / f"{_class_name(name, written)}{suffix}", mask.astype(np.uint8), grid, {1: name})
+
+
+def _suffix(case: InputCase) -> str:
+    """The suffix of a scan's labels."""
+    name = case.paths[0].name.lower()
+    if case.paths[0].is_dir():
+        return ".nii.gz"
+    if name.endswith((".jpg", ".jpeg")):
+        return ".png"
+    return next((suffix for suffix in _LABEL_FORMATS if name.endswith(suffix)), ".nii.gz")
+
+
+def _class_name(name: str, value: int) -> str:
+    """A class's name as a file's, its value in front so that no two are the same: ``3_left_kidney``."""
+    return f"{value}_{re.sub(r'[^A-Za-z0-9+-]+', '_', name).strip('_')}"
