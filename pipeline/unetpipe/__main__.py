@@ -5,7 +5,7 @@ import os
 
 from unetpipe.cli import app
 
-_ALLOCATIONS = 50_000  # between two looks for garbage, in place of 700
+_ALLOCATIONS = 50_000  # between two garbage collections, in place of Python's 700
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def register(kind: Kind, name: str) -> Callable[[Factory], Factory]:
     """Make a class or function known by a word, from then on and in this process.
 
     Args:
-        kind: What it is.
+        kind: Kind of the part.
         name: The word that options and definitions name it by.
 
     Raises:
@@ -99,7 +99,7 @@ def parse_definition(value: Any) -> Any:
     """Turn what was typed into a definition: YAML of a mapping becomes one, everything else stays as it is.
 
     Raises:
-        ComponentError: If a text looks like a mapping and is no YAML.
+        ComponentError: If a text starts like a mapping and is no YAML.
     """
     if not isinstance(value, str) or not (value.lstrip().startswith("{") or TARGET in value):
         return value
@@ -129,7 +129,7 @@ def build(kind: Kind, named: str | Definition, **given: Any) -> Any:
     """Build a part from its word or its definition.
 
     Args:
-        kind: What it has to be.
+        kind: Kind that the part must have.
         named: A registered word, or a definition.
         given: Arguments that the package passes; what a definition says wins over them.
 

@@ -97,7 +97,7 @@ def run_demo(
 
 
 def _mlflow_program() -> str:
-    """As a person must type it: an environment that is not activated has it beside its Python."""
+    """The command as a user must type it: in an environment that is not activated, its path beside Python."""
     return "mlflow" if shutil.which("mlflow") else str(Path(sys.executable).with_name("mlflow"))
 
 

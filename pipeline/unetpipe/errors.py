@@ -51,8 +51,8 @@ class Fault:
     Attributes:
         case: Case id, or "dataset" when no single case is to blame.
         kind: Short stable identifier such as ``shape_mismatch``, for scripts.
-        message: What was expected and what was found.
-        severity: An error stops the work; a warning is only told.
+        message: Expected and received values, in one line.
+        severity: An error stops the work; a warning is only reported.
     """
 
     case: str

@@ -18,7 +18,7 @@ class ProcessSetting(ContextDecorator, Generic[Value]):
     Args:
         read: Returns the value that is set.
         write: Sets one.
-        value: What it has to be inside.
+        value: Value of the setting inside the context.
     """
 
     def __init__(self, read: Callable[[], Value], write: Callable[[Value], object], value: Value) -> None:

@@ -38,7 +38,7 @@ _MUCH = 0.01  # of a window's voxels that get another class
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What was found in a scan, in its own axis order.
+    """The segmentation of a scan, in the scan's own axis order.
 
     Attributes:
         labels: The dataset's label values, (*spatial).
@@ -65,7 +65,7 @@ class Predictor:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto`` takes the fastest that the device has in hardware. The first scan's central window is then
             also computed in float32, and a warning is logged where labels differ much.
-        engine: What computes: torch, or OpenVINO on a CPU.
+        engine: Engine that computes the network: torch, or OpenVINO on a CPU.
         step: Distance between windows as a fraction of the patch.
         batch: Windows per forward pass; None takes 1 on a CPU and 4 elsewhere.
         tta: Average over mirrored copies, along the axes that were mirrored in training.
@@ -74,7 +74,7 @@ class Predictor:
     Attributes:
         bundles: The models, in the order in which they were given.
         spec: The first model's: all have the same channels and labels.
-        device: What computes.
+        device: Device that computes.
         dtype: Type of matrix products.
         differs: Share of voxels that get another class than in float32, in the central window of the first scan; None
             before it, and where float32 is what computes.
@@ -153,7 +153,7 @@ class Predictor:
         Args:
             array: Intensities as stored, in any orientation: (C, I, J, K), or (I, J, K) of one channel; (C, I, J)
                 or (I, J) in 2-D.
-            affine: From voxel to RAS+ mm, 4x4.
+            affine: Maps voxel indices to RAS+ mm, 4x4.
 
         Returns:
             Label values on the same grid, (I, J, K) or (I, J).
@@ -194,7 +194,7 @@ class Predictor:
         return tuple(done)
 
     def _pinned(self, image: NetworkImage) -> NetworkImage:
-        """In memory that a GPU copies from while it computes."""
+        """Move the image to page-locked memory, from which a GPU copies while it computes; only for a GPU."""
         return replace(image, values=image.values.pin_memory()) if self.device.type == "cuda" else image
 
     def segment(

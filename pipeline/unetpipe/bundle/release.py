@@ -35,7 +35,7 @@ class Release(Record):
 
     Attributes:
         version: ``major.minor.patch``; a changed model raises `minor`.
-        changelog: What changed with each version.
+        changelog: Changes of each version.
     """
 
     version: str = _FIRST

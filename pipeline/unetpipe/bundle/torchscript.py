@@ -52,7 +52,7 @@ def write_torchscript(folder: Path, network: nn.Module) -> Path:
 
     Args:
         folder: The bundle's.
-        network: With its weights, as `build_network` gives it, in evaluation mode.
+        network: Network with its weights, as `build_network` returns it, in evaluation mode.
 
     Raises:
         BundleError: If the network cannot be exported, or answers differently when it is.

@@ -76,7 +76,7 @@ def _release_in(folder: Path, model: Model) -> Release:
     if not (folder / METADATA).is_file():
         return Release()
     try:
-        training = unfinished_release(folder)  # without a look at weights: this is asked after every epoch
+        training = unfinished_release(folder)  # without reading the weights: this runs after every epoch
         if training is not None:
             return training
         earlier = read_bundle(folder)

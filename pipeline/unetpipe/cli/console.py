@@ -21,7 +21,7 @@ from unetpipe.progress import Advance
 
 _LISTED = 5  # of many paths or names, so many are shown
 _WIDTH_IN_A_FILE = 120
-_LONGEST_STEP_S = 7200.0  # the time left is told from the steps of so many seconds: a hundredth of a training is long
+_LONGEST_STEP_S = 7200.0  # span of steps from which the remaining time is estimated: a hundredth of a training is long
 
 
 log = logging.getLogger(__name__)

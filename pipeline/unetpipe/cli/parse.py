@@ -14,7 +14,7 @@ def check_command(app: typer.Typer, configs: dict[str, type[BaseModel]], words: 
 
     Args:
         app: Whose command it is.
-        configs: By command name; only these may be given.
+        configs: Configs by command name; only these may be given.
         words: The command with its arguments and options.
 
     Returns:

@@ -79,7 +79,7 @@ def errors_as_lines(context: typer.Context, *, debug: bool, as_json: bool) -> It
     Args:
         context: Context of the command.
         debug: Let errors through, so that they end with their traceback.
-        as_json: Also print the faults of a dataset on stdout, as JSON.
+        as_json: Whether the faults of a dataset are also printed on stdout, as JSON.
 
     Raises:
         typer.Exit: In place of the error.

@@ -31,7 +31,7 @@ def file_names(ids: Iterable[str]) -> dict[str, str]:
     """The file name of each case, without suffix; no two are equal, even where letter case does not count.
 
     Args:
-        ids: Of all cases whose files share a folder.
+        ids: Ids of all cases whose files share a folder.
 
     Returns:
         File name by id, in the order of `ids`. What would be longer than 200 bytes is cut, and ends in ``%~`` and a

@@ -13,7 +13,7 @@ def with_labels(manifest: Manifest, labels: Mapping[str, Sequence[Range]]) -> Ma
     """The manifest with these classes instead of its own; as it is where none are given.
 
     Args:
-        manifest: As its layout declares it.
+        manifest: Manifest as the dataset's layout declares it.
         labels: Values of each class by name, as `declare_labels` takes them.
 
     Raises:
@@ -37,7 +37,7 @@ def with_modalities(manifest: Manifest, modalities: Sequence[str]) -> Manifest:
     """The manifest with these modalities instead of its own; as it is where none are given.
 
     Args:
-        manifest: As its layout declares it.
+        manifest: Manifest as the dataset's layout declares it.
         modalities: One for all channels, or one per channel, by DICOM's code or usual name.
 
     Raises:

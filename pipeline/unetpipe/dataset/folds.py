@@ -28,7 +28,7 @@ class Folds(Record):
     Attributes:
         seed: Seed of the random split.
         by_patient: Whether patients are known and no fold trains on a patient whom it holds out.
-        folds: In the order of their numbers.
+        folds: Folds in the order of their numbers.
     """
 
     schema_version: Literal[1] = FOLDS_SCHEMA
@@ -93,9 +93,9 @@ def keep_folds(found: Folds, made: Folds, manifest: Manifest) -> Folds:
     """The folds of an earlier run where they hold out the same cases, as a person may have changed them; else new ones.
 
     Args:
-        found: Read from the work folder. Case ids may be those of earlier versions.
-        made: By `make_folds` from the same manifest.
-        manifest: Of the dataset as it is now.
+        found: Folds read from the work folder. Their case ids may be those of earlier versions.
+        made: Folds that `make_folds` makes from the same manifest.
+        manifest: Current manifest of the dataset.
     """
     renamed = former_ids(case.id for case in manifest.cases)
 

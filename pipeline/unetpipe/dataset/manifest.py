@@ -21,9 +21,9 @@ class Case(Record):
     """One scan with its label.
 
     Attributes:
-        id: What people call the case; unique in the dataset, and any text. `Manifest.file_names` names its files.
+        id: Name of the case; unique in the dataset, and any text. `Manifest.file_names` names its files.
         images: Absolute paths: one file per channel, or one file or DICOM source that holds all channels.
-        dicom: Which volume of each image's DICOM source is meant, and what may be done to it: one per image, or none
+        dicom: Choice of the volume in each image's DICOM source, and its permitted repairs: one per image, or none
             where nothing was chosen.
         label: Absolute path of the label file; None where there is none.
         patient: Cases of one patient must not be split between training and validation; None where it is not known.

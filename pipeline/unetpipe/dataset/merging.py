@@ -84,7 +84,7 @@ def merge_values(labels: NDArray[np.integer], merged: Sequence[MergedValues]) ->
 
     Args:
         labels: Label values, any shape.
-        merged: What counts as what.
+        merged: Further label values, and the class that each counts as.
 
     Returns:
         The array itself where no value is merged, else a new one whose type holds all values.

@@ -27,7 +27,7 @@ def modality_code(name: str) -> str | None:
     """DICOM's code for a modality or the usual name of one.
 
     Args:
-        name: Such as ``CT``, ``ct``, ``MRI``, ``PET`` or ``T1w``; case does not matter.
+        name: Name of a modality such as ``CT``, ``ct``, ``MRI``, ``PET`` or ``T1w``, in any letter case.
 
     Returns:
         Such as ``CT``, ``MR`` or ``PT``; None for a name that says nothing about the modality.

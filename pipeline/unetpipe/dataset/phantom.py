@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 CLASSES = {0: "background", 1: "liver", 2: "spleen", 3: "kidneys", 4: "spine"}
 _SPACING_MM = (7.4, 7.4, 8.2)
 _EXTENT_MM = (290.0, 225.0, 265.0)
-"""Of the field of view along right, anterior, superior."""
+"""Extent of the field of view along right, anterior and superior, in mm."""
 _ORIENTATIONS = ("RAS", "LAS", "RPI", "LPI", "SAR", "PSR")
 _RIGHT_HANDED = ("RAS", "LPS", "PSL", "LIP", "RPI")
 """Axis orders that a DICOM series can have: its slices run along the cross product of columns and rows."""
@@ -35,7 +35,7 @@ class _Organ:
 
     Attributes:
         label: Class, 0 for what only the image shows.
-        brightness: On a scale where muscle is 0.35.
+        brightness: Signal on a scale where muscle is 0.35.
         centre_mm, radii_mm: In the standard body, RAS+.
         tilt_deg: About the anterior axis.
     """
@@ -75,7 +75,7 @@ def write_phantom_dataset(
         cases: Training cases.
         seed: The same seed gives the same dataset, byte for byte.
         test_cases: Held-out cases with labels.
-        dicom_cases: Of the training cases, this many images are DICOM series folders.
+        dicom_cases: Number of training cases whose images are DICOM series folders.
     """
     sources = np.random.SeedSequence(seed).spawn(cases + test_cases)
     training, testing = [], []

@@ -37,11 +37,11 @@ class CaseRecord(Record):
 
     Attributes:
         key: Hash of everything that the array depends on.
-        placement: Where the array lies in the file it came from.
-        preprocessing: How it was made; None where an earlier version made it.
+        placement: Position of the array in the file it came from.
+        preprocessing: Preprocessing that made the array; None where an earlier version of unetpipe made it.
         spacing_mm: Exact voxel size of the array.
         class_voxels: Number of voxels of each class in the array, in network order; ignored voxels count for no class.
-        locations: For each foreground class index that occurs, up to 1000 of its voxels, evenly drawn, as positions in
+        locations: Up to 1000 voxels of each foreground class index that occurs, evenly drawn, as positions in
             the flattened array.
     """
 
@@ -169,8 +169,8 @@ class EncodedCase:
     """A case in the form in which it is stored.
 
     Attributes:
-        record: Its description.
-        frame: Its compressed array, in blosc2's frame format.
+        record: Description of the case.
+        frame: Compressed array, in blosc2's frame format.
     """
 
     record: CaseRecord
@@ -203,11 +203,11 @@ def encode_case(
         array: (C + 1, \\*spatial), the class index last.
         case: Case id.
         key: Hash of everything that the array depends on.
-        placement: Where the array lies in its file.
-        spacing_mm: Of the array.
-        classes: How many there are, background included.
-        patch_size: What training will read at once: chunks are no larger.
-        preprocessing: How it was made, for training to compare with the plan.
+        placement: Position of the array in its file.
+        spacing_mm: Voxel size of the array.
+        classes: Number of classes, background included.
+        patch_size: Patch that training will read at once: chunks are no larger.
+        preprocessing: Preprocessing that made the array, for training to compare with the plan.
     """
     import blosc2
 
@@ -249,7 +249,7 @@ def locate_classes(index: NDArray[np.float16], classes: int, seed: str) -> tuple
 
     Args:
         index: Class index of each voxel, any shape; -1 is no class.
-        classes: How many there are.
+        classes: Number of classes.
         seed: The draw is the same for the same text.
 
     Returns:

@@ -21,7 +21,7 @@ _SAMPLES = 100_000  # voxels whose intensities are compared, about
 
 
 class TrainingDomain(Record):
-    """What a training set spans, in RAS+ axis order.
+    """Ranges of voxel size, extent and intensity of a training set, in RAS+ axis order.
 
     Attributes:
         spacing_mm: Smallest and largest voxel size along each axis.
@@ -62,9 +62,9 @@ def domain_check(image: Image, placement: Placement, spec: Preprocessing, known:
 
     Args:
         image: The scan.
-        placement: Of what the network sees in it.
-        spec: How the model's images are preprocessed.
-        known: What its training set spans; None where the model does not say.
+        placement: Position of the network's crop in the scan.
+        spec: Preprocessing of the model's images.
+        known: Training domain of the model; None where the model does not record it.
 
     Returns:
         One warning for each thing that is far.

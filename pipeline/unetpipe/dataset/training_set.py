@@ -16,7 +16,7 @@ class TrainingSet:
     """What there is to learn.
 
     Attributes:
-        name: Of the plan's configuration.
+        name: Name of the plan's configuration.
         training: Ids of the cases to learn from.
         validation: Ids of the cases held out.
     """
@@ -36,7 +36,7 @@ class TrainingSet:
 
     @property
     def training_bytes(self) -> int:
-        """Of the training cases' arrays, which are float16, when they are all in memory."""
+        """Bytes of the training cases' arrays, which are float16, when all of them are in memory."""
         voxels = sum(math.prod(self.store.record(case).placement.shape) for case in self.training)
         return 2 * (len(self.manifest.channels) + 1) * voxels
 
@@ -45,9 +45,9 @@ def read_training_set(work: Path, fold: int, configuration: str | None) -> Train
     """Open a fold of a work folder.
 
     Args:
-        work: What preprocessing made.
-        fold: From 0.
-        configuration: Of the plan; None takes its default.
+        work: Work folder that preprocessing made.
+        fold: Number of the fold, from 0.
+        configuration: Name of the plan's configuration; None takes the plan's default.
 
     Raises:
         TrainingError: If there is no such fold or configuration, or cases are not preprocessed for it, or by

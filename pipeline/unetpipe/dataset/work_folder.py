@@ -15,7 +15,7 @@ from unetpipe.files import write_text
 
 @dataclass(frozen=True, kw_only=True)
 class Decisions:
-    """What preprocessing follows.
+    """The documents that preprocessing follows.
 
     Attributes:
         manifest: Which cases, channels and classes there are.

@@ -54,7 +54,7 @@ class Evaluation(Record):
         seed: Seed of the bootstrap.
         models: Results of each model.
         comparisons: Comparison of every further model with the first.
-        hints: What suggests that files do not mean what they say, such as masks of 255 against masks of 1.
+        hints: Sentences about what suggests a mistake in the files, such as masks of 255 against masks of 1.
         versions: Versions of the packages that computed the metrics.
         definitions: Definition of every metric.
         higher_is_better: Whether a higher value of a metric is better; of volume errors, the absolute value counts.
@@ -79,7 +79,7 @@ def digest(files: Mapping[str, Path]) -> str:
     """SHA-256 over the ids and contents of files in the order of their ids; of a folder, only the id counts.
 
     Args:
-        files: By case id.
+        files: Files by case id.
     """
     total = sha256()
     for case in sorted(files):

@@ -51,6 +51,6 @@ class MonaiMetric:
 
 
 def _takes_spacing(metric: Any) -> bool:
-    """Whether its computation takes more than the two tensors, which is how MONAI's metrics of distances take it."""
+    """Whether the metric takes keywords besides the two tensors, which is how MONAI's distance metrics take spacing."""
     parameters = signature(metric._compute_tensor).parameters.values()
     return any(one.name == "spacing" or one.kind is Parameter.VAR_KEYWORD for one in parameters)

@@ -51,10 +51,10 @@ class NamedMetric:
     """A metric that has been tried.
 
     Attributes:
-        name: Of its column and figures.
-        meaning: What is written beside the figures.
-        higher_is_better: As the dummy masks show.
-        metric: What measures.
+        name: Name of the metric's column and summary.
+        meaning: Explanation that is written beside the values.
+        higher_is_better: Direction of the metric, as measured on dummy masks.
+        metric: Function that computes the metric.
     """
 
     name: str
@@ -120,7 +120,7 @@ def _value(name: str, metric: Metric, reference: Mask, prediction: Mask, spacing
 def _higher_is_better(name: str, metric: Metric, ndim: int) -> bool:
     """Whether a right prediction has a higher value than one that is too small or one that is too large.
 
-    It may be blind to one of the two, as precision and sensitivity are.
+    It may ignore one of the two errors, as precision and sensitivity do.
     """
     spacing_mm = (1.0, 1.5, 2.0)[:ndim]
     reference, small, large = (_cube(ndim, first, last) for first, last in ((8, 16), (10, 14), (5, 19)))

@@ -20,13 +20,13 @@ _POOR_DICE = 0.2
 _GOOD_DICE = 0.7
 """Foreground Dice that turning must reach to be reported."""
 _BLOCKS = 32
-"""Along each axis: orientations are compared on block sums, 48 of them in a few milliseconds."""
+"""Blocks along each axis: orientations are compared on block sums, 48 of them in a few milliseconds."""
 _AXES = "first", "second", "third"
 
 
 @dataclass(frozen=True)
 class Turned:
-    """How a prediction would cover its reference.
+    """The orientation in which a prediction covers its reference best.
 
     Attributes:
         orientation: Permutation and flips of the prediction's axes.

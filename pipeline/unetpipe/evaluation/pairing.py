@@ -58,7 +58,7 @@ class Inputs:
         chosen: Whether a person named the classes, so that other values may be left out on purpose.
         merged: Further label values that count as one of a class, in references and predictions.
         adopted: First image of each case whose reference counts as lying where that image does, by case id.
-        choices: Which volume of a scan's DICOM source is meant, by case id, where the work folder chose one.
+        choices: Choice of the volume in a scan's DICOM source, by case id, where the work folder records one.
         regions: Sets of label values that make one class each, named by the value that is written for it.
         ignore_value: Value of reference voxels that are not evaluated.
         patients: Patient by case id, where they are known.

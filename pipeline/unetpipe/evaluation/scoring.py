@@ -24,12 +24,12 @@ from unetpipe.metrics.scores import ClassScore, absent_score, score_case
 from unetpipe.progress import Progress
 
 Scores = dict[str, list[ClassScore]]
-"""By model: every class of every case."""
+"""Scores of every class of every case, by model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What comparing all files gave.
+    """The result of comparing all files.
 
     Attributes:
         classes: Name of each class by label value.
@@ -80,7 +80,7 @@ def score_all(
     """Score every case of every model. Every class has a score in every case, also where it does not occur.
 
     Args:
-        inputs: What to read.
+        inputs: Files to read.
         config: Tolerances, and whether lesions are counted.
         metrics: Metrics that a person named, measured beside the package's own.
         workers: Threads over cases, or over classes where there are fewer cases than threads.

@@ -42,7 +42,7 @@ class ClassSummary(Record):
 
     Attributes:
         name: Name of the class.
-        value: Its value in label files.
+        value: Value of the class in label files.
         cases: Number of evaluated cases, the same for every class.
         present: Number of cases whose reference holds the class.
         missed: Number of these whose prediction does not hold it, or that have no prediction.

@@ -97,7 +97,7 @@ def aligned_channels(volumes: Sequence[Volume], *, adopt_affine: bool = False) -
 
     Args:
         volumes: One or more.
-        adopt_affine: As `aligned` takes it.
+        adopt_affine: Take a volume of the same shape that lies elsewhere as if it lay on the reference grid.
 
     Raises:
         GeometryError: If one does not hold the first's voxels; says which, how they differ, and what can be done.

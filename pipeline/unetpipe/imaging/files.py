@@ -33,8 +33,8 @@ def read_volume(path: Path, dicom: DicomOptions | None = None, *, as_label: bool
     """Read a file, or a volume of a DICOM source: a folder of any depth, a zip or a file.
 
     Args:
-        path: Of the file or folder. A link counts under its own name, whatever it points to.
-        dicom: Which volume of a DICOM source; the only one unless given.
+        path: Path of the file or folder. A link counts under its own name, whatever it points to.
+        dicom: Choice of the volume in a DICOM source; the only one unless given.
         as_label: The values are labels: indices of a colour table stay as they are, where an image becomes its colours,
             and a file that is compressed with loss is refused.
 
@@ -79,7 +79,7 @@ def write_labels(path: Path, labels: NDArray[Any], grid: Grid, names: Mapping[in
     Args:
         path: Replaced in one step once everything is on disk; folders are made.
         labels: (I, J[, K]) in the axis order of `grid`.
-        grid: Of the file.
+        grid: Grid of the file.
         names: Class of each value, kept in the header where the format has a place for it.
 
     Raises:

@@ -35,7 +35,7 @@ class Grid(Record):
     Attributes:
         shape: Voxels along each spatial axis, (I, J, K) or (I, J).
         affine: Rows of the 4x4 matrix from voxel index to RAS+ mm. In 2-D the third index is always 0.
-        unit: What the file states its lengths in, so that files written on this grid can state theirs alike. `affine`
+        unit: Unit of the lengths in the file, so that files written on this grid can state theirs alike. `affine`
             is in mm whatever it is; where the file states no length, the edge of a voxel counts as 1 mm.
 
     Raises:

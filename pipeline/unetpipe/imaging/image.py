@@ -21,7 +21,7 @@ class Image:
     Attributes:
         channels: Arrays (I, J[, K]) in RAS+ order, in the files' own types.
         source: Grid of the first file, in its own axis order.
-        notes: What reading the files decided or left out, as full sentences for a person to check.
+        notes: Decisions and omissions of reading the files, as full sentences for a person to check.
     """
 
     channels: tuple[NDArray[Any], ...]
@@ -41,7 +41,7 @@ class Image:
 
     @property
     def grid(self) -> Grid:
-        """Where the channels lie: the source's grid in RAS+ order."""
+        """The grid of the channels: the source's grid in RAS+ order."""
         return self.source.canonical()
 
 
@@ -50,7 +50,7 @@ def read_image(paths: Sequence[Path], dicom: Sequence[DicomOptions] = (), *, ado
 
     Args:
         paths: The first decides where the image lies and how its axes run.
-        dicom: Which volume of each path's DICOM source; none where each holds a single one.
+        dicom: Choice of the volume in each path's DICOM source; empty where each holds a single one.
         adopt_affine: Take further files of the same shape that lie elsewhere as if they lay where the first does.
 
     Raises:

@@ -101,7 +101,7 @@ class AxisMatrix:
 
         Args:
             values: float32; along `axis` at least the old voxels ``inputs(*outputs)``, from the first of them on.
-            axis: Of `values`.
+            axis: Axis of `values` to resample.
             outputs: Range of new voxels.
         """
         if self.is_identity:
@@ -149,7 +149,7 @@ def _linear(taps: Taps) -> tuple[list[_Block], list[int], list[int]]:
 
 
 def _cubic(size: int, out: int) -> tuple[list[_Block], list[int], list[int]]:
-    """As `_linear`, for the cubic B-spline: its four taps times the prefilter, whose edges continue as scipy's do."""
+    """Build `_linear`'s counterpart for the cubic B-spline: four taps times the prefilter, with scipy's edges."""
     from scipy import ndimage  # a quarter of a second to import, and not every dataset is resampled
 
     positions = (np.arange(out) + 0.5) * size / out - 0.5

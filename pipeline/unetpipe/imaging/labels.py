@@ -16,7 +16,7 @@ from unetpipe.imaging.formats.segments import name_values, read_segments
 from unetpipe.imaging.volume import Volume
 
 _LONGEST_TABLE = 1 << 20
-"""Label values further apart than this are looked up by binary search instead of in a table."""
+"""Label values with a wider range than this are found by binary search instead of in a table."""
 
 
 def read_label_file(path: Path, target: LabelTarget | None = None) -> Volume:

@@ -83,9 +83,9 @@ class CropNonzerod(CropForegroundd):  # type: ignore[misc]  # monai carries no t
     """Crop to the box around the voxels of an image that differ from 0 in any channel.
 
     Args:
-        keys: What is cropped.
+        keys: Keys of the images to crop.
         source_key: The image that decides the box; one that is 0 everywhere is kept whole.
-        allow_missing_keys: As MONAI has it.
+        allow_missing_keys: Whether absent keys are skipped, as in MONAI's `MapTransform`.
     """
 
     def __init__(self, keys: KeysCollection, source_key: str, allow_missing_keys: bool = False) -> None:
@@ -98,9 +98,9 @@ class Normalized(MapTransform):  # type: ignore[misc]  # monai carries no types
     """Normalise the intensities of images, channel by channel.
 
     Args:
-        keys: Of images (C, *spatial); float32 afterwards.
+        keys: Keys of images (C, *spatial); float32 afterwards.
         normalization: One per channel.
-        allow_missing_keys: As MONAI has it.
+        allow_missing_keys: Whether absent keys are skipped, as in MONAI's `MapTransform`.
     """
 
     def __init__(
@@ -135,11 +135,11 @@ class Resampled(MapTransform, InvertibleTransform):  # type: ignore[misc]  # mon
     follows, so that the edges of image, label and logits stay on each other.
 
     Args:
-        keys: Of images, float32 (C, I, J[, K]) afterwards.
+        keys: Keys of images, float32 (C, I, J[, K]) afterwards.
         spacing_mm: Target voxel size along each axis.
-        interpolation: Along each axis. The inverse goes linearly where images went cubically.
+        interpolation: Interpolation along each axis. The inverse goes linearly where images went cubically.
         label_keys: Those of `keys` that hold label maps, which are resampled class by class.
-        allow_missing_keys: As MONAI has it.
+        allow_missing_keys: Whether absent keys are skipped, as in MONAI's `MapTransform`.
     """
 
     def __init__(
@@ -191,9 +191,9 @@ class Preprocessd(MapTransform, InvertibleTransform):  # type: ignore[misc]  # m
 
     Args:
         image_key: A `MetaTensor` (C, I, J[, K]) in RAS+ order; float32 (C, *network) afterwards.
-        preprocessing: What to do, such as a bundle's ``spec.preprocessing``.
+        preprocessing: Preprocessing to apply, such as a bundle's ``spec.preprocessing``.
         label_keys: Label maps (1, I, J[, K]) on the image's grid.
-        allow_missing_keys: As MONAI has it.
+        allow_missing_keys: Whether absent keys are skipped, as in MONAI's `MapTransform`.
     """
 
     def __init__(

@@ -68,8 +68,8 @@ def network_image(image: Image, spec: Preprocessing) -> NetworkImage:
     """Crop to the nonzero box, go through the steps, resample.
 
     Args:
-        image: Left as it is.
-        spec: What to do.
+        image: Image, left as it is.
+        spec: Preprocessing to apply.
 
     Raises:
         GeometryError: If channels or axes are not as many as in `spec`.
@@ -87,8 +87,8 @@ class CroppedImage:
     exists. Other steps see all channels at once.
 
     Args:
-        image: Left as it is.
-        spec: What to do.
+        image: Image, left as it is.
+        spec: Preprocessing to apply.
 
     Attributes:
         placement: Where the network's array lies in the file.

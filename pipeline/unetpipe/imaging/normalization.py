@@ -17,7 +17,7 @@ def normalize(values: Tensor, normalization: ChannelNormalization) -> Tensor:
 
     Args:
         values: Any type and shape.
-        normalization: What to do.
+        normalization: Scheme and statistics of the channel.
 
     Returns:
         A new float32 tensor; a constant channel becomes 0.
@@ -30,7 +30,7 @@ def normalizer(values: Tensor, normalization: ChannelNormalization) -> Callable[
 
     Args:
         values: Any type and shape; its statistics are taken now.
-        normalization: What to do.
+        normalization: Scheme and statistics of the channel.
 
     Returns:
         From a part of `values` to a new float32 tensor; a constant channel becomes 0.

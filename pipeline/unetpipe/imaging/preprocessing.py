@@ -48,10 +48,10 @@ class Preprocessing(Record):
 
     Attributes:
         spacing_mm: Target voxel size along I, J[, K].
-        interpolation: Of images, along each axis; ``nearest`` for an axis much coarser than the others. Logits on the
-            way back and labels go linearly where images go cubically.
+        interpolation: Interpolation of images along each axis; ``nearest`` for an axis much coarser than the others.
+            Logits on the way back and labels go linearly where images go cubically.
         normalization: One per channel.
-        steps: What the cropped image goes through before it is resampled, in this order: ``normalize`` stands for
+        steps: Steps applied to the cropped image before it is resampled, in this order: ``normalize`` stands for
             `normalization`, everything else is a transform of MONAI's or of an extension (see `imaging.steps`).
     """
 
@@ -93,7 +93,7 @@ class Placement(Record):
         source: Grid of the file, in its own axis order.
         start, stop: The crop's box in the RAS+ oriented image (stop exclusive).
         stepped: Shape after the steps; None where it is still the crop's.
-        shape: Of the network's array.
+        shape: Shape of the network's array.
     """
 
     source: Grid

@@ -33,8 +33,8 @@ def resample(
     Args:
         array: (C, *spatial) of any type, on any device.
         shape: Wanted voxels along each spatial axis.
-        interpolation: Per axis.
-        prepare: From a part of the array to float32 of the same shape: applied as parts come, so that no prepared copy
+        interpolation: Interpolation along each axis.
+        prepare: Maps a part of the array to float32 of the same shape; applied as parts come, so that no prepared copy
             of the whole exists. Parts overlap.
 
     Returns:

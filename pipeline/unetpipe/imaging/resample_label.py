@@ -26,7 +26,7 @@ def resample_label(label: Tensor, shape: Shape, interpolation: Sequence[Interpol
     Args:
         label: Integers (1, *spatial).
         shape: Wanted voxels along each spatial axis.
-        interpolation: Of the image, per axis.
+        interpolation: Interpolation of the image, per axis.
 
     Returns:
         (1, *shape) of the same type; no class that was not there before; ties go to the lowest class.
@@ -94,10 +94,10 @@ def _elect(labels: Tensor, shares: Sequence[Tensor], lowest: Tensor, highest: Te
     """The label with the largest sum of weights in each column of (corner, voxel); ties go to the lowest label.
 
     Args:
-        labels: Those at the corners around each voxel; along the last axis the nearest corners follow each other.
-        shares: Per axis, how much of the weight the second of two neighbours has.
-        lowest: Of each column.
-        highest: Of each column.
+        labels: Labels at the corners around each voxel; along the last axis the nearest corners follow each other.
+        shares: Weight of the second of two neighbours along each axis, of 1 for both.
+        lowest: Lowest label of each column.
+        highest: Highest label of each column.
     """
     is_highest = labels == highest
     winners = torch.where(_weighted(is_highest, shares) > 0.5 + _TIE / 2, highest, lowest)

@@ -45,7 +45,7 @@ class SteppedImage:
 
     Attributes:
         values: float32 (C, ...).
-        grid: Where the voxels lie.
+        grid: Grid of the voxels.
         applied: MONAI's record of the steps that moved voxels; empty where none did.
         label: The label map, float32 of the spatial shape; None where none was given.
     """
@@ -61,7 +61,7 @@ def run_steps(values: Tensor, grid: Grid, spec: Preprocessing, label: Tensor | N
 
     Args:
         values: float32 (C, ...), the cropped image; left as it is.
-        grid: Where its voxels lie, in RAS+ order.
+        grid: Grid of the voxels, in RAS+ order.
         spec: The preprocessing.
         label: Class indices of the same spatial shape.
 
@@ -93,8 +93,8 @@ def undo_steps(values: Tensor, steps: Sequence[Step], applied: Applied) -> Tenso
 
     Args:
         values: (N, ...) of the shape after the steps; any type.
-        steps: Of the preprocessing.
-        applied: What they recorded on the image.
+        steps: Steps of the preprocessing.
+        applied: MONAI's record of the steps on the image.
 
     Returns:
         The same type, of the shape before the steps; 0 where the steps cut the image off.
@@ -136,7 +136,7 @@ def portable_definition(step: Step, keys: tuple[str, str]) -> Definition:
 
     Args:
         step: A word or a definition.
-        keys: Of the image, and of what moves along with it.
+        keys: Keys of the image, and of what moves along with it.
     """
     given = _given(step, keys)
     own = {} if isinstance(step, str) else arguments_of(step)
@@ -180,7 +180,7 @@ def _require_undone(stepped: SteppedImage, spec: Preprocessing, shape: Shape, na
 
 
 def _run(step: Step, data: dict[str, Any]) -> dict[str, Any]:
-    """One step, and a look at what it gives."""
+    """Run one step and check its result."""
     name, before = str(target_of(step)), data[IMAGE]
     transform = make_step(step)
     try:
@@ -223,7 +223,7 @@ def _require_allowed(name: str, factory: Any) -> None:
 
 
 def _given(step: Step, keys: tuple[str, str]) -> Definition:
-    """What a transform is told beside its definition."""
+    """The arguments that a transform gets besides those of its definition."""
     factory = find("preprocessing", target_of(step))
     if not (isinstance(factory, type) and issubclass(factory, MapTransform)):
         return {}

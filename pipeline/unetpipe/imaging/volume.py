@@ -15,12 +15,12 @@ class Volume:
 
     Attributes:
         array: (C, *spatial) in the file's own axis order; dtype as stored, or floating after a rescale slope.
-        grid: Of the spatial axes.
-        modality: What the file says its intensities are, in DICOM's terms such as ``CT``, ``MR`` or ``PT``; None where
+        grid: Grid of the spatial axes.
+        modality: Modality that the file states, in DICOM's terms such as ``CT``, ``MR`` or ``PT``; None where
             the format has no place for it.
         notes: Full sentences about what reading decided or left out, for a person to check; they name no file and no
             patient.
-        names: Of label values, where a file that was read as a label map names them.
+        names: Names of label values, where a file that was read as a label map names them.
     """
 
     array: NDArray[Any]

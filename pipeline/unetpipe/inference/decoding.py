@@ -25,8 +25,8 @@ class GroupLogits:
 
     Attributes:
         planes: Finished logits, in order.
-        shape: Of the network's grid.
-        interpolation: Of the image between the scan's grid and the network's, per axis.
+        shape: Shape of the network's array.
+        interpolation: Interpolation of the image between the scan's grid and the network's, per axis.
     """
 
     planes: Iterable[Planes]
@@ -36,7 +36,7 @@ class GroupLogits:
 
 @dataclass(frozen=True)
 class ScanPrediction:
-    """What the networks found in a scan, on its cropped RAS+ grid.
+    """The segmentation of a scan on its cropped RAS+ grid.
 
     Attributes:
         labels: Class indices, uint8 or int16.
@@ -64,9 +64,9 @@ def label_scan(
     scan's grid, where all logits of the whole scan are then held.
 
     Args:
-        groups: At least one.
+        groups: Logits of at least one group of networks.
         out: Shape of the cropped scan.
-        scheme: What the logits stand for.
+        scheme: Label scheme of the logits.
         entropy: Return the entropy too.
         probabilities: Return the probabilities too.
 
@@ -134,7 +134,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _chunks(group: GroupLogits, out: Shape) -> Iterator[tuple[int, Chunk]]:
-    """Each chunk with the axis that its planes follow."""
+    """Yield each chunk with the axis that its planes follow."""
     resampler: SlabResampler | None = None
     for one in group.planes:
         resampler = resampler or SlabResampler(group.shape, out, group.interpolation, one.axis, one.logits.device)
@@ -174,7 +174,7 @@ def _write(prediction: ScanPrediction, axis: int, chunk: Chunk, scheme: LabelSch
 
 
 def _entropy(probabilities: Tensor, *, overlapping: bool) -> Tensor:
-    """In [0, 1], from (L, ...) to (...)."""
+    """Entropy of probabilities (L, ...), scaled to [0, 1], shape (...)."""
     terms: Tensor = torch.special.entr(probabilities)
     if overlapping:
         terms += torch.special.entr(1 - probabilities)

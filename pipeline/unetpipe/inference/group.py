@@ -16,9 +16,9 @@ class NetworkGroup:
     """Networks that share preprocessing and patch.
 
     Attributes:
-        preprocessing: Of the images that they see.
+        preprocessing: Preprocessing of the networks' images.
         ensemble: The networks.
-        inferer: Walks them over an image.
+        inferer: Sliding-window inferer that applies the networks to an image.
     """
 
     preprocessing: Preprocessing

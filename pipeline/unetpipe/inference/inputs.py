@@ -22,10 +22,10 @@ class InputCase:
     """One scan to segment.
 
     Attributes:
-        id: What people call it: its file or DICOM folder, without suffix and channel number, or what a list calls it.
+        id: Name of the scan: its file or DICOM folder without suffix and channel number, or its name in a list.
         paths: One file per channel, or one with all of them, or one DICOM source.
-        file_name: Of its outputs, without suffix.
-        dicom: Which volume of each path's DICOM source; none where each holds a single one.
+        file_name: File name of the scan's outputs, without suffix.
+        dicom: Choice of the volume in each path's DICOM source; empty where each holds a single one.
     """
 
     id: str
@@ -35,7 +35,7 @@ class InputCase:
 
     @property
     def is_dicom(self) -> bool:
-        """Whether it is a DICOM source."""
+        """Whether the scan is a DICOM source."""
         return is_dicom(self.paths[0])
 
 
@@ -55,9 +55,9 @@ def find_inputs(
     Args:
         inputs: Image files, DICOM files, zips, folders of these, DICOM series and trees of them, datasets of any layout
             with or without labels, CSV and JSON lists, wildcards.
-        channels: Of the model. Several: files CASE_0000, CASE_0001, ... are the channels of CASE.
+        channels: Number of the model's channels. If several, files CASE_0000, CASE_0001, ... are the channels of CASE.
         patterns: One per channel, to apply to inputs that are folders; see `dataset.layouts.patterns`.
-        dicom: Which volume of DICOM sources is meant, one for all channels or one per channel.
+        dicom: Choice of the volume in DICOM sources, one for all channels or one per channel.
         scratch: Temporary folder for what zips hold; it must be there until the scans have been read.
 
     Raises:

@@ -28,11 +28,11 @@ class SlabResampler:
     """Resamples planes as they come; keeps one input plane back, for what lies between it and the next.
 
     Args:
-        shape: Of the network's grid.
-        out: Of the scan's (cropped, RAS+) grid.
-        interpolation: Of images along each axis; logits go linearly where images go cubically.
-        axis: Along which planes come.
-        device: Where planes are.
+        shape: Shape of the network's array.
+        out: Shape of the scan's (cropped, RAS+) grid.
+        interpolation: Interpolation of images along each axis; logits go linearly where images go cubically.
+        axis: Axis along which planes come.
+        device: Device of the planes.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Chunk:
     """A few output planes, still to be computed.
 
     Attributes:
-        axes: How each axis is resampled, the slab's first.
+        axes: Resampling matrices of the axes, the slab's axis first.
         planes: Range along the slab's axis in the output.
     """
 
@@ -94,17 +94,17 @@ class Chunk:
 
     @property
     def classes(self) -> int:
-        """L."""
+        """Number of classes, L."""
         return len(self.source.logits)
 
     @property
     def device(self) -> torch.device:
-        """Where the logits are."""
+        """Device of the logits."""
         return self.source.logits.device
 
     @property
     def shape(self) -> Shape:
-        """Of the output: (P, A[, B])."""
+        """Shape of the output: (P, A[, B])."""
         return (self.planes[1] - self.planes[0], *(axis.out for axis in self.axes[1:]))
 
     def values(self, label: int, box: Box | None = None) -> Tensor:

@@ -30,7 +30,7 @@ class Scan:
     Attributes:
         place: Absolute path that it is called after, such as its file without the number of a channel.
         paths: One file per channel, or one with all of them, or one DICOM source.
-        id: What a list or layout calls it; None where it is called after its place.
+        id: Name of the scan in its list or layout; None where the scan is named after its path.
     """
 
     place: Path
@@ -42,14 +42,14 @@ class ScanFinder:
     """Lists scans, and collects what is wrong with the paths that were given.
 
     Attributes:
-        faults: Of all paths so far.
+        faults: Faults of all paths so far.
     """
 
     def __init__(self, channels: int, patterns: Sequence[str], scratch: Path) -> None:
         """Nothing is read yet.
 
         Args:
-            channels: Of the model. Several: files CASE_0000, CASE_0001, ... are the channels of CASE.
+            channels: Number of the model's channels. If several, files CASE_0000, CASE_0001, ... are channels of CASE.
             patterns: One per channel, to apply to folders; see `dataset.layouts.patterns`.
             scratch: Temporary folder for what zips hold; it must be there until the scans have been read.
         """

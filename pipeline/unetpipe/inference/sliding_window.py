@@ -31,7 +31,7 @@ _CLASSES_AT_ONCE = 16  # bounds the float32 copy of half-precision logits
 
 @dataclass(frozen=True)
 class Windows:
-    """Where the windows over one volume lie.
+    """The positions of the windows over one volume.
 
     Attributes:
         shape: Shape of the volume.

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from unetpipe.imaging.geometry import Spacing
 
 REACH = 2
-"""Cells looked into on each side along each axis. Surfaces must keep that far from the ends of their array."""
+"""Cells searched on each side along each axis. Surfaces must keep that far from the ends of their array."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Surface:
     Attributes:
         cells: True where the surface passes, a contiguous array; its outermost `REACH` cells on every side are False.
         index: Flat indices of the True cells, ascending.
-        areas: Of each element in mm² (mm in 2-D), in the order of `index`.
+        areas: Area of each element in mm² (in 2-D its length in mm), in the order of `index`.
     """
 
     cells: NDArray[np.bool_]
@@ -40,7 +40,7 @@ def distances_mm(start: Surface, target: Surface, spacing_mm: Spacing) -> NDArra
     Args:
         start: Surface whose elements ask.
         target: Surface on the same grid; not empty.
-        spacing_mm: Of the grid's voxels along each axis.
+        spacing_mm: Voxel size of the grid along each axis.
 
     Returns:
         In mm, shape (elements of `start`,), in the order of ``start.index``.

@@ -62,7 +62,7 @@ def joint_histogram(reference: NDArray[np.integer], prediction: NDArray[np.integ
     Args:
         reference: Class indices below `classes`, any shape; voxels where it is negative are not counted.
         prediction: Class indices in [0, classes), of the same shape.
-        classes: How many classes there are, background included.
+        classes: Number of classes, background included.
 
     Returns:
         Counts, shape (classes, classes); [r, p] is reference class r under predicted class p.

@@ -53,11 +53,11 @@ class ClassScore:
     Attributes:
         case: Case id.
         value: Label value of the class.
-        outcome: Which row of the table above holds.
+        outcome: Row of the table above that applies.
         overlap: Voxel counts.
         surface: Distances.
         lesions: None unless asked for.
-        tolerance_mm: What NSD used.
+        tolerance_mm: Tolerance of the NSD.
         voxel_ml: Volume of a voxel.
         named: Metrics that a person named beside these, by name.
     """
@@ -172,8 +172,8 @@ def absent_score(case: str, value: int, tolerance_mm: float, *, predicted: bool,
     Args:
         case: Case id.
         value: Label value of the class.
-        tolerance_mm: As others of the class have it.
-        predicted: Whether there was a prediction.
+        tolerance_mm: Tolerance of the NSD, the same for all scores of the class.
+        predicted: Whether a prediction exists.
         lesions: Whether components are counted.
     """
     return ClassScore(

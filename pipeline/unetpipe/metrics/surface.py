@@ -50,7 +50,7 @@ def surface_scores(
         reference: Mask of shape (I, J, K) or (I, J); cropped to both masks' bounding box or larger.
         prediction: Mask of the same shape.
         spacing_mm: Distance of voxel centres along each axis.
-        tolerance_mm: Up to where NSD counts an element as matched, the bound included.
+        tolerance_mm: Distance up to which NSD counts an element as matched, the bound included.
 
     Returns:
         All metrics; see `SurfaceScores` for empty masks.

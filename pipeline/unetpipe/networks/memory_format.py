@@ -16,7 +16,7 @@ def use_fastest_layout(network: nn.Module, device: torch.device, dims: int) -> t
 
     Args:
         network: A network on `device`.
-        device: Where it will compute.
+        device: Device that the network will run on.
         dims: Number of spatial axes of its input.
 
     Returns:

@@ -44,8 +44,8 @@ class Stage:
 
     Attributes:
         shape: Spatial shape of the feature maps, in voxels.
-        steps: Its layers that are drawn, in the order in which they run. A layer that changes the size belongs to the
-            stage that it leads to.
+        steps: Layers of the stage that are drawn, in the order in which they run. A layer that changes the size belongs
+            to the stage that it leads to.
         parameters: Parameters of all its layers, norms included.
         flops: Floating-point operations of its products for one patch; a multiplication and an addition are two.
         bytes: Size of all its layers' outputs for one patch in float32, as training keeps them.

@@ -17,7 +17,8 @@ class ScriptedNetwork(nn.Module):
 
     Args:
         script: The program.
-        single_output: Whether it gives the foreground's logit of two classes alone; the background's is put in front.
+        single_output: Whether the program returns only the foreground logit of two classes; a background logit is then
+            put in front.
     """
 
     def __init__(self, script: torch.jit.ScriptModule, *, single_output: bool) -> None:
@@ -40,8 +41,8 @@ def to_torchscript(network: nn.Module, example: Tensor) -> torch.jit.ScriptModul
     """Compile a network, or where its code cannot be compiled, record what it does with an example.
 
     Args:
-        network: As `build_network` gives it, in evaluation mode. The hook that puts a background's logit in front is
-            taken off: TorchScript holds the definition's own outputs, as MONAI's tools expect.
+        network: Network as `build_network` returns it, in evaluation mode. The hook that puts a background logit in
+            front is removed: TorchScript holds the definition's own outputs, as MONAI's tools expect.
         example: Input, (B, C, *patch).
 
     Raises:

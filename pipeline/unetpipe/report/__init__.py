@@ -1,1 +1,1 @@
-"""What a person looks at: figures and pages."""
+"""Figures and pages for people to read."""

@@ -21,7 +21,7 @@ def draw_curves(history: Sequence[EpochRecord], classes: Sequence[str], path: Pa
     Args:
         history: The epochs so far.
         classes: Names of the foreground classes.
-        path: Where to; replaced atomically.
+        path: File to write; replaced atomically.
     """
     epochs = [record.epoch + 1 for record in history]
     figure = Figure(figsize=(8, 7), layout="constrained")

@@ -12,10 +12,10 @@ def histogram_svg(title: str, values: Sequence[float], unit: str = "", colour: s
     """Draw how often values occur, with the least and the greatest written below.
 
     Args:
-        title: Shown above, and to screen readers.
-        values: At least one; not finite ones are left out.
+        title: Title above the histogram, also for screen readers.
+        values: Values, at least one; those that are not finite are left out.
         unit: Behind the numbers.
-        colour: Of the bars.
+        colour: Colour of the bars.
     """
     finite = np.array([value for value in values if np.isfinite(value)], dtype=np.float64)
     if not finite.size:

@@ -53,13 +53,13 @@ def write_report(
     """Write the report, and beside it `viewer.html` if there is something to show in 3-D with.
 
     Args:
-        path: Of the HTML file.
+        path: Path of the HTML file.
         evaluation: Figures per class.
-        scores: Of every class of every case, by model.
+        scores: Scores of every class of every case, by model.
         classes: Names by label value.
-        inputs: Where the files of the cases that are shown lie.
+        inputs: Files of the cases that are shown.
         reasons: Why the evaluation did not pass; empty if it did.
-        niivue: Its script, for the 3-D view.
+        niivue: Script of NiiVue, for the 3-D view.
 
     Returns:
         Path of `viewer.html`, if there is one.
@@ -94,7 +94,7 @@ def _payload(
     higher_is_better: Mapping[str, bool],
     inputs: Inputs,
 ) -> dict[str, Any]:
-    """What the page's scripts read: rows of [model, case, class, outcome, reference ml, prediction ml, *metrics]."""
+    """Data of the page's scripts: rows of [model, case, class, outcome, reference ml, prediction ml, *metrics]."""
     cases, values = list(inputs.references), list(classes)
     metrics = list(next(iter(scores.values()))[0].metrics())
     places = {case: position for position, case in enumerate(cases)}
@@ -125,7 +125,7 @@ def _rounded(value: float) -> float | None:
 
 
 def _number(value: float, metric: str = "dice") -> str:
-    """As many digits as the metric deserves; a dash for what is not defined."""
+    """Format a value with the digits that suit the metric, or a dash where it is undefined."""
     if math.isnan(value):
         return _DASH
     digits = 1 if metric.endswith("percent") or metric.startswith("lesions") else 2 if metric.endswith("_mm") else 3

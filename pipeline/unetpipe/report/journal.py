@@ -82,8 +82,8 @@ class Journal:
         """Record what the held-out cases gave.
 
         Args:
-            state: Of the run, after its last step.
-            result: Of the deployed weights.
+            state: State of the run, after its last step.
+            result: Result of the deployed weights.
             example: One held-out case.
         """
         draw_overlay(*example, self._folder / "overlay.png")

@@ -74,8 +74,8 @@ def view_case(chosen: Chosen, inputs: Inputs, classes: Mapping[int, str]) -> dic
     """Load one case in the form that the page's viewer reads.
 
     Args:
-        chosen: Which case.
-        inputs: Where its files lie.
+        chosen: Case to draw.
+        inputs: Files of the evaluation.
         classes: Names by label value.
 
     Returns:

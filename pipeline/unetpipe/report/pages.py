@@ -1,4 +1,4 @@
-"""What the pages of a report share: how templates become HTML, and how data gets into them."""
+"""The parts that a report's pages share: rendering of templates, and embedding of data in them."""
 
 import json
 from collections.abc import Mapping

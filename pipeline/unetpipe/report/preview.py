@@ -45,7 +45,7 @@ def write_preview(
         fingerprint: Fingerprint of the dataset.
         plan: Plan of the dataset.
         configuration: Name of the plan's configuration whose arrays are drawn.
-        warnings: What the checks found; listed at the top, and beside the cases that they are about.
+        warnings: Warnings of the checks, listed at the top and beside the cases that they concern.
         workers: Threads that draw.
 
     Returns:

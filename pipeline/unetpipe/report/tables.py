@@ -17,9 +17,9 @@ def write_metrics(path: Path, scores: Mapping[str, Sequence[ClassScore]], names:
     """Write every score as a tidy table; what is not defined is an empty cell.
 
     Args:
-        path: Of the CSV file.
-        scores: By model.
-        names: Of the classes by label value.
+        path: Path of the CSV file.
+        scores: Scores by model.
+        names: Names of the classes by label value.
     """
     metrics = list(next(iter(scores.values()))[0].metrics())  # every score has the same
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

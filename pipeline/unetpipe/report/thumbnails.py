@@ -24,8 +24,8 @@ def case_png(store: CaseStore, case: str, side: int) -> bytes:
     """Draw one case.
 
     Args:
-        store: Where the case is stored.
-        case: Its id.
+        store: Store of the preprocessed cases.
+        case: Case id.
         side: Pixels along the longer side of each plane.
 
     Returns:

@@ -18,8 +18,8 @@ class Target:
     """A run that gets figures.
 
     Attributes:
-        name: Of a run that is started for them.
-        run_id: Of the run that trained the model, which is added to; None starts one.
+        name: Name of a run that is started for the figures.
+        run_id: Id of the run that trained the model, to which figures are added; None starts a run.
         members: Runs that trained the models of an ensemble.
     """
 
@@ -30,10 +30,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Store:
-    """Where runs are kept.
+    """The store in which runs are kept.
 
     Attributes:
-        tracking: The tracker's word.
+        tracking: Name of the tracker, as in the option `tracking`.
         work: A work folder whose store is used unless the environment names another; None where there is none.
     """
 
@@ -50,7 +50,7 @@ def target_of(model: ModelEvaluation, cross_validation: str | None) -> Target | 
     """Choose the run: the one that trained the model; one of its own for an ensemble and for a cross-validation.
 
     Args:
-        model: Whose figures they are.
+        model: Evaluation of the model.
         cross_validation: Name of the run whose folds made the predictions; None for other predictions.
 
     Returns:
@@ -70,11 +70,11 @@ def track(
     """Add a model's figures and the report's files to a run. A store that does not answer costs one line.
 
     Args:
-        model: Whose figures they are.
-        target: The run.
-        evaluation: What it is part of.
-        files: Become artifacts. Empty where case ids, which they hold, may tell who the patients are.
-        store: Where the run is.
+        model: Evaluation of the model.
+        target: Run that gets the figures.
+        evaluation: Evaluation that the model is part of.
+        files: Files to add as artifacts; empty where the case ids in them may identify patients.
+        store: Store that holds the run.
 
     Returns:
         The run's id; None if there is no store, or it did not take everything.
@@ -98,7 +98,7 @@ def track(
 
 
 def figures(model: ModelEvaluation, cases: int) -> dict[str, float]:
-    """Each class's means, and how often it was missed or invented, by name; what is not defined is left out."""
+    """Each class's means and counts of missed and invented cases, by name; undefined values are left out."""
     values = {"cases": float(cases), "missing_predictions": float(len(model.missing)), "mean_dice": model.mean_dice}
     for item in model.classes:
         values |= {f"{metric}/{item.name}": figure.mean for metric, figure in item.figures.items()}

@@ -33,9 +33,9 @@ def write_viewer(path: Path, payload: Mapping[str, Any], niivue: Path) -> None:
     """Write the page.
 
     Args:
-        path: Of the HTML file.
+        path: Path of the HTML file.
         payload: The report's: models, classes and views.
-        niivue: Its UMD script.
+        niivue: UMD script of NiiVue.
     """
     data = {key: payload[key] for key in ("models", "classes", "views")}
     script = niivue.read_text(encoding="utf-8").replace("</script", "<\\/script")

@@ -56,14 +56,14 @@ class ComparisonRow(Record):
 
 
 class EvaluateResult(Record):
-    """What `evaluate` found and wrote.
+    """The results and files of `evaluate`.
 
     Attributes:
         passed: Whether no prediction is missing and every bound of `fail_under` holds.
         reasons: Why the evaluation did not pass.
         missing: Cases without a prediction, each of which counts as a failure.
         extra: Predictions without a reference, which are not evaluated.
-        hints: What suggests that files do not mean what they say: label values, orientation.
+        hints: Sentences about label values and orientations that suggest a mistake in the files.
         classes: The figures asked for most; all of them are in summary.json.
         comparison: Every further model against the first.
         tracking_runs: Ids of the tracking runs that have the figures now.
@@ -162,7 +162,7 @@ def evaluate(
 
 
 def _metrics(config: EvaluateConfig, inputs: Inputs) -> list[NamedMetric]:
-    """What a person named beside the package's own metrics, tried on masks of as many axes as the first reference."""
+    """The metrics that the config names besides the package's own, tried on masks of the first reference's axes."""
     if not config.metric:
         return []
     _, grid = read_grid(next(iter(inputs.references.values())))

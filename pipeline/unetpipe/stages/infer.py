@@ -42,15 +42,15 @@ _SECONDS_BETWEEN_WRITES = 10.0
 
 
 class InferResult(Record):
-    """What `infer` did.
+    """The predictions and warnings of `infer`.
 
     Attributes:
         written: Scans segmented now.
         skipped: Scans whose labels were there already.
         seconds: Wall time from the first scan's loading to the last one's writing.
         out: Folder of the labels.
-        predictions: What became of each scan, as a file.
-        warnings: What to look at, by scan.
+        predictions: Record of each scan's outputs, as a file.
+        warnings: Warnings to check, by scan.
         failed: Why there are no labels, by scan.
     """
 

@@ -27,7 +27,7 @@ _GB, _MB = 2**30, 2**20
 
 
 class Installation(Record):
-    """What there is to compute with."""
+    """The installed version, its libraries and the devices of this machine."""
 
     version: str
     python: str
@@ -43,9 +43,9 @@ class StageRow(Record):
     """One stage of a network, for one patch.
 
     Attributes:
-        layers: Those that are not norms or activations, in the order in which they run.
-        gflops: Of products; a multiplication and an addition are two.
-        memory_mb: Of all feature maps in float32, as training keeps them.
+        layers: Layers that are not norms or activations, in the order in which they run.
+        gflops: Billions of floating-point operations in products; a multiplication and an addition are two.
+        memory_mb: Megabytes of all feature maps in float32, as training keeps them.
     """
 
     shape: str
@@ -60,8 +60,8 @@ class NetworkSummary(Record):
     """A network.
 
     Attributes:
-        drawing: In the symbols of the U-Net paper; empty for one that is no U. Left out of JSON.
-        stages: In the order in which they run; empty for one that does not consist of stages, as a transformer.
+        drawing: Drawing in the symbols of the U-Net paper; empty for a network of another form. Left out of JSON.
+        stages: Stages in the order in which they run; empty for a network without stages, such as a transformer.
     """
 
     network: str
@@ -73,7 +73,7 @@ class NetworkSummary(Record):
 
 
 class WorkFolder(NetworkSummary):
-    """What preprocessing and training left in a folder."""
+    """The contents of a work folder after preprocessing and training."""
 
     name: str
     cases: int
@@ -101,10 +101,10 @@ class BundleFolder(NetworkSummary):
 
 
 class DicomSource(Record):
-    """What a folder, zip or file of DICOM holds.
+    """The contents of a folder, zip or file of DICOM.
 
     Attributes:
-        left_out: How many files of each kind are no image of a volume.
+        left_out: Number of files of each kind that are no image of a volume.
         damaged: Why files that should be images cannot be read.
     """
 
@@ -257,7 +257,7 @@ def _network_summary(network: "nn.Module", definition: dict[str, Any], patch: tu
 
 
 def _layers(words: list[str]) -> str:
-    """In a row, those that repeat counted."""
+    """Layers in a row, with repeated ones counted."""
     return ", ".join(f"{count} x {word}" if count > 1 else word for word, count in Counter(words).items())
 
 

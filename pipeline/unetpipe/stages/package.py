@@ -20,11 +20,11 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class PackageResult(Record):
-    """What `package` found and wrote.
+    """The checks and files of `package`.
 
     Attributes:
         passed: Every check passed; nothing is exported or packed otherwise.
-        checks: What was looked at.
+        checks: Checks of the bundle.
         torchscript, zip: Files written.
     """
 

@@ -48,7 +48,7 @@ class WarningLine(Record):
 
 
 class PreprocessResult(Record):
-    """What `preprocess` did.
+    """The cases and documents of `preprocess`.
 
     Attributes:
         work: The work folder; None after a mere check.

@@ -27,9 +27,9 @@ class FolderRecorder:
         """Tell the tracker of epochs that an interrupted run had while the store did not answer.
 
         Args:
-            setup: What is trained with.
-            state: Of the run.
-            claim: On the run's folder; nothing is written once another process has it.
+            setup: Data, device, loss and augmentation of the run.
+            state: State of the run.
+            claim: Lock on the run's folder; nothing is written once another process holds it.
             tracker: Gets every figure.
             progress: Shows the figures of each epoch.
         """

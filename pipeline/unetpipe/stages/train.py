@@ -46,10 +46,10 @@ log = logging.getLogger(__name__)
 
 
 class TrainResult(TrainingOutcome):
-    """What `train` made of one fold.
+    """The result of `train` for one fold.
 
     Attributes:
-        fold: Which part of the cases was held out.
+        fold: Number of the fold whose cases were held out.
         bundle: The run's folder, a MONAI bundle.
         tracking_run: Id of the tracking run; None where no store answered.
     """
@@ -71,7 +71,7 @@ class FoldRow(Record):
 
 
 class FoldsResult(Record):
-    """What `train` made of several folds.
+    """The result of `train` for several folds.
 
     Attributes:
         folds: A row for each fold.
@@ -102,7 +102,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult 
     process that `torchrun` or `srun` has started with others, this one is one of those that train together.
 
     Args:
-        config: What to do.
+        config: Options of training.
         progress: Shows how far training is; nothing is shown unless given.
 
     Returns:
@@ -202,7 +202,7 @@ def _recorder(setup: Setup, state: RunState, progress: Progress, parent: OpenTra
 
 
 def _parameters(setup: Setup, state: RunState) -> dict[str, object]:
-    """What the tracking store is told of a run: what was asked for, and what was decided."""
+    """Parameters of a run for the tracking store: the options given, and the choices made."""
     return {
         "config": state.identity.options,
         "configuration": setup.data.configuration.model_dump(mode="json"),

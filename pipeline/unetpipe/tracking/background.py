@@ -26,7 +26,7 @@ class BackgroundTracker:
 
         Args:
             factory: Makes the tracker.
-            run: Which run it writes to.
+            run: Run that the tracker writes to.
             parent: Tracker of the run that this one is a part of.
         """
         self._run_id = run.run_id
@@ -92,4 +92,4 @@ class BackgroundTracker:
 
 
 OpenTracker = BackgroundTracker | NullTracker
-"""What a stage works with: neither raises, and neither makes it wait."""
+"""The trackers that a stage uses: neither raises, and neither makes the stage wait."""

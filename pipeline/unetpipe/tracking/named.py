@@ -17,7 +17,7 @@ def open_tracker(named: str, run: TrackedRun, parent: OpenTracker | None = None)
 
     Args:
         named: ``none``, ``mlflow``, or a word that an extension has registered.
-        run: Which run.
+        run: Run to open.
         parent: Tracker of the run that this one is a part of.
 
     Raises:

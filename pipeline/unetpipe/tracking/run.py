@@ -20,9 +20,9 @@ def tracked(
     """Open a run, and close it with the status that fits how the block ends.
 
     Args:
-        named: Which tracker, as `open_tracker` knows it.
+        named: Name of the tracker, as `open_tracker` knows it.
         run: The plan of its work folder becomes an artifact; digests of plan and fingerprint identify the dataset.
-        parameters: What was asked for, and what was decided. No path, no patient.
+        parameters: Options given and choices made, without paths and patients.
         parent: Tracker of the run that this one is a part of.
 
     Raises:

@@ -14,9 +14,9 @@ class TrackedRun:
 
     Attributes:
         work: Work folder that the run belongs to; a local store may lie in it.
-        name: Shown in the list of runs.
-        run_id: Of a run to continue; None starts one.
-        parent_id: Of the run that this one is a part of; None where there is none.
+        name: Name in the list of runs.
+        run_id: Id of a run to continue; None starts a run.
+        parent_id: Id of the run that this one is a part of; None where there is none.
         only_add: Leave the status and the times of a continued run as they are, because it has ended.
     """
 
@@ -28,7 +28,7 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """Where a run's parameters, curves and files go.
+    """The destination of a run's parameters, curves and files.
 
     A class with these methods that is registered as a ``tracker`` (see `components.register`), and whose constructor
     takes a `TrackedRun` as ``run``, can be named by ``--tracking``. It is made and called in one thread of its own, and

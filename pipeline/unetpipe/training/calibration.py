@@ -12,12 +12,12 @@ _NARROWEST = 16  # features of the first stage
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What was found for one width and batch.
+    """The measured times of one width and batch size.
 
     Attributes:
-        step_seconds: Of an optimiser step, sampling and augmentation included.
-        ending_seconds: For all that comes after the last step.
-        elapsed_seconds: Since the start of the run, until this was known.
+        step_seconds: Seconds of an optimiser step, sampling and augmentation included.
+        ending_seconds: Seconds that all work after the last step takes.
+        elapsed_seconds: Seconds from the start of the run to the end of this measurement.
     """
 
     step_seconds: float
@@ -31,13 +31,13 @@ Measure = Callable[[tuple[int, ...], int], Measurement]
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What fits into a time budget on this device.
+    """The network, batch size and steps that fit into a time budget on this device.
 
     Attributes:
         features: Channels per stage of the network.
         batch_size: Patches per step.
-        step_seconds: Of an optimiser step, sampling and augmentation included.
-        seconds: For optimiser steps and the validations between them, counted from the start of the run.
+        step_seconds: Seconds of an optimiser step, sampling and augmentation included.
+        seconds: Seconds for optimiser steps and the validations between them, counted from the start of the run.
     """
 
     features: tuple[int, ...]
@@ -60,8 +60,8 @@ def calibrate(
         features: The plan's, per stage.
         batch_size: The plan's.
         measure: Measures what steps cost.
-        limit_seconds: For the whole run.
-        smallest_batch: Not to be halved further.
+        limit_seconds: Time limit of the whole run, in seconds.
+        smallest_batch: Batch size that is not halved further.
 
     Raises:
         TrainingError: If there is not time for a single step.

@@ -38,8 +38,8 @@ def reason_to_stop(smoothed: Sequence[float], patience: int | None, target: floa
     """Say why training should come to its end after the last epoch; None if it should go on.
 
     Args:
-        smoothed: From `smoothed_dice`.
-        patience: So many epochs without a new best end training; None for no limit.
+        smoothed: Values of `smoothed_dice`.
+        patience: Number of epochs without a new best after which training ends; None for no limit.
         target: Dice that ends training; None for none.
     """
     if target is not None and smoothed[-1] >= target:

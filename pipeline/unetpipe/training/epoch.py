@@ -8,9 +8,9 @@ class Epoch:
     """Optimiser steps of one epoch: all of them, or those before or after an interruption.
 
     Attributes:
-        losses: Of each step.
-        learning_rate: Of the last step.
-        seconds: That the steps took.
+        losses: Losses of each step.
+        learning_rate: Learning rate of the last step.
+        seconds: Seconds that the steps took.
         waited: Seconds of them that were spent waiting for a batch to be read.
     """
 

@@ -13,14 +13,14 @@ Deployed = Literal["last", "best"]
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutResult:
-    """How good the deployed weights are on held-out cases, each on its own grid.
+    """The Dice of the deployed weights on held-out cases, each case on its own grid.
 
     Attributes:
         dice: Mean Dice of each foreground class, by name; None where no case has the class.
-        cases: How many cases the mean is over.
-        held_out: How many cases were held out.
-        weights: Which weights were deployed.
-        unseen: Whether none of `cases` had a say in choosing the weights or the end of training.
+        cases: Number of cases that the mean is over.
+        held_out: Number of cases that were held out.
+        weights: Weights that were deployed, "last" or "best".
+        unseen: Whether none of `cases` was used to choose the weights or the end of training.
         largest: Names of the classes that are better with only their largest component; `dice` is without that.
     """
 
@@ -33,18 +33,18 @@ class HeldOutResult:
 
 
 class TrainingOutcome(Record):
-    """What is known of a run that is finished.
+    """The result of a finished run.
 
     Attributes:
-        epochs: That were trained.
+        epochs: Number of epochs that were trained.
         iterations: Optimiser steps taken.
         seconds: Time that the run took, interruptions not counted.
         features: Channels of the network per stage, the finest first; empty where they are not known.
-        weights: Which weights the bundle holds, "last" or "best".
+        weights: Weights that the bundle holds, "last" or "best".
         dice: Mean Dice of each foreground class over `cases`, on their own grids; None where no case has the class.
         mean_dice: Mean over classes.
         cases: Number of held-out cases that the figures are over.
-        unseen: Whether none of them had a say in choosing the weights or the end of training.
+        unseen: Whether none of them was used to choose the weights or the end of training.
     """
 
     epochs: int

@@ -10,7 +10,7 @@ from unetpipe.metrics.overlap import Overlap
 def largest_component_gain(
     labels: NDArray[np.integer], reference: NDArray[np.integer], classes: int
 ) -> NDArray[np.float64]:
-    """By how much the Dice of each class rises in one case where all but its largest component is removed.
+    """Compute how much the Dice of each class rises in one case when all but its largest component is removed.
 
     Args:
         labels: Class indices as predicted, (*spatial); left as they are.
@@ -40,7 +40,7 @@ def classes_to_reduce(gains: NDArray[np.float64]) -> list[int]:
     decide.
 
     Args:
-        gains: From `largest_component_gain`, a row for each case.
+        gains: Results of `largest_component_gain`, a row for each case.
 
     Source:
         Isensee et al. 2021, Nat. Methods 18:203, whose rule asks for the mean alone.

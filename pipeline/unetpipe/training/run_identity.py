@@ -1,4 +1,4 @@
-"""What makes a run the run that it is: its options, and the files that it is made from."""
+"""The identity of a run: its options, and digests of the files that it is made from."""
 
 import hashlib
 import json
@@ -17,9 +17,11 @@ _WITHOUT_EFFECT = {"gpus"}  # a run is the same for any number of processes
 
 @dataclass(frozen=True, kw_only=True)
 class RunIdentity:
-    """Attributes:
-    options: The config's fields as JSON has them, but for paths.
-    digests: Of what the run is made from, by the name of the file a person would look into.
+    """The options and inputs that a resumed run must share with its start.
+
+    Attributes:
+        options: The config's fields as JSON has them, but for paths.
+        digests: Digests of the run's inputs, by the name of the file in which a person would find the difference.
     """
 
     options: Mapping[str, Any]
@@ -59,7 +61,7 @@ class RunIdentity:
 
 
 def run_folder(config: TrainConfig) -> Path:
-    """Where the run of a config's fold is kept."""
+    """The folder that holds the run of a config's fold."""
     return config.work / "runs" / config.run_name / f"fold_{config.fold}"
 
 

@@ -25,18 +25,18 @@ from unetpipe.errors import TrainingError
 _LOCK = ".lock"
 _RENEWAL_SECONDS = 20.0
 LEASE_SECONDS = 120.0
-"""Where a file system has no locks, a folder can be taken after so long without a sign of life."""
+"""Seconds without a sign of life after which a folder can be taken, on a file system that has no locks."""
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who holds a run's folder.
+    """The process that holds a run's folder.
 
     Attributes:
         token: Tells one process from all others.
         job: Slurm's id of the job that it runs in; None outside of one.
-        start: How often that job had been requeued before it started this process.
+        start: Number of times that the job had been requeued before it started this process.
     """
 
     token: str

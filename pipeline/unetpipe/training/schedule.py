@@ -9,7 +9,7 @@ from unetpipe.training.optimization.recipe import RecipeName, choose_recipe
 PUBLISHED_EPOCHS = 1000
 _COOLDOWN = 10  # of the steps taken, one in so many is added to end on a low learning rate
 _LONG_MINUTES, _LONG_STEPS = 20, 5000  # from which it pays to wait a few minutes for a faster step
-_EPOCHS_IN_A_BUDGET = 20  # at least: so that there is a curve to look at and a checkpoint to resume from
+_EPOCHS_IN_A_BUDGET = 20  # at least, so that there are a curve to read and a checkpoint to resume from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +20,9 @@ class Cooldown:
     bring them in (Hägele et al. 2024, NeurIPS: 10 to 20 % of the steps).
 
     Attributes:
-        iteration: Where it begins.
-        progress: Of the schedule, there.
-        steps: That it takes.
+        iteration: Optimiser step at which it begins.
+        progress: Progress of the schedule at that step.
+        steps: Number of optimiser steps that it takes.
     """
 
     iteration: int
@@ -43,9 +43,9 @@ class Cooldown:
 class Budget:
     """Attributes:
     epochs: The end, if there is no limit in seconds or if it comes first.
-    iterations: Per epoch.
+    iterations: Optimiser steps per epoch.
     batch_size: Patches per iteration.
-    seconds: For everything up to the last optimiser step; None is no limit.
+    seconds: Seconds for everything up to the last optimiser step; None is no limit.
     recipe: Optimiser and schedule for a run of this length.
     """
 

@@ -32,16 +32,16 @@ _CACHE_SHARE = 0.25  # of free memory that the training set may fill
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What stays the same during a run.
+    """The parts that stay the same during a run.
 
     Attributes:
-        config: What was asked for.
+        config: Options of the run.
         group: The processes that train together.
         data: Cases of the fold.
-        augmentation: Of each batch.
-        loss: What is minimised.
-        device: Where to compute.
-        dtype: Of matrix products, where that is sound.
+        augmentation: Augmentation of each batch.
+        loss: Loss that is minimised.
+        device: Device that computes.
+        dtype: Data type of matrix products, where the hardware computes them correctly in it.
         started: `time.monotonic()` when the run's time began.
     """
 

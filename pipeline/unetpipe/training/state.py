@@ -21,18 +21,18 @@ class EpochRecord:
     """One epoch that is over.
 
     Attributes:
-        epoch: Its number, from 0.
+        epoch: Number of the epoch, from 0.
         iteration: Optimiser steps taken by its end, from the start of the run.
-        loss: Mean over its steps.
-        learning_rate: Of its last step.
+        loss: Mean loss over the epoch's steps.
+        learning_rate: Learning rate of the epoch's last step.
         dice: Mean Dice of each foreground class over selection cases, on the network's grid; None where no case has
             the class.
         smoothed_dice: Moving average of the mean Dice over classes (see `early_stopping.smoothed_dice`).
-        seconds: That its steps took.
+        seconds: Seconds that the epoch's steps took.
         patches_per_second: Patches learned from, on all ranks together.
         data_wait: Share of the time that was spent waiting for a batch to be read.
         memory_gb: Peak memory in use so far, in GiB: the GPU's, or of the whole process.
-        system: How busy the machine was, under MLflow's names for it.
+        system: Utilisation of the machine, under MLflow's names.
     """
 
     epoch: int
@@ -53,18 +53,18 @@ class RunState:
     """A run between two of its steps. The trainer keeps it up to date, and a checkpoint holds it.
 
     Attributes:
-        identity: What the run was started with.
+        identity: Options and inputs that the run was started with.
         definition: MONAI definition of the network.
-        budget: How long to train, with what steps.
+        budget: Length of training, in steps or seconds.
         iteration: Optimiser steps taken.
-        seconds: That the run has taken, interruptions not counted.
+        seconds: Seconds that the run has taken, interruptions not counted.
         history: The epochs that are over.
         cut_epoch: The first part of an epoch that an interruption cut.
         cooldown: The early end of the schedule; None until one was decided on.
         best: Deployable weights of the epoch with the best smoothed Dice; None where the last ones are deployed.
         tracking_run: Id of the tracking run; None until its store has answered.
-        learner: What `Learner.load_state` takes; empty before the first step.
-        outcome: Set when the run is finished.
+        learner: State for `Learner.load_state`; empty before the first step.
+        outcome: Outcome of the run, set when it is finished.
     """
 
     identity: RunIdentity

@@ -40,7 +40,7 @@ class Trainer:
         """Begin, or go on where `state` ends.
 
         Args:
-            setup: What to train with.
+            setup: Data, device, loss and augmentation of the run.
             state: Is kept up to date.
             recorder: Is called with all that is to be written down.
             progress: Shows how far training is.

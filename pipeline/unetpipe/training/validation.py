@@ -87,7 +87,7 @@ class HeldOut:
 
         Args:
             network: Put into evaluation mode.
-            case: Its id.
+            case: Case id.
 
         Returns:
             One overlap for each of the label scheme's names.
@@ -105,8 +105,8 @@ class HeldOut:
 
         Args:
             network: The one that is deployed. It is made ready for inference, and is not to be trained on.
-            case: Its id.
-            folder: For a ``.nii.gz`` (2-D: ``.png``), named by `Manifest.file_names`.
+            case: Case id.
+            folder: Folder for a ``.nii.gz`` (2-D: ``.png``), named by `Manifest.file_names`.
 
         Returns:
             One overlap for each of the label scheme's names, and `largest_component_gain` of every class.
@@ -125,9 +125,9 @@ class HeldOut:
         """Keep only the largest component of some classes in the labels that `predict` wrote, and compare anew.
 
         Args:
-            case: Its id.
+            case: Case id.
             classes: Class indices.
-            folder: As `predict` had it.
+            folder: Folder that `predict` wrote into.
         """
         volume = read_label_volume(self._path(case, folder))
         indices = self._numbered(volume.array[0])

@@ -40,8 +40,8 @@ class CaseCheck:
         case: The case to check.
         manifest: Manifest of its dataset.
         fix_affine: Whether the first image's affine may be adopted.
-        faults: Found so far.
-        statistics: Set once everything could be measured.
+        faults: Faults found so far.
+        statistics: Statistics of the case, set once everything could be measured.
     """
 
     case: Case

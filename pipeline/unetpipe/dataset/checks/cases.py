@@ -45,7 +45,7 @@ def check_cases(
     """Check all cases.
 
     Args:
-        manifest: Where it has no labels yet, any label value is accepted.
+        manifest: Manifest of the dataset. Where it declares no labels yet, any label value is accepted.
         workers: Threads.
         fix_affine: Let labels and channels take the first image's affine where theirs differs; a warning says so.
         progress: Advanced once per case.

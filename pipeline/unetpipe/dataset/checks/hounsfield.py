@@ -38,12 +38,12 @@ class HounsfieldShares(Record):
     """Shares of an image's voxels, all but the first of those above its least value.
 
     Attributes:
-        clipped: At the least value, where that lies from -1100 to -700; else 0.
-        air: From -1100 to -700.
-        between: From -700 to -400.
-        dense: Above -300.
-        fat: From -200 to -20.
-        soft: From -150 to 250.
+        clipped: Share of voxels at the least value, where that lies from -1100 to -700; else 0.
+        air: Share of voxels from -1100 to -700.
+        between: Share of voxels from -700 to -400.
+        dense: Share of voxels above -300.
+        fat: Share of voxels from -200 to -20.
+        soft: Share of voxels from -150 to 250.
     """
 
     clipped: float = 0.0

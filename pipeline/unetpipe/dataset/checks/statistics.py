@@ -131,7 +131,7 @@ def _count_bytes(chunk: NDArray[np.uint8]) -> NDArray[np.int64]:
 def image_hash(channels: Sequence[NDArray[Any]]) -> str:
     """Hash the mean of arrays (*spatial) and every so many of their voxels: the stored type makes no difference.
 
-    Equal hashes of two images that already look alike mean that they are the same.
+    Equal hashes of two images whose statistics already agree mean that they are the same.
     """
     digest = hashlib.sha256()
     for channel in channels:

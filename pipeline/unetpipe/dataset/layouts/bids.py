@@ -24,7 +24,7 @@ _CASE_ENTITIES = ("sub", "ses", "sample", "chunk")
 _LABEL_KINDS = ("dseg", "seg", "mask")  # the most telling first
 _NO_IMAGE = "defacemask"
 _Images = Mapping[str, Mapping[str, list[Path]]]
-"""By case and suffix."""
+"""Files by case and suffix."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def list_decathlon(file: Path, declared: Mapping[str, Any]) -> Listing:
 
     Args:
         file: The JSON file; paths are relative to its folder.
-        declared: Its content.
+        declared: Content of the file.
 
     Source:
         http://medicaldecathlon.com, https://github.com/MIC-DKFZ/nnUNet/blob/nnunetv1/documentation/dataset_conversion.md

@@ -76,7 +76,7 @@ def declare_classes(value: Any, order: Any, where: str, listing: Listing) -> Non
         value: ``{name: value}`` (nnU-Net 2), where a list of values makes a region, and the name ``ignore`` stands for
             a value that takes no part; ``{value: name}`` (Decathlon, nnU-Net 1); or a list of names, numbered from 0.
         order: nnU-Net's ``regions_class_order``: the value written for each region.
-        where: What is at fault, such as ``dataset.json: 'labels'``.
+        where: File and key at fault, such as ``dataset.json: 'labels'``.
         listing: Gets classes, regions and faults.
     """
     if isinstance(value, list):

@@ -19,7 +19,7 @@ class Entry:
     """One case as a list names it.
 
     Attributes:
-        where: Its place in the list, for messages.
+        where: Position of the entry in the list, for messages.
         images: One path per channel, or one path for all channels; not empty.
         label: Path of the label, if the list names one.
         id: Id of the case, if the list names one; otherwise the case is called after its image.
@@ -52,8 +52,8 @@ def read_entry(raw: Any, where: str, folder: Path, listing: Listing) -> Entry | 
     Args:
         raw: Should hold ``image`` or ``images``, a path or a list of paths; may hold ``label``, ``id``, ``patient``,
             ``fold`` and ``modality``. A mere path is an image.
-        where: Its place in the list, for messages.
-        folder: What paths are relative to.
+        where: Position of the entry in the list, for messages.
+        folder: Folder that paths are relative to.
         listing: Gets the fault.
     """
     entry = {"image": raw} if isinstance(raw, str) else raw

@@ -23,11 +23,11 @@ class Listing:
             whose modality is not declared; None where the layout declares no modality at all.
         labels: None where the layout does not name them: they are what label files hold.
         regions: Sets of label values, where the layout asks for them.
-        cases: With a label each, or without one and a fault that says so.
+        cases: Cases with a label each, or without one and with a fault that says so.
         tests: Cases that the layout sets apart from those to train on, with faults of their own; None where it sets
             none apart.
-        faults: What is wrong with cases and images.
-        training_faults: What is wrong with labels, classes and all else that only training needs.
+        faults: Faults of cases and images.
+        training_faults: Faults of labels, classes and all else that only training needs.
     """
 
     name: str

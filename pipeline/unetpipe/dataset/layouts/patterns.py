@@ -25,7 +25,7 @@ def list_patterns(folder: Path, images: Sequence[str], label: str | None) -> Lis
     """List the cases of a folder.
 
     Args:
-        folder: What patterns are relative to.
+        folder: Folder that the patterns are relative to.
         images: One pattern per channel; each holds ``{case}`` or ``{patient}``. They may match DICOM folders.
         label: Likewise; what it matches is no image. None where labels are not wanted.
 

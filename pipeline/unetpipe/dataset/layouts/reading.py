@@ -29,7 +29,7 @@ class Row:
     """One line of a table.
 
     Attributes:
-        line: Its number in the file, from 1 on.
+        line: Number of the line in the file, from 1.
         cells: Text by column; empty cells are left out.
     """
 

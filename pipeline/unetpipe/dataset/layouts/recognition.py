@@ -52,8 +52,8 @@ def inspect_dataset(
     Args:
         path: Folder or list.
         images: Patterns of a folder that has no known layout, one per channel; see `patterns`.
-        label: Its pattern of labels.
-        dicom: Which volume of DICOM sources is meant, one for all channels or one per channel.
+        label: Pattern of label files.
+        dicom: Choice of the volume in DICOM sources, one for all channels or one per channel.
 
     Raises:
         DatasetError: If no case can be listed at all.

@@ -22,7 +22,7 @@ def choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, finger
     """Read WORK/plan.yaml, or plan anew where it is missing or stale.
 
     Args:
-        config: What a person asks of the plan.
+        config: Options of the plan that the caller set.
         work: The work folder.
         manifest: Manifest of the dataset.
         fingerprint: Fingerprint of the dataset.

@@ -30,7 +30,7 @@ class Configuration(Record):
 
     Attributes:
         spacing_mm: Voxel size that images are resampled to, along right, anterior, superior.
-        interpolation: How images are resampled along each axis.
+        interpolation: Interpolation of images along each axis.
         median_shape: Median size of the dataset's images after resampling.
         patch_size: Voxels along each axis that the network sees at once.
         batch_size: Patches per training step.
@@ -100,7 +100,7 @@ class Plan(Record):
             data.
         normalization: One for each channel.
         steps: Further steps of preprocessing, as `Preprocessing` has them.
-        configurations: By name.
+        configurations: Configurations by name.
         made_from: Hash of the fingerprint and options that the plan was made from; empty for a plan written by hand.
             It identifies a stale plan.
         checksum: Hash of the plan as the planner made it. It identifies a plan that a person has edited.

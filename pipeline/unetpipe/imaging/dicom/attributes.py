@@ -102,7 +102,7 @@ def number(data: Dataset, keyword: str) -> float | None:
 
 
 def number_if_sound(data: Dataset, keyword: str) -> float | None:
-    """As `number`, and None where it cannot be used: for attributes that only describe."""
+    """Read a number as `number` does, or None where it cannot be used: for attributes that only describe."""
     try:
         return number(data, keyword)
     except ImageFileError:

@@ -25,8 +25,8 @@ class Chosen:
     """A volume of a source.
 
     Attributes:
-        frames: Its slices, in no order.
-        modality: Of its series.
+        frames: Slices of the volume, in no order.
+        modality: Modality of the volume's series.
         notes: Sentences about what was left out and why this volume was taken.
     """
 
@@ -53,7 +53,7 @@ def choose(contents: Contents, choice: str | None, phase: int | None) -> Chosen:
     """Take one volume.
 
     Args:
-        contents: Of the source.
+        contents: Contents of the source.
         choice: Number, UID or rule; None for the only volume that there is.
         phase: Number of the volume in its series, from 1; None for the only one.
 

@@ -1,4 +1,4 @@
-"""What tells frames of one series apart that belong to different volumes.
+"""The attributes that separate frames of one series that belong to different volumes.
 
 Classic images and functional groups have different names for the same thing, and vendors private ones for b-values;
 here each has one name.

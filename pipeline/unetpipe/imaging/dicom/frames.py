@@ -1,4 +1,4 @@
-"""The frames of an image: where each lies, what its values mean, and what tells it from frames of other volumes.
+"""The frames of an image: where each lies, what its values mean, and what separates it from frames of other volumes.
 
 Attributes of an enhanced multi-frame image stand in functional groups, shared ones and one set per frame. Only the
 macros that the standard names are read, since private sequences hold other values under the same tags: Philips'
@@ -50,11 +50,11 @@ class Frame:
 
     Attributes:
         image: The file that it is in.
-        index: Which frame of the file.
+        index: Index of the frame in the file.
         corner: First row and column, where the frame is a tile of a mosaic.
-        place: Its geometry.
-        meaning: Of its stored values.
-        distinctions: What may tell it from frames of other volumes of its series; see `distinctions`.
+        place: Geometry of the frame.
+        meaning: Mapping of stored values to intensities.
+        distinctions: Attributes that may separate it from frames of other volumes of its series; see `distinctions`.
     """
 
     image: Image

@@ -33,7 +33,7 @@ _KEYWORDS = (
     *("GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData"),
     *("SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData"),
     "SegmentedBluePaletteColorLookupTableData",
-    # what tells volumes of one series apart
+    # attributes that separate volumes of one series
     *("AcquisitionNumber", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentTime", "KVP"),
     *("TemporalPositionIdentifier", "TemporalPositionIndex", "EchoTime", "EchoNumbers", "InversionTime", "FlipAngle"),
     *("DiffusionBValue", "DiffusionGradientOrientation", "TriggerTime", "NominalPercentageOfCardiacPhase"),
@@ -58,8 +58,8 @@ class Image:
     """A file that holds an image, of one frame or several.
 
     Attributes:
-        file: Where it is.
-        data: Its header, without pixels.
+        file: File of the header.
+        data: Header, without pixels.
         syntax: UID of its transfer syntax.
         study, series: UIDs; empty where the file does not say.
         modality: Such as ``CT``.
@@ -102,7 +102,7 @@ def read_header(file: DicomFile, more: tuple[str, ...] = ()) -> Image | Other | 
     """Read what is needed of a header.
 
     Args:
-        file: That looks like DICOM.
+        file: File that appears to be DICOM.
         more: Keywords of further attributes.
     """
     series = ""

@@ -32,7 +32,7 @@ def tiles(data: Dataset, whole: Slice) -> list[tuple[tuple[int, int], Slice]]:
 
     Args:
         data: Header of the image.
-        whole: Where the mosaic would lie if it were one slice. Siemens writes the position that makes its centre the
+        whole: Position of the mosaic if it were one slice. Siemens writes the position that makes its centre the
             first tile's.
 
     Returns:

@@ -21,7 +21,7 @@ class Condition(NamedTuple):
     Attributes:
         keyword: DICOM's, such as ``SeriesDescription``.
         exact: Whether the value must equal `wanted`; else the regular expression `wanted` must be found in it.
-        wanted: In any case of letters.
+        wanted: Value to find, in any letter case.
     """
 
     keyword: str
@@ -33,7 +33,7 @@ class DicomOptions(Record):
     """Choice of a volume.
 
     Attributes:
-        series: Its number in the list of `unetpipe info PATH`, its UID, or a rule such as
+        series: Number of the series in the list of `unetpipe info PATH`, its UID, or a rule such as
             ``Modality=MR,SeriesDescription~t1``; None for the only one that holds a volume.
         phase: Number of the volume in its series, where there are several.
         fix_geometry: Interpolate missing slices, make uneven spacing even and undo a gantry's tilt, instead of

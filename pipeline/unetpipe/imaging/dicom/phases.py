@@ -19,7 +19,7 @@ from unetpipe.imaging.dicom.slices import SAME_PLACE_MM, stack
 _CONTIGUOUS = 0.75
 """Slices at least this much of their gap thick cover space without the slices that lie between them."""
 _BETWEEN = ("AcquisitionNumber", "AcquisitionTime")
-"""What tells apart acquisitions whose slices lie between each other's."""
+"""Attributes that separate acquisitions whose slices interleave."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Part:
     """Frames of one volume.
 
     Attributes:
-        frames: In the order of their files.
-        values: What tells them from the other volumes of the series.
+        frames: Frames in the order of their files.
+        values: Values that separate the volume from the others of the series.
     """
 
     frames: tuple[Frame, ...]
@@ -36,7 +36,7 @@ class Part:
 
 
 def volumes_in(frames: Iterable[Frame]) -> list[Part]:
-    """Split the frames of a series into its volumes, ordered by geometry and then by what tells them apart."""
+    """Split the frames of a series into its volumes, ordered by geometry and then by the values that separate them."""
     return [part for plane in _by_plane(frames) for part in _of_one_plane(plane)]
 
 

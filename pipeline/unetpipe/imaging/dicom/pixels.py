@@ -53,7 +53,7 @@ def read_pixels(frames: Sequence[Frame]) -> NDArray[Any]:
     """Decode frames and give their values the meaning that each says.
 
     Args:
-        frames: Of one shape, in the order of the result; each file is decoded once.
+        frames: Frames of one shape, in the order of the result; each file is decoded once.
 
     Returns:
         (K, J, I): frame, row, column; as stored where all frames have one type and no slope, else float32.

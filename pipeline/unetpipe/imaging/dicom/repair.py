@@ -22,12 +22,12 @@ _MOST_SLICES = 4
 
 @dataclass(frozen=True)
 class Repair:
-    """How a stack becomes a regular grid.
+    """The changes that bring a stack onto a regular grid.
 
     Attributes:
         order: Indices of the slices, along axis K.
-        grid: The regular one.
-        resample: From the slices in that order, (K, J, I), to the voxels of the grid, (K, J, I).
+        grid: The regular grid.
+        resample: Maps the slices in that order, (K, J, I), to the voxels of the grid, (K, J, I).
         notes: A sentence for each change.
     """
 
@@ -41,11 +41,11 @@ def repair(slices: Stack, *, fix: bool) -> Repair:
     """Arrange slices on a regular grid.
 
     Args:
-        slices: In their order.
+        slices: Slices in their order along the stack.
         fix: Mend holes, uneven gaps and tilt; else the slices have to be regular as they are.
 
     Raises:
-        GeometryError: If they are not regular, or cannot be mended: two slices at one place, gaps that tell nothing.
+        GeometryError: If they are not regular, or cannot be mended: two slices at one place, gaps of no common spacing.
     """
     faults = slices.faults()
     if not faults or not fix:
@@ -96,7 +96,7 @@ def _interpolated(
 
 
 def _shifted(array: NDArray[Any], by: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Each slice moved by whole and fractions of pixels, (columns, rows), into a larger picture of the lowest value."""
+    """Move each slice by whole and fractions of pixels, (columns, rows), into a larger picture of the lowest value."""
     background = np.float32(array.min())
     result = np.full((len(array), *shape), background, dtype=np.float32)
     rows, columns = array.shape[1:]

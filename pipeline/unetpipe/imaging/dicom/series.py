@@ -31,7 +31,7 @@ def read(path: Path, options: DicomOptions = _DEFAULT) -> Volume:
 
     Args:
         path: Folder of any depth, zip or file.
-        options: Which volume, and whether faults of its geometry are mended.
+        options: Choice of the volume, and whether faults of its geometry are mended.
 
     Returns:
         (1, I, J, K) with I along columns, J along rows, K along the normal; as stored, or float32 after rescaling.

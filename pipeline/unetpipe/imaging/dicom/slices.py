@@ -26,7 +26,7 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """Where one image lies, in the terms and units of DICOM (LPS, mm).
+    """The position of one image, in the terms and units of DICOM (LPS, mm).
 
     Attributes:
         shape: (Rows, Columns).
@@ -85,7 +85,7 @@ class Stack:
 
     Attributes:
         order: Indices into the slices that it was made of.
-        positions: Of each slice in that order, LPS mm, shape (n, 3).
+        positions: Position of each slice in that order, LPS mm, shape (n, 3).
         plane: A slice of the stack; all are alike but for their positions.
     """
 
@@ -95,7 +95,7 @@ class Stack:
 
     @property
     def heights(self) -> NDArray[np.float64]:
-        """Of each slice along the normal, in mm; ascending."""
+        """Position of each slice along the normal, in mm; ascending."""
         heights: NDArray[np.float64] = self.positions @ self.plane.normal
         return heights
 
@@ -129,7 +129,7 @@ def stack(slices: Sequence[Slice]) -> Stack:
     """Order slices along their normal.
 
     Args:
-        slices: Of one series, in any order; at least one.
+        slices: Slices of one series, in any order; at least one.
 
     Raises:
         GeometryError: If they differ in size, pixel size or orientation, or their directions cannot be used.
@@ -151,9 +151,9 @@ def grid_of(
     """The grid of evenly stacked slices.
 
     Args:
-        plane: Its orientation and pixel size are taken.
+        plane: Slice whose orientation and pixel size are taken.
         first: Position of the first slice, LPS mm.
-        step: From one slice to the next, LPS mm.
+        step: Vector from one slice to the next, LPS mm.
         count: Number of slices.
         shape: (Rows, Columns), if not the plane's.
     """
@@ -168,7 +168,7 @@ def grid_of(
 
 
 def mixture_of(slices: Sequence[Slice]) -> str:
-    """In which way slices cannot belong to one stack; empty where they can."""
+    """The reason why slices cannot belong to one stack; empty where they can."""
     first = slices[0]
     for one in slices:
         if one.shape != first.shape:

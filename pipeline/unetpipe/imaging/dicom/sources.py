@@ -27,7 +27,7 @@ class DicomFile:
     """One file, in a folder or in a zip.
 
     Attributes:
-        path: Of the file, or inside the zip.
+        path: Path of the file, or its path inside the zip.
         archive: The zip, if it is in one.
     """
 
@@ -36,7 +36,7 @@ class DicomFile:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """Size of the file in bytes."""
         if self.archive is not None:
             return self.archive.getinfo(str(self.path)).file_size
         return Path(self.path).stat().st_size
@@ -129,7 +129,7 @@ class ImageNames:
 
     Attributes:
         patterns: Names with digits taken out, with and without their suffix.
-        suffixes: In lower case; ``""`` for none, or one of digits only, as UIDs end in.
+        suffixes: Suffixes in lower case; ``""`` for none, or one of digits only, as UIDs end in.
     """
 
     patterns: frozenset[str]
@@ -137,7 +137,7 @@ class ImageNames:
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "ImageNames":
-        """Of the names of files that are images."""
+        """Learn the naming from the names of files that are images."""
         listed = list(names)
         return cls(frozenset(map(_pattern, listed)), frozenset(map(_suffix, listed)))
 

@@ -22,10 +22,10 @@ class Series:
     """The images of one series.
 
     Attributes:
-        number: In the list of the source's series, from 1.
-        images: At least one.
-        frames: Of those images that have a place.
-        problem: Why an image of the series has none.
+        number: Number of the series in the list of the source's series, from 1.
+        images: Images of the series, at least one.
+        frames: Frames of the images, without those that have no position.
+        problem: Reason why an image of the series has no position.
     """
 
     number: int
@@ -45,7 +45,7 @@ class Series:
 
     @property
     def modality(self) -> str:
-        """Such as ``CT``; empty where the file does not say."""
+        """DICOM modality, such as ``CT``; empty where the file does not say."""
         return self.images[0].modality
 
     @property
@@ -57,11 +57,11 @@ class Series:
 
     @cached_property
     def volumes(self) -> list[Part]:
-        """Its volumes."""
+        """The volumes of the series."""
         return volumes_in(self.frames)
 
     def directories(self) -> set[object]:
-        """Where its files lie."""
+        """The folder in which the files of the series lie."""
         return {image.file.path.parent for image in self.images}
 
 
@@ -72,7 +72,7 @@ class Contents:
     Attributes:
         series: Ordered by study, then by series number.
         damaged: Files that should be images but cannot be read.
-        left_out: How many files of each kind are no image of a volume.
+        left_out: Number of files of each kind that are no image of a volume.
     """
 
     series: tuple[Series, ...]

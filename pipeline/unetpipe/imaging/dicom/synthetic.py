@@ -16,10 +16,10 @@ def write_series(folder: Path, array: NDArray[np.int16], grid: Grid, *, modality
     """Write a synthetic series: one file per slice along K, no patient in it, file names in random order.
 
     Args:
-        folder: Made if needed.
+        folder: Folder of the series, made if absent.
         array: int16 (I, J, K).
-        grid: Of the array; its axes must be perpendicular. A reader that sorts along the normal may return K reversed,
-            on the grid that belongs to it.
+        grid: Grid of the array; its axes must be perpendicular. A reader that sorts along the normal may return K
+            reversed, on the grid that belongs to it.
         modality: ``MR`` or ``CT``.
         seed: Same seed, same identifiers and names.
 

@@ -16,7 +16,7 @@ _MEASURED = frozenset({"CT", "PT", "NM"})
 
 @dataclass(frozen=True)
 class Meaning:
-    """From stored values to intensities: ``slope * stored + intercept``.
+    """A mapping of stored values to intensities: ``slope * stored + intercept``.
 
     Attributes:
         slope, intercept: Of the rescale, or of the real-world value map where there is no rescale.
@@ -51,7 +51,7 @@ def meaning_of(frame: Dataset, photometric: str, modality: str) -> Meaning:
     Args:
         frame: Attributes of the frame.
         photometric: PhotometricInterpretation.
-        modality: Of the image.
+        modality: Modality of the image.
 
     Raises:
         ImageFileError: If a lookup table takes the place of a slope, a slope is 0, or a number cannot be read.

@@ -10,12 +10,12 @@ class VolumeRow(Record):
         study: Number of its study.
         series: Number of its series, for ``--series``.
         phase: Number of the volume in its series, for ``--phase``; empty where there is only one.
-        modality: Such as ``CT``.
+        modality: DICOM modality, such as ``CT``.
         description: SeriesDescription, which may say more than a log should hold.
         size: Columns x rows x slices.
-        spacing_mm: Of columns, rows and slices; empty where slices do not lie evenly.
+        spacing_mm: Voxel size along columns, rows and slices; empty where slices do not lie evenly.
         plane: ``axial``, ``coronal`` or ``sagittal``, or ``oblique`` and the closest of them.
-        differs_by: What tells it from the other volumes of its series.
+        differs_by: Values that separate it from the other volumes of its series.
         problem: Why it cannot be read as it is; empty if it can.
     """
 

@@ -74,8 +74,8 @@ class TextHeader:
         """See that the voxels can be in the file, before ITK takes memory for them.
 
         Args:
-            size: Of the voxels that the header announces, in bytes.
-            path: Of the header.
+            size: Size of the voxels that the header announces, in bytes.
+            path: Path of the header.
 
         Raises:
             ImageFileError: If the file is too short.

@@ -22,28 +22,28 @@ from unetpipe.imaging.geometry import MM_PER_UNIT, Grid, Shape, Unit
 
 _KINDS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _UNITS: dict[int, Unit] = {0: "mm", 1: "m", 2: "mm", 3: "um"}
-"""By the lowest three bits of ``xyzt_units``; where the unit is unknown, readers take mm."""
+"""Unit by the lowest three bits of ``xyzt_units``; where the unit is unknown, readers take mm."""
 _QUATERNION_EXCESS = 5e-4
-"""By how much a rounded quaternion may be longer than 1."""
+"""Amount by which a rounded quaternion may be longer than 1."""
 _FARTHEST = 1e12
 """No affine holds larger numbers, whatever its unit: their squares would overflow."""
 _SPACING_DIFFERS = 0.01
 _PLACE_DIFFERS = 0.5
-"""From which part of the voxel size, and from how many voxels on, the two forms of a header contradict each other."""
+"""Differences of spacing, as a fraction, and of place, in voxels, from which sform and qform contradict each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NiftiHeader:
-    """The facts that reading the voxels needs.
+    """The part of a header that reading the voxels needs.
 
     Attributes:
-        grid: Of the spatial axes, in mm.
-        channels: Along the one further axis that has more than one entry, or of colour voxels.
-        dtype: Of a stored voxel, in the file's byte order.
+        grid: Grid of the spatial axes, in mm.
+        channels: Number of entries along the one further axis that has several, or of components of colour voxels.
+        dtype: Data type of a stored voxel, in the file's byte order.
         offset: Byte at which the voxels begin.
         ends_with_file: Whether the file must end with its last voxel, because `offset` is only then certain.
         scale: Makes values of stored numbers; None where these are the values.
-        notes: What was decided where the header contradicts itself.
+        notes: Decisions made where the header contradicts itself.
     """
 
     grid: Grid
@@ -141,7 +141,7 @@ def _dtype(header: Any) -> np.dtype[Any]:
 
 
 def _offset(header: Any, stream: BinaryIO, order: str) -> tuple[int, bool]:
-    """Where voxels begin, and whether header and extensions leave no doubt about it."""
+    """The byte at which voxels begin, and whether header and extensions leave no doubt about it."""
     stated, least = float(header["vox_offset"]), header.single_vox_offset
     if not (stated == 0 or least <= stated < 2**62) or stated != int(stated):
         raise ImageFileError(f"bad header: voxels cannot begin at byte {stated:g}")

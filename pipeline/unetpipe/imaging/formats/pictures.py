@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import ImageFileError
 
 MAX_PIXELS = 1 << 28
-"""Of one picture, 16384 x 16384: it is held in memory whole, several times over."""
+"""Pixels of one picture, 16384 x 16384: it is held in memory whole, several times over."""
 TURNED = (5, 6, 7, 8)
 """Orientations of EXIF and TIFF that exchange columns and rows."""
 
@@ -64,7 +64,7 @@ def painted(indices: NDArray[Any], table: NDArray[np.uint8]) -> NDArray[np.uint8
 
     Args:
         indices: (..., rows, columns, 1).
-        table: As `colours_of` gives it.
+        table: Colour table, as `colours_of` returns it.
 
     Returns:
         (..., rows, columns, channels of the table).

@@ -44,7 +44,7 @@ class RegisteredFormat:
     """A registered reader as a format of `imaging.files`: what it gives is checked, how it fails is one line.
 
     Args:
-        suffix: Of its files.
+        suffix: Suffix of its files.
     """
 
     def __init__(self, suffix: str) -> None:

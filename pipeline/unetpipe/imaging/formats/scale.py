@@ -13,7 +13,7 @@ def scaled(numbers: NDArray[Any], scale: Scale | None) -> NDArray[Any]:
     """Multiply by the slope and add the intercept.
 
     Args:
-        numbers: As they are stored, any shape.
+        numbers: Stored numbers, any shape.
         scale: None where the numbers are the values.
 
     Returns:

@@ -22,9 +22,9 @@ class Segment:
     """One structure.
 
     Attributes:
-        name: As a person gave it.
+        name: Name of the segment, as its author wrote it.
         layer: Index of the layer that holds it.
-        value: Of its voxels in that layer.
+        value: Value of the segment's voxels in that layer.
     """
 
     name: str

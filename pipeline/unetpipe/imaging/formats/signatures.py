@@ -49,7 +49,7 @@ def contradiction(suffix: str, start: bytes) -> str | None:
     """Say what a file holds where that is another format than its suffix names.
 
     Args:
-        suffix: In small letters.
+        suffix: Suffix in lower case.
         start: The first `LENGTH` bytes.
 
     Returns:

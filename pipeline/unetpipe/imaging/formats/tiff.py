@@ -1,4 +1,4 @@
-"""TIFF: pictures, and stacks of pages as volumes, by the facts that their tags state.
+"""TIFF: pictures, and stacks of pages as volumes, by what their tags state.
 
 Axis I runs along columns (x), J along rows (y), K along pages or along the z axis that OME or ImageJ describes. Lengths
 are those that OME or ImageJ state. The resolution of a plain file is one of printing: it states no lengths, and a voxel

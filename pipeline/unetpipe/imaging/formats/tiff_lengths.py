@@ -10,7 +10,7 @@ from tifffile import TiffFile
 from unetpipe.imaging.geometry import MM_PER_UNIT, Unit
 
 UNIT_NAMES: dict[Unit, str] = {"m": "m", "cm": "cm", "mm": "mm", "um": "µm", "nm": "nm"}
-"""As OME writes them."""
+"""Symbols of the units, as OME writes them."""
 _UNITS: dict[str, Unit] = {name: unit for unit, name in UNIT_NAMES.items()} | {
     "um": "um",
     "μm": "um",  # the Greek letter
@@ -30,9 +30,9 @@ class Lengths:
     """What a file states about its voxels.
 
     Attributes:
-        spacing_mm: Along columns, rows and slices; 1 where nothing is stated.
-        unit: What the size is stated in, ``voxel`` where none is stated.
-        notes: What was stated and cannot be used.
+        spacing_mm: Voxel size along columns, rows and slices; 1 where nothing is stated.
+        unit: Unit in which the size is stated, ``voxel`` where none is stated.
+        notes: Statements of the file that cannot be used.
     """
 
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -44,7 +44,7 @@ def read_lengths(file: TiffFile, *, slices: bool) -> Lengths:
     """Read the size of a voxel, as far as it is stated in full.
 
     Args:
-        file: That is open.
+        file: Open TIFF file.
         slices: Whether it is a stack, so that the distance of its slices is needed too.
     """
     if file.is_ome and file.ome_metadata:

@@ -1,1 +1,1 @@
-"""What computes windows in place of plain torch: OpenVINO on a CPU, CUDA graphs on a GPU."""
+"""Engines that compute windows in place of plain torch: OpenVINO on a CPU, CUDA graphs on a GPU."""

@@ -24,7 +24,7 @@ class RecordedNetwork(nn.Module):
     recorded is kept where it gives the network's logits and measures faster; else the network itself goes on computing.
 
     Args:
-        network: On a GPU, in evaluation mode, never to be changed again.
+        network: Network on a GPU, in evaluation mode, whose weights no longer change.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -17,10 +17,10 @@ class OpenvinoNetwork(nn.Module):
     """Maps (B, C, *patch) to logits (B, L, *patch) in float32, on all of torch's threads.
 
     Args:
-        network: On the CPU, in float32 and evaluation mode.
+        network: Network on the CPU, in float32 and evaluation mode.
         channels: C.
         patch: The only window shape that will come.
-        dtype: Of matrix products.
+        dtype: Data type of matrix products.
 
     Raises:
         UnetpipeError: If OpenVINO is not installed.

@@ -15,15 +15,15 @@ class Draws:
     stream of another.
 
     Attributes:
-        seeds: Of each sample's stream, for randomness that has a generator of its own.
+        seeds: Seed of each sample's stream, for randomness that has a generator of its own.
     """
 
     def __init__(self, seed: int, number: int, places: Sequence[int]) -> None:
         """Start the streams.
 
         Args:
-            seed: Of the run.
-            number: Of the batch, counted from 0 over the whole training.
+            seed: Seed of the run.
+            number: Index of the batch, counted from 0 over the whole training.
             places: Place of each sample in the whole batch, from 0.
         """
         self.seeds = [int(np.random.SeedSequence((seed, number, p)).generate_state(1)[0]) for p in places]
@@ -42,6 +42,6 @@ class Draws:
 
         Args:
             samples: Indices in the batch at hand; at least one.
-            shape: Of each sample's draw.
+            shape: Shape of one sample's draw.
         """
         return torch.stack([torch.randn(shape, generator=self._generators[sample]) for sample in samples])

@@ -54,10 +54,10 @@ class PatchLoader:
         source: Voxels that are read around a patch's centre, for augmentation to cut from.
         batch_size: Patches per batch, on all ranks together.
         foreground_share: Share of a batch that is centred on a voxel of the foreground.
-        seed: Of all draws.
-        cache: Whether every case is kept in memory once it was read.
+        seed: Seed of all draws.
+        cache: Whether every case stays in memory once it was read.
         threads: Number of threads that read.
-        places: Which patches of each batch are read here, from 0; other ranks read the others.
+        places: Indices of the patches of each batch that this rank reads, from 0; other ranks read the others.
         pinned: Whether batches lie in page-locked memory, from which copies to a GPU do not wait.
     """
 

@@ -1,4 +1,4 @@
-"""Which axes may be mirrored without making one class look like another."""
+"""Which axes may be mirrored without making one class resemble another."""
 
 from collections.abc import Iterable, Mapping
 from itertools import combinations
@@ -20,7 +20,7 @@ def mirror_axes(cases: Iterable[Locations], dims: int) -> tuple[int, ...]:
     take that away from the network. A single class, or classes that lie about each other, leave every axis.
 
     Args:
-        cases: Of the training cases.
+        cases: Stored training cases.
         dims: Number of spatial axes.
 
     Returns:

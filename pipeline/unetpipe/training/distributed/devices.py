@@ -17,8 +17,8 @@ def rank_device(ranks: Ranks, device: torch.device) -> Iterator[torch.device]:
     """Give a rank a GPU of its own, or its share of the CPU's threads until the block ends.
 
     Args:
-        ranks: Which rank this is.
-        device: What was asked for, without an index if there are several ranks.
+        ranks: This process among the ranks.
+        device: Requested device, without an index if there are several ranks.
 
     Raises:
         TrainingError: If this machine has fewer GPUs than ranks.
@@ -56,8 +56,8 @@ def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
     Every step is an update, so that there is no step between updates in which `no_sync` would save anything.
 
     Args:
-        module: On `device`; gets rank 0's weights.
-        device: Of this rank.
+        module: Module on `device`; it receives rank 0's weights.
+        device: Device of this rank.
     """
     if not dist.is_initialized():
         return module

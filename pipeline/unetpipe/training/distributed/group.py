@@ -33,7 +33,7 @@ class Group:
     """The processes that train one network, as one of them sees it. A single process is a group of its own.
 
     Attributes:
-        rank: Of this process, from 0.
+        rank: Rank of this process, from 0.
         size: Number of processes.
     """
 
@@ -56,7 +56,7 @@ class Group:
         """Give every rank the value of each rank, by rank.
 
         Args:
-            value: What JSON can hold.
+            value: A value that JSON can hold.
         """
         if self.size == 1:
             return [value]
@@ -79,10 +79,10 @@ class Group:
         """Divide items among the ranks, and give every rank the results of all.
 
         Args:
-            work: From an item to what JSON can hold.
+            work: Maps an item to a value that JSON can hold.
             items: The same on each rank.
             stop: Asks to stop.
-            advance: Called with the number of items that are done.
+            advance: Callback that receives the number of finished items.
 
         Returns:
             Results in the order of the items.

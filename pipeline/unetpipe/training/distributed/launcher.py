@@ -22,7 +22,7 @@ from unetpipe.errors import TrainingError
 from unetpipe.training.distributed.group import RankDiedError
 
 RANK_MODULE = "unetpipe.cli.rank"
-"""What a rank runs, with the path of a config as its argument."""
+"""Module that a rank runs, with the path of a config as its argument."""
 STOPPED = 130
 """Exit code of a rank that was asked to stop and has saved."""
 
@@ -35,8 +35,8 @@ def launch(config: TrainConfig, processes: int) -> None:
     """Train with so many processes of this machine, and wait for them. The first one shows progress on stderr.
 
     Args:
-        config: What every process is to do.
-        processes: How many.
+        config: Options for every process.
+        processes: Number of processes.
 
     Raises:
         TrainingError: If a process fails; in the words of the one that failed first.
@@ -68,7 +68,7 @@ def launch(config: TrainConfig, processes: int) -> None:
 
 
 def _reason(failures: dict[int, ProcessFailure], folder: Path) -> TrainingError:
-    """What the process said that failed first. One that only found another one dead is not it."""
+    """The error of the process that failed first; processes that only lost contact with it do not count."""
     told = {rank: text for rank, failure in failures.items() if (text := _recorded(failure))}
     own = [text for text in told.values() if not text.startswith(RankDiedError.__name__)]
     if own:

@@ -21,9 +21,9 @@ class Ranks:
     """This process among those that train together.
 
     Attributes:
-        rank: Of this process, from 0.
+        rank: Rank of this process, from 0.
         size: Number of processes.
-        local_rank: Of this process among those of its machine.
+        local_rank: Local rank of this process among those of its machine.
         local_size: Number of processes on its machine.
         meeting: URL at which all find each other, in `torch.distributed`'s form.
         one_gpu_each: Whether a process may have been given a single GPU of its own, by Slurm, and sees no other.

@@ -23,7 +23,7 @@ def mean_over_ranks(value: Tensor, samples: int) -> Tensor:
 
     Args:
         value: Mean over this rank's samples, a scalar.
-        samples: How many they are.
+        samples: Number of this rank's samples.
     """
     if not dist.is_initialized():
         return value

@@ -80,7 +80,7 @@ class Learner:
         Args:
             batch: A batch of the loader.
             progress: Share of the training that is over, from 0 to 1, which sets the learning rate.
-            augmentation: What is applied to the batch.
+            augmentation: Augmentation applied to the batch.
 
         Returns:
             The loss, a scalar on the device that is not waited for, and the learning rate of the first parameter group.

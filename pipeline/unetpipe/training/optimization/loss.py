@@ -15,7 +15,7 @@ from unetpipe.imaging.network_input import IGNORED
 from unetpipe.training.distributed.sums import sum_over_ranks
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""From logits (B, L, ...) and class indices (B, ...), `IGNORED` where a voxel does not count, to a scalar."""
+"""Maps logits (B, L, ...) and class indices (B, ...), `IGNORED` where a voxel does not count, to a scalar."""
 
 Weights = tuple[float, ...] | None
 """Weight of each output in the mean over voxels; None: all the same."""
@@ -39,8 +39,8 @@ class Loss:
         focus: gamma; a voxel counts (1 - p)^gamma times, p being the probability of its true class. 0: all the same.
         false_positive: alpha of the Tversky index TP / (TP + alpha FP + beta FN), which is Dice where both are 1/2.
         false_negative: beta of the Tversky index.
-        weights: Of each output in the mean over voxels.
-        regions: What the outputs are, if not classes.
+        weights: Weight of each output in the mean over voxels.
+        regions: Regions that the outputs stand for, if they are not classes.
     """
 
     focus: float = 0.0

@@ -35,13 +35,13 @@ _IGNORED_SHARE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What a loss has to compare.
+    """The task that a loss has to fit: outputs, regions and ignored voxels.
 
     Attributes:
         classes: Number of classes in a label, background included.
-        regions: What the outputs are, if not classes.
-        weights: Of each output; None where the person gave none.
-        ignoring: Whether some voxels do not count.
+        regions: Regions that the outputs stand for, if they are not classes.
+        weights: Weight of each output; None where the user gave none.
+        ignoring: Whether labels contain voxels that do not count.
     """
 
     classes: int
@@ -74,10 +74,10 @@ class _Adapted:
     Where several processes share a batch it is the mean of the loss of each part.
 
     Attributes:
-        loss: Called with logits and target.
+        loss: Loss, called with logits and target.
         form: ``channel`` (B, 1, ...), ``index`` (B, ...) or ``outputs`` (B, L, ...).
-        regions: What the outputs are, if not classes.
-        ignores: Whether it leaves out voxels of `IGNORED` by itself; to any other they are class 0.
+        regions: Regions that the outputs stand for, if they are not classes.
+        ignores: Whether the loss itself leaves out voxels of `IGNORED`; any other loss sees them as class 0.
     """
 
     loss: Any
@@ -125,9 +125,9 @@ def require_loss(name: str, loss: LossFunction, task: Task, shape: Shape) -> Non
     """Try a loss on a dummy patch.
 
     Args:
-        name: Of the loss.
-        loss: What is tried.
-        task: What it has to compare.
+        name: Name of the loss.
+        loss: Loss to try.
+        task: Task that the loss has to fit.
         shape: Spatial shape of the patch.
 
     Raises:

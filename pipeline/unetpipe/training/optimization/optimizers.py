@@ -70,7 +70,7 @@ def require_a_step(name: str, make: OptimizerFactory, network: nn.Module) -> Non
     """Take one step with copies of a network's weights, before training does with the weights themselves.
 
     Args:
-        name: Of the optimiser.
+        name: Name of the optimiser.
         make: Builds it.
         network: Whose weights it will learn.
 

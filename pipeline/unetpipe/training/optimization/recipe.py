@@ -21,10 +21,10 @@ def choose_recipe(iterations: int) -> RecipeName:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a `Learner` minimises, and how its weights move.
+    """The loss, optimiser and schedule of a `Learner`.
 
     Attributes:
-        loss: What is minimised.
+        loss: Loss that is minimised.
         optimizer_name: Word or class of the optimiser.
         optimizer: Builds it, at its peak learning rate.
         schedule: Factor of the learning rate, from progress.

@@ -12,7 +12,7 @@ from unetpipe.components import Definition, build, find, first_line, register, t
 from unetpipe.errors import ComponentError
 
 Schedule = Callable[[float], float]
-"""From progress, 0 at the start of training and 1 at its end, to a factor of the peak learning rate."""
+"""Maps progress, 0 at the start of training and 1 at its end, to a factor of the peak learning rate."""
 
 _STEPS = 1000  # of a scheduler of PyTorch's over the whole run
 _LENGTHS = ("T_max", "total_steps", "total_iters", "t_total")  # their names for how many steps there are
@@ -84,7 +84,7 @@ def make_schedule(named: str | Definition) -> Schedule:
 
 
 def _tabulated(named: str | Definition, scheduler_class: type[LRScheduler]) -> Schedule:
-    """What a scheduler makes of a learning rate of 1 in each thousandth of the run."""
+    """The factors that a scheduler gives a learning rate of 1 at each thousandth of the run."""
     target = target_of(named)
     if isinstance(named, dict) and named.get("cycle_momentum"):
         raise ComponentError(f"schedule {target}: only the learning rate is scheduled, not momentum (cycle_momentum)")

@@ -58,7 +58,7 @@ class Augmentation(Record):
 
         Args:
             strength: Scales every probability but that of mirroring, which is all or nothing; ranges stay.
-            options: By transform: its fields to be changed, or False to turn it off.
+            options: Changed fields of each transform by its name, or False to turn it off.
             mirror_axes: Spatial axes that may be mirrored, unless `options` name others.
             dims: Number of spatial axes.
 
@@ -104,7 +104,7 @@ class Augmentation(Record):
         Args:
             image: (B, C, *source_shape) float32.
             label: (B, *source_shape) class indices.
-            patch: What the network sees, cut from the middle.
+            patch: Shape of the network's input, cut from the middle.
             draws: Streams of random numbers, one per sample.
         """
         matrices, flips = draw_affine(patch, self.rotation, self.scaling, self.mirror, draws)

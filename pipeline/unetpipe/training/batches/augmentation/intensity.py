@@ -21,7 +21,7 @@ class Noise(IntensityTransform):
     """White Gaussian noise.
 
     Attributes:
-        variance: Of the noise; a normalised image's own variance is 1.
+        variance: Range of the noise's variance; a normalised image has variance 1.
     """
 
     probability: Probability = 0.1
@@ -41,7 +41,7 @@ class Brightness(IntensityTransform):
     """Multiplication of all intensities of a sample.
 
     Attributes:
-        factor: Of the intensities.
+        factor: Range of the factor that multiplies the intensities.
     """
 
     probability: Probability = 0.15
@@ -58,7 +58,7 @@ class Contrast(IntensityTransform):
     """Stretching around the mean of each channel, within the range that it had.
 
     Attributes:
-        factor: Of the distance from the mean.
+        factor: Range of the factor that multiplies the distance from the mean.
     """
 
     probability: Probability = 0.15
@@ -83,7 +83,7 @@ class Gamma(IntensityTransform):
     """A power of each channel, normalised to its range, that then gets its mean and standard deviation back.
 
     Attributes:
-        exponent: Above 1, dark intensities are compressed.
+        exponent: Range of gamma; above 1, dark intensities are compressed.
     """
 
     probability: Probability = 0.3

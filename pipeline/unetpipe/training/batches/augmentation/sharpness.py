@@ -18,7 +18,7 @@ class SharpnessTransform(IntensityTransform):
     """A transform of single channels.
 
     Attributes:
-        channel_probability: Of each channel of a chosen sample to be transformed; an only channel always is.
+        channel_probability: Probability that a channel of a chosen sample is transformed; an only channel always is.
     """
 
     channel_probability: Probability = 0.5
@@ -33,7 +33,7 @@ class Blur(SharpnessTransform):
     """Gaussian blur.
 
     Attributes:
-        sigma: In voxels.
+        sigma: Range of the Gaussian's standard deviation, in voxels.
     """
 
     probability: Probability = 0.2
@@ -67,7 +67,7 @@ class LowResolution(SharpnessTransform):
     """Shrinking by nearest and enlarging linearly, which is like a coarser scan.
 
     Attributes:
-        zoom: Of the coarser scan's size along each axis.
+        zoom: Range of the coarser scan's size along each axis, as a fraction of the patch's.
     """
 
     probability: Probability = 0.25

@@ -22,8 +22,8 @@ class Rotation(Transform):
     """Rotation about the centre, by an angle of its own in each plane.
 
     Attributes:
-        degrees: In each plane of a 3-D patch.
-        degrees_in_plane: In the one plane of a 2-D patch, or of a thin 3-D one.
+        degrees: Range of the angle in each plane of a 3-D patch.
+        degrees_in_plane: Range of the angle in the one plane of a 2-D patch, or of a thin 3-D one.
     """
 
     probability: Probability = 0.2
@@ -40,7 +40,7 @@ class Scaling(Transform):
     """Enlargement of all axes that rotate by one factor.
 
     Attributes:
-        factor: Above 1, structures become larger.
+        factor: Range of the zoom; above 1, structures become larger.
     """
 
     probability: Probability = 0.2
@@ -133,8 +133,8 @@ def resample(image: Tensor, label: Tensor, patch: Shape, matrices: Tensor, flips
         image: (B, C, *source).
         label: (B, *source).
         patch: Shape that is cut from the middle.
-        matrices: As `draw_affine` returns them.
-        flips: As `draw_affine` returns them.
+        matrices: Matrices as `draw_affine` returns them.
+        flips: Flips as `draw_affine` returns them.
     """
     if bool((matrices == torch.diag_embed(flips)).all()):
         return _cut_and_flip(image, label, patch, flips)

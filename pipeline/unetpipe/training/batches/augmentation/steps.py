@@ -31,7 +31,7 @@ class Step:
 
     Attributes:
         name: Word or class.
-        transform: From a dictionary of image and label to one.
+        transform: Maps a dictionary of image and label to one.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Step:
         Args:
             image: (C, ...).
             label: (...), class indices.
-            seed: Of the transform's draws.
+            seed: Seed of the transform's draws.
         """
         if isinstance(self.transform, Randomizable):
             self.transform.set_random_state(seed=seed)

@@ -1,4 +1,4 @@
-"""What a transform is: how often it is applied, and the ranges that it draws from.
+"""A transform: how often it is applied, and the ranges that it draws from.
 
 Shape legend, here and in the other files: B batch, C channels, spatial axes (I, J, K) or (I, J) written ``...``.
 """
@@ -32,7 +32,7 @@ class Transform(Record):
     """A transform of the augmentation. Its other fields are the ranges that it draws from uniformly.
 
     Attributes:
-        probability: Of each sample to be transformed; 0 turns the transform off.
+        probability: Probability that a sample is transformed; 0 turns the transform off.
     """
 
     probability: Probability
