@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
-from unetpipe.dataset.folds import Fold, keep_folds, make_folds, read_folds, write_folds
+from unetpipe.dataset.folds import Fold, keep_folds, make_folds, read_folds
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest
+from unetpipe.documents import write_document
 from unetpipe.errors import DatasetError
 
 
@@ -95,5 +96,5 @@ def test_folds_of_a_person_are_kept_under_new_ids() -> None:
 def test_round_trip(tmp_path: Path) -> None:
     """What is written is read back."""
     folds = make_folds(manifest_of([None] * 8), 3, 7)
-    write_folds(tmp_path, folds)
+    write_document(tmp_path / "folds.json", folds)
     assert read_folds(tmp_path) == folds

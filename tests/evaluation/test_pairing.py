@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from unetpipe.config import EvaluateConfig
-from unetpipe.dataset.folds import Fold, Folds, write_folds
+from unetpipe.dataset.folds import Fold, Folds
 from unetpipe.dataset.label_scheme import LabelClass
-from unetpipe.dataset.manifest import Case, Manifest, read_manifest, write_manifest
+from unetpipe.dataset.manifest import Case, Manifest, read_manifest
+from unetpipe.documents import write_document
 from unetpipe.errors import DatasetError
 from unetpipe.evaluation.pairing import Inputs, gather_inputs
 
@@ -59,9 +60,9 @@ def work_folder(folder: Path, ids: Sequence[str]) -> Path:
     cases = tuple(Case(id=case, images=(Path("/gone"),), label=Path("/gone.nii")) for case in ids)
     labels = (LabelClass(name="background", value=0), LabelClass(name="organ", value=1))
     manifest = Manifest(name="x", channels=("MRI",), labels=labels, spatial_dims=3, cases=cases)
-    write_manifest(folder, manifest)
+    write_document(folder / "manifest.json", manifest)
     folds = (Fold(train=tuple(ids[2:]), validation=tuple(ids[:2])), Fold(train=tuple(ids[:2]), validation=(ids[2],)))
-    write_folds(folder, Folds(seed=0, by_patient=False, folds=folds))
+    write_document(folder / "folds.json", Folds(seed=0, by_patient=False, folds=folds))
     for number, fold in enumerate(folds):
         for case in fold.validation:
             touch(folder / "runs" / "default" / f"fold_{number}" / "validation" / f"{manifest.file_names[case]}.nii.gz")

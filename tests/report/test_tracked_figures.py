@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from unetpipe.config import EvaluateConfig
-from unetpipe.dataset.folds import Fold, Folds, write_folds
+from unetpipe.dataset.folds import Fold, Folds
 from unetpipe.dataset.label_scheme import LabelClass
-from unetpipe.dataset.manifest import Case, Manifest, write_manifest
+from unetpipe.dataset.manifest import Case, Manifest
+from unetpipe.documents import write_document
 from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.inference.predictions import ModelUsed, Prediction, Predictions, write_predictions
@@ -43,12 +44,12 @@ def work(tmp_path: Path) -> Path:
         write_labels(tmp_path / "reference" / f"{case}.nii.gz", cube(2), GRID, {})
     cases = tuple(Case(id=case, images=(), label=tmp_path / "reference" / f"{case}.nii.gz") for case in "ab")
     labels = (LabelClass(name="background", value=0), LabelClass(name="organ (left)", value=1))
-    write_manifest(
-        folder,
+    write_document(
+        folder / "manifest.json",
         Manifest(name="cubes", channels=("MRI",), labels=labels, spatial_dims=3, cases=cases),
     )
     folds = (Fold(train=("b",), validation=("a",)), Fold(train=("a",), validation=("b",)))
-    write_folds(folder, Folds(seed=0, by_patient=False, folds=folds))
+    write_document(folder / "folds.json", Folds(seed=0, by_patient=False, folds=folds))
     for number, case in enumerate("ab"):
         validation = folder / "runs" / "default" / f"fold_{number}" / "validation"
         write_labels(validation / f"{case}.nii.gz", cube(2 + 2 * number), GRID, {})

@@ -13,9 +13,10 @@ from nibabel.affines import from_matvec
 from nibabel.eulerangles import euler2mat
 
 from unetpipe.config import EvaluateConfig
-from unetpipe.dataset.folds import Fold, Folds, write_folds
+from unetpipe.dataset.folds import Fold, Folds
 from unetpipe.dataset.label_scheme import LabelClass
-from unetpipe.dataset.manifest import Case, Manifest, write_manifest
+from unetpipe.dataset.manifest import Case, Manifest
+from unetpipe.documents import write_document
 from unetpipe.errors import DatasetError, UnetpipeError
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid, Orientation
@@ -221,8 +222,8 @@ def work(tmp_path: Path) -> Path:
         Case(id=name, images=(), label=tmp_path / "reference" / f"{name}.nii.gz", patient=patient)
         for name, patient in zip("abcd", ("p", "p", "q", "q"), strict=True)
     )
-    write_manifest(
-        folder,
+    write_document(
+        folder / "manifest.json",
         Manifest(
             name="cubes",
             channels=("MRI",),
@@ -233,7 +234,7 @@ def work(tmp_path: Path) -> Path:
         ),
     )
     folds = (Fold(train=("c", "d"), validation=("a", "b")), Fold(train=("a", "b"), validation=("c", "d")))
-    write_folds(folder, Folds(seed=0, by_patient=True, folds=folds))
+    write_document(folder / "folds.json", Folds(seed=0, by_patient=True, folds=folds))
     write(folder / "runs" / "default" / "fold_0" / "validation", {"a": cube(), "b": cube(6)})
     write(folder / "runs" / "default" / "fold_1" / "validation", {"c": cube(), "d": cube() + cube(12)})
     return folder

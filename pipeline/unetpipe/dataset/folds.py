@@ -9,7 +9,7 @@ import numpy as np
 
 from unetpipe.dataset.case_names import former_ids
 from unetpipe.dataset.manifest import Manifest
-from unetpipe.documents import Record, read_document, write_document
+from unetpipe.documents import Record, read_document
 from unetpipe.errors import DatasetError, Fault, TrainingError
 
 FOLDS_SCHEMA: Final = 1
@@ -147,8 +147,3 @@ def read_folds(work: Path) -> Folds:
         PlanError: If it is missing or malformed.
     """
     return read_document(work / "folds.json", Folds)
-
-
-def write_folds(work: Path, folds: Folds) -> None:
-    """Write WORK/folds.json."""
-    write_document(work / "folds.json", folds)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from unetpipe.dataset.case_names import file_names
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region, values_of_segments
 from unetpipe.dataset.merging import MergedValues
-from unetpipe.documents import Record, read_document, write_document
+from unetpipe.documents import Record, read_document
 from unetpipe.imaging.dicom.options import DicomOptions
 
 MANIFEST_SCHEMA: Final = 1
@@ -104,8 +104,3 @@ def read_manifest(work: Path) -> Manifest:
         PlanError: If it is missing or malformed.
     """
     return read_document(work / "manifest.json", Manifest)
-
-
-def write_manifest(work: Path, manifest: Manifest) -> None:
-    """Write WORK/manifest.json."""
-    write_document(work / "manifest.json", manifest)

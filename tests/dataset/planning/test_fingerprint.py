@@ -7,7 +7,8 @@ import pytest
 
 from unetpipe.dataset.checks.intensities import channel_statistics
 from unetpipe.dataset.checks.statistics import CaseStatistics
-from unetpipe.dataset.planning.fingerprint import make_fingerprint, read_fingerprint, write_fingerprint
+from unetpipe.dataset.planning.fingerprint import make_fingerprint, read_fingerprint
+from unetpipe.documents import write_document
 from unetpipe.errors import PlanError
 
 
@@ -50,7 +51,7 @@ def test_cropped_fraction_is_the_median() -> None:
 def test_round_trip(tmp_path: Path) -> None:
     """What is written is read back."""
     fingerprint = make_fingerprint([statistics_of("a", np.arange(8.0))])
-    write_fingerprint(tmp_path, fingerprint)
+    write_document(tmp_path / "fingerprint.json", fingerprint)
     assert read_fingerprint(tmp_path) == fingerprint
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from unetpipe.dataset.checks.intensities import ChannelStatistics
 from unetpipe.dataset.checks.statistics import CaseStatistics
-from unetpipe.documents import Record, read_document, write_document
+from unetpipe.documents import Record, read_document
 from unetpipe.imaging.geometry import Shape, Spacing
 
 FINGERPRINT_SCHEMA: Final = 1
@@ -159,8 +159,3 @@ def read_fingerprint(work: Path) -> Fingerprint:
         PlanError: If it is missing or malformed.
     """
     return read_document(work / "fingerprint.json", Fingerprint)
-
-
-def write_fingerprint(work: Path, fingerprint: Fingerprint) -> None:
-    """Write WORK/fingerprint.json."""
-    write_document(work / "fingerprint.json", fingerprint)

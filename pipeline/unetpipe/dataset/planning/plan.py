@@ -11,7 +11,6 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from unetpipe.documents import Record, explain
 from unetpipe.errors import PlanError
-from unetpipe.files import write_text
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import (
     DEFAULT_STEPS,
@@ -168,11 +167,6 @@ def read_plan(work: Path) -> Plan:
         raise PlanError(f"plan.yaml is no valid YAML: {error}") from error
     except ValidationError as error:
         raise PlanError(explain("plan.yaml", error)) from error
-
-
-def write_plan(work: Path, plan: Plan) -> None:
-    """Write WORK/plan.yaml with comments."""
-    write_text(work / "plan.yaml", plan_text(plan))
 
 
 _HEAD = """\
