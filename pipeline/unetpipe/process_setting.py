@@ -17,7 +17,7 @@ class ProcessSetting(ContextDecorator, Generic[Value]):
 
     Args:
         read: Returns the value that is set.
-        write: Sets one.
+        write: Sets a value.
         value: Value of the setting inside the context.
     """
 

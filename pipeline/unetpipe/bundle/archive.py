@@ -45,9 +45,9 @@ def read_config(name: str, member: str, read: Reader) -> dict[str, Any]:
     """Read one JSON config.
 
     Args:
-        name: Of the bundle, for messages.
+        name: Name of the bundle, for messages.
         member: Path of the file in the bundle.
-        read: Of the bundle.
+        read: Reader of the bundle.
 
     Raises:
         BundleError: If it is missing, too large, no JSON, no object, or nested too deeply.

@@ -25,7 +25,7 @@ def parse_spec(name: str, metadata: dict[str, Any]) -> ModelSpec:
     """The spec in a bundle's metadata, its values checked.
 
     Args:
-        name: Of the bundle, for messages.
+        name: Name of the bundle, for messages.
         metadata: Content of `configs/metadata.json`.
 
     Raises:

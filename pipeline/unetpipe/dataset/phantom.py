@@ -36,8 +36,8 @@ class _Organ:
     Attributes:
         label: Class, 0 for what only the image shows.
         brightness: Signal on a scale where muscle is 0.35.
-        centre_mm, radii_mm: In the standard body, RAS+.
-        tilt_deg: About the anterior axis.
+        centre_mm, radii_mm: Centre and radii in the standard body, RAS+.
+        tilt_deg: Rotation about the anterior axis.
     """
 
     label: int

@@ -45,7 +45,7 @@ def union(first: Box | None, second: Box | None) -> Box | None:
 
 
 def _occupied(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """Along each axis, which planes across it hold a true voxel."""
+    """Find the planes across each axis that hold a true voxel."""
     axes = range(mask.ndim)
     return [np.asarray(mask.any(axis=tuple(other for other in axes if other != axis))) for axis in axes]
 

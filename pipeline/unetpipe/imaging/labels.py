@@ -23,7 +23,7 @@ def read_label_file(path: Path, target: LabelTarget | None = None) -> Volume:
     """Read a label map as its file has it, or draw a segmentation or structure set of DICOM.
 
     Args:
-        path: Of the label map, or a DICOM source that holds one segmentation or structure set.
+        path: File of the label map, or a DICOM source that holds one segmentation or structure set.
         target: Grid and classes that segments and contours of DICOM are drawn for; other files need none.
 
     Raises:
@@ -42,8 +42,8 @@ def read_label_volume(path: Path, target: LabelTarget | None = None) -> Volume:
     """Read a label map in its file's own axis order.
 
     Args:
-        path: As `read_label_file` takes it.
-        target: Likewise.
+        path: Label map or DICOM source, as in `read_label_file`.
+        target: Grid and classes, as in `read_label_file`.
 
     Returns:
         Integers of shape (1, I, J[, K]), in the file's own type where that is an integer type, and the file's grid.

@@ -138,7 +138,7 @@ class Resampled(MapTransform, InvertibleTransform):  # type: ignore[misc]  # mon
         keys: Keys of images, float32 (C, I, J[, K]) afterwards.
         spacing_mm: Target voxel size along each axis.
         interpolation: Interpolation along each axis. The inverse goes linearly where images went cubically.
-        label_keys: Those of `keys` that hold label maps, which are resampled class by class.
+        label_keys: Members of `keys` that hold label maps, which are resampled class by class.
         allow_missing_keys: Whether absent keys are skipped, as in MONAI's `MapTransform`.
     """
 

@@ -95,7 +95,7 @@ def _elect(labels: Tensor, shares: Sequence[Tensor], lowest: Tensor, highest: Te
 
     Args:
         labels: Labels at the corners around each voxel; along the last axis the nearest corners follow each other.
-        shares: Weight of the second of two neighbours along each axis, of 1 for both.
+        shares: Weight of the second of two neighbours along each axis, from 0 to 1.
         lowest: Lowest label of each column.
         highest: Highest label of each column.
     """

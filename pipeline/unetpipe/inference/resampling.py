@@ -125,7 +125,7 @@ class Chunk:
         return Chunk(axes, (0, count), _Source(None, logits, 0, (0, count)))
 
     def boxes(self) -> list[Box | None]:
-        """Per class the box across the output planes outside of which it cannot win; None if it cannot win at all."""
+        """The box of each class across the output planes outside of which it cannot win; None if it never wins."""
         if all(axis.is_identity for axis in self.axes):
             return [tuple(slice(0, n) for n in self.shape[1:])] * self.classes
         largest, smallest = zip(*(_block_extremes(self.source.of(label)) for label in range(self.classes)), strict=True)

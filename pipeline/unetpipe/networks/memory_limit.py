@@ -13,13 +13,13 @@ _FACTORIES = ("empty", "zeros", "ones", "full", "rand", "randn", "empty_strided"
 
 
 class AllocationLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's stub
-    """While it is entered, tensors that torch makes may hold so many bytes in all, and no more.
+    """A context in which the tensors that torch makes may hold a limited number of bytes in all.
 
     A definition such as ``channels: [1000000]`` would otherwise fill the memory before its weights are found not to
     fit. Sizes are checked before the memory is taken.
 
     Args:
-        limit: In bytes.
+        limit: Greatest total size of the tensors, in bytes.
 
     Raises:
         BundleError: At the first tensor beyond the limit.

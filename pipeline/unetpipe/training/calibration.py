@@ -26,7 +26,7 @@ class Measurement:
 
 
 Measure = Callable[[tuple[int, ...], int], Measurement]
-"""Measures with so many features per stage and so many patches per batch."""
+"""Measures the times of a network with the given features per stage and patches per batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,9 @@ def calibrate(
     """Keep what is planned if it gets `ENOUGH_ITERATIONS`; else halve the batch, then the features, until it does.
 
     Args:
-        features: The plan's, per stage.
-        batch_size: The plan's.
-        measure: Measures what steps cost.
+        features: Channels per stage in the plan.
+        batch_size: Patches per step in the plan.
+        measure: Measures the times of a width and batch size.
         limit_seconds: Time limit of the whole run, in seconds.
         smallest_batch: Batch size that is not halved further.
 

@@ -34,7 +34,7 @@ class Holder:
     """The process that holds a run's folder.
 
     Attributes:
-        token: Tells one process from all others.
+        token: Random text that identifies the process.
         job: Slurm's id of the job that it runs in; None outside of one.
         start: Number of times that the job had been requeued before it started this process.
     """

@@ -130,11 +130,11 @@ def _mosaic_frames(image: Image) -> Iterator[Frame]:
 
 
 def place_of(header: Dataset, attributes: Dataset) -> Slice:
-    """Where a frame lies.
+    """Compute the position, orientation and pixel size of a frame.
 
     Args:
-        header: Of the file.
-        attributes: Of the frame.
+        header: Header of the file.
+        attributes: Attributes of the frame.
 
     Raises:
         GeometryError: If position, orientation or pixel size are not there, or cannot be those of pixels.

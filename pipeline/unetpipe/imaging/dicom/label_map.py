@@ -17,8 +17,8 @@ class Segment:
     """One segment of a segmentation, or one region of interest of a structure set.
 
     Attributes:
-        number: By which the file's parts refer to it; positive.
-        name: What it is called.
+        number: Number by which the file's parts refer to it; positive.
+        name: Label of the segment, or name of the region of interest.
     """
 
     number: int
@@ -29,7 +29,7 @@ class LabelMapBuilder:
     """Collects which segments hold each voxel, and turns that into label values.
 
     Attributes:
-        segments: By number, those that are drawn: all, or those that a class of the target is called like.
+        segments: Segments that are drawn, by number: all, or those whose name is that of a class of the target.
         notes: Sentences about segments that are not drawn.
     """
 
@@ -37,7 +37,7 @@ class LabelMapBuilder:
         """Nothing is drawn yet.
 
         Raises:
-            ImageFileError: If classes are declared and no segment is called like one.
+            ImageFileError: If classes are declared and no segment has the name of one.
         """
         self._target = target
         self._together: list[frozenset[int]] = [frozenset()]
@@ -56,9 +56,9 @@ class LabelMapBuilder:
         """Add voxels to a segment.
 
         Args:
-            number: Of the segment; one that is not drawn is ignored.
+            number: Number of the segment; one that is not drawn is ignored.
             where: Part of the grid.
-            mask: Of the shape of that part.
+            mask: Voxels of the segment, in the shape of that part.
         """
         if number not in self.segments:
             return

@@ -12,7 +12,7 @@ class LabelTarget:
     """The label map that segments or contours are drawn into.
 
     Attributes:
-        grid: Of the image.
+        grid: Grid of the image.
         values: Value of a voxel by the names of all classes or regions that hold it. Empty where no classes are
             declared: then values are the numbers of segments.
     """
@@ -22,7 +22,7 @@ class LabelTarget:
 
     @property
     def names(self) -> Collection[str]:
-        """Of all classes or regions."""
+        """Names of all classes or regions."""
         return sorted({name for together in self.values for name in together})
 
     def class_of(self, segment: str) -> str | None:

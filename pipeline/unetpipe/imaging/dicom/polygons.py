@@ -10,14 +10,14 @@ _ON_EDGE = 1e-3
 
 
 def fill_polygons(polygons: Iterable[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels whose centres lie inside an odd number of polygons, or on the edge of one.
+    """Find the pixels whose centres lie inside an odd number of polygons, or on the edge of one.
 
     A polygon inside another is a hole, and so is what a polygon encloses that enters itself by a keyhole. Pixels on an
     edge count, because many programs draw contours through the centres of the outermost pixels.
 
     Args:
         polygons: Vertices (n, 2) in pixels, the centre of the first pixel at (0, 0); closed by themselves.
-        shape: Of the picture.
+        shape: Shape of the picture.
 
     Returns:
         Shape `shape`.

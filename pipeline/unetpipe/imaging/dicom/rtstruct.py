@@ -24,7 +24,7 @@ def read_rtstruct(data: Dataset, target: LabelTarget) -> Volume:
     """Draw the closed contours of a structure set into a label map.
 
     Args:
-        data: Of the structure set.
+        data: Data set of the structure set.
         target: Grid of the image that the contours were drawn on, and classes.
 
     Returns:

@@ -19,7 +19,7 @@ from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
 
 _THRESHOLD = 0.5
-"""Of the highest fraction: a voxel of a fractional segment is in it from there on."""
+"""Share of the highest fraction from which a voxel belongs to a fractional segment."""
 _ON_GRID = 0.1
 """How far a frame's pixels may be from the image's voxels, in voxels."""
 
@@ -28,8 +28,8 @@ def read_seg(data: Dataset, syntax: UID, target: LabelTarget | None) -> Volume:
     """Draw a segmentation into a label map.
 
     Args:
-        data: Of the segmentation, with its pixels.
-        syntax: Its transfer syntax.
+        data: Data set of the segmentation, with its pixels.
+        syntax: Transfer syntax of the data set.
         target: Grid and classes; the segmentation's own grid and the numbers of its segments unless given.
 
     Returns:

@@ -19,7 +19,7 @@ class Meaning:
     """A mapping of stored values to intensities: ``slope * stored + intercept``.
 
     Attributes:
-        slope, intercept: Of the rescale, or of the real-world value map where there is no rescale.
+        slope, intercept: Coefficients of the rescale, or of the real-world value map where there is no rescale.
         units: RescaleType, or the code of the units of the real-world value map where that was taken.
         inverted: Stored values are subtracted from the highest that could be stored, before slope and intercept: low
             ones are shown white, and nothing gives them a meaning.
