@@ -68,8 +68,8 @@ class Model:
 
     Attributes:
         spec: Everything about the model but its network and weights.
-        network_def: The network's definition.
-        weights: Its state dict.
+        network_def: MONAI config of the network.
+        weights: State dict of the network.
     """
 
     spec: ModelSpec

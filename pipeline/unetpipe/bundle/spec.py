@@ -18,7 +18,7 @@ class ModelSpec(Record):
     """Everything about a trained model but its weights and its network.
 
     Attributes:
-        spatial_dims: 2 or 3.
+        spatial_dims: Number of spatial axes, 2 or 3.
         channels: Modality of each input channel.
         labels: Classes, each with its value in label files; in the order of the network's logits but for regions.
         regions: What the network's logits stand for where they are not classes.

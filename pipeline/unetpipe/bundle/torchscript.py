@@ -51,7 +51,7 @@ def write_torchscript(folder: Path, network: nn.Module) -> Path:
     """Write it for a bundle whose metadata is there.
 
     Args:
-        folder: The bundle's.
+        folder: Folder of the bundle.
         network: Network with its weights, as `build_network` returns it, in evaluation mode.
 
     Raises:

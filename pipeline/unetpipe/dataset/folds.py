@@ -23,7 +23,7 @@ class Fold(Record):
 
 
 class Folds(Record):
-    """All folds.
+    """The folds of a cross-validation.
 
     Attributes:
         seed: Seed of the random split.

@@ -48,7 +48,7 @@ class Case(Record):
 
 
 class Manifest(Record):
-    """A dataset.
+    """The cases, channels and classes of a dataset.
 
     Attributes:
         channels: Name of each channel, such as ``T1`` or ``CT``.
@@ -62,7 +62,7 @@ class Manifest(Record):
             read with `merge_values`.
         ignore_value: Label value of voxels that take no part in training, if there is one.
         spatial_dims: Axes of the images, 2 or 3.
-        cases: Sorted by id.
+        cases: Cases, sorted by id.
     """
 
     schema_version: Literal[1] = MANIFEST_SCHEMA

@@ -58,7 +58,7 @@ def preparation_bytes(shape: Shape, spacing_mm: Spacing, channels: int, spec: Pr
     Args:
         shape: Shape of the image in its file, in any axis order that `spacing_mm` shares.
         spacing_mm: Voxel size of the image in its file.
-        channels: How many.
+        channels: Number of channels.
         spec: What it is prepared to.
     """
     source = float(np.prod(shape))

@@ -72,7 +72,7 @@ def write_phantom_dataset(
 
     Args:
         out: Folder to make.
-        cases: Training cases.
+        cases: Number of training cases.
         seed: The same seed gives the same dataset, byte for byte.
         test_cases: Held-out cases with labels.
         dicom_cases: Number of training cases whose images are DICOM series folders.

@@ -36,8 +36,8 @@ class Preparation:
     """How the cases of a work folder are prepared for one configuration of its plan.
 
     Attributes:
-        work: The work folder.
-        manifest: Of the dataset.
+        work: Work folder.
+        manifest: Manifest of the dataset.
         statistics: What the checks found about each case, by id.
         plan: How images are preprocessed.
         configuration: Name of one of the plan's configurations.

@@ -64,7 +64,7 @@ class CaseStore:
     """The stored cases of one configuration. Reads are safe from many threads.
 
     Args:
-        work: The work folder.
+        work: Work folder.
         configuration: Name of a configuration of the plan, such as ``3d_fullres``.
 
     Raises:
@@ -99,7 +99,7 @@ class CaseStore:
         return self.record(case).key
 
     def read(self, case: str, start: Shape, stop: Shape) -> NDArray[np.float16]:
-        """Read a box.
+        """Read a box of a case's array.
 
         Args:
             case: Case id.

@@ -61,7 +61,7 @@ def domain_check(image: Image, placement: Placement, spec: Preprocessing, known:
     """Say where a scan is far from the data that a model was trained on.
 
     Args:
-        image: The scan.
+        image: Scan to compare.
         placement: Position of the network's crop in the scan.
         spec: Preprocessing of the model's images.
         known: Training domain of the model; None where the model does not record it.

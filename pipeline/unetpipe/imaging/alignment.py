@@ -96,7 +96,7 @@ def aligned_channels(volumes: Sequence[Volume], *, adopt_affine: bool = False) -
     """Bring the files of one image to the grid and axis order of the first.
 
     Args:
-        volumes: One or more.
+        volumes: Volumes, at least one.
         adopt_affine: Take a volume of the same shape that lies elsewhere as if it lay on the reference grid.
 
     Raises:

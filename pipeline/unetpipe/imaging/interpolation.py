@@ -69,8 +69,8 @@ class AxisMatrix:
     """The matrix that takes an axis of n voxels to m, for tensors on one device.
 
     Attributes:
-        size: n.
-        out: m.
+        size: Number of old voxels, n.
+        out: Number of new voxels, m.
         is_identity: n and m are equal, so that nothing changes.
     """
 

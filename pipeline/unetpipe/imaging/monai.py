@@ -99,7 +99,7 @@ class Normalized(MapTransform):  # type: ignore[misc]  # monai carries no types
 
     Args:
         keys: Keys of images (C, *spatial); float32 afterwards.
-        normalization: One per channel.
+        normalization: Normalisation of each channel.
         allow_missing_keys: Whether absent keys are skipped, as in MONAI's `MapTransform`.
     """
 

@@ -35,7 +35,7 @@ class NetworkImage:
     """An image as a network sees it.
 
     Attributes:
-        values: float32 (C, *network).
+        values: Image, float32 (C, *network).
         placement: How it lies in the file that it was made from.
         steps: The steps of its preprocessing.
         applied: MONAI's record of the steps that moved voxels; empty if none did.

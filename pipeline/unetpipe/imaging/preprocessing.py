@@ -50,7 +50,7 @@ class Preprocessing(Record):
         spacing_mm: Target voxel size along I, J[, K].
         interpolation: Interpolation of images along each axis; ``nearest`` for an axis much coarser than the others.
             Logits on the way back and labels go linearly where images go cubically.
-        normalization: One per channel.
+        normalization: Normalisation of each channel.
         steps: Steps applied to the cropped image before it is resampled, in this order: ``normalize`` stands for
             `normalization`, everything else is a transform of MONAI's or of an extension (see `imaging.steps`).
     """

@@ -24,7 +24,7 @@ def resample_label(label: Tensor, shape: Shape, interpolation: Sequence[Interpol
     between at most eight input voxels, and where they differ these vote with their linear weights, which is the same.
 
     Args:
-        label: Integers (1, *spatial).
+        label: Label map of integers (1, *spatial).
         shape: Wanted voxels along each spatial axis.
         interpolation: Interpolation of the image, per axis.
 
@@ -48,7 +48,7 @@ def resample_label(label: Tensor, shape: Shape, interpolation: Sequence[Interpol
 
 
 class _Axis:
-    """Taps on a device.
+    """The interpolation taps of one axis, on a device.
 
     Attributes:
         voxels: The one or two voxels that each new voxel lies between.
@@ -62,7 +62,7 @@ class _Axis:
         self.share = taps.share.float().to(device) if both else None
 
     def part(self, rows: slice) -> "_Axis":
-        """These new voxels alone."""
+        """The axis for some of the new voxels."""
         return _Axis(Taps(*(one[rows] for one in self._taps)), self.voxels[0].device)
 
 

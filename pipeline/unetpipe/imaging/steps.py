@@ -44,7 +44,7 @@ class SteppedImage:
     """An image after its steps.
 
     Attributes:
-        values: float32 (C, ...).
+        values: Image, float32 (C, ...).
         grid: Grid of the voxels.
         applied: MONAI's record of the steps that moved voxels; empty where none did.
         label: The label map, float32 of the spatial shape; None where none was given.
@@ -62,7 +62,7 @@ def run_steps(values: Tensor, grid: Grid, spec: Preprocessing, label: Tensor | N
     Args:
         values: float32 (C, ...), the cropped image; left as it is.
         grid: Grid of the voxels, in RAS+ order.
-        spec: The preprocessing.
+        spec: Preprocessing of the image.
         label: Class indices of the same spatial shape.
 
     Raises:

@@ -27,16 +27,16 @@ class Agreement:
     """
 
     def __init__(self) -> None:
-        """Nothing is counted yet."""
+        """Start with counts of 0."""
         self._common: Tensor | None = None
         self._size: Tensor | None = None
 
     def add(self, labels: Sequence[Tensor], classes: int) -> None:
-        """Count some voxels.
+        """Count the classes that members gave some voxels.
 
         Args:
             labels: Class indices of each member, integers of one shape.
-            classes: L.
+            classes: Number of classes, L.
         """
         if self._common is None or self._size is None:
             self._common = torch.zeros(classes, dtype=torch.float64, device=labels[0].device)

@@ -34,7 +34,7 @@ class Ensemble:
         mirror_axes: Spatial axes to mirror: the mean is over all 2^n combinations of n axes.
 
     Attributes:
-        networks, device: As given.
+        networks, device: Networks and device, as given.
         agreement: Agreement of the members over all windows since this attribute was last set; empty with a single
             member. None does not measure it.
     """
@@ -127,7 +127,7 @@ class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
     they never exist as a whole.
 
     Args:
-        patch: Window shape.
+        patch: Shape of a window.
         step: Distance between windows as a fraction of the patch.
         batch: Windows per call of the network.
     """

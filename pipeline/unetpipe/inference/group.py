@@ -17,7 +17,7 @@ class NetworkGroup:
 
     Attributes:
         preprocessing: Preprocessing of the networks' images.
-        ensemble: The networks.
+        ensemble: Networks that share the preprocessing.
         inferer: Sliding-window inferer that applies the networks to an image.
     """
 

@@ -75,7 +75,7 @@ class Predictions(Record):
     Attributes:
         versions: Versions of unetpipe, MONAI and the engine.
         settings: Options that the labels depend on beside the models.
-        cases: Sorted by id.
+        cases: Outcome of each scan, sorted by case id.
     """
 
     schema_version: Literal[1] = PREDICTIONS_SCHEMA
@@ -103,7 +103,7 @@ class PredictionsFile:
     """Collects the outcome of each scan, and writes them whenever it is asked to.
 
     Attributes:
-        path: Of the predictions.json.
+        path: Path of the predictions.json.
         predictions: Outcomes by the id of their scans.
     """
 
@@ -111,7 +111,7 @@ class PredictionsFile:
         """Begin without an outcome.
 
         Args:
-            folder: Of the labels.
+            folder: Folder of the labels.
             shard: Which part of the scans these are, as I/N; each part has a file of its own.
         """
         part = "" if shard is None else "-" + shard.replace("/", "-of-")

@@ -25,7 +25,7 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan.
+    """A scan that was found.
 
     Attributes:
         place: Absolute path that it is called after, such as its file without the number of a channel.
@@ -46,7 +46,7 @@ class ScanFinder:
     """
 
     def __init__(self, channels: int, patterns: Sequence[str], scratch: Path) -> None:
-        """Nothing is read yet.
+        """Start without reading anything yet.
 
         Args:
             channels: Number of the model's channels. If several, files CASE_0000, CASE_0001, ... are channels of CASE.

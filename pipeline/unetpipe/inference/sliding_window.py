@@ -120,7 +120,7 @@ def finished_planes(image: Tensor, windows: Windows, forward: Forward, *, batch:
     Args:
         image: (C, *spatial), on the network's device.
         windows: Windows over `image`.
-        forward: The network.
+        forward: Network, or another function of a batch of windows.
         batch: Windows per call of `forward`.
 
     Yields:

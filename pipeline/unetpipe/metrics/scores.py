@@ -54,8 +54,8 @@ class ClassScore:
         case: Case id.
         value: Label value of the class.
         outcome: Row of the table above that applies.
-        overlap: Voxel counts.
-        surface: Distances.
+        overlap: Voxel counts of the class.
+        surface: Surface distances of the class.
         lesions: None unless asked for.
         tolerance_mm: Tolerance of the NSD.
         voxel_ml: Volume of a voxel.
@@ -120,10 +120,10 @@ def score_case(
         case: Case id.
         reference: Label values, shape of `grid`.
         prediction: Label values, shape of `grid`; None if there is none.
-        grid: Gives the spacing.
+        grid: Grid of both, which gives the spacing.
         tolerances_mm: NSD tolerance of each class to measure, by label value.
         lesions: Match connected components too.
-        workers: Threads over classes.
+        workers: Number of threads, over classes.
 
     Returns:
         One score per class, in the order of `tolerances_mm`. Values that are not in it count as background.

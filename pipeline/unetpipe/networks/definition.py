@@ -36,7 +36,7 @@ def network_definition(
             ``monai.networks.nets`` or a registered one, by its name or as a definition; its size is set by its own
             defaults and by its arguments.
         configuration: Resolution, patch and topology.
-        in_channels: C.
+        in_channels: Number of image channels, C.
         classes: L, background included. The classic U-Net has one output for two classes (see `build_network`).
         features: Channels per stage, in place of the plan's.
         options: Arguments of the network that win over those chosen here.

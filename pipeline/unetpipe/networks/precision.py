@@ -50,7 +50,7 @@ def differing_share(network: nn.Module, reference: nn.Module, window: Tensor, dt
     Args:
         network: A network that is prepared to compute in `dtype`.
         reference: The same network in float32, on the window's device.
-        window: (B, C, *patch).
+        window: Network input, (B, C, *patch).
         dtype: Type of matrix products.
     """
     with torch.inference_mode():

@@ -69,7 +69,7 @@ def summarize_network(network: nn.Module, channels: int, patch: Shape) -> list[S
 
     Args:
         network: A network from (B, C, ...) to (B, L, ...). It is moved to the meta device and loses its weights.
-        channels: C.
+        channels: Number of image channels, C.
         patch: Spatial shape of its input.
 
     Returns:

@@ -16,7 +16,7 @@ class ScriptedNetwork(nn.Module):
     """A network that was read from TorchScript, as `build_network` would give it.
 
     Args:
-        script: The program.
+        script: TorchScript program.
         single_output: Whether the program returns only the foreground logit of two classes; a background logit is then
             put in front.
     """

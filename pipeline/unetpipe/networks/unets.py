@@ -47,7 +47,7 @@ def classic_unet(
 
     Args:
         plan: Gives strides and kernels.
-        in_channels: C.
+        in_channels: Number of image channels, C.
         out_channels: Channels of the head.
         features: Channels of each level, finest first.
         norm: Norm between convolution and ReLU: the 3-D U-Net has one, the paper of 2015 has none.
@@ -99,7 +99,7 @@ def residual_unet(
 
     Args:
         plan: Gives strides and kernels.
-        in_channels: C.
+        in_channels: Number of image channels, C.
         out_channels: Channels of the head.
         features: Channels of each stage, finest first.
         blocks: Number of residual blocks of each stage.

@@ -56,9 +56,9 @@ def draw_overlay(
     Reference outlines are solid, predicted ones dashed.
 
     Args:
-        image: (*spatial), one channel.
-        prediction: (*spatial) class indices.
-        reference: (*spatial) class indices.
+        image: One channel (*spatial).
+        prediction: Class indices (*spatial).
+        reference: Class indices (*spatial).
         path: PNG to write.
     """
     box = _box(reference > 0)

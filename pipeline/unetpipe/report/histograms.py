@@ -14,7 +14,7 @@ def histogram_svg(title: str, values: Sequence[float], unit: str = "", colour: s
     Args:
         title: Title above the histogram, also for screen readers.
         values: Values, at least one; those that are not finite are left out.
-        unit: Behind the numbers.
+        unit: Unit that follows the numbers.
         colour: Colour of the bars.
     """
     finite = np.array([value for value in values if np.isfinite(value)], dtype=np.float64)

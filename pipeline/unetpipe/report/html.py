@@ -54,7 +54,7 @@ def write_report(
 
     Args:
         path: Path of the HTML file.
-        evaluation: Figures per class.
+        evaluation: Metric summaries of each class.
         scores: Scores of every class of every case, by model.
         classes: Names by label value.
         inputs: Files of the cases that are shown.

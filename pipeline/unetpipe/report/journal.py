@@ -24,12 +24,12 @@ class Journal:
     """Writes `metrics.jsonl`, `curves.png` and `overlay.png` in the run's folder, and their figures to the tracker."""
 
     def __init__(self, folder: Path, classes: Sequence[str], tracker: Tracker, progress: Progress) -> None:
-        """Write nothing yet.
+        """Start a journal without writing anything yet.
 
         Args:
-            folder: The run's.
+            folder: Folder of the run.
             classes: Names of the foreground classes.
-            tracker: Gets every figure.
+            tracker: Tracker that receives every metric.
             progress: Gets a board and a line for each epoch.
         """
         self._folder, self._classes, self._tracker, self._progress = folder, classes, tracker, progress
@@ -84,7 +84,7 @@ class Journal:
         Args:
             state: State of the run, after its last step.
             result: Result of the deployed weights.
-            example: One held-out case.
+            example: Image, reference and prediction of one held-out case.
         """
         draw_overlay(*example, self._folder / "overlay.png")
         figures = {f"final_dice/{name}": value for name, value in _known(result.dice).items()}

@@ -46,7 +46,7 @@ def write_preview(
         plan: Plan of the dataset.
         configuration: Name of the plan's configuration whose arrays are drawn.
         warnings: Warnings of the checks, listed at the top and beside the cases that they concern.
-        workers: Threads that draw.
+        workers: Number of threads that draw.
 
     Returns:
         Path of the file.

@@ -21,7 +21,7 @@ _Bytes = NDArray[np.uint8]
 
 
 def case_png(store: CaseStore, case: str, side: int) -> bytes:
-    """Draw one case.
+    """Draw one case as a PNG.
 
     Args:
         store: Store of the preprocessed cases.

@@ -30,7 +30,7 @@ def find_niivue() -> Path:
 
 
 def write_viewer(path: Path, payload: Mapping[str, Any], niivue: Path) -> None:
-    """Write the page.
+    """Write the page with a case in three dimensions.
 
     Args:
         path: Path of the HTML file.

@@ -57,7 +57,7 @@ class StageRow(Record):
 
 
 class NetworkSummary(Record):
-    """A network.
+    """Parameters, operations and memory of a network.
 
     Attributes:
         drawing: Drawing in the symbols of the U-Net paper; empty for a network of another form. Left out of JSON.

@@ -30,7 +30,7 @@ class FolderRecorder:
             setup: Data, device, loss and augmentation of the run.
             state: State of the run.
             claim: Lock on the run's folder; nothing is written once another process holds it.
-            tracker: Gets every figure.
+            tracker: Tracker that receives every metric.
             progress: Shows the figures of each epoch.
         """
         self._setup, self._folder, self._claim, self._tracker = setup, setup.folder, claim, tracker

@@ -60,7 +60,7 @@ class TrainResult(TrainingOutcome):
 
 
 class FoldRow(Record):
-    """One fold of several."""
+    """Result of one fold in a table of several."""
 
     fold: int
     epochs: int

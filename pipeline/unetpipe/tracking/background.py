@@ -25,7 +25,7 @@ class BackgroundTracker:
         """Start the thread, and make the tracker in it.
 
         Args:
-            factory: Makes the tracker.
+            factory: Function that makes the tracker.
             run: Run that the tracker writes to.
             parent: Tracker of the run that this one is a part of.
         """

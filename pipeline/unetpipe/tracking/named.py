@@ -28,7 +28,7 @@ def open_tracker(named: str, run: TrackedRun, parent: OpenTracker | None = None)
 
 
 def find_tracker(named: str) -> TrackerFactory:
-    """Look a tracker up.
+    """Find a tracker by its name.
 
     Raises:
         ComponentError: If none is registered under this word, or the class that is lacks a method of `Tracker`.

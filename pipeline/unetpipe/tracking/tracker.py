@@ -60,7 +60,7 @@ TrackerFactory = Callable[..., Tracker]
 
 
 class NullTracker:
-    """Keeps nothing."""
+    """A tracker that records nothing."""
 
     run_id = None
     complete = False

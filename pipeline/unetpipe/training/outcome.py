@@ -37,12 +37,12 @@ class TrainingOutcome(Record):
 
     Attributes:
         epochs: Number of epochs that were trained.
-        iterations: Optimiser steps taken.
+        iterations: Number of optimiser steps taken.
         seconds: Time that the run took, interruptions not counted.
         features: Channels of the network per stage, the finest first; empty where they are not known.
         weights: Weights that the bundle holds, "last" or "best".
         dice: Mean Dice of each foreground class over `cases`, on their own grids; None where no case has the class.
-        mean_dice: Mean over classes.
+        mean_dice: Mean Dice over classes.
         cases: Number of held-out cases that the figures are over.
         unseen: Whether none of them was used to choose the weights or the end of training.
     """

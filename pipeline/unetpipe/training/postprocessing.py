@@ -15,7 +15,7 @@ def largest_component_gain(
     Args:
         labels: Class indices as predicted, (*spatial); left as they are.
         reference: Class indices of the same shape; -1 for what is to be ignored.
-        classes: L, background included.
+        classes: Number of classes, L, background included.
 
     Returns:
         Shape (L,); NaN for the background, and for a class that prediction or reference lacks, as such a case does not

@@ -31,7 +31,7 @@ class RunRecorder(Protocol):
 
 
 class NullRecorder:
-    """Writes nothing."""
+    """A recorder that writes nothing."""
 
     def epoch_finished(self, state: RunState, weights: Weights) -> None: ...
 

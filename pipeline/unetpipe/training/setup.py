@@ -81,7 +81,7 @@ class Setup:
 
     @property
     def folder(self) -> Path:
-        """The run's folder."""
+        """Folder of the run."""
         return run_folder(self.config)
 
     def held_out(self) -> HeldOut:

@@ -56,7 +56,7 @@ class RunState:
         identity: Options and inputs that the run was started with.
         definition: MONAI definition of the network.
         budget: Length of training, in steps or seconds.
-        iteration: Optimiser steps taken.
+        iteration: Number of optimiser steps taken.
         seconds: Seconds that the run has taken, interruptions not counted.
         history: The epochs that are over.
         cut_epoch: The first part of an epoch that an interruption cut.

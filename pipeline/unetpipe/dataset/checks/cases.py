@@ -25,7 +25,7 @@ class CheckReport:
     """Faults and statistics of all cases.
 
     Attributes:
-        faults: Sorted by case.
+        faults: Faults, sorted by case.
         statistics: Statistics of the cases without errors, sorted by id.
     """
 
@@ -46,7 +46,7 @@ def check_cases(
 
     Args:
         manifest: Manifest of the dataset. Where it declares no labels yet, any label value is accepted.
-        workers: Threads.
+        workers: Number of threads.
         fix_affine: Let labels and channels take the first image's affine where theirs differs; a warning says so.
         progress: Advanced once per case.
         known: Statistics of an earlier check by id; a case whose files' content is still the same is not read again.

@@ -55,7 +55,7 @@ class HounsfieldShares(Record):
 
 
 def hounsfield_shares(sample: NDArray[Any]) -> HounsfieldShares:
-    """Measure an image.
+    """Measure the shares of an image's voxels in ranges of Hounsfield units.
 
     Args:
         sample: Voxels from all over it, any shape.

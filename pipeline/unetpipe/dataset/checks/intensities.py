@@ -64,10 +64,10 @@ class ChannelStatistics(Record):
 
 
 def channel_statistics(image: NDArray[Any], label: NDArray[Any], outside: Sequence[int]) -> ChannelStatistics:
-    """Describe one channel.
+    """Compute the statistics of one channel.
 
     Args:
-        image: Any shape, finite.
+        image: Finite intensities of any shape.
         label: Same shape and same memory layout.
         outside: Label values that are not foreground.
     """

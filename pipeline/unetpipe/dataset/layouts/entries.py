@@ -54,7 +54,7 @@ def read_entry(raw: Any, where: str, folder: Path, listing: Listing) -> Entry | 
             ``fold`` and ``modality``. A mere path is an image.
         where: Position of the entry in the list, for messages.
         folder: Folder that paths are relative to.
-        listing: Gets the fault.
+        listing: Listing that receives the fault.
     """
     entry = {"image": raw} if isinstance(raw, str) else raw
     if not isinstance(entry, Mapping):

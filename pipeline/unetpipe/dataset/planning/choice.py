@@ -23,7 +23,7 @@ def choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, finger
 
     Args:
         config: Options of the plan that the caller set.
-        work: The work folder.
+        work: Work folder.
         manifest: Manifest of the dataset.
         fingerprint: Fingerprint of the dataset.
 

@@ -97,7 +97,7 @@ class Plan(Record):
     Attributes:
         default: Name of the configuration that is used unless another is asked for: ``3d_fullres``, or ``2d`` for 2-D
             data.
-        normalization: One for each channel.
+        normalization: Normalisation of each channel.
         steps: Further steps of preprocessing, as `Preprocessing` has them.
         configurations: Configurations by name.
         made_from: Hash of the fingerprint and options that the plan was made from; empty for a plan written by hand.

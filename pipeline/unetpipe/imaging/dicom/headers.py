@@ -62,7 +62,7 @@ class Image:
         data: Header, without pixels.
         syntax: UID of its transfer syntax.
         study, series: UIDs; empty where the file does not say.
-        modality: Such as ``CT``.
+        modality: DICOM modality, such as ``CT``.
         header_bytes: Where the header ends and the element of the pixels begins.
     """
 

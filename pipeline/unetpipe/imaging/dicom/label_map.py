@@ -34,7 +34,7 @@ class LabelMapBuilder:
     """
 
     def __init__(self, segments: Iterable[Segment], target: LabelTarget) -> None:
-        """Nothing is drawn yet.
+        """Start with an empty label map.
 
         Raises:
             ImageFileError: If classes are declared and no segment has the name of one.

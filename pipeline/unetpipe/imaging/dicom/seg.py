@@ -96,8 +96,8 @@ def _on_grid(frame: NDArray[Any], place: Slice, grid: Grid) -> tuple[tuple[slice
     """Part of the grid that a frame lies on, and its pixels in the order of the grid's axes.
 
     Args:
-        frame: (row, column).
-        place: Where it lies.
+        frame: Pixels of the frame, (row, column).
+        place: Position of the frame.
         grid: Whose slices may run along any of its axes.
     """
     step = place.gap or place.thickness or 1.0

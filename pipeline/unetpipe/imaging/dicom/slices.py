@@ -29,7 +29,7 @@ class Slice:
     """The position of one image, in the terms and units of DICOM (LPS, mm).
 
     Attributes:
-        shape: (Rows, Columns).
+        shape: Rows and Columns.
         position: ImagePositionPatient, the centre of the first voxel.
         orientation: ImageOrientationPatient: the direction along a row, then down a column.
         spacing: PixelSpacing: between rows, then between columns.

@@ -50,7 +50,7 @@ def meaning_of(frame: Dataset, photometric: str, modality: str) -> Meaning:
 
     Args:
         frame: Attributes of the frame.
-        photometric: PhotometricInterpretation.
+        photometric: Value of PhotometricInterpretation.
         modality: Modality of the image.
 
     Raises:

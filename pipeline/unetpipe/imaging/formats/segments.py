@@ -19,7 +19,7 @@ _KEY = re.compile(r"Segment(\d+)_(?:ID|Name|LabelValue|Layer)$")
 
 @dataclass(frozen=True)
 class Segment:
-    """One structure.
+    """A structure of a segmentation file.
 
     Attributes:
         name: Name of the segment, as its author wrote it.
@@ -68,8 +68,8 @@ def merged(layers: NDArray[Any], segments: Sequence[Segment]) -> NDArray[Any]:
     """Make one label map of all layers.
 
     Args:
-        layers: (layers, *spatial).
-        segments: One or more.
+        layers: Label values (layers, *spatial).
+        segments: Segments, at least one.
 
     Returns:
         (1, *spatial), with the values of `name_values`.

@@ -18,7 +18,7 @@ class OpenvinoNetwork(nn.Module):
 
     Args:
         network: Network on the CPU, in float32 and evaluation mode.
-        channels: C.
+        channels: Number of image channels, C.
         patch: The only window shape that will come.
         dtype: Data type of matrix products.
 

@@ -81,7 +81,7 @@ class Group:
         Args:
             work: Maps an item to a value that JSON can hold.
             items: The same on each rank.
-            stop: Asks to stop.
+            stop: Signal that asks to stop.
             advance: Callback that receives the number of finished items.
 
         Returns:

@@ -100,7 +100,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """Approximate the nearest matrix with singular values of 1 by Newton-Schulz iteration; they are from 0.7 to 1.2.
 
     Args:
-        matrix: (rows, columns).
+        matrix: Matrix (rows, columns).
     """
     a, b, c = _COEFFICIENTS
     x: Tensor = matrix.bfloat16() if matrix.is_cuda else matrix

@@ -43,7 +43,7 @@ def optimizer_factory(
     """Prepare an optimiser; its parameters come later.
 
     Args:
-        named: Word or definition.
+        named: Name of an optimiser, or a MONAI definition.
         learning_rate: Peak learning rate; None leaves the optimiser's own.
         weight_decay: None leaves the optimiser's own.
 
@@ -71,7 +71,7 @@ def require_a_step(name: str, make: OptimizerFactory, network: nn.Module) -> Non
 
     Args:
         name: Name of the optimiser.
-        make: Builds it.
+        make: Function that builds the optimiser.
         network: Whose weights it will learn.
 
     Raises:

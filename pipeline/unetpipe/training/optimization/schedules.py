@@ -59,7 +59,7 @@ def make_schedule(named: str | Definition) -> Schedule:
     Schedulers that wait for a metric, or that move momentum too, are refused.
 
     Args:
-        named: Word or definition.
+        named: Name of a schedule, or a MONAI definition.
 
     Raises:
         ComponentError: If there is no such schedule, or it is not a finite factor of at least 0 at every progress.

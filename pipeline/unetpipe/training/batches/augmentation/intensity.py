@@ -28,7 +28,7 @@ class Noise(IntensityTransform):
     variance: NotNegative = (0.0, 0.1)
 
     def __call__(self, image: Tensor, draws: Draws) -> Tensor:
-        """Add noise."""
+        """Add noise to each chosen sample."""
         chosen = draws.chosen(self.probability).nonzero().flatten()
         deviation = draws.uniform(*self.variance)[chosen].sqrt()
         if not len(chosen):
@@ -48,7 +48,7 @@ class Brightness(IntensityTransform):
     factor: Positive = (0.75, 1.25)
 
     def __call__(self, image: Tensor, draws: Draws) -> Tensor:
-        """Multiply."""
+        """Multiply each chosen sample by its factor."""
         chosen = draws.chosen(self.probability)
         factor = draws.uniform(*self.factor)
         return image * per_sample(torch.where(chosen, factor, torch.ones_like(factor)), image)
@@ -65,7 +65,7 @@ class Contrast(IntensityTransform):
     factor: Positive = (0.75, 1.25)
 
     def __call__(self, image: Tensor, draws: Draws) -> Tensor:
-        """Stretch or compress."""
+        """Stretch or compress each chosen sample around its channels' means."""
         chosen = draws.chosen(self.probability).nonzero().flatten()
         factor = draws.uniform(*self.factor)[chosen]
         if not len(chosen):
@@ -90,7 +90,7 @@ class Gamma(IntensityTransform):
     exponent: Positive = (0.7, 1.5)
 
     def __call__(self, image: Tensor, draws: Draws) -> Tensor:
-        """Raise to the power."""
+        """Raise the intensities of each chosen sample to its power."""
         chosen = draws.chosen(self.probability).nonzero().flatten()
         exponent = draws.uniform(*self.exponent)[chosen]
         if not len(chosen):

@@ -130,8 +130,8 @@ def resample(image: Tensor, label: Tensor, patch: Shape, matrices: Tensor, flips
     """Sample a patch around the centre of image (linear) and label (nearest), zeros outside.
 
     Args:
-        image: (B, C, *source).
-        label: (B, *source).
+        image: Images (B, C, *source).
+        label: Class indices (B, *source).
         patch: Shape that is cut from the middle.
         matrices: Matrices as `draw_affine` returns them.
         flips: Flips as `draw_affine` returns them.

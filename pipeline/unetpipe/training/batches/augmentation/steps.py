@@ -27,10 +27,10 @@ _BLOCK = 4  # voxels
 
 @dataclass(frozen=True)
 class Step:
-    """One transform.
+    """A named transform that a person adds to the augmentation.
 
     Attributes:
-        name: Word or class.
+        name: Registered name or class.
         transform: Maps a dictionary of image and label to one.
     """
 
@@ -41,8 +41,8 @@ class Step:
         """Transform one sample.
 
         Args:
-            image: (C, ...).
-            label: (...), class indices.
+            image: Image (C, ...).
+            label: Class indices (...).
             seed: Seed of the transform's draws.
         """
         if isinstance(self.transform, Randomizable):
@@ -61,7 +61,7 @@ def make_step(named: str | Definition, patch: Shape) -> Step:
     """Build a transform.
 
     Args:
-        named: Word or definition.
+        named: Name of a transform, or a MONAI definition.
         patch: Spatial shape of the samples.
 
     Raises:
