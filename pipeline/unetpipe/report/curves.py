@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from unetpipe.files import atomic_path
+from unetpipe.imaging.boxes import mask_box
 from unetpipe.training.state import EpochRecord
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")  # Okabe and Ito
@@ -86,10 +87,6 @@ def draw_overlay(
 
 
 def _box(mask: NDArray[np.bool_], margin: int = 4) -> tuple[slice, ...]:
-    if not mask.any():
-        return tuple(slice(None) for _ in mask.shape)
-    box = []
-    for axis in range(mask.ndim):
-        hits = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        box.append(slice(max(0, int(hits[0]) - margin), int(hits[-1]) + 1 + margin))
-    return tuple(box)
+    """Bounding box of a mask with a margin; the whole if it is empty."""
+    box = mask_box(mask) or tuple(slice(0, size) for size in mask.shape)
+    return tuple(slice(max(0, part.start - margin), part.stop + margin) for part in box)

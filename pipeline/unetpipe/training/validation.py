@@ -1,7 +1,7 @@
 """The held-out cases of a fold: validated between epochs, and segmented from their files at the end.
 
-Both go by the code that `infer` runs: the same windows, the same decision from logits to classes, and at the end the
-same way from a file to the network and back. What is reported is so the Dice of the bundle that ships.
+Both use the code that `infer` runs: the same windows, the same decision from logits to classes, and at the end the same
+preprocessing of a file and the same way back to its grid. So the reported Dice is that of the bundle that ships.
 """
 
 import math
