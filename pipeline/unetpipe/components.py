@@ -1,9 +1,9 @@
-"""Parts that a person names in place of the package's own, in MONAI's config language or by a registered word.
+"""Parts that a person names in place of the package's own, in MONAI's config language or by a registered name.
 
-A part is named by a word, such as ``dice_ce``, or by a definition: a mapping whose ``_target_`` is a class of MONAI or
-PyTorch, such as ``{"_target_": "monai.losses.HausdorffDTLoss", "alpha": 2.0}``, or a word, and whose other keys are its
-arguments. An argument may be a definition of the same kind. The package registers its own words, and an extension that
-the person named adds others.
+A part is named by a registered name, such as ``dice_ce``, or by a definition: a mapping whose ``_target_`` is a class
+of MONAI or PyTorch, such as ``{"_target_": "monai.losses.HausdorffDTLoss", "alpha": 2.0}``, or a registered name, and
+whose other keys are its arguments. An argument may be a definition of the same kind. The package registers its own
+names, and an extension that the person named adds others.
 
 Definitions may come from a file that somebody else wrote. So only classes that the modules listed here define are
 built, and nothing in a definition is evaluated: ``$`` expressions and ``@`` references are refused.
@@ -48,11 +48,11 @@ _REGISTERED: dict[tuple[Kind, str], Factory] = {}
 
 
 def register(kind: Kind, name: str) -> Callable[[Factory], Factory]:
-    """Make a class or function known by a word, from then on and in this process.
+    """Register a class or function under a name, from then on and in this process.
 
     Args:
         kind: Kind of the part.
-        name: The word that options and definitions name it by.
+        name: Name of the part in options and definitions.
 
     Raises:
         ComponentError: If another part of this kind has the name. A class or function that is defined anew, in a
@@ -117,20 +117,20 @@ def _typed(value: Any) -> Any:
 
 
 Part = Annotated[str | Definition, BeforeValidator(_typed)]
-"""A field of a config that names a part, by its word or by a definition, which may be typed as YAML."""
+"""A field of a config that names a part, by its registered name or by a definition, which may be typed as YAML."""
 
 
 def target_of(named: str | Definition) -> Any:
-    """The word or the class that a part is named by; None where a definition lacks it."""
+    """The registered name or the class of a part; None where a definition lacks it."""
     return named if isinstance(named, str) else named.get(TARGET)
 
 
 def build(kind: Kind, named: str | Definition, **given: Any) -> Any:
-    """Build a part from its word or its definition.
+    """Build a part from its registered name or its definition.
 
     Args:
         kind: Kind that the part must have.
-        named: A registered word, or a definition.
+        named: Registered name, or a definition.
         given: Arguments that the package passes; what a definition says wins over them.
 
     Raises:
@@ -146,7 +146,7 @@ def build(kind: Kind, named: str | Definition, **given: Any) -> Any:
 
 
 def arguments_of(definition: Definition) -> Definition:
-    """What a definition passes to its class.
+    """The arguments that a definition passes to its class.
 
     Raises:
         ComponentError: If it has a key of MONAI's config language that is not followed here, such as ``_mode_``.
@@ -177,7 +177,7 @@ def takes(factory: Factory) -> frozenset[str]:
 
 
 def find(kind: Kind, target: Any) -> Factory:
-    """Look a part up, by a registered word or by the dotted name of a class.
+    """Find a part by its registered name or by the dotted name of a class.
 
     Raises:
         ComponentError: If there is none, or the name leads out of the modules that parts of this kind come from.
@@ -204,5 +204,5 @@ def find(kind: Kind, target: Any) -> Factory:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of a foreign library says first, or its name where it says nothing."""
+    """First line of a foreign library's error, or the error's name where it has no message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

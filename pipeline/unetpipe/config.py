@@ -27,7 +27,7 @@ def _tracker_word(value: Any) -> Any:
 
 
 Tracking = Annotated[str, BeforeValidator(_tracker_word)]
-"""A tracker by its word (see `unetpipe.tracking.named`)."""
+"""A tracker by its registered name (see `unetpipe.tracking.named`)."""
 
 
 def _typed_yaml(value: Any) -> Any:
@@ -310,7 +310,7 @@ class EvaluateConfig(Config):
     resample: bool = False
     """Resample predictions on another grid to that of the reference, by nearest neighbour, instead of refusing them."""
     metric: tuple[Part, ...] = ()
-    """A further metric: a word that an extension has registered, or a definition of one of MONAI's, such as
+    """A further metric: a name that an extension has registered, or a definition of one of MONAI's, such as
     '{_target_: monai.metrics.SurfaceDiceMetric, class_thresholds: [2.0]}'."""
     lesions: bool = False
     """Also match connected components, and count those that are found, missed and false."""

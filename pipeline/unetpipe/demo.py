@@ -30,7 +30,7 @@ _MARKER = ".unetpipe-demo"
 
 
 class DemoResult(Record):
-    """What the demo made, and how well it does on scans it has not seen.
+    """The files that the demo made, and its Dice on scans that the model has not seen.
 
     Attributes:
         classes: Figures of the held-out scans.

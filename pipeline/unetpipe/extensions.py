@@ -25,7 +25,7 @@ _loaded: dict[Path, str] = {}  # digest of each file as it was last run
 
 
 def load_extensions(named: Sequence[str]) -> None:
-    """Import extensions, in order, so that what they register can be named by its word.
+    """Import extensions, in order, so that what they register can be named in options.
 
     A file that has changed since this process imported it is imported anew: its parts take the place of those before.
 
@@ -49,7 +49,7 @@ def load_extensions(named: Sequence[str]) -> None:
 
 
 def extension_name(named: str) -> str:
-    """What an extension is called where no path may be written: a file's own name, else as it was given."""
+    """Name of an extension for records that may hold no path: a file's own name, else as it was given."""
     path = _file(named)
     return named if path is None else path.name
 

@@ -1,4 +1,4 @@
-"""How far long work has come, for whoever wants to show it.
+"""Progress of long work, for any display.
 
 Stages take a `Progress`; the command line passes one that draws, everybody else the silent default. What is worth a
 line of text is not progress: it is logged, under the logger `unetpipe`.

@@ -15,7 +15,7 @@ Saved = TypeVar("Saved")
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item, Saved]):
-    """What became of one item: a value, or the error that stopped it."""
+    """The outcome of one item: a value, or the error that stopped it."""
 
     item: Item
     value: Saved | None

@@ -48,7 +48,7 @@ def parse_spec(name: str, metadata: dict[str, Any]) -> ModelSpec:
 
 
 def _faults(spec: ModelSpec) -> Iterator[str]:
-    """What is out of range, each as ``key: what was expected and what was found``."""
+    """Values out of range, each as ``key: what was expected and what was found``."""
     yield from _preprocessing_faults(spec)
     yield from _label_faults(spec)
     dims = spec.spatial_dims

@@ -40,7 +40,7 @@ With unetpipe:
 
 
 def _monai_note(spec: ModelSpec) -> str:
-    """How to run the bundle with MONAI alone, where that is possible."""
+    """Instructions to run the bundle with MONAI alone, where that is possible."""
     if own := [f"`{name}`" for step in spec.preprocessing.steps if not (name := _name(step)).startswith("monai.")]:
         return f"""
 Images are preprocessed by {", ".join(own)}, which an extension of unetpipe registers: name it with `--extension`. MONAI
@@ -55,12 +55,12 @@ With MONAI alone (a folder of images in, labels out{"; needs scikit-image" if sp
 
 
 def _name(step: Step) -> str:
-    """Class or word of a step; the normalisation is MONAI's own."""
+    """Class or registered name of a step; the normalisation is MONAI's own."""
     return "monai." if step == NORMALIZE else str(target_of(step))
 
 
 def _steps(spec: ModelSpec) -> str:
-    """What happens between crop and resampling, as a part of a sentence."""
+    """The steps between crop and resampling, as a part of a sentence."""
     words = [
         "normalised" if step == NORMALIZE else f"put through `{target_of(step)}`" for step in spec.preprocessing.steps
     ]

@@ -55,7 +55,7 @@ class Bundle:
         return self.release.version
 
     def model(self) -> Model:
-        """What the version stands for.
+        """The content that the version stands for.
 
         Raises:
             BundleError: If the weights are damaged.

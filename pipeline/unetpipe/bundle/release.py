@@ -64,7 +64,7 @@ class Release(Record):
 
 @dataclass(frozen=True)
 class Model:
-    """What a version stands for.
+    """The content of a version: what a new version is compared by.
 
     Attributes:
         spec: Everything about the model but its network and weights.

@@ -66,7 +66,7 @@ def _target_fault(target: str) -> str | None:
 
 
 def _expression_fault(text: str) -> str | None:
-    """What an expression names that it may not; None for other texts."""
+    """The forbidden name in an expression; None for other texts."""
     if text.startswith("%") and "::" in text:
         return f"{text} leads to another file"
     if not text.startswith("$"):

@@ -134,7 +134,7 @@ def _metadata(folder: Path) -> str:
 
 
 def _formats(metadata: dict[str, Any], side: str) -> dict[str, Any]:
-    """What the metadata declares of the network's ``inputs`` or ``outputs``, by their names."""
+    """Read the metadata's declarations of the network's ``inputs`` or ``outputs``, by their names."""
     found = metadata.get("network_data_format", {})
     described = found.get(side, {}) if isinstance(found, dict) else {}
     if not isinstance(described, dict) or not all(isinstance(keys, dict) for keys in described.values()):
@@ -165,7 +165,7 @@ def _weights(folder: Path) -> str:
 
 
 def _exports(folder: Path) -> str:
-    """What was exported still answers as the network does."""
+    """The exported network returns the logits of the bundle's network."""
     if not (folder / SCRIPT).is_file():
         return "none"
     bundle = read_bundle(folder)

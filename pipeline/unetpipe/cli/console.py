@@ -33,7 +33,7 @@ class _Bars(Progress):
     board: Table | None = None
 
     def get_renderables(self) -> Iterator[RenderableType]:
-        """What is drawn, from top to bottom."""
+        """The lines that are drawn, from top to bottom."""
         if self.board is not None:
             yield self.board
         yield self.make_tasks_table(self.tasks)

@@ -108,7 +108,7 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
 
 
 def _caseless(text: str) -> str:
-    """What is equal for texts that a file system may take for one (Unicode's canonical caseless matching)."""
+    """Key that is equal for texts that a file system may take for one (Unicode's canonical caseless matching)."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
 
 

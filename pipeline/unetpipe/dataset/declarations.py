@@ -1,4 +1,4 @@
-"""What a person declares about a dataset on the command line, over what its folder or list declares."""
+"""Declarations about a dataset on the command line, which override those of its folder or list."""
 
 from collections.abc import Mapping, Sequence
 

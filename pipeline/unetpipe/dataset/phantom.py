@@ -182,7 +182,7 @@ def _draw_pose(generator: np.random.Generator) -> Callable[[Floats], Floats]:
 
 
 def _inside(organ: _Organ, body_mm: Floats, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """Where an organ is, its place and size varied a little."""
+    """Mask of an organ whose position and size are varied a little."""
     centre = np.array(organ.centre_mm) + generator.normal(0, 2.5 if organ.label else 1.5, 3)
     radii = np.array(organ.radii_mm) * generator.normal(1, 0.06, 3)
     turn = Rotation.from_euler("y", organ.tilt_deg + generator.normal(0, 4), degrees=True).as_matrix()
@@ -193,7 +193,7 @@ def _inside(organ: _Organ, body_mm: Floats, generator: np.random.Generator) -> N
 
 
 def _scan(brightness: Floats, body_mm: Floats, generator: np.random.Generator) -> NDArray[np.int16]:
-    """What a scanner makes of it: partial volume, contrast, uneven coil sensitivity, noise (Rician), its own scale."""
+    """Simulate a scan: partial volume, contrast, uneven coil sensitivity, Rician noise, and a scale of its own."""
     blurred = gaussian_filter(brightness, 0.5)
     contrast = blurred ** generator.uniform(0.8, 1.25)
     direction = generator.normal(0, 1, 3)

@@ -33,7 +33,7 @@ _WAITING = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """How the cases of a work folder are prepared for one configuration of its plan.
+    """The preparation of a work folder's cases for one configuration of its plan.
 
     Attributes:
         work: Work folder.

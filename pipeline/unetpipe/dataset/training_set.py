@@ -13,7 +13,7 @@ from unetpipe.errors import TrainingError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet:
-    """What there is to learn.
+    """The training and validation data of one fold.
 
     Attributes:
         name: Name of the plan's configuration.

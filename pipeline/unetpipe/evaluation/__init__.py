@@ -1,1 +1,1 @@
-"""Which files are compared, scores of all cases, their summary, comparison and gate."""
+"""Pairing of files, scores of all cases, their summary, comparison and gate."""

@@ -43,7 +43,7 @@ class Difference(Record):
         mean: Mean difference.
         low, high: 95 % bootstrap interval of the mean difference.
         p: P-value of Wilcoxon's signed-rank test; NaN without a patient.
-        p_corrected: The same after Holm's correction.
+        p_corrected: p-value after Holm's correction.
         better: The better model, if the corrected test decides.
         most: Cases that differ most in favour of either model, the largest difference first.
     """

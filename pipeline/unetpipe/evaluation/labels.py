@@ -19,7 +19,7 @@ _LONGEST_TABLE = 1 << 24
 
 
 def reference_grid(case: str, inputs: Inputs) -> Grid:
-    """Where a reference lies: by its own header, or where its image does if the work folder adopted that.
+    """The grid of a reference: that of its own header, or its image's if the work folder adopted that.
 
     A segmentation or structure set in DICOM is drawn on the grid of the first prediction that there is, since it may
     hold only the slices that have something on them.

@@ -1,4 +1,4 @@
-"""Metrics that a person names beside the package's own, by a registered word or as a class of MONAI.
+"""Metrics that a person names beside the package's own, by a registered name or as a class of MONAI.
 
 A metric compares two masks of one class and gives one number (`Metric`). It is tried on dummy masks before any file is
 read, where it also shows whether a higher value is better: a right prediction is compared with wrong ones.
@@ -27,7 +27,7 @@ _MONAI = "monai.metrics."
 
 
 class Metric(Protocol):
-    """What a metric has to be: a function with these arguments, or an instance of a class that is called so.
+    """The protocol of a metric: a function with these arguments, or an instance of a class that is called so.
 
     It is called from several threads at once, each with another case.
     """
@@ -144,7 +144,7 @@ def _cube(ndim: int, first: int, last: int) -> Mask:
 
 
 def _names(named: Iterable[str | Definition]) -> Iterator[str]:
-    """A registered word as it is, MONAI's classes as ``monai_surface_dice``; numbered from the second of a name on."""
+    """A registered name as it is, MONAI's classes as ``monai_surface_dice``; numbered from the second of a name on."""
     seen: Counter[str] = Counter()
     for one in named:
         target = str(target_of(one))

@@ -25,7 +25,7 @@ conventions, such as the centre and the corner of a voxel, differ by 0.5."""
 
 @lru_cache(maxsize=1024)
 def orientation_like(reference: Grid, other: Grid) -> Orientation | None:
-    """How arrays of another file come to the RAS+ order that the reference's header decides.
+    """Find the orientation that brings arrays of another file to the RAS+ order of the reference's header.
 
     Args:
         reference: Grid of the first image.
@@ -49,7 +49,7 @@ def orientation_like(reference: Grid, other: Grid) -> Orientation | None:
 
 
 def _nearest_axes(reference: Grid, other: Grid) -> Orientation | None:
-    """Which axis of `other` runs along each axis of `reference`, and whether against it; None where two claim one."""
+    """Axis of `other` along each axis of `reference`, and whether it runs against it; None where two claim one."""
     cosines = np.linalg.pinv(_directions(reference)) @ _directions(other)
     axes = tuple(int(axis) for axis in np.abs(cosines).argmax(axis=1))
     if len(set(axes)) < len(axes):
@@ -114,7 +114,7 @@ def aligned_channels(volumes: Sequence[Volume], *, adopt_affine: bool = False) -
 
 
 def describe_difference(expected: Grid, found: Grid) -> str:
-    """How two grids that do not hold the same voxels differ, from the most to the least telling."""
+    """Describe how two grids that do not hold the same voxels differ, the most informative difference first."""
     if found.shape != expected.shape:
         swapped = sorted(found.shape) == sorted(expected.shape)
         hint = ", the same sizes in another order: were its axes swapped when it was saved?" if swapped else ""
@@ -132,12 +132,12 @@ def describe_difference(expected: Grid, found: Grid) -> str:
 
 
 def adoption_hint(expected: Grid, found: Grid) -> str:
-    """What to add to a message about a file that differs from the first image; empty where shapes differ."""
+    """Advice for a message about a file that differs from the first image; empty where shapes differ."""
     return "; --fix-affine adopts the first image's affine" if found.shape == expected.shape else ""
 
 
 def axis_codes(grid: Grid) -> str:
-    """Which way each axis of a 3-D file runs: right or left, anterior or posterior, superior or inferior.
+    """Name the direction of each axis of a 3-D file: right or left, anterior or posterior, superior or inferior.
 
     ``LPS`` is the order of an axial DICOM series.
     """

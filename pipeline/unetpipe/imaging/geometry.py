@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 Spacing = tuple[float, ...]
 Matrix = tuple[tuple[float, float, float, float], ...]
 Unit = Literal["m", "cm", "mm", "um", "nm", "voxel"]
-"""What a file states lengths in; ``voxel`` is a file that states none, such as a photograph."""
+"""Unit in which a file states lengths; ``voxel`` is a file that states none, such as a photograph."""
 MM_PER_UNIT: dict[Unit, float] = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "nm": 1e-6, "voxel": 1.0}
 Voxels = TypeVar("Voxels", bound=Any)
 """A numpy array or a torch tensor; this module imports no torch."""
@@ -194,7 +194,7 @@ class Orientation:
 
 @lru_cache(maxsize=1024)
 def orientation_to_ras(grid: Grid) -> Orientation:
-    """Which permutation and flips bring a grid's axes closest to RAS+.
+    """Find the permutation and flips that bring a grid's axes closest to RAS+.
 
     The rotation nearest to the affine's directions is taken, and its axes are assigned from the clearest to the least
     clear one. Where an axis is equally near to two, as at 45 degrees, the file's order is kept, whatever the rounding
@@ -220,7 +220,7 @@ def orientation_to_ras(grid: Grid) -> Orientation:
 
 
 def _cosines(rotation: NDArray[np.float64], world: Sequence[int]) -> list[float]:
-    """How near axes run to the world axes that they are assigned to, in ascending order."""
+    """Alignment of axes with the world axes that they are assigned to, in ascending order."""
     return sorted(round(abs(float(rotation[row, axis])), _TIE_DECIMALS) for axis, row in enumerate(world))
 
 

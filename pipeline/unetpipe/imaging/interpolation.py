@@ -93,7 +93,7 @@ class AxisMatrix:
         return bisect_left(self._starts, first), bisect_left(self._starts, stop)
 
     def complete(self, stop: int) -> int:
-        """How many new voxels, from the first on, are made of old voxels below `stop` alone."""
+        """Number of new voxels, from the first on, that are made of old voxels below `stop` alone."""
         return bisect_right(self._stops, stop)
 
     def apply(self, values: Tensor, axis: int, outputs: tuple[int, int]) -> Tensor:

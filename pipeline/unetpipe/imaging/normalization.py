@@ -26,7 +26,7 @@ def normalize(values: Tensor, normalization: ChannelNormalization) -> Tensor:
 
 
 def normalizer(values: Tensor, normalization: ChannelNormalization) -> Callable[[Tensor], Tensor]:
-    """What normalises one channel, or any part of it: a scan of gigabytes need not exist twice.
+    """Return a function that normalises one channel or any part of it, so that a large scan need not exist twice.
 
     Args:
         values: Any type and shape; its statistics are taken now.

@@ -1,4 +1,4 @@
-"""What is done to an image before a network sees it: the part of a plan that a bundle carries too."""
+"""The preprocessing of an image for a network: the part of a plan that a bundle carries too."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from unetpipe.imaging.geometry import Grid, Shape, Spacing
 
 Interpolation = Literal["cubic", "linear", "nearest"]
 Step = str | dict[str, Any]
-"""A word, or a definition in MONAI's config language (see `components`)."""
+"""A registered name, or a definition in MONAI's config language (see `components`)."""
 
 NORMALIZE: Final = "normalize"
 """The step that normalises intensities."""
@@ -19,7 +19,7 @@ DEFAULT_STEPS: Final[tuple[Step, ...]] = (NORMALIZE,)
 
 
 class ChannelNormalization(Record):
-    """How one channel's intensities are normalised.
+    """The normalisation of one channel's intensities.
 
     Attributes:
         scheme: ``zscore`` over the cropped image, ``zscore_nonzero`` over its voxels that are not 0 (zeros stay 0),
@@ -87,11 +87,11 @@ def require_steps_suit(steps: Sequence[Step], normalization: Sequence[ChannelNor
 
 
 class Placement(Record):
-    """How a preprocessed array lies in the file it came from: all that the way back needs.
+    """The position of a preprocessed array in the file it came from: all that the way back needs.
 
     Attributes:
         source: Grid of the file, in its own axis order.
-        start, stop: The crop's box in the RAS+ oriented image (stop exclusive).
+        start, stop: Box of the crop in the RAS+ oriented image (stop exclusive).
         stepped: Shape after the steps; None where it is still the crop's.
         shape: Shape of the network's array.
     """

@@ -17,7 +17,7 @@ _PLANES = 64  # of a slab
 
 
 def resampled_shape(shape: Shape, spacing_mm: Spacing, target_mm: Spacing) -> Shape:
-    """How many voxels of another size cover the same extent, to the nearest whole voxel."""
+    """Number of voxels of another size that cover the same extent, to the nearest whole voxel."""
     sizes = zip(shape, spacing_mm, target_mm, strict=True)
     return tuple(max(1, round(n * spacing / target)) for n, spacing, target in sizes)
 

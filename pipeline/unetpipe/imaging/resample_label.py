@@ -86,7 +86,7 @@ def _vote(source: Tensor, axes: Sequence[_Axis]) -> Tensor:
 
 
 def _strides(shape: Sequence[int]) -> list[int]:
-    """How far apart neighbours along each axis lie in a flattened array."""
+    """Distance of neighbours along each axis in a flattened array."""
     return [prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 

@@ -36,7 +36,7 @@ _TRIAL_VOXELS = 24  # along each axis of the dummy image
 _TRIAL_CLASSES = 3
 
 Applied = tuple[dict[str, Any], ...]
-"""What MONAI records on a `MetaTensor` of the invertible transforms that it went through."""
+"""MONAI's record on a `MetaTensor` of the invertible transforms that it went through."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def portable_definition(step: Step, keys: tuple[str, str]) -> Definition:
     """A step with all of its arguments, as a MONAI config of its own needs it.
 
     Args:
-        step: A word or a definition.
+        step: Registered name or definition.
         keys: Keys of the image, and of what moves along with it.
     """
     given = _given(step, keys)

@@ -1,4 +1,4 @@
-"""What every file format is read into."""
+"""The volume that every file format is read into."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Which scans a person means, and what their outputs are called."""
+"""The scans that inputs stand for, and the names of their outputs."""
 
 import glob
 import re

@@ -21,7 +21,7 @@ _INTEGERS_ONLY = (".png", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class OutputFolder:
-    """Where outputs go, and what their files are called.
+    """The folder and the file names of outputs.
 
     Attributes:
         folder: For the labels; everything else has a folder of its own in it.

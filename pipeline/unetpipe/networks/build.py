@@ -66,7 +66,7 @@ def is_monai_alone(definition: Definition) -> bool:
 
 
 def network_name(definition: Definition) -> str:
-    """What a person calls the network: its description, or else its class."""
+    """Name of the network for people: its description, or else its class."""
     return str(definition.get(DESCRIPTION) or str(definition[TARGET]).rsplit(".", 1)[-1])
 
 

@@ -1,4 +1,4 @@
-"""Which network: by the plan, by name, or by a definition, as JSON that MONAI's ConfigParser instantiates."""
+"""The network's definition, by the plan, by name or as given, in JSON that MONAI's ConfigParser instantiates."""
 
 import inspect
 import math

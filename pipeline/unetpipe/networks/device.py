@@ -1,4 +1,4 @@
-"""Which device computes, how precisely it multiplies, and how busy it is."""
+"""The device that computes, the precision of its products, and its utilisation."""
 
 import resource
 import sys

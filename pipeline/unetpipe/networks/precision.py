@@ -1,4 +1,4 @@
-"""Where half precision must not be used although the hardware has it, and what it changes."""
+"""Cases in which half precision must not be used although the hardware has it, and its effect on logits."""
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ def differing_share(network: nn.Module, reference: nn.Module, window: Tensor, dt
 
     Args:
         network: A network that is prepared to compute in `dtype`.
-        reference: The same network in float32, on the window's device.
+        reference: Float32 copy of the network, on the window's device.
         window: Network input, (B, C, *patch).
         dtype: Type of matrix products.
     """

@@ -1,4 +1,4 @@
-"""What a network consists of and costs, stage by stage, found by running it on PyTorch's meta device, without data."""
+"""A network's layers, parameters and operations by stage, measured on PyTorch's meta device, without data."""
 
 import math
 from collections import Counter

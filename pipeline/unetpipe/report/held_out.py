@@ -1,4 +1,4 @@
-"""What the figures on held-out cases say, for a model card and for the tracking store."""
+"""The scores on held-out cases in sentences, for a model card and for the tracking store."""
 
 from unetpipe.training.outcome import HeldOutResult
 

@@ -1,4 +1,4 @@
-"""What a training run leaves to read: figures of each epoch as lines and curves, pictures, and the same in tracking."""
+"""The readable record of a training run: metrics of each epoch as lines and curves, pictures, and tracking."""
 
 import json
 from collections.abc import Mapping, Sequence

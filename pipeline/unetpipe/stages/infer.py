@@ -176,7 +176,7 @@ class _Segmented:
 
 
 class _Stations:
-    """What happens to a scan: each station works on another scan at the same time."""
+    """The stations that a scan passes: each works on another scan at the same time."""
 
     def __init__(self, config: InferConfig, predictor: Predictor, outputs: OutputFolder) -> None:
         self._config, self._predictor, self._outputs = config, predictor, outputs

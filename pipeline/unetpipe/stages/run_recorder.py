@@ -1,4 +1,4 @@
-"""What a training run leaves behind, as its trainer reports it: checkpoints, a bundle, a journal, tracking."""
+"""The files and records of a training run, as its trainer reports it: checkpoints, bundle, journal, tracking."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Trackers by the word that ``--tracking`` names them by."""
+"""Trackers by the name that ``--tracking`` gives."""
 
 from unetpipe.components import find, register
 from unetpipe.errors import ComponentError
@@ -16,7 +16,7 @@ def open_tracker(named: str, run: TrackedRun, parent: OpenTracker | None = None)
     """Start or continue a run of a store.
 
     Args:
-        named: ``none``, ``mlflow``, or a word that an extension has registered.
+        named: ``none``, ``mlflow``, or a name that an extension has registered.
         run: Run to open.
         parent: Tracker of the run that this one is a part of.
 
@@ -31,7 +31,7 @@ def find_tracker(named: str) -> TrackerFactory:
     """Find a tracker by its name.
 
     Raises:
-        ComponentError: If none is registered under this word, or the class that is lacks a method of `Tracker`.
+        ComponentError: If none is registered under this name, or the registered class lacks a method of `Tracker`.
     """
     factory = find("tracker", named)
     missing = [name for name in _METHODS if isinstance(factory, type) and not hasattr(factory, name)]

@@ -1,4 +1,4 @@
-"""What a tracker is: where a run's parameters, curves and files go, besides the run's own folder."""
+"""The tracker protocol: it receives a run's parameters, curves and files, besides the run's own folder."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a resume needs, in one file that is whole or not there; the one before is kept in case it is damaged."""
+"""The checkpoint that a resume needs: one file, written atomically; the one before is kept in case it is damaged."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a training run gives in the end."""
+"""The result of a training run."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Who writes down what a trainer does: files, pictures and tracking are not the trainer's."""
+"""The protocol by which a trainer reports: files, pictures and tracking are written behind it."""
 
 from typing import Literal, Protocol
 
@@ -27,7 +27,7 @@ class RunRecorder(Protocol):
     def held_out_cases_predicted(
         self, state: RunState, weights: Weights, result: HeldOutResult, example: Example
     ) -> None:
-        """Record how good the weights are that are deployed in the end."""
+        """Record the result of the deployed weights on held-out cases."""
 
 
 class NullRecorder:

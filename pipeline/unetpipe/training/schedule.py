@@ -1,4 +1,4 @@
-"""How long to train, and with what steps: so many iterations, so many seconds, or both, whichever ends first."""
+"""The length of training: a number of iterations, of seconds, or both, whichever ends first; and its steps."""
 
 import math
 from dataclasses import dataclass
@@ -41,12 +41,14 @@ class Cooldown:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Attributes:
-    epochs: The end, if there is no limit in seconds or if it comes first.
-    iterations: Optimiser steps per epoch.
-    batch_size: Patches per iteration.
-    seconds: Seconds for everything up to the last optimiser step; None is no limit.
-    recipe: Optimiser and schedule for a run of this length.
+    """The length of a run, and what its steps consist of.
+
+    Attributes:
+        epochs: Number of epochs after which training ends, unless the limit in seconds ends it earlier.
+        iterations: Optimiser steps per epoch.
+        batch_size: Patches per iteration.
+        seconds: Seconds for everything up to the last optimiser step; None is no limit.
+        recipe: Optimiser and schedule for a run of this length.
     """
 
     epochs: int

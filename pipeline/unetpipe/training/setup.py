@@ -1,4 +1,4 @@
-"""What a trainer works with, from before the first step to after the last: data, device, and what is made of them."""
+"""The parts of a trainer that stay the same from the first step to the last: data, device, loss, augmentation."""
 
 import time
 from dataclasses import dataclass

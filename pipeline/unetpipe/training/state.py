@@ -1,4 +1,4 @@
-"""What a training run has come to: all that it needs to go on, and a line of it for every epoch."""
+"""The state of a training run: all that a resume needs, and a record of every epoch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

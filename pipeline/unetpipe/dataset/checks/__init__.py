@@ -1,1 +1,1 @@
-"""What is wrong with cases, alone and beside each other, and the statistics that planning needs."""
+"""Faults of cases, alone and beside each other, and the statistics that planning needs."""

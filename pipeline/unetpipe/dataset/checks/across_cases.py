@@ -1,4 +1,4 @@
-"""What only shows when cases are compared: the same image twice, an odd spacing, a class that hardly ever occurs."""
+"""Faults that only a comparison of cases shows: a duplicate image, an odd spacing, a class that hardly ever occurs."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which modality each channel has: as declared, as its name says, or as the headers of all cases agree."""
+"""The modality of each channel: as declared, as its name says, or as the headers of all cases agree."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def check_modalities(manifest: Manifest, statistics: Sequence[CaseStatistics]) -
 
 
 def _in_headers(statistics: Sequence[CaseStatistics], channel: int) -> Counter[str | None]:
-    """How many cases name each modality; None counts those that name none."""
+    """Number of cases that name each modality; None counts those that name none."""
     return Counter(one.modalities[channel] if channel < len(one.modalities) else None for one in statistics)
 
 

@@ -1,4 +1,4 @@
-"""What is measured of a case: enough for the fingerprint and for comparing cases, small enough to keep."""
+"""The statistics of a case: enough for the fingerprint and for comparing cases, small enough to keep."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence

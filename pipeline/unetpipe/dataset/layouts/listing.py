@@ -1,4 +1,4 @@
-"""What a reader of one layout finds: cases, and faults in how the folder is put together."""
+"""The findings of a layout's reader: cases, and faults of the folder's structure."""
 
 import re
 from dataclasses import dataclass, field

@@ -15,7 +15,7 @@ from unetpipe.dataset.layouts.listing import Listing, folder_name, may_be_image,
 from unetpipe.dataset.manifest import Case
 
 _Key = tuple[str | None, str | None]
-"""What ``{patient}`` and ``{case}`` matched; None where a pattern lacks the one."""
+"""Texts that ``{patient}`` and ``{case}`` matched; None where a pattern lacks the one."""
 _PART = re.compile(r"\{case\}|\{patient\}|\*\*/|\*|\?")
 _PLACES = ("{patient}", "{case}")
 _MEANINGS = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}

@@ -1,4 +1,4 @@
-"""Which plan a run uses: the one on disk while it is still good or was edited, otherwise a new one."""
+"""The choice of the plan: the one on disk while it is up to date or was edited, otherwise a new one."""
 
 import hashlib
 import logging
@@ -66,7 +66,7 @@ def _with_steps(plan: Plan, given: tuple[Step, ...]) -> Plan:
 
 
 def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint) -> str:
-    """Hash of everything that planning goes by."""
+    """Hash of everything that planning depends on."""
     parts = (
         PLANNER_SCHEMA,
         fingerprint.model_dump_json(),

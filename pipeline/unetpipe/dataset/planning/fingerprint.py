@@ -19,7 +19,7 @@ class CaseFingerprint(Record):
 
     Attributes:
         shape: Voxels of the stored image along each axis.
-        cropped_shape: The same of the box around voxels that are not 0 in some channel.
+        cropped_shape: Shape of the box around voxels that are not 0 in some channel.
         spacing_mm: Voxel size of the stored image.
         class_voxels: Voxels of each label value that occurs in the stored label map.
     """

@@ -162,7 +162,7 @@ def _check_outliers(name: str, channel: int, statistics: Sequence[CaseStatistics
 
 
 def _contrast(found: ChannelStatistics, voxels: int) -> float:
-    """What the foreground or 99 % of an image span, in its standard deviations; infinite where that says nothing."""
+    """Range of the foreground or of 99 % of an image, in its standard deviations; infinite where it is undefined."""
     image, foreground = found.image, found.foreground
     # the sample that mean and deviation come from may have missed the one voxel that matters
     std = max(image.std, *(abs(end - image.mean) / sqrt(voxels) for end in (found.minimum, found.maximum)))

@@ -1,4 +1,4 @@
-"""How a dataset is preprocessed and what network suits it: `plan.yaml`, commented and meant to be edited."""
+"""The plan of preprocessing and network: `plan.yaml`, commented and meant to be edited."""
 
 import hashlib
 import json
@@ -121,7 +121,7 @@ class Plan(Record):
         return self
 
     def preprocessing(self, configuration: str) -> Preprocessing:
-        """How images are preprocessed for a configuration.
+        """The preprocessing of images for a configuration.
 
         Raises:
             PlanError: If the plan has no such configuration.

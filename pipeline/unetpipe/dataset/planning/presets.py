@@ -19,7 +19,7 @@ _RESIDUAL_BLOCKS = (1, 3, 4, 6)
 
 @dataclass(frozen=True)
 class Budget:
-    """How large a preset lets a network be.
+    """The limits of a preset on the size of a network.
 
     Attributes:
         residual: Whether the encoder has residual blocks.

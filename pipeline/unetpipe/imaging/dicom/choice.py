@@ -70,7 +70,7 @@ def choose(contents: Contents, choice: str | None, phase: int | None) -> Chosen:
 
 
 def describe(part: Part) -> str:
-    """A volume in words that name nobody: numbers are given, texts and times are not."""
+    """Describe a volume without identifying the patient: numbers are given, texts and times are not."""
     known = (f"{name} {value:g}" for name, value in part.values.items() if isinstance(value, float))
     return ", ".join([_slices(part), *known])
 

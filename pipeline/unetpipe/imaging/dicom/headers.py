@@ -76,7 +76,7 @@ class Image:
 
     @property
     def kind(self) -> str:
-        """What it is, in words that name nobody."""
+        """Description of the file that does not identify the patient."""
         return f"{self.modality or 'unknown'} image of {self.data.get('Columns')}x{self.data.get('Rows')}"
 
 

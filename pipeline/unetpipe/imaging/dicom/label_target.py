@@ -1,4 +1,4 @@
-"""What a segmentation in DICOM is to become: a label map on an image's grid. Nothing here needs pydicom."""
+"""The label map that a DICOM segmentation is drawn into, on an image's grid. Nothing here needs pydicom."""
 
 import re
 from collections.abc import Collection, Mapping

@@ -1,4 +1,4 @@
-"""What a DICOM source holds, for a person who chooses: one row per volume of each series."""
+"""The list of a DICOM source, for a person who chooses: one row per volume of each series."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How a person says which volume of a DICOM source is meant, and what may be done to it. Nothing here needs pydicom."""
+"""The choice of a DICOM source's volume, and of what may be done to it. Nothing here needs pydicom."""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
 class Condition(NamedTuple):
-    """What a rule asks of one attribute.
+    """The condition of a rule on one attribute.
 
     Attributes:
         keyword: DICOM's, such as ``SeriesDescription``.
@@ -68,7 +68,7 @@ def parse_series(choice: str) -> int | str | tuple[Condition, ...]:
 
 
 def dicom_choices(series: Sequence[str], phase: int | None, *, fix_geometry: bool) -> tuple[DicomOptions, ...]:
-    """What was asked for on the command line, one choice per channel; none where nothing was.
+    """The choices on the command line, one per channel; none where the command line has none.
 
     Raises:
         ImageFileError: If a choice of series cannot be read.

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ON_EDGE = 1e-3
-"""How far from an edge the centre of a pixel may be to lie on it, in pixels: more than files lose in rounding."""
+"""Greatest distance from an edge of a pixel's centre that lies on it, in pixels: more than files lose in rounding."""
 
 
 def fill_polygons(polygons: Iterable[NDArray[np.float64]], shape: tuple[int, int]) -> NDArray[np.bool_]:

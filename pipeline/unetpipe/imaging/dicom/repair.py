@@ -77,7 +77,7 @@ def repair(slices: Stack, *, fix: bool) -> Repair:
 
 
 def _even(heights: NDArray[np.float64]) -> tuple[int, float]:
-    """How many slices, and how far apart: as close as the closest pair, from the first slice to the last."""
+    """Number and distance of new slices: as close as the closest pair, from the first slice to the last."""
     extent = float(heights[-1] - heights[0])
     count = int(np.rint(extent / np.diff(heights).min())) + 1
     return count, extent / (count - 1)

@@ -13,7 +13,7 @@ from unetpipe.imaging.volume import Volume
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _IN_PLANE = 0.3
-"""How far points of a contour may be from the centre of a slice, in slices."""
+"""Greatest distance of a contour's points from the centre of a slice, in slices."""
 _LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 _Contours = dict[tuple[int, int], list[NDArray[np.float64]]]
@@ -80,7 +80,7 @@ def _contours(item: Dataset, name: str, target: LabelTarget) -> tuple[_Contours,
 
 
 def _notes(name: str, contours: _Contours, others: int, target: LabelTarget) -> list[str]:
-    """What a person should know of the contours that are drawn, and of those that are not."""
+    """Sentences about contours that are drawn in a special way, and about those that are not drawn."""
     inside = [index for axis, index in contours if 0 <= index < target.grid.shape[axis]]
     if contours and not inside:
         raise GeometryError(f"all contours of {name} lie outside of the image")

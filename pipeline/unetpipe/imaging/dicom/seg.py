@@ -21,7 +21,7 @@ from unetpipe.imaging.volume import Volume
 _THRESHOLD = 0.5
 """Share of the highest fraction from which a voxel belongs to a fractional segment."""
 _ON_GRID = 0.1
-"""How far a frame's pixels may be from the image's voxels, in voxels."""
+"""Greatest distance of a frame's pixels from the image's voxels, in voxels."""
 
 
 def read_seg(data: Dataset, syntax: UID, target: LabelTarget | None) -> Volume:
@@ -79,7 +79,7 @@ def _segments(data: Dataset) -> list[Segment]:
 def _masks(
     frame: NDArray[Any], kind: str, attributes: Dataset, data: Dataset
 ) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """Which pixels of a frame are in which segment."""
+    """Decide which pixels of a frame belong to which segment."""
     if kind == "LABELMAP":
         for value in np.unique(frame).tolist():
             if value:

@@ -1,4 +1,4 @@
-"""Where DICOM files lie: in a folder of any depth, in a zip, or alone. Nothing here needs pydicom."""
+"""Finding of DICOM files in a folder of any depth, in a zip, or alone. Nothing here needs pydicom."""
 
 import io
 import os
@@ -125,7 +125,7 @@ def resembles(file: DicomFile, head: bytes, images: "ImageNames") -> bool:
 
 @dataclass(frozen=True)
 class ImageNames:
-    """How the images of one folder are named.
+    """The naming of the images of one folder.
 
     Attributes:
         patterns: Names with digits taken out, with and without their suffix.

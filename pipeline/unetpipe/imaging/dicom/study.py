@@ -1,4 +1,4 @@
-"""What lies in a DICOM source: the series of its studies, what is damaged, and what is no image."""
+"""The contents of a DICOM source: series of its studies, damaged files, and files that are no image."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -50,7 +50,7 @@ class Series:
 
     @property
     def kind(self) -> str:
-        """What the series is, in words that name nobody."""
+        """Description of the series that does not identify the patient."""
         first = self.images[0].data
         count = len(self.frames) or len(self.images)
         return f"{count} {self.modality or 'unknown'} images of {first.get('Columns')}x{first.get('Rows')}"
@@ -67,7 +67,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in a source.
+    """The contents of a source.
 
     Attributes:
         series: Ordered by study, then by series number.
@@ -81,7 +81,7 @@ class Contents:
 
     @property
     def described_left_out(self) -> str:
-        """What was left out, such as ``2 not DICOM, 1 localizer``; empty if nothing."""
+        """Numbers of files left out, such as ``2 not DICOM, 1 localizer``; empty if there are none."""
         return ", ".join(
             f"{count} {kind}" for kind, count in sorted(self.left_out.items(), key=lambda item: item[0].lower())
         )

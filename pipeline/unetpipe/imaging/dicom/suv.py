@@ -21,7 +21,7 @@ _GE_SCAN_TIME = (0x0009, 0x100D)
 
 
 def suv_factor(frames: Sequence[Frame]) -> tuple[float, str]:
-    """What intensities of a PET volume are to be multiplied by, and a sentence about it.
+    """Compute the factor of a PET volume's intensities to SUV, and a sentence about it.
 
     Raises:
         ImageFileError: If an attribute that is needed is not there, or units and decay correction are of another kind.

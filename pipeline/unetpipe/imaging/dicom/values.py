@@ -1,4 +1,4 @@
-"""What stored values of a frame mean: rescale, real-world value map, palette, the sense of MONOCHROME1."""
+"""The meaning of a frame's stored values: rescale, real-world value map, palette, the sense of MONOCHROME1."""
 
 from dataclasses import dataclass, replace
 
@@ -43,7 +43,7 @@ class Meaning:
 
 
 def meaning_of(frame: Dataset, photometric: str, modality: str) -> Meaning:
-    """What stored values of a frame mean.
+    """The meaning of a frame's stored values.
 
     MONOCHROME1 says how values are shown. Where they mean something, because of a rescale, a real-world value map or
     a modality that measures, they are taken as they are; only where nothing gives them a meaning are they inverted.

@@ -1,4 +1,4 @@
-"""What a person needs to know of a volume to choose it. Nothing here needs pydicom."""
+"""A row of the list from which a person chooses a volume. Nothing here needs pydicom."""
 
 from unetpipe.documents import Record
 

@@ -1,4 +1,4 @@
-"""What the formats of pictures share: how large one may be, which way up it is shown, and tables of colours."""
+"""The parts that formats of pictures share: limit of size, orientation of display, and colour tables."""
 
 from typing import Any
 

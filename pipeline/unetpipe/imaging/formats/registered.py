@@ -16,7 +16,7 @@ Read = TypeVar("Read")
 
 
 class Reader(Protocol):
-    """What is registered: a class without arguments, whose instances are called from several threads at once."""
+    """The protocol of a reader: a class without arguments, whose instances are called from several threads at once."""
 
     def read(self, path: Path) -> Volume:
         """Read a whole file: the array (C, I, J[, K]) as the file has it, and the grid of its spatial axes."""
@@ -29,7 +29,7 @@ def reader_suffixes() -> tuple[str, ...]:
     """Suffixes that readers are registered for.
 
     Raises:
-        ComponentError: If a registered word is no suffix in small letters with its leading dot.
+        ComponentError: If a registered name is no suffix in lower case with its leading dot.
     """
     suffixes = registered("reader")
     for suffix in suffixes:

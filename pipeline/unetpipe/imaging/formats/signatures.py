@@ -1,4 +1,4 @@
-"""What a file holds by its first bytes, whatever it is called."""
+"""The format of a file by its first bytes, whatever its name."""
 
 import re
 

@@ -55,7 +55,7 @@ _EXPANSION: dict[int, int] = {
     COMPRESSION.LZW: 3000,
 }
 _MOST_EXPANSION = 100_000
-"""How many bytes come out of one at most."""
+"""Greatest number of bytes that one stored byte decodes to, for every other compression."""
 _GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MASK)
 _COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)
 _ALPHA = (1, 2)  # extra samples that are associated or unassociated alpha

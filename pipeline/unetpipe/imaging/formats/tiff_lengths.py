@@ -27,7 +27,7 @@ _INCH_MM = 25.4
 
 @dataclass(frozen=True)
 class Lengths:
-    """What a file states about its voxels.
+    """The voxel size that a file states.
 
     Attributes:
         spacing_mm: Voxel size along columns, rows and slices; 1 where nothing is stated.

@@ -1,1 +1,1 @@
-"""What a step learns from: patches, and their augmentation."""
+"""The batches of training: patches, and their augmentation."""

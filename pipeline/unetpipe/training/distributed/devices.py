@@ -1,4 +1,4 @@
-"""Which device a rank computes on, and the module that learns on it along with those of the other ranks."""
+"""The device that a rank computes on, and the module that learns on it along with those of the other ranks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

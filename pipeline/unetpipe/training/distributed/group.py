@@ -80,7 +80,7 @@ class Group:
 
         Args:
             work: Maps an item to a value that JSON can hold.
-            items: The same on each rank.
+            items: Items, the same on each rank.
             stop: Signal that asks to stop.
             advance: Callback that receives the number of finished items.
 
@@ -132,7 +132,7 @@ def joined(ranks: Ranks) -> Iterator[Group]:
             try:
                 yield group
             except AgreedStopError:
-                group.gather(None)  # whoever ends first may take the others with it: rank 0 has saved by now
+                group.gather(None)  # a rank that ends first may end the others too: rank 0 has saved by now
                 raise
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Which process this is among those that train together, as whoever started it has written into the environment.
+"""The rank of this process among those that train together, read from the environment that its launcher set.
 
 `torchrun` sets RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE, and so does `train --gpus`, which uses its engine. In
 a step that `srun` started, which is how submitit starts Slurm's jobs, Slurm's variables say the same. submitit's local

@@ -117,7 +117,7 @@ def tversky_ce(weights: Weights = None, regions: Regions = None, alpha: float = 
 
 
 def membership(label: Tensor, regions: tuple[tuple[int, ...], ...]) -> Tensor:
-    """Which regions a voxel lies in: class indices (B, ...) of 0 or more become float (B, L, ...) of 0 and 1."""
+    """Turn class indices (B, ...) of 0 or more into the regions that hold each voxel: float (B, L, ...) of 0 and 1."""
     most = max(map(max, regions))
     table = [[float(index in region) for region in regions] for index in range(most + 1)]
     members = torch.tensor(table, dtype=torch.float32, device=label.device)

@@ -1,4 +1,4 @@
-"""Losses by their word or by definition, all called as the package's own are.
+"""Losses by their name or by definition, all called as the package's own are.
 
 A loss whose constructor takes `regions`, as the package's own, is a `LossFunction` as it is. Any other one is called as
 MONAI's are, with logits (B, L, ...) and the target in the form that its constructor's arguments speak of:

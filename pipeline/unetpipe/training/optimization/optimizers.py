@@ -1,4 +1,4 @@
-"""Optimisers by their word or by definition, each with the learning rate and weight decay that suit it."""
+"""Optimisers by their name or by definition, each with the learning rate and weight decay that suit it."""
 
 from collections.abc import Callable, Iterable
 

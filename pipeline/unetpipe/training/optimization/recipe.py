@@ -1,4 +1,4 @@
-"""How a network learns: what the config says, and for the rest what suits the length of the run."""
+"""The choice of loss, optimiser and schedule: as the config says, and else as suits the length of the run."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -25,7 +25,7 @@ class Recipe:
 
     Attributes:
         loss: Loss that is minimised.
-        optimizer_name: Word or class of the optimiser.
+        optimizer_name: Registered name or class of the optimiser.
         optimizer: Builds it, at its peak learning rate.
         schedule: Factor of the learning rate, from progress.
         clip: Largest norm of the gradient in a step; 0 leaves every gradient as it is.

@@ -52,7 +52,7 @@ def constant() -> Schedule:
 def make_schedule(named: str | Definition) -> Schedule:
     """Build a schedule and try it over the whole run.
 
-    A registered word names a function that returns a `Schedule`. A scheduler of PyTorch's or MONAI's counts steps
+    A registered name stands for a function that returns a `Schedule`. A scheduler of PyTorch's or MONAI's counts steps
     instead, whose number is not known where a run ends by the clock. So it is stepped 1000 times before training, on an
     optimiser of its own with learning rate 1, and its n-th value holds for the n-th thousandth of the run: `step_size`,
     `milestones`, `T_max` and the like are thousandths. The number of all steps is passed where it is asked for.
