@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shlex
 import subprocess
 import sys
@@ -25,8 +26,8 @@ from unetpipe.config import Config
 from unetpipe.errors import DatasetError, Fault, PlanError
 from unetpipe.progress import Progress
 
-COMMANDS = ["preprocess", "train", "infer", "evaluate", "bundle", "submit", "demo", "info"]
-HEAVY = ["torch", "monai", "mlflow", "numpy", "scipy", "nibabel", "SimpleITK", "matplotlib", "submitit"]
+COMMANDS = ["preprocess", "train", "infer", "evaluate", "bundle", "merge", "submit", "demo", "info"]
+HEAVY = ["torch", "monai", "mlflow", "numpy", "scipy", "nibabel", "SimpleITK", "matplotlib"]
 
 run_command = CliRunner().invoke
 
@@ -392,3 +393,20 @@ def test_a_submitted_command_is_checked_first() -> None:
     assert run_command(app, ["submit", "--cluster", "local", "train", "work", "--epochs", "0"]).exit_code == 2
     with pytest.raises(ConfigError, match="expected one of the commands train"):
         check_command(app, {"train": config.TrainConfig}, ["demo"])
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_without_a_name_is_served() -> None:
+    """As in a container that is run by any number: MONAI asks for the user's name when it is imported."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("LOGNAME", "USER", "USERNAME")}
+    code = "from unetpipe.__main__ import _name_the_user; _name_the_user(); import getpass; print(getpass.getuser())"
+    command = [sys.executable, "-c", f"import os; import unetpipe.__main__; os.setuid(54321); {code}"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout == "54321\n"
+
+
+def test_options_of_submit_come_before_its_words() -> None:
+    """`submit status --json` would print a table to a program that expects JSON."""
+    result = run_command(app, ["submit", "status", "--json"])
+    assert result.exit_code == 2
+    assert "--json comes before status" in result.stderr

@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unetpipe.bundle.predictor import Predictor
-    from unetpipe.cluster.submit import SubmitResult, submit
     from unetpipe.components import register
     from unetpipe.config import (
         EvaluateConfig,
         InferConfig,
         InfoConfig,
+        MergeConfig,
         PackageConfig,
         PreprocessConfig,
-        SubmitConfig,
         TrainConfig,
     )
     from unetpipe.errors import (
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from unetpipe.stages.evaluate import EvaluateResult, evaluate
     from unetpipe.stages.infer import InferResult, infer
     from unetpipe.stages.info import BundleFolder, DicomSource, Installation, WorkFolder, info
+    from unetpipe.stages.merge import MergeResult, merge
     from unetpipe.stages.package import PackageResult, package
     from unetpipe.stages.preprocess import PreprocessResult, preprocess
     from unetpipe.stages.train import FoldsResult, TrainResult, train
@@ -54,11 +54,10 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "bundle.predictor": ("Predictor",),
-        "cluster.submit": ("SubmitResult", "submit"),
         "components": ("register",),
         "config": (
-            *("EvaluateConfig", "InferConfig", "InfoConfig", "PackageConfig", "PreprocessConfig"),
-            *("SubmitConfig", "TrainConfig"),
+            *("EvaluateConfig", "InferConfig", "InfoConfig", "MergeConfig", "PackageConfig", "PreprocessConfig"),
+            "TrainConfig",
         ),
         "errors": (
             *("BundleError", "ClusterError", "ComponentError", "DatasetError", "ExtensionError", "Fault"),
@@ -68,6 +67,7 @@ else:
         "stages.evaluate": ("EvaluateResult", "evaluate"),
         "stages.infer": ("InferResult", "infer"),
         "stages.info": ("BundleFolder", "DicomSource", "Installation", "WorkFolder", "info"),
+        "stages.merge": ("MergeResult", "merge"),
         "stages.package": ("PackageResult", "package"),
         "stages.preprocess": ("PreprocessResult", "preprocess"),
         "stages.train": ("FoldsResult", "TrainResult", "train"),
@@ -111,6 +111,8 @@ __all__ = [
     "InferResult",
     "InfoConfig",
     "Installation",
+    "MergeConfig",
+    "MergeResult",
     "PackageConfig",
     "PackageResult",
     "PlanError",
@@ -118,8 +120,6 @@ __all__ = [
     "PreprocessConfig",
     "PreprocessResult",
     "Progress",
-    "SubmitConfig",
-    "SubmitResult",
     "TrainConfig",
     "TrainResult",
     "TrainingError",
@@ -129,10 +129,10 @@ __all__ = [
     "evaluate",
     "infer",
     "info",
+    "merge",
     "package",
     "preprocess",
     "register",
-    "submit",
     "train",
 ]
 

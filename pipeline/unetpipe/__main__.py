@@ -1,6 +1,7 @@
 """`python -m unetpipe` and the `unetpipe` command."""
 
 import gc
+import getpass
 import os
 
 from unetpipe.cli import app
@@ -14,7 +15,16 @@ def main() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # torch brings half a million objects that live to the end: to walk through them dozens of times takes long
     gc.set_threshold(_ALLOCATIONS)
+    _name_the_user()
     app(prog_name="unetpipe")
+
+
+def _name_the_user() -> None:
+    """Let libraries that ask for a user's name go on where the user has none, as in a container run by any number."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # OSError since Python 3.13
+        os.environ["LOGNAME"] = str(os.getuid())
 
 
 if __name__ == "__main__":

@@ -345,31 +345,13 @@ class PackageConfig(Config):
     """Pack the bundle, without the other files of its folder, into this zip. The same bundle gives the same bytes."""
 
 
-class SubmitConfig(Config):
-    """`unetpipe submit`."""
+class MergeConfig(Config):
+    """`unetpipe merge`."""
 
-    command: Annotated[tuple[str, ...], Field(min_length=1)]
-    """The unetpipe command with its options, as it would be typed here."""
-    folds: str | None = None
-    """Submit `train` once per fold: `all`, or numbers such as 0,1,4."""
-    cluster: Literal["auto", "slurm", "local"] = "auto"
-    """`local` is a background process; `auto` takes Slurm where it answers."""
-    partition: str | None = None
-    """Slurm's partition; its default unless given."""
-    gpus: Annotated[int, Field(ge=0)] = 0
-    """GPUs per job; with 0 a job sees none."""
-    cpus: Annotated[int, Field(ge=1)] = 2
-    """Cores per job."""
-    memory_gb: Annotated[float, Field(gt=0)] | None = None
-    """Memory per job; the partition's default unless given."""
-    minutes: Annotated[int, Field(ge=1)] = 1440
-    """Wall-clock limit of a job; a training that meets it is requeued and resumes."""
-    sbatch: dict[str, str] = {}
-    """Further options of sbatch by their long names, such as account=lab or qos=high."""
-    logs: Path = Path("slurm")
-    """Folder for the jobs' output."""
-    wait: bool = False
-    """Wait for the jobs; the exit code is that of the first that failed, and its last lines are shown."""
+    out: Path
+    """Folder of the labels, with a predictions-I-of-N.json of each shard."""
+    shards: Annotated[int, Field(ge=1)]
+    """Number of shards, N."""
 
 
 class DemoConfig(Config):

@@ -141,6 +141,29 @@ def test_segmentations_of_slicer_name_the_classes(tmp_path: Path) -> None:
     assert gather(tmp_path, tmp_path / "prediction").classes == {}
 
 
+def report(path: Path, output: str, sha256: str) -> None:
+    """What `infer` writes beside its labels."""
+    models = [{"name": "m", "version": "1", "sha256": sha256}]
+    case = {"id": output, "status": "written", "output": output}
+    document = {"models": models, "versions": {}, "device": "cpu", "settings": {}, "cases": [case]}
+    path.write_text(json.dumps(document))
+
+
+def test_reports_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    """Shards of two runs in one folder, or two models that claim the same labels: nobody can say which made them."""
+    labels = tmp_path / "prediction"
+    touch(tmp_path / "reference" / "a.nii.gz", labels / "a.nii.gz")
+    report(labels / "predictions-1-of-3.json", "a.nii.gz", "new")
+    report(labels / "predictions.json", "a.nii.gz", "new")
+    assert [model.sha256 for model in gather(tmp_path, labels).models[0].made_by] == ["new"]
+    report(labels / "predictions.json", "a.nii.gz", "old")
+    with pytest.raises(DatasetError, match=r"prediction/a\.nii\.gz: two predictions.* name different models"):
+        gather(tmp_path, labels)
+    report(labels / "predictions-1-of-4.json", "a.nii.gz", "new")
+    with pytest.raises(DatasetError, match="prediction has reports of 3 and of 4 shards: delete"):
+        gather(tmp_path, labels)
+
+
 def test_models_are_named_by_what_tells_them_apart(tmp_path: Path) -> None:
     """Folders of one name are told apart by their parents."""
     touch(tmp_path / "reference" / "a.nii", tmp_path / "x" / "labels" / "a.nii", tmp_path / "y" / "labels" / "a.nii")

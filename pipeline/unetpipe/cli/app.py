@@ -1,6 +1,6 @@
 """The commands. Each imports what it needs when it runs: `unetpipe --help` loads neither torch nor MONAI."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from inspect import cleandoc
 from typing import Annotated
 
@@ -11,14 +11,15 @@ from unetpipe.cli.options import C, ConfigError, with_options
 from unetpipe.cli.pairs import CommandWithPairs
 from unetpipe.cli.parse import check_command
 from unetpipe.cli.run import Stage, run
+from unetpipe.cluster.config import SubmitConfig
 from unetpipe.config import (
     DemoConfig,
     EvaluateConfig,
     InferConfig,
     InfoConfig,
+    MergeConfig,
     PackageConfig,
     PreprocessConfig,
-    SubmitConfig,
     TrainConfig,
 )
 from unetpipe.progress import Progress
@@ -32,7 +33,7 @@ app = typer.Typer(
 
 
 _CONFIGS: dict[str, type[BaseModel]] = {}
-_SUBMITTABLE = ("preprocess", "train", "infer", "evaluate", "bundle")
+_SUBMITTABLE = ("preprocess", "train", "infer", "evaluate", "bundle", "merge")
 
 
 def _print_version(wanted: bool) -> None:
@@ -182,30 +183,39 @@ def bundle(config: PackageConfig, progress: Progress) -> BaseModel:  # noqa: ARG
     return package(config)
 
 
+@command(MergeConfig, "out")
+def merge(config: MergeConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
+    """Merge what the shards of infer have reported into one predictions.json.
+
+    Refuses where a shard is missing or did not come to its end.
+
+    \b
+    Example:
+      unetpipe merge labels --shards 16
+    """
+    from unetpipe.stages.merge import merge as stage
+
+    return stage(config)
+
+
 @command(SubmitConfig, "command")
 def submit(config: SubmitConfig, progress: Progress) -> BaseModel:
-    """Run a command as a job, on Slurm or in the background.
+    """Run commands as jobs, on Slurm or in the background.
 
-    Where there is no Slurm it is a background process of this machine. Options of submit stand before the command,
-    options of the command after it.
+    Where Slurm is not installed they run one after the other in a background process of this machine. Options of submit
+    stand before the command, options of the command after it.
 
     \b
     Examples:
       unetpipe submit --gpus 1 --folds all train work
-      unetpipe submit --wait infer work/runs/default/fold_0 scans --out labels
+      unetpipe submit --nodes 2 --gpus 4 train work
+      unetpipe submit --gpus 1 --array 16 infer work/runs/default/fold_0 scans --out labels
+      unetpipe submit --profiles cluster.yaml pipeline DATASET --out work
+      unetpipe submit status
     """
-    from unetpipe.cluster.submit import one_per_fold
-    from unetpipe.cluster.submit import submit as stage
+    from unetpipe.cli.submissions import submit as stage
 
-    checked = check_command(app, {name: _CONFIGS[name] for name in _SUBMITTABLE}, config.command)
-    commands: Sequence[tuple[str, ...]] = [config.command]
-    if config.folds is not None:
-        if not isinstance(checked, TrainConfig):
-            raise ConfigError("--folds goes with the command train")
-        from unetpipe.dataset.folds import read_folds
-
-        commands = one_per_fold(config.command, config.folds, len(read_folds(checked.work).folds))
-    return stage(config, commands, progress)
+    return stage(config, progress, lambda words: check_command(app, {n: _CONFIGS[n] for n in _SUBMITTABLE}, words))
 
 
 @command(DemoConfig)

@@ -1,1 +1,1 @@
-"""The package's own commands as jobs, on Slurm or in the background."""
+"""Our own commands as jobs, on Slurm or as background processes of this machine."""

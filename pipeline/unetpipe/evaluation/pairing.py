@@ -4,6 +4,7 @@ Files belong to a case by their name without suffix (`dataset.case_names`). No c
 prediction stays in the list.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -162,9 +163,28 @@ def work_of(config: EvaluateConfig) -> Path | None:
 
 
 def _records(path: Path) -> list[Predictions]:
-    """The predictions.json files that `infer`, or each of its shards, wrote beside its labels."""
-    found = (read_predictions(file) for file in sorted(path.glob("predictions*.json")))
-    return [record for record in found if record is not None]
+    """The predictions.json files that `infer`, or each of its shards, wrote beside its labels.
+
+    Raises:
+        DatasetError: If they contradict each other, so that nobody can say which of them describes the labels.
+    """
+    files = sorted(path.glob("predictions*.json"))
+    totals = sorted(
+        {found[1] for file in files if (found := re.fullmatch(r"predictions-\d+-of-(\d+)\.json", file.name))}
+    )
+    if len(totals) > 1:
+        counts = " and of ".join(totals)
+        raise _fault("other_shards", f"{path.name} has reports of {counts} shards: delete those of the earlier run")
+    records = [record for file in files if (record := read_predictions(file)) is not None]
+    models: dict[str, tuple[ModelUsed, ...]] = {}
+    for record in records:
+        for case in record.cases:
+            if case.output is not None and models.setdefault(case.output, record.models) != record.models:
+                message = (
+                    f"{path.name}/{case.output}: two predictions*.json name different models: delete the older one"
+                )
+                raise _fault("other_models", message)
+    return records
 
 
 def _references(config: EvaluateConfig, manifest: Manifest | None) -> Files:

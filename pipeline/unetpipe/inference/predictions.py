@@ -75,6 +75,8 @@ class Predictions(Record):
     Attributes:
         versions: Versions of unetpipe, MONAI and the engine.
         settings: Options that the labels depend on beside the models.
+        scans: Number of scans of the run; there are fewer `cases` while it lasts, or where it was interrupted. None in
+            files of earlier versions.
         cases: Outcome of each scan, sorted by case id.
     """
 
@@ -83,7 +85,14 @@ class Predictions(Record):
     versions: Mapping[str, str]
     device: str
     settings: Mapping[str, str | float | int | bool]
+    scans: int | None = None
     cases: tuple[Prediction, ...]
+
+
+def predictions_path(out: Path, shard: str | None = None) -> Path:
+    """Where the outcome of a run, or of a shard such as ``3/16``, is written down in the folder of its labels."""
+    part = "" if shard is None else "-" + shard.replace("/", "-of-")
+    return out / f"predictions{part}.json"
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -107,15 +116,16 @@ class PredictionsFile:
         predictions: Outcomes by the id of their scans.
     """
 
-    def __init__(self, folder: Path, shard: str | None) -> None:
+    def __init__(self, folder: Path, shard: str | None, scans: int) -> None:
         """Begin without an outcome.
 
         Args:
             folder: Folder of the labels.
             shard: Which part of the scans these are, as I/N; each part has a file of its own.
+            scans: How many these are.
         """
-        part = "" if shard is None else "-" + shard.replace("/", "-of-")
-        self.path = folder / f"predictions{part}.json"
+        self.path = predictions_path(folder, shard)
+        self._scans = scans
         self.predictions: dict[str, Prediction] = {}
 
     def keep(self, existing: Iterable[Prediction]) -> None:
@@ -141,7 +151,14 @@ class PredictionsFile:
         cases = tuple(sorted(self.predictions.values(), key=lambda record: record.id))
         write_predictions(
             self.path,
-            Predictions(models=models, versions=versions, device=device, settings=settings, cases=cases),
+            Predictions(
+                models=models,
+                versions=versions,
+                device=device,
+                settings=settings,
+                scans=self._scans,
+                cases=cases,
+            ),
         )
 
 

@@ -97,7 +97,7 @@ def infer(
 
 def _infer(config: InferConfig, predictor: Predictor, cases: Sequence[InputCase], progress: Progress) -> InferResult:
     outputs = OutputFolder(config.out, predictor.spec.label_scheme)
-    file = PredictionsFile(config.out, config.shard)
+    file = PredictionsFile(config.out, config.shard, len(cases))
     done = [case for case in cases if config.skip_existing and outputs.labels_path(case).is_file()]
     file.keep(
         Prediction(id=case.id, status="existing", output=outputs.labels_path(case).name, dicom=case.is_dicom)

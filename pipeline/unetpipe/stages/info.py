@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # they import torch or numpy, which `unetpipe --help` has no 
     from unetpipe.dataset.label_scheme import LabelClass
     from unetpipe.imaging.preprocessing import Preprocessing
 
-_LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom", "blosc2", "mlflow", "submitit")
+_LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom", "blosc2", "mlflow")
 _GB, _MB = 2**30, 2**20
 
 

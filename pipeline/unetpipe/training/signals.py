@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")  # Ctrl-C; a shutdown; Slurm's notice before a time limit
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # Ctrl-C; a shutdown; notices before a preemption or time limit
 
 
 @contextmanager

@@ -20,19 +20,13 @@ SRUN = {
     "SLURM_PROCID": "2",
     "SLURM_LOCALID": "1",
 }
-LOCAL = {
-    "SUBMITIT_LOCAL_JOB_ID": "99",
-    "SUBMITIT_LOCAL_NTASKS": "2",
-    "SUBMITIT_LOCAL_GLOBALID": "1",
-    "SUBMITIT_LOCAL_LOCALID": "1",
-}
 
 
 def test_a_process_that_nobody_started_with_others_is_alone() -> None:
     """Also one of a world of one, and in a batch script, where Slurm counts the tasks of steps that may follow."""
     batch = {"SLURM_JOB_ID": "417", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
     one = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-    for environment in ({}, batch, one, SRUN | {"SLURM_STEP_NUM_TASKS": "1"}, {"SUBMITIT_LOCAL_NTASKS": "1"}):
+    for environment in ({}, batch, one, SRUN | {"SLURM_STEP_NUM_TASKS": "1"}):
         assert find_ranks(environment) == Ranks()
 
 
@@ -64,11 +58,6 @@ def test_slurm_expands_its_lists_of_nodes(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(TrainingError, match=r"which is the first of gpu\[7-8,11\]: set MASTER_ADDR"):
         find_ranks(environment)
-
-
-def test_submitit_numbers_the_tasks_of_a_local_job() -> None:
-    """They meet on this machine, at a port that follows from the job."""
-    assert find_ranks(LOCAL) == Ranks(rank=1, size=2, local_rank=1, local_size=2, meeting="tcp://127.0.0.1:12099")
 
 
 @pytest.mark.parametrize(("text", "counts"), [("1", [1]), ("2(x3)", [2, 2, 2]), ("2(x3),1", [2, 2, 2, 1])])

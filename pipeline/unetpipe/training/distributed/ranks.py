@@ -1,8 +1,8 @@
 """The rank of this process among those that train together, read from the environment that its launcher set.
 
 `torchrun` sets RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE, and so does `train --gpus`, which uses its engine. In
-a step that `srun` started, which is how submitit starts Slurm's jobs, Slurm's variables say the same. submitit's local
-executor has variables of its own. Importing this module does not import torch.
+a step that `srun` started, as in the jobs of `unetpipe submit`, Slurm's variables say the same. Importing this module
+does not import torch.
 """
 
 import re
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from unetpipe.errors import TrainingError
 
 _FIRST_PORT, _PORTS = 12_000, 20_000  # below those that Linux gives to outgoing connections
-_LOCALHOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ def find_ranks(environment: Mapping[str, str]) -> Ranks:
         TrainingError: If what is written there contradicts itself, or Slurm's first node cannot be found.
     """
     try:
-        ranks = _of_torchrun(environment) or _of_slurm(environment) or _of_submitit(environment) or Ranks()
+        ranks = _of_torchrun(environment) or _of_slurm(environment) or Ranks()
     except (KeyError, ValueError) as error:
         raise TrainingError(f"the environment names other processes but not which this one is: {error}") from error
     if not (0 <= ranks.rank < ranks.size and 0 <= ranks.local_rank < ranks.local_size <= ranks.size):
@@ -83,20 +82,6 @@ def _of_slurm(environment: Mapping[str, str]) -> Ranks | None:
         local_size=tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])[node],
         meeting=f"tcp://{host}:{environment.get('MASTER_PORT', own_port)}",
         one_gpu_each=True,
-    )
-
-
-def _of_submitit(environment: Mapping[str, str]) -> Ranks | None:
-    size = int(environment.get("SUBMITIT_LOCAL_NTASKS", "1"))
-    if size == 1:
-        return None
-    port = _FIRST_PORT + int(environment["SUBMITIT_LOCAL_JOB_ID"]) % _PORTS
-    return Ranks(
-        rank=int(environment["SUBMITIT_LOCAL_GLOBALID"]),
-        size=size,
-        local_rank=int(environment["SUBMITIT_LOCAL_LOCALID"]),
-        local_size=size,
-        meeting=f"tcp://{_LOCALHOST}:{port}",
     )
 
 

@@ -1,0 +1,136 @@
+"""A job as the text of a script for sbatch. Nothing is sent from here.
+
+Slurm sends a signal before it takes a node away: SIGTERM, or the one of ``--signal``, when a job is preempted, and the
+latter before its time limit. Training saves and ends with an exit code of 128 or more. The script then asks Slurm to
+start the job again if Slurm says that it was preempted or that its time is nearly up. A job that a person cancels is
+never started again: Slurm ends the script itself before its command can end, and its state is no longer RUNNING.
+"""
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from unetpipe.cluster.jobs import Job
+from unetpipe.errors import ClusterError
+
+_WARNING_S = 120  # before the time limit; for jobs of less than eight minutes, an eighth of it
+_EARLY_S = 60  # Slurm may send its warning so much earlier
+_OWN_OPTIONS = {
+    **dict.fromkeys(("array", "output", "error", "open-mode", "signal", "requeue", "no-requeue"), "unetpipe itself"),
+    **dict.fromkeys(("dependency", "kill-on-invalid-dep", "job-name", "chdir"), "unetpipe itself"),
+    **dict.fromkeys(("ntasks", "ntasks-per-node", "ntasks-per-gpu"), "--nodes and --gpus"),
+    **{"nodes": "--nodes", "partition": "--partition", "time": "--minutes", "mem": "--memory-gb"},
+    **{"cpus-per-task": "--cpus", "gpus-per-node": "--gpus", "gpus": "--gpus"},
+}
+
+
+def program_words(program: str | None) -> tuple[str, ...]:
+    """How unetpipe is called: as a person says, or by this interpreter."""
+    return tuple(shlex.split(program)) if program else (sys.executable, "-m", "unetpipe")
+
+
+def batch_script(job: Job, folder: Path, where: Path) -> str:
+    """Write a job as a script for sbatch.
+
+    Args:
+        job: What it runs.
+        folder: Absolute, for its output; ``NAME.log`` and ``NAME.exit`` for each task.
+        where: Absolute, the folder that it runs in.
+
+    Raises:
+        ClusterError: If the options of sbatch name one that is set in another way.
+    """
+    lines = ["#!/bin/bash", *(_directive(name, value) for name, value in _options(job, folder, where).items()), ""]
+    return "\n".join(lines) + _body(job, folder)
+
+
+def _options(job: Job, folder: Path, where: Path) -> dict[str, str | None]:
+    resources = job.resources
+    for name in resources.sbatch:
+        if name in _OWN_OPTIONS:
+            raise ClusterError(f"--sbatch {name}=... is not taken: {_OWN_OPTIONS[name]} sets it")
+    options: dict[str, str | None] = {
+        "job-name": f"unetpipe-{job.name}",
+        "chdir": str(where),
+        "output": f"{folder / job.name}{'_%a' if job.array else ''}.log",
+        "open-mode": "append",
+        "nodes": str(resources.nodes),
+        "ntasks-per-node": str(job.processes),
+        "cpus-per-task": str(resources.cpus),
+        "gpus-per-node": str(resources.gpus),
+        "time": str(resources.minutes),
+        "requeue": None,
+    }
+    if job.array:
+        options["array"] = ",".join(map(str, job.array.tasks))
+    if job.resumes:
+        options["signal"] = f"USR2@{_warning_s(job)}"
+    if resources.memory_gb:
+        options["mem"] = f"{round(resources.memory_gb * 1024)}M"
+    if resources.partition:
+        options["partition"] = resources.partition
+    return options | resources.sbatch
+
+
+def _directive(name: str, value: str | None) -> str:
+    return f"#SBATCH --{name}" if value is None else f"#SBATCH --{name}={shlex.quote(value)}"
+
+
+def _body(job: Job, folder: Path) -> str:
+    log = shlex.quote(str(folder / job.name)) + ("_$SLURM_ARRAY_TASK_ID" if job.array else "")
+    return f"""
+rm -f {log}.exit
+{_command(job)}
+code=$?
+
+stopped_by_slurm() {{
+  local job limit
+  job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || return
+  [[ $job == *" JobState=RUNNING "* ]] || return # a person has cancelled it
+  [[ $job == *" PreemptTime=None "* ]] || return 0
+{_limit_check(job)}}}
+
+if ((code >= 128 && ${{SLURM_RESTART_COUNT:-0}} < {job.resources.requeues})) && stopped_by_slurm; then
+  scontrol requeue "$SLURM_JOB_ID" && exit
+fi
+echo $code >{log}.exit
+exit $code
+"""
+
+
+def _limit_check(job: Job) -> str:
+    if not job.resumes:
+        return "  return 1 # started again, it would meet its time limit again\n"
+    return (
+        "  limit=${job#* EndTime=}\n"
+        f'  (($(date -d "${{limit%% *}}" +%s) - $(date +%s) <= {_warning_s(job) + _EARLY_S}))\n'
+    )
+
+
+def _command(job: Job) -> str:
+    # srun takes neither the cores of the job, since Slurm 22.05, nor does it end ranks that wait for one that died
+    srun = ["srun", "--unbuffered", "--kill-on-bad-exit=1", f"--cpus-per-task={job.resources.cpus}"]
+    srun += [f"--{name}={value}" for name, value in job.resources.srun.items()]
+    words = [*srun, *program_words(job.resources.program), *job.command]
+    task = f' {job.array.option} "{job.array.value("$SLURM_ARRAY_TASK_ID")}"' if job.array else ""
+    return shlex.join(words) + task
+
+
+def _warning_s(job: Job) -> int:
+    return min(_WARNING_S, job.resources.minutes * 60 // 8)
+
+
+def sbatch_command(job: Job, script: Path, ids: Mapping[str, str]) -> Sequence[str]:
+    """The call of sbatch that submits a script after the jobs that it depends on.
+
+    Args:
+        job: What the script runs.
+        script: Where it lies.
+        ids: Slurm's ids of the jobs submitted before.
+    """
+    words = ["sbatch", "--parsable"]
+    if job.after:
+        kind = "afterany" if job.after_failure else "afterok"
+        words += [f"--dependency={kind}:{':'.join(ids[name] for name in job.after)}", "--kill-on-invalid-dep=yes"]
+    return (*words, str(script))

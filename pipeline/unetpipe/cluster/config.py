@@ -1,0 +1,89 @@
+"""What a person can set of jobs: their resources, where they run, and what whole pipelines are made of."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from unetpipe.config import Config
+
+
+class Resources(Config):
+    """What a job is given by the cluster. All but `gpus` concern Slurm only."""
+
+    partition: str | None = None
+    """Slurm's partition; its default unless given."""
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """Nodes of a job; only `train` can use several, with one process for each GPU of each node."""
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs per node, all of which `train` uses; with 0 a job sees none."""
+    cpus: Annotated[int, Field(ge=1)] = 2
+    """Cores of a process: of the whole job, or for each GPU of a training."""
+    memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Memory per node; the partition's default unless given."""
+    minutes: Annotated[int, Field(ge=1)] = 1440
+    """Wall-clock limit of a job; a training, or `infer --skip-existing`, that meets it is requeued and goes on."""
+    requeues: Annotated[int, Field(ge=0)] = 20
+    """How often a job may be started again: one that has been restarted so often by then ends where it is preempted or
+    meets its time limit."""
+    sbatch: dict[str, str] = {}
+    """Further options of sbatch by their long names, such as account=lab or qos=high."""
+    srun: dict[str, str] = {}
+    """Further options of srun by their long names, such as container-image=unetpipe.sqsh."""
+    program: str | None = None
+    """How the nodes call unetpipe, such as 'apptainer exec --nv unetpipe.sif unetpipe'; this installation unless
+    given."""
+
+
+class SubmitConfig(Resources):
+    """`unetpipe submit`."""
+
+    command: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The unetpipe command with its options, as it would be typed here; or `pipeline`, `status`, `logs`, `cancel` or
+    `retry` with theirs."""
+    folds: str | None = None
+    """Submit `train` once per fold: `all`, or numbers such as 0,1,4."""
+    array: Annotated[int, Field(ge=1)] | None = None
+    """Submit `infer` as so many jobs that share the scans, and one that merges what they report."""
+    cluster: Literal["auto", "slurm", "local"] = "auto"
+    """`local` is a background process; `auto` takes Slurm where its commands are installed."""
+    profiles: Path | None = None
+    """YAML file with resources by command, under `all`, `train` and so on; options given here win over it."""
+    logs: Path = Path("slurm")
+    """Folder for the scripts, output and records of submissions."""
+    dry_run: bool = False
+    """Print the scripts and submit nothing."""
+    wait: bool = False
+    """Wait for the jobs; the exit code is that of the first that failed, and its last lines are shown."""
+
+
+class PipelineConfig(Config):
+    """`unetpipe submit pipeline`."""
+
+    dataset: Path
+    """What `unetpipe preprocess` takes."""
+    out: Path
+    """The work folder to make."""
+    folds: str = "all"
+    """Folds to train: `all`, or numbers such as 0,1,4."""
+    run_name: str = "default"
+    """Folder under OUT/runs."""
+    report: Path | None = None
+    """Folder of the cross-validation's report; OUT/report unless given."""
+    scans: Path | None = None
+    """Scans for the models of all folds together to segment."""
+    labels: Path | None = None
+    """Folder for the labels of `scans`; OUT/labels unless given."""
+    preprocess: dict[str, str] = {}
+    """Further options of `unetpipe preprocess` by their names, such as preset=resenc-m."""
+    train: dict[str, str] = {}
+    """Further options of `unetpipe train`, such as epochs=200."""
+    infer: dict[str, str] = {}
+    """Further options of `unetpipe infer`, such as tta=true."""
+
+
+class SubmissionConfig(Config):
+    """`unetpipe submit status`, `logs`, `cancel` and `retry`."""
+
+    number: Annotated[int, Field(ge=1)] | None = None
+    """Which submission; the last one unless given."""

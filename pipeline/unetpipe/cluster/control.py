@@ -1,0 +1,118 @@
+"""What became of submissions: their state and output; cancelling one, and submitting again what failed of it."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from unetpipe.cluster.config import SubmissionConfig, SubmitConfig
+from unetpipe.cluster.jobs import Job
+from unetpipe.cluster.states import TaskState
+from unetpipe.cluster.submission import Submission, find_folder, read_submission
+from unetpipe.cluster.submit import Scripts, SubmitResult, job_states, last_lines, module_of, submit_jobs
+from unetpipe.documents import Record
+from unetpipe.errors import ClusterError
+from unetpipe.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+class SubmissionStatus(Record):
+    """How far a submission is.
+
+    Attributes:
+        number: Of the submission.
+        submitted: When, in UTC.
+        tasks: In the order of the jobs.
+    """
+
+    number: int
+    submitted: datetime
+    tasks: tuple[TaskState, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a task has ended with another exit code than 0."""
+        return any(task.exit_code for task in self.tasks)
+
+
+class SubmissionLogs(Record):
+    """The end of what each task has printed."""
+
+    logs: str
+
+
+def show_status(config: SubmitConfig, which: SubmissionConfig) -> SubmissionStatus:
+    """Ask how far a submission is.
+
+    Raises:
+        ClusterError: If there is no such submission.
+    """
+    folder, submission = _find(config, which)
+    tasks = tuple(job_states(submission, folder))
+    return SubmissionStatus(number=int(folder.name), submitted=submission.submitted, tasks=tasks)
+
+
+def show_logs(config: SubmitConfig, which: SubmissionConfig) -> SubmissionLogs:
+    """Gather the last lines of every task that has printed something.
+
+    Raises:
+        ClusterError: If there is no such submission, or none of its tasks has printed anything.
+    """
+    folder, submission = _find(config, which)
+    names = [name for job in submission.jobs for name in job.tasks if (folder / f"{name}.log").is_file()]
+    if not names:
+        raise ClusterError(f"no task of submission {folder.name} has printed anything yet")
+    return SubmissionLogs(logs="\n".join(f"== {folder / name}.log\n{last_lines(folder, name)}\n" for name in names))
+
+
+def cancel(config: SubmitConfig, which: SubmissionConfig) -> SubmissionStatus:
+    """Cancel whatever of a submission has not ended.
+
+    Raises:
+        ClusterError: If there is no such submission, or Slurm does not answer.
+    """
+    _, submission = _find(config, which)
+    module_of(submission.cluster).cancel_jobs(submission)
+    return show_status(config, which)
+
+
+def retry(config: SubmitConfig, which: SubmissionConfig, progress: Progress) -> SubmitResult | Scripts:
+    """Submit again the tasks that failed or were cancelled, and the jobs that depend on them.
+
+    Raises:
+        ClusterError: If there is no such submission, or it has not ended, or nothing of it failed.
+    """
+    folder, submission = _find(config, which)
+    states = job_states(submission, folder)
+    if going := [state.task for state in states if not state.has_ended]:
+        raise ClusterError(f"submission {folder.name} has not ended: {len(going)} tasks wait or run")
+    jobs = failed_jobs(submission.jobs, states)
+    if not jobs:
+        raise ClusterError(f"nothing of submission {folder.name} has failed")
+    given = config.model_copy(update={"cluster": submission.cluster})
+    return submit_jobs(given, jobs, progress)
+
+
+def failed_jobs(jobs: Sequence[Job], states: Sequence[TaskState]) -> list[Job]:
+    """Jobs with those tasks alone that failed, and whole jobs that depend on one of them.
+
+    Args:
+        jobs: Each after those that it depends on.
+        states: Of every task.
+    """
+    failed = {state.task for state in states if state.exit_code != 0}
+    chosen: dict[str, Job] = {}
+    for job in jobs:
+        after = tuple(name for name in job.after if name in chosen)
+        tasks = [number for name, number in job.tasks.items() if after or name in failed]
+        if not tasks:
+            continue
+        array = job.array and job.array.model_copy(update={"tasks": tuple(tasks)})
+        chosen[job.name] = job.model_copy(update={"after": after, "array": array})
+    return list(chosen.values())
+
+
+def _find(config: SubmitConfig, which: SubmissionConfig) -> tuple[Path, Submission]:
+    folder = find_folder(config.logs, which.number)
+    return folder, read_submission(folder)

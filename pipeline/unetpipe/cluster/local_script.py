@@ -1,0 +1,46 @@
+"""Jobs as the text of one script for this machine, where they run one after the other. Nothing is started here."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetpipe.cluster.batch_script import program_words
+from unetpipe.cluster.jobs import Job
+
+_FUNCTIONS = """\
+run() { # NAME WORD...: run a command, and keep what it prints and its exit code
+  local name=$1
+  shift
+  "$@" >>"$name.log" 2>&1
+  echo $? >"$name.exit"
+}
+
+succeeded() { # NAME...
+  local name
+  for name in "$@"; do
+    [[ $(cat "$name.exit" 2>/dev/null) == 0 ]] || return
+  done
+}
+"""
+
+
+def local_script(jobs: Sequence[Job], folder: Path, where: Path) -> str:
+    """Write jobs as a script that runs them in their order, and leaves out those that depend on a failed one.
+
+    Args:
+        jobs: Each after those that it depends on.
+        folder: Absolute, for their output; ``NAME.log`` and ``NAME.exit`` for each task.
+        where: Absolute, the folder that they run in.
+    """
+    by_name = {job.name: job for job in jobs}
+    lines = ["#!/bin/bash", f"cd {shlex.quote(str(where))} || exit", "", _FUNCTIONS]
+    for job in jobs:
+        before = [str(folder / task) for name in job.after for task in by_name[name].tasks]
+        condition = f"succeeded {shlex.join(before)} && " if before and not job.after_failure else ""
+        no_gpu = [] if job.resources.gpus else ["env", "CUDA_VISIBLE_DEVICES="]
+        ranks = ["--gpus", str(job.processes)] if job.processes > 1 else []
+        for name, number in job.tasks.items():
+            command = [*program_words(job.resources.program), *job.command_of(number), *ranks]
+            words = [str(folder / name), *no_gpu, *command]
+            lines.append(f"{condition}run {shlex.join(words)}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,46 @@
+"""Resources by command, from a file that a lab writes once for its cluster."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from unetpipe.cluster.config import Resources, SubmitConfig
+from unetpipe.documents import explain
+from unetpipe.errors import ClusterError
+
+_FOR_ALL = "all"
+COMMANDS = ("preprocess", "train", "infer", "evaluate", "bundle", "merge")
+
+
+def resources_for(command: str, config: SubmitConfig) -> Resources:
+    """What a job with such a command is given.
+
+    Args:
+        command: Such as ``train``.
+        config: Its own settings win over the profile's for the command, and those over the profile's for all.
+
+    Raises:
+        ClusterError: If the profiles cannot be read, or name something that is not there.
+    """
+    sections = _read(config.profiles) if config.profiles else {}
+    fields = set(Resources.model_fields)
+    given = {name: getattr(config, name) for name in fields & config.model_fields_set}
+    settings = sections.get(_FOR_ALL, {}) | sections.get(command, {}) | given
+    try:
+        return Resources.model_validate(settings)
+    except ValidationError as error:
+        raise ClusterError(explain(f"{config.profiles}: {command}", error)) from None
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ClusterError(f"--profiles: {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
+        raise ClusterError(f"--profiles: {path} must hold a group of settings for each command, or for all")
+    if unknown := set(sections) - {_FOR_ALL, *COMMANDS}:
+        raise ClusterError(f"--profiles: {path}: expected {_FOR_ALL} or a command, got {', '.join(sorted(unknown))}")
+    return sections

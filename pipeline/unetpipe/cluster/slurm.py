@@ -1,0 +1,118 @@
+"""Slurm's commands: submit a script, ask for states, cancel."""
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetpipe.cluster.batch_script import batch_script, sbatch_command
+from unetpipe.cluster.states import UNKNOWN, TaskState, exit_code, task_state
+from unetpipe.cluster.submission import Submission, write_submission
+from unetpipe.errors import ClusterError
+from unetpipe.files import write_text
+
+_PATIENCE_S = 60.0
+
+
+def is_installed() -> bool:
+    """Whether Slurm's commands are on the PATH."""
+    return all(shutil.which(name) for name in ("sinfo", "sbatch"))
+
+
+def require_answer() -> None:
+    """Check that Slurm's controller answers.
+
+    Raises:
+        ClusterError: If it does not.
+    """
+    if not is_installed():
+        raise ClusterError("Slurm is not installed here: sinfo and sbatch are not on the PATH")
+    _call("sinfo", "--noheader")
+
+
+def submit_jobs(submission: Submission, folder: Path) -> Submission:
+    """Submit jobs, each after those that it depends on; none is left behind if one is refused.
+
+    Returns:
+        The submission with Slurm's ids, as it is written down.
+
+    Raises:
+        ClusterError: If Slurm refuses a job.
+    """
+    ids: dict[str, str] = {}
+    for job in submission.jobs:
+        script = folder / f"{job.name}.sh"
+        write_text(script, batch_script(job, folder, submission.where))
+        try:
+            ids[job.name] = _call(*sbatch_command(job, script, ids)).strip().partition(";")[0]
+        except ClusterError:
+            if ids:
+                _call("scancel", *ids.values())
+            raise
+    submitted = submission.model_copy(update={"ids": ids})
+    write_submission(folder, submitted)
+    return submitted
+
+
+def job_states(submission: Submission, folder: Path) -> list[TaskState]:
+    """Ask Slurm for every task's state; what it has forgotten is read from the exit code that the task has left."""
+    ids = list(submission.ids.values())
+    known = _accounted(ids) | _queued(ids)
+    states = []
+    for job in submission.jobs:
+        for name, number in job.tasks.items():
+            identity = submission.ids[job.name] + ("" if number is None else f"_{number}")
+            state, reason = known.get(identity, (UNKNOWN, ""))
+            if state == UNKNOWN and (code := exit_code(folder, name)) is not None:
+                state = "failed" if code else "completed"
+            states.append(task_state(folder, name, identity, state, reason))
+    return states
+
+
+def cancel_jobs(submission: Submission) -> None:
+    """Cancel whatever has not ended.
+
+    Raises:
+        ClusterError: If Slurm does not answer.
+    """
+    _call("scancel", *submission.ids.values())
+
+
+def _queued(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """State and reason by id, of tasks that wait, run, or ended in the last minutes."""
+    try:
+        lines = _call("squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(ids)}", "--format=%i|%T|%r")
+    except ClusterError:
+        return {}
+    fields = [line.split("|") for line in lines.splitlines()]
+    return {one[0]: (one[1].lower(), "" if one[2] == "None" else one[2]) for one in fields if len(one) == 3}
+
+
+def _accounted(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The same from the accounting database, where there is one."""
+    try:
+        lines = _call(
+            "sacct", "--allocations", "--noheader", "--parsable2", f"--jobs={','.join(ids)}", "--format=JobID,State"
+        )
+    except ClusterError:
+        return {}
+    fields = [line.split("|") for line in lines.splitlines()]
+    return {one[0]: (one[1].split()[0].lower(), "") for one in fields if len(one) == 2 and one[1]}
+
+
+def _call(*words: str) -> str:
+    """What a command of Slurm prints.
+
+    Raises:
+        ClusterError: If it fails, or does not answer in a minute.
+    """
+    try:
+        answer = subprocess.run(words, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"Slurm does not answer: {words[0]} took more than {_PATIENCE_S:.0f} s") from None
+    except OSError as error:
+        raise ClusterError(f"Slurm's {words[0]} cannot be called: {error.strerror}") from None
+    if answer.returncode != 0:
+        reason = " ".join(answer.stderr.split()) or f"exit code {answer.returncode}"
+        raise ClusterError(f"Slurm's {words[0]} failed: {reason}")
+    return answer.stdout

@@ -1,0 +1,129 @@
+"""What becomes of a command that is submitted."""
+
+from pathlib import Path
+
+import pytest
+
+from unetpipe.cli import app
+from unetpipe.cli.app import _CONFIGS
+from unetpipe.cli.parse import check_command
+from unetpipe.cluster.campaigns import jobs_of
+from unetpipe.cluster.config import PipelineConfig, SubmitConfig
+from unetpipe.cluster.jobs import Job
+from unetpipe.cluster.pipeline import pipeline_jobs
+from unetpipe.cluster.profiles import resources_for
+from unetpipe.config import EvaluateConfig, InferConfig, PreprocessConfig, TrainConfig
+from unetpipe.errors import ClusterError, TrainingError
+
+
+def jobs(*words: str, **settings: object) -> tuple[Job, ...]:
+    config = SubmitConfig.model_validate({"command": words} | settings)
+    return jobs_of(config, check_command(app, _CONFIGS, words))
+
+
+def test_a_command_is_one_job() -> None:
+    """It has the command's name, one task and one process."""
+    (job,) = jobs("evaluate", "a", "b", "--out", "c")
+    assert (job.name, job.command, list(job.tasks), job.processes) == (
+        "evaluate",
+        ("evaluate", "a", "b", "--out", "c"),
+        ["evaluate"],
+        1,
+    )
+
+
+def test_folds_are_the_tasks_of_a_training(work: Path) -> None:
+    """`all` are those of the work folder; numbers are those; each goes on where it was stopped."""
+    (job,) = jobs("train", str(work), folds="all")
+    assert [job.command_of(task)[2:] for task in job.tasks.values()] == [("--fold", str(fold)) for fold in range(3)]
+    assert list(jobs("train", str(work), folds="0,2")[0].tasks) == ["train_0", "train_2"]
+    assert job.resumes
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "message"),
+    [
+        (("infer", "m", "i", "--out", "o"), {"folds": "all"}, "--folds goes with the command train, not with infer"),
+        (("train", "work", "--fold", "1"), {"folds": "all"}, "names no fold itself"),
+        (("train", "work", "--folds", "1"), {"folds": "all"}, "names no fold itself"),
+        (("train", "work"), {"folds": "1,x"}, "takes `all` or numbers"),
+        (("train", "work"), {"folds": "0,5,7"}, "no fold 5, 7"),
+        (("train", "work"), {"array": 3}, "--array goes with the command infer, not with train"),
+        (("infer", "m", "i", "--out", "o", "--shard", "1/2"), {"array": 2}, "without --shard"),
+        (("infer", "m", "i", "--out", "o"), {"nodes": 2}, "--nodes goes with the command train"),
+        (("train", "work", "--gpus", "1"), {"gpus": 4}, "submit is given --gpus 4 and train --gpus 1"),
+        (("train", "work", "--gpus", "4"), {"gpus": 1}, "submit is given --gpus 1 and train --gpus 4"),
+        (("train", "work", "--gpus", "4"), {}, "and the job has none"),
+    ],
+)
+def test_contradictions_are_refused(
+    work: Path, words: tuple[str, ...], settings: dict[str, object], message: str
+) -> None:
+    """What does not go together is refused before anything is submitted."""
+    words = tuple(str(work) if word == "work" else word for word in words)
+    with pytest.raises((ClusterError, TrainingError), match=message):
+        jobs(*words, **settings)
+
+
+def test_each_gpu_has_a_process() -> None:
+    """Of a training, on each of its nodes; with `--device cpu` it says itself how many."""
+    (job,) = jobs("train", "work", nodes=2, gpus=4)
+    assert (job.processes, job.resources.nodes) == (4, 2)
+    assert jobs("train", "work", "--device", "cpu", "--gpus", "2")[0].processes == 2
+
+
+def test_infer_says_that_it_uses_one_gpu(logged: list[str]) -> None:
+    """GPUs that would idle are remarked."""
+    assert jobs("infer", "m", "i", "--out", "o", gpus=2)[0].processes == 1
+    assert logged == ["infer uses one of the 2 GPUs: submit --gpus 1 --array N infer ... uses N"]
+
+
+def test_shards_are_merged_whatever_became_of_them() -> None:
+    """A merge follows the shards, without a GPU; scans that are done are not segmented again by a later attempt."""
+    shards, merge = jobs("infer", "m", "i", "--out", "o", array=16, gpus=1)
+    assert shards.command_of(3) == ("infer", "m", "i", "--out", "o", "--skip-existing", "--shard", "3/16")
+    assert len(shards.tasks) == 16
+    assert merge.command == ("merge", "o", "--shards", "16")
+    assert (merge.after, merge.after_failure, merge.resources.gpus) == (("infer",), True, 0)
+
+
+def test_profiles_give_each_command_its_resources(tmp_path: Path) -> None:
+    """The command's settings win over those for all, and what is typed over both; unknown names are refused."""
+    path = tmp_path / "cluster.yaml"
+    path.write_text("all: {partition: cpu, sbatch: {account: lab}}\ntrain: {partition: gpu, gpus: 2, minutes: 99}\n")
+    config = SubmitConfig(command=("train",), profiles=path, minutes=5)
+    train = resources_for("train", config)
+    assert (train.partition, train.gpus, train.minutes, train.sbatch) == ("gpu", 2, 5, {"account": "lab"})
+    assert resources_for("evaluate", config).partition == "cpu"
+    for text, message in (
+        ("train: {gpu: 2}", "train: gpu: Extra inputs"),
+        ("trains: {gpus: 2}", "expected all or a command, got trains"),
+        ("gpus: 2", "must hold a group of settings"),
+        ("train: [", "cannot be read"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ClusterError, match=message):
+            resources_for("train", config)
+
+
+def test_a_pipeline_is_a_chain(balls: Path) -> None:
+    """Each job waits for the one before; GPUs go to train and infer; the dataset says how many folds there are."""
+    given = SubmitConfig(command=("pipeline",), gpus=1, array=2)
+    pipeline = PipelineConfig(
+        dataset=balls, out=Path("w"), preprocess={"folds": "3"}, train={"epochs": "2"}, scans=Path("scans")
+    )
+    made = pipeline_jobs(given, pipeline, lambda words: check_command(app, _CONFIGS, words))
+    assert [(job.name, job.after, job.resources.gpus, len(job.tasks)) for job in made] == [
+        ("preprocess", (), 0, 1),
+        ("train", ("preprocess",), 1, 3),
+        ("evaluate", ("train",), 0, 1),
+        ("infer", ("train",), 1, 2),
+        ("merge", ("infer",), 0, 1),
+    ]
+    kinds = [PreprocessConfig, TrainConfig, EvaluateConfig, InferConfig]
+    checked = [check_command(app, _CONFIGS, job.command) for job in made[:4]]
+    assert [type(one) for one in checked] == kinds
+    assert isinstance(checked[1], TrainConfig)
+    assert checked[1].epochs == 2
+    assert isinstance(checked[3], InferConfig)
+    assert checked[3].models == tuple(Path(f"w/runs/default/fold_{fold}") for fold in range(3))

@@ -1,0 +1,157 @@
+"""Our own commands as jobs of a real Slurm."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from unetpipe.cluster.config import Resources, SubmissionConfig, SubmitConfig
+from unetpipe.cluster.control import SubmissionStatus, show_status
+from unetpipe.cluster.jobs import Array, Job
+from unetpipe.cluster.submit import SubmitResult, submit_jobs
+from unetpipe.config import TrainConfig
+from unetpipe.errors import ClusterError
+from unetpipe.stages.train import TrainResult, train
+
+SHORT = ("--device", "cpu", "--precision", "fp32", "--iterations", "3", "--augmentation", "none")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert slurm.is_file()
+    monkeypatch.chdir(tmp_path)
+
+
+def submit(*jobs: Job) -> SubmitResult:
+    result = submit_jobs(SubmitConfig(command=("x",), cluster="auto", wait=True), jobs)
+    assert isinstance(result, SubmitResult)
+    return result
+
+
+def unetpipe(*words: str, code: int = 0) -> str:
+    """Run a command line; gives what it prints."""
+    ended = subprocess.run([sys.executable, "-m", "unetpipe", *words], capture_output=True, text=True, check=False)
+    assert ended.returncode == code, ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def test_an_array_gives_each_task_s_exit_code(logged: list[str]) -> None:
+    """On Slurm each task is one of an array; the failed one's code comes back, the other's output is there."""
+    program = Resources(program="bash -c", cpus=1)
+    array = Array(option="-", tasks=(0, 2))
+    result = submit(Job(name="train", command=("echo task $1; exit $1",), resources=program, array=array))
+    assert result.cluster == "slurm"
+    assert [task.exit_code for task in result.tasks] == [0, 2]
+    assert result.exit_code == 2
+    assert result.tasks[0].log.read_text() == "task 0\n"
+    assert "train_2 has failed with exit code 2; the end of its output:" in logged
+    assert len({task.id.split("_")[0] for task in result.tasks}) == 1
+
+
+def test_a_refusal_leaves_nothing_behind() -> None:
+    """A partition that is not there is Slurm's refusal in one line; jobs submitted before it are cancelled."""
+    fine = Job(name="first", command=("--version",), resources=Resources(sbatch={"begin": "now+1hour"}))
+    refused = Job(name="second", command=("--version",), resources=Resources(partition="nowhere"), after=("first",))
+    with pytest.raises(ClusterError, match="invalid partition"):
+        submit(fine, refused)
+    assert list(Path("slurm").iterdir()) == []
+    waiting = subprocess.run(["squeue", "--noheader", "--format=%j"], capture_output=True, text=True, check=True)
+    assert "unetpipe-first" not in waiting.stdout
+
+
+@pytest.mark.slow
+def test_a_pipeline_whose_first_job_fails_ends(balls: Path, tmp_path: Path) -> None:
+    """Preprocessing finds a fault: no fold is trained, nothing waits for ever, and the status says why."""
+    broken = Path(shutil.copytree(balls, tmp_path / "broken"))
+    (broken / "labelsTr" / "ball_3.nii.gz").write_bytes(b"no label")
+    pipeline = ("pipeline", str(broken), "--out", "work", "--preprocess", "folds=2", "--train", "device=cpu")
+    said = unetpipe("submit", "--cpus", "1", "--wait", *pipeline, code=1)
+    assert "ball_3" in said
+    states = json.loads(unetpipe("submit", "--json", "status", code=1))["tasks"]
+    assert {one["task"]: one["state"] for one in states} == {
+        "preprocess": "failed",
+        "train_0": "cancelled",
+        "train_1": "cancelled",
+        "evaluate": "cancelled",
+    }
+    assert {one["reason"] for one in states[1:]} <= {"DependencyNeverSatisfied", "Dependency", ""}
+    assert not Path("work").exists()
+
+
+@pytest.mark.slow
+def test_a_pipeline_from_dataset_to_report(balls: Path, tmp_path: Path) -> None:
+    """Preprocess, two folds at the same time with a fresh store, evaluate, and infer in shards that are merged."""
+    options = [f"{name}={value}" for name, value in (("device", "cpu"), ("epochs", 1), ("iterations", 2))]
+    train = [word for option in options for word in ("--train", option)]
+    unetpipe(
+        *("submit", "--cpus", "1", "--array", "2", "--wait", "pipeline", str(balls), "--out", "work"),
+        *("--preprocess", "folds=2", "--scans", str(balls / "imagesTr"), "--infer", "device=cpu", *train),
+    )
+    assert (tmp_path / "work" / "report" / "report.html").is_file()
+    merged = json.loads((tmp_path / "work" / "labels" / "predictions.json").read_text())
+    assert [case["id"] for case in merged["cases"]] == [f"ball_{k}" for k in range(6)]
+    with sqlite3.connect(tmp_path / "work" / "mlflow.db") as store:
+        runs = store.execute("select name, status from runs order by name").fetchall()
+    names = ("cross-validation", "fold_0", "fold_1")
+    assert runs == [(f"default/{name}", "FINISHED") for name in names]
+
+
+@pytest.mark.slow
+def test_two_nodes_train_as_one_process(work: Path) -> None:
+    """A process on each of two nodes: the losses are those of a single process with the same batch."""
+    config = TrainConfig(
+        work=work,
+        epochs=2,
+        iterations=3,
+        device="cpu",
+        precision="fp32",
+        augmentation="none",
+        tracking="none",
+        run_name="alone",
+    )
+    alone = train(config)
+    assert isinstance(alone, TrainResult)
+    epochs = ("--epochs", "2", "--tracking", "none", "--run-name", "together")
+    unetpipe("submit", "--nodes", "2", "--cpus", "1", "--wait", "train", str(work), *SHORT, *epochs)
+    losses = [_losses(bundle) for bundle in (alone.bundle, alone.bundle.parent.parent / "together" / "fold_0")]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_preempted_training_ends_as_an_undisturbed_one(work: Path) -> None:
+    """A job of higher priority takes the node in the middle of an epoch: the losses are the same to the end."""
+    command = ("train", str(work), *SHORT, "--epochs", "4", "--iterations", "40", "--tracking", "none")
+    for name in ("undisturbed", "preempted"):
+        unetpipe("submit", "--cpus", "2", "--sbatch", "nodelist=n1", *command, "--run-name", name)
+        if name == "preempted":
+            _until((work / "runs" / name / "fold_0" / "metrics.jsonl").is_file)
+            take = ["sbatch", "--partition=urgent", "--nodelist=n1", "--exclusive", "--output=/dev/null"]
+            subprocess.run([*take, "--wrap", "true"], check=True)
+        assert not _ended().failed
+    folders = [work / "runs" / name / "fold_0" for name in ("undisturbed", "preempted")]
+    assert _losses(folders[0]) == _losses(folders[1])
+    assert "goes on after epoch" in Path("slurm/2/train.log").read_text()
+
+
+def _losses(bundle: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (bundle / "metrics.jsonl").read_text().splitlines()]
+
+
+def _ended() -> SubmissionStatus:
+    """The status of the last submission once it has ended."""
+    config, last = SubmitConfig(command=("status",)), SubmissionConfig()
+    _until(lambda: all(task.has_ended for task in show_status(config, last).tasks))
+    return show_status(config, last)
+
+
+def _until(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

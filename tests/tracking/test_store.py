@@ -1,0 +1,33 @@
+"""A store in a file, made by whoever comes first."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+_RUN = """
+import sys
+from pathlib import Path
+from unetpipe.tracking.mlflow import MlflowTracker
+from unetpipe.tracking.tracker import TrackedRun
+work, name = sys.argv[1:]
+MlflowTracker(TrackedRun(work=Path(work), name=name)).finish("FINISHED")
+"""
+
+
+@pytest.mark.slow
+def test_a_fresh_store_keeps_the_runs_of_all_that_start_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three processes find no store and make one: each run is there, and nothing is left of the other stores."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    started = [subprocess.Popen([sys.executable, "-c", _RUN, str(tmp_path), name]) for name in "abc"]
+    assert [process.wait(120) for process in started] == [0, 0, 0]
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("unetpipe")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    assert sorted((run.info.run_name, run.info.status) for run in found) == [(name, "FINISHED") for name in "abc"]
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
