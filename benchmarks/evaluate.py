@@ -1,6 +1,6 @@
 """All metrics of one labelled brain: unetpipe beside MONAI and surface-distance, in one run.
 
-    python benchmarks/evaluate.py ../shared/data/brain_labels/training_seg_01.nii.gz
+    python benchmarks/evaluate.py DATA/brain_labels/training_seg_01.nii.gz
 
 The prediction is the reference moved by a smooth random field of about a voxel. Every contestant runs in a process of
 its own on two threads over classes, on arrays in memory; imports are not timed. `--classes 5` tries it on a few
@@ -82,7 +82,7 @@ def prepare(labels: Path, classes: int | None, pair: Path) -> None:
 
 
 def compete(name: str, pair: Path) -> dict[str, object]:
-    """Measure one contestant in this process."""
+    """Measure the metrics of one contestant in this process."""
     run: Callable[[np.ndarray, np.ndarray, tuple[float, ...], list[int]], Scores]
     run = {"unetpipe": unetpipe, "surface-distance": surface_distance, "monai": monai}[name]
     arrays = np.load(pair)
@@ -105,7 +105,7 @@ def compete(name: str, pair: Path) -> dict[str, object]:
 
 
 def unetpipe(reference: np.ndarray, prediction: np.ndarray, spacing: tuple[float, ...], values: list[int]) -> Scores:
-    """Everything `unetpipe evaluate` measures."""
+    """Compute all metrics of `unetpipe evaluate`."""
     from unetpipe.imaging.geometry import Grid
     from unetpipe.metrics.scores import score_case
 

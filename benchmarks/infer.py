@@ -2,8 +2,8 @@
 
 From the repository's root, with unetpipe's Python:
 
-    python benchmarks/infer.py cases --images ../shared/data/Task04_Hippocampus/imagesTr --nnunet NNUNET_PYTHON
-    python benchmarks/infer.py brains --labels ../shared/data/brain_labels --nnunet NNUNET_PYTHON
+    python benchmarks/infer.py cases --images DATA/Task04_Hippocampus/imagesTr --nnunet NNUNET_PYTHON
+    python benchmarks/infer.py brains --labels DATA/brain_labels --nnunet NNUNET_PYTHON
     python benchmarks/infer.py windows --size 256
     python benchmarks/infer.py engines
     python benchmarks/infer.py export --nnunet NNUNET_PYTHON
@@ -104,7 +104,7 @@ def dynunet(features: list[int], classes: int) -> dict[str, Any]:
 
 
 def write_model(folder: Path, definition: dict[str, Any], patch: tuple[int, ...], spacing_mm: float) -> None:
-    """A bundle with random weights."""
+    """Write a bundle with random weights."""
     from unetpipe.bundle.spec import ModelSpec
     from unetpipe.bundle.write import write_bundle
     from unetpipe.dataset.label_scheme import LabelClass
@@ -129,7 +129,7 @@ def write_model(folder: Path, definition: dict[str, Any], patch: tuple[int, ...]
 
 
 def child(command: list[str], name: str) -> None:
-    """GroupLogits a process and report what it prints, its wall time and its peak memory."""
+    """Run a process and report what it prints, its wall time and its peak memory."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**ENVIRONMENT, **os.environ})
@@ -171,7 +171,7 @@ def compare_brains(arguments: argparse.Namespace) -> None:
 
 
 class Shape(NamedTuple):
-    """Of a network and its windows, at 1 mm."""
+    """Features, window and classes of a network at 1 mm."""
 
     features: list[int]
     patch: tuple[int, ...]
@@ -191,7 +191,7 @@ def compare_files(folder: Path, images: list[Path], shape: Shape, nnunet: str | 
 
 
 def run_cases(arguments: argparse.Namespace) -> None:
-    """The child of `compare_files`."""
+    """Segment the files in the child process of `compare_files`."""
     from unetpipe import infer
     from unetpipe.config import InferConfig
 
@@ -212,7 +212,7 @@ def run_cases(arguments: argparse.Namespace) -> None:
 
 
 def scheme_of(count: int) -> LabelScheme:
-    """Classes that exclude each other."""
+    """Label scheme of classes that exclude each other."""
     return LabelScheme(tuple(LabelClass(name=str(n), value=n) for n in range(count)), ())
 
 
@@ -308,7 +308,7 @@ def compare_export(arguments: argparse.Namespace) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> None:
-    """The child of `compare_export`."""
+    """Export the logits in the child process of `compare_export`."""
     from unetpipe.inference.decoding import GroupLogits, label_scan
     from unetpipe.inference.sliding_window import Planes
 

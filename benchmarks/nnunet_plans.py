@@ -51,7 +51,7 @@ RESIDUAL = (
 
 
 def draw(name: str, number: int) -> dict[str, object]:
-    """A fingerprint as nnU-Net writes it, and what its planner needs besides."""
+    """A fingerprint as nnU-Net writes it, and the further inputs of its planner."""
     spacing, slice_spread, shape, spread, channels, classes, memory_gb, cases = DATASETS[name]
     generator = np.random.default_rng(number)
     spacings = np.tile(np.array(spacing, dtype=float), (cases, 1))
@@ -75,7 +75,7 @@ def draw(name: str, number: int) -> dict[str, object]:
 
 
 def plan(dataset: dict[str, object], number: int, root: Path) -> dict[str, object]:
-    """What nnU-Net plans."""
+    """Return the plan that nnU-Net makes of a fingerprint."""
     from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
     from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
         residual_encoder_unet_planners as residual,

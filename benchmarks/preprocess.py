@@ -1,6 +1,6 @@
 """Preprocessing side by side with nnU-Net: wall time, time per further volume, peak memory.
 
-    python benchmarks/preprocess.py --nnunet NNUNET_VENV/bin --data ../shared/data --out /tmp/bench
+    python benchmarks/preprocess.py --nnunet NNUNET_VENV/bin --data DATA --out /tmp/bench
 
 `--nnunet` is the folder with the executables of an environment that has nnunetv2. Both sides get two workers, run from
 a cold start, one after the other, on the same files. Memory is the proportional set size summed over the process tree,
@@ -186,10 +186,10 @@ class Bench:
 
 
 def main() -> None:
-    """Make the data once, measure, print."""
+    """Make the data once, measure both sides, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nnunet", type=Path, help="folder with its executables; without it only ours runs")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="scratch folder; datasets in it are kept")
     parser.add_argument("--volumes", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)

@@ -1,6 +1,6 @@
 """Training beside nnU-Net: time of a step, and Dice after a given time.
 
-    python benchmarks/train.py steps --nnunet NNUNET_VENV/bin --data ../shared/data/Task04_Hippocampus --out /tmp/bench
+    python benchmarks/train.py steps --nnunet NNUNET_VENV/bin --data DATA/Task04_Hippocampus --out /tmp/bench
     python benchmarks/train.py dice --minutes 25 --nnunet NNUNET_VENV/bin --data ... --out /tmp/bench
 
 `--nnunet` is the folder with the executables of an environment that has nnunetv2 2.8.1. Both sides preprocess the same
@@ -38,7 +38,7 @@ UNETPIPE = (sys.executable, "-m", "unetpipe")
 
 
 def main() -> None:
-    """Prepare what is not there yet, run both sides, print."""
+    """Prepare the data where they are missing, run both sides, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["steps", "dice"])
     parser.add_argument("--nnunet", type=Path, help="folder with its executables; without it only ours runs")
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def run(*command: object, environment: dict[str, str] | None = None) -> str:
-    """Run a command; its last line on stdout."""
+    """Run a command and return its last line on stdout."""
     words = [str(word) for word in command]
     done = subprocess.run(words, env={**os.environ, **(environment or {})}, stdout=subprocess.PIPE, text=True)
     if done.returncode:

@@ -26,7 +26,7 @@ LearnerState = dict[str, Any]
 
 
 class Learner:
-    """Takes optimiser steps; knows nothing of files, time or epochs.
+    """Takes optimiser steps; files, time and epochs are the trainer's.
 
     Attributes:
         network: The network that will be deployed. Its weights are a moving average of those that are optimised, which
