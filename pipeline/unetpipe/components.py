@@ -159,7 +159,7 @@ def arguments_of(definition: Definition) -> Definition:
 
 
 def _plain(kind: Kind, value: Any) -> Any:
-    """A value of a definition, the definitions in it built."""
+    """Build the definitions inside a value of a definition."""
     if isinstance(value, str) and value.startswith(("$", "@", "%")):
         raise ComponentError(f"{kind} definitions hold plain values, no expressions or references, got {value!r}")
     if isinstance(value, list):

@@ -110,7 +110,7 @@ def _make_room(out: Path) -> None:
 
 
 def _add_series(dataset: Path, seed: int) -> None:
-    """One more held-out scan, as a DICOM series."""
+    """Add a held-out scan as a DICOM series."""
     image, label, grid = make_phantom(np.random.default_rng((seed, _CASES + _HELD_OUT)), right_handed=True)
     write_series(dataset / "imagesTs" / "phantom_dicom", image, grid, seed=seed)
     write_labels(dataset / "labelsTs" / "phantom_dicom.nii.gz", label, grid, CLASSES)

@@ -40,7 +40,7 @@ def write_document(path: Path, document: Record) -> None:
 
 
 def explain(name: str, error: ValidationError) -> str:
-    """One line per offending key: ``plan.yaml: configurations.3d_fullres.batch_size: Input should be ..., got 'x'``.
+    """Return one line per offending key: ``plan.yaml: configurations.3d.batch_size: Input should be ..., got 'x'``.
 
     No more than a few: a list of another form than expected is wrong in each of its items.
     """

@@ -29,7 +29,7 @@ class BundleError(UnetpipeError):
 
 
 class TrainingError(UnetpipeError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class ComponentError(UnetpipeError):

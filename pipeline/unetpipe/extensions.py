@@ -119,7 +119,7 @@ def _absent(named: str) -> ExtensionError:
 
 
 def _reason(error: BaseException) -> str:
-    """An error in one line, with the file and line of the extension that it comes from."""
+    """Describe an error in one line, with the file and line of the extension that it comes from."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error}"  # which names both
     foreign = [

@@ -32,7 +32,7 @@ def shown(text: object) -> str:
 
 
 def open_bundle(path: Path) -> Reader:
-    """A reader of a bundle's folder, or of a zip that holds the bundle in its root or in one folder.
+    """Open a reader of a bundle's folder, or of a zip that holds the bundle in its root or in one folder.
 
     Raises:
         BundleError: If a zip is damaged, holds no bundle or several, or has members that point outside or have the
@@ -65,7 +65,7 @@ def read_config(name: str, member: str, read: Reader) -> dict[str, Any]:
 
 
 def walk(value: Any) -> Iterator[tuple[Any, int]]:
-    """Every object and list in a JSON or YAML value, each once, with its depth; without recursion."""
+    """Yield every object and list in a JSON or YAML value, each once, with its depth, without recursion."""
     pending, seen = [(value, 1)], set()
     while pending:
         one, depth = pending.pop()

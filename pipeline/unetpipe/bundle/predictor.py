@@ -131,7 +131,7 @@ class Predictor:
         return NetworkGroup.of(spec.preprocessing, ensemble, spec.patch_size, step=step, batch=batch)
 
     def _ready(self, bundle: Bundle) -> nn.Module:
-        """A bundle's network as the engine runs it."""
+        """Prepare a bundle's network for the engine."""
         network = bundle.network()
         if self.engine == "openvino":
             return OpenvinoNetwork(network, len(bundle.spec.channels), bundle.spec.patch_size, self.dtype)

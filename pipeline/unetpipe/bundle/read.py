@@ -91,7 +91,7 @@ class Bundle:
             return self._built(weights).eval().requires_grad_(False)
         except UnetpipeError as error:
             raise BundleError(f"{self.name}: {shown(error)}") from error
-        except Exception as error:  # of whatever kind a constructor meets a definition of somebody else's with
+        except Exception as error:  # constructors raise any kind of error on a definition from elsewhere
             raise BundleError(f"{self.name}: network_def cannot be built: {shown(first_line(error))}") from error
 
     def _built(self, weights: dict[str, Tensor]) -> nn.Module:

@@ -19,7 +19,7 @@ _REFUSED_NAMES = {"__import__", "eval", "exec", "compile", "open", "input", "bre
 
 
 def check_targets(folder: Path) -> str:
-    """See that everything that MONAI would build or evaluate needs no more than MONAI, and reads as what it does.
+    """See that everything that MONAI would build or evaluate needs no more than MONAI, and does what it says.
 
     Returns:
         What was found, in one line.
@@ -41,7 +41,7 @@ def check_targets(folder: Path) -> str:
 
 
 def _read(path: Path) -> Any:
-    """A config; YAML without tags that build objects, and without aliases, which a short file may multiply."""
+    """Read a config; YAML without tags that build objects, and without aliases, which a short file may multiply."""
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
@@ -55,7 +55,7 @@ def _read(path: Path) -> Any:
 
 
 def _texts(config: Any) -> Iterator[tuple[str, str]]:
-    """Every text in a config, with the key that it stands under; no key for those in lists."""
+    """Yield every text in a config with the key that it stands under; those in lists have no key."""
     for one, _ in walk(config):
         pairs = one.items() if isinstance(one, dict) else (("", item) for item in one)
         yield from ((str(key), text) for key, text in pairs if isinstance(text, str))

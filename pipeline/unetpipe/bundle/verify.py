@@ -186,7 +186,7 @@ def _script_difference(folder: Path, bundle: Bundle) -> float:
 
 
 def _privacy(folder: Path) -> str:
-    """No absolute path, account name or DICOM UID in any text that would be handed on."""
+    """No text of the bundle holds an absolute path, an account name or a DICOM UID."""
     faults, count = [], 0
     for path in sorted(bundle_files(folder)):
         if path.suffix.lower() not in _TEXT_SUFFIXES:

@@ -276,7 +276,7 @@ def _mapping(flag: str, pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _describe(fault: ErrorDetails, context: typer.Context) -> str:
-    """One line for one of pydantic's errors, naming what a person would type."""
+    """Describe one of pydantic's errors in one line that names the option as a person would type it."""
     name, *inner = (str(part) for part in fault["loc"] or ("config",))
     parameter = next((p for p in context.command.params if p.name == name), None)
     if parameter is None:

@@ -18,7 +18,7 @@ class MemoryBudget:
     """Lets work begin while the bytes it estimates fit under a limit; a single piece may always go alone.
 
     Args:
-        limit_bytes: None does not limit.
+        limit_bytes: Limit in bytes; None does not limit.
     """
 
     def __init__(self, limit_bytes: int | None) -> None:

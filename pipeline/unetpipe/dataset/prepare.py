@@ -100,7 +100,7 @@ def prepare_cases(
         preparation: How they are prepared.
         cases: Cases of the manifest.
         workers: Number of threads.
-        budget: Holds a case back until it fits in memory.
+        budget: Budget of memory, which holds a case back until it fits.
         progress: Advanced once per case.
 
     Raises:

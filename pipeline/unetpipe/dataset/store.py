@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # it takes a third of a second to import: only where arrays a
     import blosc2
 
 STORE_SCHEMA = 3
-"""Part of every case's key: raise it when the same input comes to be preprocessed to something else."""
+"""Part of every case's key: raise it when the same input leads to another preprocessed case."""
 MAX_LOCATIONS = 1000
 _BLOCK = 32
 

@@ -112,7 +112,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _measured(scores: Mapping[str, Sequence[ClassScore]]) -> list[str]:
-    """Every score has the same metrics."""
+    """Names of the metrics of scores; all scores have the same ones."""
     return list(next(iter(scores.values()))[0].metrics())
 
 

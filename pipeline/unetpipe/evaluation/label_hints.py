@@ -24,7 +24,7 @@ def label_hints(found: Iterable[CaseValues], inputs: Inputs) -> list[str]:
 
     Args:
         found: Label values of every case.
-        inputs: Names the classes, if anything does.
+        inputs: Files of the evaluation, which may name the classes.
     """
     cases = list(found)
     in_references = set().union(*(case.reference for case in cases))

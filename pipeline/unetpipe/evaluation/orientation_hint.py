@@ -83,7 +83,7 @@ def orientation_hint(model: str, found: Sequence[Turned | None]) -> str | None:
 
 
 def _orientations(ndim: int) -> list[Orientation]:
-    """All but the present one, those that change least first."""
+    """All orientations but the identity, those that change least first."""
     straight = tuple(range(ndim))
     every = [
         Orientation(axes, flips) for axes, flips in product(permutations(straight), product((False, True), repeat=ndim))

@@ -182,7 +182,7 @@ class Orientation:
         return _permute(_flip(array, self._flipped(lead)), [*range(lead), *(lead + a for a in inverse)])
 
     def then(self, following: "Orientation") -> "Orientation":
-        """This permutation with its flips, and another after it, as one."""
+        """Compose this orientation with another that is applied after it."""
         return Orientation(
             axes=tuple(self.axes[axis] for axis in following.axes),
             flips=tuple(self.flips[axis] != flip for axis, flip in zip(following.axes, following.flips, strict=True)),

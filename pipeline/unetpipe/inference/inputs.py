@@ -99,7 +99,7 @@ def read_list(file: Path) -> list[Path]:
 
 
 def shard_of(cases: Sequence[InputCase], shard: str) -> list[InputCase]:
-    """Every n-th case: "3/16" is the third of sixteen parts, which together hold each case once.
+    """Take every n-th case: "3/16" is the third of sixteen parts, which together hold each case once.
 
     Raises:
         DatasetError: If the shard is not I/N with 1 <= I <= N.

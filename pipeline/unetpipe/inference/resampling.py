@@ -70,7 +70,7 @@ class _Source:
     planes: tuple[int, int]
 
     def of(self, label: int) -> Tensor:
-        """One class, (P, A[, B])."""
+        """Logits of one class, (P, A[, B])."""
         a, b = self.planes[0] - self.first, self.planes[1] - self.first
         if self.kept is None:
             return self.logits[label, a:b]

@@ -105,7 +105,7 @@ class ScanFinder:
         return scans
 
     def _in_zip(self, archive: Path) -> list[Scan]:
-        """All images and series of a zip. A single one is called after the zip."""
+        """Find all images and series of a zip. A single one is named after the zip."""
         try:
             if is_dicom(archive) and len(folders_of(archive)) == 1:
                 return [Scan(archive, (archive,))]  # read as it is

@@ -56,7 +56,7 @@ class ClassScore:
         outcome: Row of the table above that applies.
         overlap: Voxel counts of the class.
         surface: Surface distances of the class.
-        lesions: None unless asked for.
+        lesions: Counts of lesions; None where they are not requested.
         tolerance_mm: Tolerance of the NSD.
         voxel_ml: Volume of a voxel.
         named: Metrics that a person named beside these, by name.
@@ -81,7 +81,7 @@ class ClassScore:
         return self.overlap.prediction * self.voxel_ml
 
     def metrics(self) -> dict[str, float]:
-        """Every metric by name; lesion metrics only where they were asked for, named ones last."""
+        """Every metric by name; lesion metrics only where they are requested, named ones last."""
         overlap, surface = self.overlap, self.surface
         error = overlap.prediction - overlap.reference
         values = {

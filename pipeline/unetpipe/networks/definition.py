@@ -104,7 +104,7 @@ def _with_options(compose: Any, options: dict[str, Any], *arguments: Any) -> Def
 
 
 def _full_name(network: str) -> str:
-    """A class of MONAI's may be named without its module."""
+    """Complete the name of a MONAI class that was given without its module."""
     if network in registered("network") or "." in network:
         return network
     try:

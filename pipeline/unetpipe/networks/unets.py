@@ -46,7 +46,7 @@ def classic_unet(
     input.
 
     Args:
-        plan: Gives strides and kernels.
+        plan: Configuration that gives strides and kernels.
         in_channels: Number of image channels, C.
         out_channels: Channels of the head.
         features: Channels of each level, finest first.
@@ -98,7 +98,7 @@ def residual_unet(
     which the norm would take away again.
 
     Args:
-        plan: Gives strides and kernels.
+        plan: Configuration that gives strides and kernels.
         in_channels: Number of image channels, C.
         out_channels: Channels of the head.
         features: Channels of each stage, finest first.

@@ -56,7 +56,7 @@ def write_report(
         path: Path of the HTML file.
         evaluation: Metric summaries of each class.
         scores: Scores of every class of every case, by model.
-        classes: Names by label value.
+        classes: Names of the classes by label value.
         inputs: Files of the cases that are shown.
         reasons: Why the evaluation did not pass; empty if it did.
         niivue: Script of NiiVue, for the 3-D view.

@@ -30,7 +30,7 @@ class Journal:
             folder: Folder of the run.
             classes: Names of the foreground classes.
             tracker: Tracker that receives every metric.
-            progress: Gets a board and a line for each epoch.
+            progress: Display that receives a board and a line for each epoch.
         """
         self._folder, self._classes, self._tracker, self._progress = folder, classes, tracker, progress
 

@@ -76,7 +76,7 @@ def view_case(chosen: Chosen, inputs: Inputs, classes: Mapping[int, str]) -> dic
     Args:
         chosen: Case to draw.
         inputs: Files of the evaluation.
-        classes: Names by label value.
+        classes: Names of the classes by label value.
 
     Returns:
         ``shape`` and ``spacing`` of the thinned volume in RAS+ order (the last axis is 1 voxel in 2-D), ``oriented``

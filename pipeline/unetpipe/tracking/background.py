@@ -38,7 +38,7 @@ class BackgroundTracker:
 
     @property
     def run_id(self) -> str | None:
-        """None while the store has not answered yet."""
+        """Id of the run; None while the store has not answered yet."""
         return self._run_id
 
     @property

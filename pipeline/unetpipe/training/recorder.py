@@ -22,7 +22,7 @@ class RunRecorder(Protocol):
         """Keep weights besides those that are deployed."""
 
     def save(self, state: RunState) -> None:
-        """Save a checkpoint, from which a run can go on."""
+        """Save a checkpoint, from which a run can resume."""
 
     def held_out_cases_predicted(
         self, state: RunState, weights: Weights, result: HeldOutResult, example: Example

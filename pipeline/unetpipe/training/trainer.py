@@ -34,10 +34,10 @@ _WINDOWS = 0.3  # to validate with per patch learned from: a tenth of the time, 
 
 
 class Trainer:
-    """Takes a run from its state to its outcome."""
+    """Trains a run from its state to its outcome."""
 
     def __init__(self, setup: Setup, state: RunState, recorder: RunRecorder, progress: Progress) -> None:
-        """Begin, or go on where `state` ends.
+        """Begin a run, or continue it where `state` ends.
 
         Args:
             setup: Data, device, loss and augmentation of the run.
@@ -57,7 +57,7 @@ class Trainer:
         """Train until the budget is spent, then predict the held-out cases with the weights that are deployed.
 
         Args:
-            stop: Asks to stop, between two steps or two cases.
+            stop: Event that asks to stop, between two steps or two cases.
 
         Raises:
             KeyboardInterrupt: If any rank was asked to stop; what was learned is saved.

@@ -54,7 +54,7 @@ class HeldOut:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        """Nothing is read yet."""
+        """Start without reading anything yet."""
         self._store, self._ids, self._manifest, self._configuration = store, ids, manifest, configuration
         self._preprocessing, self._device, self._dtype = preprocessing, device, dtype
         self._scheme = manifest.label_scheme

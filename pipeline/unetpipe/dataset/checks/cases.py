@@ -50,7 +50,7 @@ def check_cases(
         fix_affine: Let labels and channels take the first image's affine where theirs differs; a warning says so.
         progress: Advanced once per case.
         known: Statistics of an earlier check by id; a case whose files' content is still the same is not read again.
-        hold: Gives a context in which a case is checked: how a caller bounds memory.
+        hold: Function that returns a context in which a case is checked, by which a caller bounds memory.
     """
     faults: list[Fault] = []
     statistics: list[CaseStatistics] = []

@@ -20,7 +20,7 @@ from unetpipe.imaging.geometry import Shape, Spacing, Unit
 from unetpipe.imaging.labels import whole_numbers
 
 STATISTICS_SCHEMA = 4
-"""Raise it when the same file comes to be described by other statistics."""
+"""Version of the statistics: raise it when the same file leads to other statistics."""
 BLOCKS = 8
 """Blocks of the signature along each axis."""
 _CHUNK = 1 << 22

@@ -10,12 +10,12 @@ _SAMPLES = 64
 
 
 def thinned(channel: NDArray[Any]) -> NDArray[Any]:
-    """Every so many voxels of an array (*spatial), some 64 along each axis; a view."""
+    """Sample an array (*spatial) at regular steps, some 64 voxels along each axis; a view."""
     return channel[tuple(slice(None, None, max(1, n // _SAMPLES)) for n in channel.shape)]
 
 
 def flat(array: NDArray[Any]) -> NDArray[Any]:
-    """One axis in memory order: no copy for C and Fortran layouts."""
+    """Flatten an array in memory order, without a copy for C and Fortran layouts."""
     return array.ravel(order="K")
 
 

@@ -77,7 +77,7 @@ def declare_classes(value: Any, order: Any, where: str, listing: Listing) -> Non
             a value that takes no part; ``{value: name}`` (Decathlon, nnU-Net 1); or a list of names, numbered from 0.
         order: nnU-Net's ``regions_class_order``: the value written for each region.
         where: File and key at fault, such as ``dataset.json: 'labels'``.
-        listing: Gets classes, regions and faults.
+        listing: Listing that receives classes, regions and faults.
     """
     if isinstance(value, list):
         value = {str(number): name for number, name in enumerate(value)}

@@ -18,10 +18,10 @@ class Listing:
     """A dataset as its layout declares it.
 
     Attributes:
-        channels: None where the layout does not name them.
+        channels: Names of the channels; None where the layout does not name them.
         modalities: DICOM modality of each channel as `modality_code` gives it (``CT``, ``MR``, ...), None for a channel
             whose modality is not declared; None where the layout declares no modality at all.
-        labels: None where the layout does not name them: they are what label files hold.
+        labels: Names of the classes; None where the layout does not name them: classes are then what label files hold.
         regions: Sets of label values, where the layout asks for them.
         cases: Cases with a label each, or without one and with a fault that says so.
         tests: Cases that the layout sets apart from those to train on, with faults of their own; None where it sets
@@ -82,5 +82,5 @@ def _fault(kind: str, message: str, case: str, *, warning: bool) -> Fault:
 
 
 def _printable(text: str) -> str:
-    """One line that any terminal takes, whatever a declaration holds."""
+    """Escape all characters of a text that cannot be printed, so that it stays on one line."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -15,7 +15,7 @@ from unetpipe.imaging.preprocessing import NORMALIZE, Step, require_steps_suit
 log = logging.getLogger(__name__)
 
 PLANNER_SCHEMA = 2
-"""Raise it when the same fingerprint comes to be planned for differently."""
+"""Version of the planner: raise it when the same fingerprint leads to another plan."""
 
 
 def choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, fingerprint: Fingerprint) -> Plan:

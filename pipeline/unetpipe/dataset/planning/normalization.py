@@ -36,7 +36,7 @@ def plan_normalization(fingerprint: Fingerprint, manifest: Manifest) -> tuple[Ch
 
     Args:
         fingerprint: Fingerprint of the dataset.
-        manifest: Says which channels are CT.
+        manifest: Manifest of the dataset, which says which channels are CT.
     """
     return tuple(
         _ct(fingerprint, channel) if modality == CT else _by_image(fingerprint, channel)

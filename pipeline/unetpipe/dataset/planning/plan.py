@@ -137,7 +137,7 @@ class Plan(Record):
         )
 
     def signed(self, made_from: str) -> "Plan":
-        """This plan with its checksum and the hash of what it was made from."""
+        """Return the plan with its checksum and the hash of its fingerprint and options."""
         plain = self.model_copy(update={"made_from": made_from, "checksum": ""})
         return plain.model_copy(update={"checksum": plain._digest()})
 

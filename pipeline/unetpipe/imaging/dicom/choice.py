@@ -118,7 +118,7 @@ def _equal(found: str, wanted: str) -> bool:
 
 
 def _refuse_damage(contents: Contents, series: Series) -> None:
-    """A damaged file of the series, or one that lies beside it and may be of it, must not vanish from the stack."""
+    """Refuse a damaged file of the series, or one beside it that may belong to it: slices must not vanish silently."""
     beside = {image.file.path.parent for image in series.images}
     for damaged in contents.damaged:
         if damaged.series == series.uid if damaged.series else damaged.file.path.parent in beside:

@@ -53,7 +53,7 @@ class DicomOptions(Record):
 
 
 def parse_series(choice: str) -> int | str | tuple[Condition, ...]:
-    """A choice of a series as its number, its UID, or the conditions of a rule.
+    """Parse the choice of a series: its number, its UID, or the conditions of a rule.
 
     A comma belongs to a value unless a keyword and a relation follow it.
 

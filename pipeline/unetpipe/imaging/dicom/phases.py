@@ -132,7 +132,7 @@ def _named(part: Part, name: str, groups: Mapping[Value | None, Sequence[Frame]]
 
 
 def _places(frames: Sequence[Frame]) -> list[int]:
-    """A number for each frame: equal ones lie at one place along the normal."""
+    """Number the frames so that equal numbers lie at one place along the normal."""
     heights = np.array([frame.place.position for frame in frames]) @ frames[0].place.normal
     order = np.argsort(heights, kind="stable")
     steps = np.concatenate([[0], np.diff(heights[order]) >= SAME_PLACE_MM])

@@ -189,7 +189,7 @@ def _duplicates(heights: NDArray[np.float64]) -> str:
 
 
 def _holes(heights: NDArray[np.float64]) -> str:
-    """A gap of a whole number of slices, while most are one slice, means that some are not there."""
+    """Find missing slices: a gap of a whole number of slices, while most gaps are of one."""
     gaps = np.diff(heights)
     usual = float(np.percentile(gaps, 50, method="lower"))
     wide = np.flatnonzero(gaps > 1.5 * usual)

@@ -66,13 +66,13 @@ class DicomFile:
             raise ImageFileError("a file of a DICOM source cannot be read") from error
 
     def digest(self) -> bytes:
-        """A hash of the whole content."""
+        """Compute a hash of the file's whole content."""
         with self.open() as stream:
             return blake2b(stream.read(), digest_size=16).digest()
 
 
 def list_files(path: Path) -> list[DicomFile]:
-    """Every file of a folder and its subfolders, of a zip, or the one file; hidden ones are left out.
+    """List every file of a folder and its subfolders, or of a zip, or the one file; hidden files are left out.
 
     Raises:
         ImageFileError: If a zip is damaged or encrypted.

@@ -42,7 +42,7 @@ class NiftiHeader:
         dtype: Data type of a stored voxel, in the file's byte order.
         offset: Byte at which the voxels begin.
         ends_with_file: Whether the file must end with its last voxel, because `offset` is only then certain.
-        scale: Makes values of stored numbers; None where these are the values.
+        scale: Scale from stored numbers to values; None where these are the values.
         notes: Decisions made where the header contradicts itself.
     """
 

@@ -14,7 +14,7 @@ def scaled(numbers: NDArray[Any], scale: Scale | None) -> NDArray[Any]:
 
     Args:
         numbers: Stored numbers, any shape.
-        scale: None where the numbers are the values.
+        scale: Scale of the numbers; None where the numbers are the values.
 
     Returns:
         The numbers themselves, or values in float32, and in float64 where numbers have more than 16 bits. Those that

@@ -32,7 +32,7 @@ from unetpipe.imaging.volume import Volume
 from unetpipe.process_setting import ProcessSetting
 
 _log = logging.getLogger("tifffile")
-# It logs several lines about a damaged file, which go to standard error where nobody handles them.
+# It logs several lines about a damaged file, which go to standard error where no handler is installed.
 _without_log = ProcessSetting(lambda: _log.disabled, partial(setattr, _log, "disabled"), True)
 _SLICES = "ZIQ"  # z, or pages of which nothing else is said
 _BITS = (1, 2, 4, 8, 16, 32, 64)

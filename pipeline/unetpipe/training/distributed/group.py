@@ -81,7 +81,7 @@ class Group:
         Args:
             work: Maps an item to a value that JSON can hold.
             items: Items, the same on each rank.
-            stop: Signal that asks to stop.
+            stop: Event that asks to stop.
             advance: Callback that receives the number of finished items.
 
         Returns:

@@ -14,7 +14,7 @@ def compile_if_faster(learner: Learner, measure: Callable[[Learner], float]) -> 
 
     Args:
         learner: The learner that is measured.
-        measure: Takes a few steps with it and returns the seconds of one, the first ones left out.
+        measure: Function that takes a few steps with the network and returns the seconds of one, warm-up left out.
     """
     state = copy.deepcopy(learner.state())
     plain = measure(learner)

@@ -131,7 +131,7 @@ class Learner:
         }
 
     def state(self) -> LearnerState:
-        """Everything that `load_state` needs to go on exactly."""
+        """Return everything that `load_state` needs to continue exactly."""
         return {
             "module": self._module.state_dict(),
             "average": self.network.state_dict(),
@@ -140,7 +140,7 @@ class Learner:
         }
 
     def load_state(self, state: LearnerState) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         self._module.load_state_dict(state["module"])
         self.network.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])

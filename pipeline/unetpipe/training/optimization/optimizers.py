@@ -45,7 +45,7 @@ def optimizer_factory(
     Args:
         named: Name of an optimiser, or a MONAI definition.
         learning_rate: Peak learning rate; None leaves the optimiser's own.
-        weight_decay: None leaves the optimiser's own.
+        weight_decay: Weight decay; None leaves the optimiser's own.
 
     Raises:
         ComponentError: If the definition says otherwise.

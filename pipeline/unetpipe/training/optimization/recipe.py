@@ -26,7 +26,7 @@ class Recipe:
     Attributes:
         loss: Loss that is minimised.
         optimizer_name: Registered name or class of the optimiser.
-        optimizer: Builds it, at its peak learning rate.
+        optimizer: Function that builds the optimiser, at its peak learning rate.
         schedule: Factor of the learning rate, from progress.
         clip: Largest norm of the gradient in a step; 0 leaves every gradient as it is.
         ema: Memory of the average of weights that is deployed, as a share of the run so far.
