@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import math
+import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,9 @@ import torch
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config import PackageConfig
+from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.errors import BundleError
-from unetpipe.stages.package import export_torchscript, package
+from unetpipe.stages.package import package
 
 
 def test_zip_holds_the_bundle_only(bundle_folder: Path, tmp_path: Path) -> None:
@@ -49,7 +53,8 @@ def test_a_faulty_bundle_is_not_packed(bundle_folder: Path, tmp_path: Path) -> N
 
 def test_torchscript_answers_as_the_network_does(bundle_folder: Path) -> None:
     """model.ts, loaded without unetpipe, gives the network's logits, and carries the metadata."""
-    path = export_torchscript(bundle_folder)
+    path = package(PackageConfig(model=bundle_folder, torchscript=True)).torchscript
+    assert path is not None
     extra = {"metadata.json": ""}
     scripted = torch.jit.load(path, _extra_files=extra)
     network = read_bundle(bundle_folder).network()
@@ -57,10 +62,26 @@ def test_torchscript_answers_as_the_network_does(bundle_folder: Path) -> None:
     with torch.inference_mode():
         torch.testing.assert_close(scripted(image), network(image), atol=1e-4, rtol=1e-4)
     assert json.loads(extra["metadata.json"])["task"] == "segmentation"
-    assert sorted(path.parent.iterdir()) == sorted([path, path.parent / "model.pt"])
+    assert {file.name for file in path.parent.iterdir()} == {
+        "model.ts",
+        "model.pt",
+        "preprocessing.json",
+        "exports.json",
+    }
 
 
 def test_missing_bundle_is_an_error(tmp_path: Path) -> None:
     """A folder that is not there raises."""
     with pytest.raises(BundleError, match="not a bundle's folder"):
         package(PackageConfig(model=tmp_path / "absent"))
+
+
+def test_exports_are_compared_on_a_case_of_the_dataset(work: Path, make_bundle: Callable[..., Path]) -> None:
+    """A bundle beside its work folder has a real window to be compared on."""
+    patch = next(iter(read_plan(work).configurations.values())).patch_size
+    folder = Path(shutil.copytree(make_bundle(patch=patch), work / "runs" / "default" / "fold_0"))
+    result = package(PackageConfig(model=folder, pt2=True))
+    assert [check.message for check in result.checks if not check.passed] == []
+    (export,) = result.exports
+    assert export.window == "a window of a case of its dataset"
+    assert export.voxels == math.prod(patch)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from unetpipe.bundle.archive import METADATA, open_bundle, read_config, shown
+from unetpipe.bundle.exports import EXPORTED_FILES, require_exports_fit
 from unetpipe.bundle.limits import parse_spec
 from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.targets import check_targets
@@ -48,7 +49,7 @@ _FORMAT_KEYS = (
     "is_patch_data",
     "channel_def",
 )
-_MODELS = {"model.pt", "model.ts"}
+_MODELS = {"model.pt", "model.ts"} | EXPORTED_FILES
 _TEXT_SUFFIXES = {".json", ".yaml", ".yml", ".md", ".txt", ".conf", ".csv", ""}
 
 _PATH = re.compile(r"(?<![\w.])/(?:home|Users|root|mnt|media|scratch|tmp|srv|Volumes)/[\w.-]+|\b[A-Za-z]:\\\w")
@@ -165,11 +166,12 @@ def _weights(folder: Path) -> str:
 
 
 def _exports(folder: Path) -> str:
-    """The exported network returns the logits of the bundle's network."""
-    if not (folder / SCRIPT).is_file():
-        return "none"
+    """The exported networks return the logits of the bundle's network."""
     bundle = read_bundle(folder)
-    return f"{SCRIPT} differs by {_script_difference(folder, bundle):.1g}"
+    compared = require_exports_fit(folder, bundle.sha256)
+    if not (folder / SCRIPT).is_file():
+        return compared or "none"
+    return f"{SCRIPT} differs by {_script_difference(folder, bundle):.1g}{compared and '; ' + compared}"
 
 
 def _script_difference(folder: Path, bundle: Bundle) -> float:

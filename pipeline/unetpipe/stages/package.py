@@ -1,17 +1,24 @@
-"""A bundle made ready to hand on: checked, exported to TorchScript, packed."""
+"""A bundle made ready to hand on: checked, exported to other formats, packed."""
 
 import logging
 import zipfile
 from pathlib import Path
 
+import torch
+
+from unetpipe.bundle.exports import Export, Format, Sample, export
 from unetpipe.bundle.read import read_bundle
-from unetpipe.bundle.torchscript import SCRIPT, write_torchscript
+from unetpipe.bundle.spec import ModelSpec
+from unetpipe.bundle.torchscript import SCRIPT
 from unetpipe.bundle.verify import Check, bundle_files, verify_bundle
 from unetpipe.bundle.write import write_release
 from unetpipe.config import PackageConfig
+from unetpipe.dataset.planning.plan import read_plan
+from unetpipe.dataset.store import CaseStore, cases_folder
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path
+from unetpipe.inference.sliding_window import central_window
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +33,13 @@ class PackageResult(Record):
         passed: Every check passed; nothing is exported or packed otherwise.
         checks: Checks of the bundle.
         torchscript, zip: Files written.
+        exports: What else was exported, and how far it is from what torch gives.
     """
 
     passed: bool
     checks: tuple[Check, ...]
     torchscript: Path | None = None
+    exports: tuple[Export, ...] = ()
     zip: Path | None = None
 
 
@@ -43,15 +52,13 @@ def package(config: PackageConfig) -> PackageResult:
     checks = verify_bundle(config.model)
     if not all(check.passed for check in checks):
         return PackageResult(passed=False, checks=checks)
-    script = None
-    if config.torchscript:
-        script = export_torchscript(config.model)
-        log.info("exported %s", script)
+    exports = _exported(config)
     if config.zip:
         _count_up(config.model, config.zip)
         pack(config.model, config.zip)
         log.info("packed %s", config.zip)
-    return PackageResult(passed=True, checks=checks, torchscript=script, zip=config.zip)
+    script = config.model / SCRIPT if config.torchscript else None
+    return PackageResult(passed=True, checks=checks, torchscript=script, exports=exports, zip=config.zip)
 
 
 def _count_up(folder: Path, target: Path) -> None:
@@ -70,16 +77,40 @@ def _count_up(folder: Path, target: Path) -> None:
         log.info("version %s of the model in %s: %s", release.version, target.name, changes)
 
 
-def export_torchscript(folder: Path) -> Path:
-    """Write `models/model.ts`: `network_def` with its weights. A bundle whose network is TorchScript has it already.
-
-    Raises:
-        BundleError: If the network cannot be exported, or answers differently when it is.
-    """
-    bundle = read_bundle(folder)
+def _exported(config: PackageConfig) -> tuple[Export, ...]:
+    """Export to the formats that were asked for. A bundle whose network is TorchScript has that already."""
+    wanted: dict[Format, bool] = {
+        "torchscript": config.torchscript,
+        "onnx": config.onnx,
+        "pt2": config.pt2,
+        "openvino": config.openvino,
+    }
+    bundle = read_bundle(config.model)
     if bundle.spec.registered_network is not None:
-        return folder / SCRIPT
-    return write_torchscript(folder, bundle.network())
+        wanted["torchscript"] = False
+    formats = tuple(name for name, asked in wanted.items() if asked)
+    if not formats:
+        return ()
+    exports = export(config.model, bundle, formats, _sample(config.model, bundle.spec))
+    for one in exports:
+        log.info(
+            "exported %s: logits differ by %.1g, %d of %d voxels get another class",
+            one.file, one.difference, one.differing_voxels, one.voxels,
+        )  # fmt: skip
+    return exports
+
+
+def _sample(folder: Path, spec: ModelSpec) -> Sample:
+    """A window of a case that the bundle was trained beside, or random values where its work folder is not there."""
+    work = folder.resolve().parents[2]
+    if (work / "plan.yaml").is_file():
+        for name, configuration in read_plan(work).configurations.items():
+            if configuration.patch_size == spec.patch_size and cases_folder(work, name).is_dir():
+                store = CaseStore(work, name)
+                values = torch.from_numpy(store.load(store.ids[0])[:-1]).float()
+                return Sample(central_window(values, spec.patch_size), "a window of a case of its dataset")
+    shape = (1, len(spec.channels), *spec.patch_size)
+    return Sample(torch.randn(shape, generator=torch.Generator().manual_seed(1)), "random values")
 
 
 def pack(folder: Path, target: Path) -> None:
@@ -90,7 +121,9 @@ def pack(folder: Path, target: Path) -> None:
             entry = zipfile.ZipInfo(name, date_time=_EPOCH)
             entry.external_attr = 0o644 << 16
             # weights hardly shrink
-            entry.compress_type = zipfile.ZIP_STORED if path.suffix in {".pt", ".ts"} else zipfile.ZIP_DEFLATED
+            entry.compress_type = (
+                zipfile.ZIP_STORED if path.suffix in {".pt", ".ts", ".pt2", ".bin"} else zipfile.ZIP_DEFLATED
+            )
             with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as member:
                 while block := source.read(1 << 20):
                     member.write(block)

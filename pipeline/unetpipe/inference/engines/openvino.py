@@ -2,6 +2,7 @@
 
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,6 +54,32 @@ class OpenvinoNetwork(nn.Module):
         request.set_output_tensor(self._openvino.Tensor(logits.numpy(), shared_memory=True))
         request.infer()
         return logits
+
+
+def write_openvino(network: nn.Module, example: Tensor, path: Path) -> None:
+    """Write OpenVINO's intermediate representation, in float32: `path` (.xml) and its weights beside it (.bin).
+
+    Args:
+        network: On the CPU, in float32 and evaluation mode.
+        example: Input, (B, C, *patch); the file takes any B.
+        path: Of the .xml file.
+
+    Raises:
+        UnetpipeError: If OpenVINO is not installed.
+    """
+    openvino, _ = _start()
+    with torch.no_grad():
+        traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch's stub
+    model = openvino.convert_model(traced)
+    model.reshape([-1, *example.shape[1:]])
+    openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def run_openvino(path: Path, windows: Tensor) -> Tensor:
+    """The logits of a file that `write_openvino` wrote, computed in float32."""
+    _, core = _start()
+    compiled = core.compile_model(core.read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return torch.from_numpy(next(iter(compiled([windows.numpy()]).values())))
 
 
 @cache

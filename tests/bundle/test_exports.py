@@ -1,0 +1,115 @@
+"""A bundle's network in other formats gives what torch gives, and what goes with it is enough to use it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from unetpipe.bundle.predictor import Predictor
+from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.verify import verify_bundle
+from unetpipe.bundle.write import write_weights
+from unetpipe.config import PackageConfig
+from unetpipe.errors import BundleError
+from unetpipe.stages.package import package
+
+ROOT = Path(__file__).parents[2]
+needs_onnx = pytest.mark.skipif(find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+FORMATS = [
+    pytest.param("onnx", "model.onnx", marks=needs_onnx),
+    ("pt2", "model.pt2"),
+    pytest.param("openvino", "model.xml", marks=needs_openvino),
+    ("torchscript", "model.ts"),
+]
+
+
+def _failed(folder: Path) -> dict[str, str]:
+    return {check.name: check.message for check in verify_bundle(folder) if not check.passed}
+
+
+@pytest.mark.parametrize(("name", "file"), FORMATS)
+def test_an_export_is_compared_and_described(bundle_folder: Path, name: str, file: str) -> None:
+    """The difference is in the result and the card, no path is in the file, and the bundle passes its checks."""
+    (export,) = package(PackageConfig.model_validate({"model": bundle_folder, name: True})).exports
+    assert export.file == f"models/{file}"
+    assert 0 <= export.difference < 1e-3
+    assert export.differing_voxels == 0
+    assert export.voxels == 16**3
+    content = (bundle_folder / export.file).read_bytes()
+    assert not any(text.encode() in content for text in (str(ROOT), sys.prefix, str(bundle_folder)))
+    assert f"| `models/{file}` |" in (bundle_folder / "docs" / "README.md").read_text()
+    assert _failed(bundle_folder) == {}
+
+
+@needs_onnx
+def test_exports_of_other_weights_are_not_packed(bundle_folder: Path, tmp_path: Path) -> None:
+    """A model trained on, or a file that was changed, does not go out with an earlier export."""
+    config = PackageConfig(model=bundle_folder, onnx=True, zip=tmp_path / "model.zip")
+    assert package(config).passed
+    file = bundle_folder / "models" / "model.onnx"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"x")
+    assert "was not compared" in _failed(bundle_folder)["exports"]
+    file.write_bytes(content)
+    weights = {key: value + 0.01 for key, value in read_bundle(bundle_folder).state_dict().items()}
+    write_weights(bundle_folder / "models" / "model.pt", weights)
+    assert "other weights" in _failed(bundle_folder)["exports"]
+
+
+def test_what_torch_export_cannot_take_is_one_line(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter that fails leaves no file."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("unsupported operator\nand a page more")
+
+    monkeypatch.setattr(torch.export, "export", fail)
+    with pytest.raises(BundleError, match=r"cannot be exported to pt2: unsupported operator$"):
+        package(PackageConfig(model=bundle_folder, pt2=True))
+    assert not (bundle_folder / "models" / "model.pt2").exists()
+
+
+@needs_onnx
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.3, 0.8, 1.1)])
+def test_the_example_runs_onnx_alone(
+    make_bundle: Callable[..., Path], tmp_path: Path, spacing: tuple[float, ...]
+) -> None:
+    """numpy, nibabel and onnxruntime with `preprocessing.json` give the labels that `infer` gives."""
+    folder = make_bundle(spacing_mm=spacing, values=(0, 2, 5))
+    package(PackageConfig(model=folder, onnx=True))
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(1, 1, 6, 6, 5, generator=generator) * 60 + 300
+    image = torch.nn.functional.interpolate(coarse, size=(31, 28, 25), mode="trilinear")[0, 0].numpy()
+    image[:3] = 0
+    affine = np.array([[0, 0, 1.2, -20.0], [-0.9, 0, 0, 30.0], [0, 1.0, 0, 5.0], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(image, affine), tmp_path / "scan.nii.gz")  # type: ignore[attr-defined]
+    script = ROOT / "docs" / "examples" / "run_onnx.py"
+    paths = [folder / "models", tmp_path / "scan.nii.gz", tmp_path / "labels.nii.gz"]
+    done = subprocess.run([sys.executable, script, *paths], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = nib.load(tmp_path / "labels.nii.gz")  # type: ignore[attr-defined]
+    expected = Predictor(folder, device="cpu", precision="fp32").predict(image, affine)
+    assert np.allclose(found.affine, affine)
+    assert len(np.unique(expected)) > 1
+    assert float((np.asarray(found.dataobj) == expected).mean()) > 0.999
+    imported = {line.split()[1] for line in script.read_text().splitlines() if line.startswith(("import", "from"))}
+    assert imported == {"json", "sys", "itertools", "pathlib", "nibabel", "numpy", "onnxruntime"}
+
+
+def test_the_document_says_what_to_do(make_bundle: Callable[..., Path]) -> None:
+    """Every number that preprocessing needs is in it."""
+    folder = make_bundle(spacing_mm=(1.3, 0.8, 1.1), values=(0, 2, 5))
+    package(PackageConfig(model=folder, torchscript=True))
+    todo = json.loads((folder / "models" / "preprocessing.json").read_text())
+    assert [step["step"] for step in todo["before"]] == ["orient", "crop", "normalize", "resample"]
+    assert todo["before"][-1]["spacing_mm"] == [1.3, 0.8, 1.1]
+    assert todo["network"]["patch"] == [16, 16, 16]
+    assert [step["step"] for step in todo["after"]] == ["resample", "decide", "restore", "values"]
+    assert [label["value"] for label in todo["after"][-1]["labels"]] == [0, 2, 5]
