@@ -78,7 +78,8 @@ def test_missing_bundle_is_an_error(tmp_path: Path) -> None:
 
 def test_exports_are_compared_on_a_case_of_the_dataset(work: Path, make_bundle: Callable[..., Path]) -> None:
     """A bundle beside its work folder has a real window to be compared on."""
-    patch = next(iter(read_plan(work).configurations.values())).patch_size
+    plan = read_plan(work)
+    patch = plan.configurations[plan.default].patch_size
     folder = Path(shutil.copytree(make_bundle(patch=patch), work / "runs" / "default" / "fold_0"))
     result = package(PackageConfig(model=folder, pt2=True))
     assert [check.message for check in result.checks if not check.passed] == []
