@@ -45,7 +45,7 @@ class Release(Record):
         """Return the next version.
 
         Args:
-            changes: What is new in it.
+            changes: Changes of the new version.
         """
         major, minor = self._order[:2]
         version = f"{major}.{minor + 1}.0"

@@ -21,15 +21,15 @@ class ModelSpec(Record):
         spatial_dims: Number of spatial axes, 2 or 3.
         channels: Modality of each input channel.
         labels: Classes, each with its value in label files; in the order of the network's logits but for regions.
-        regions: What the network's logits stand for where they are not classes.
-        preprocessing: From an image in RAS+ order to network input.
+        regions: Regions that the network's logits stand for, where they are not classes.
+        preprocessing: Steps from an image in RAS+ order to the network's input.
         patch_size: Shape of the sliding window.
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         postprocessing: Names of the classes of which only the largest component is kept.
         registered_network: Definition of a network that an extension registers; it is run from its TorchScript. None
             where MONAI builds the network.
         weights: Which weights `models/model.pt` holds: those of the last step, or the best on validation cases.
-        training_domain: What the training set spans; None where it is not known.
+        training_domain: Voxel sizes, extents and intensities of the training set; None where they are not known.
         tracking_run: Id of the MLflow run that trained it; None where no store answered.
         finished: The model's training is over; False between its epochs.
     """

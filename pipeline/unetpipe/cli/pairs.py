@@ -19,7 +19,7 @@ def with_repeated_flags(words: Sequence[str], flags: set[str]) -> Iterator[str]:
     """Yield the words of a command line with the option repeated before every further pair.
 
     Args:
-        words: What was typed after the command's name.
+        words: Arguments that were typed after the command's name.
         flags: Options that take pairs.
     """
     flag, has_value = "", False

@@ -34,7 +34,7 @@ def submit(config: SubmitConfig, progress: Progress, check: Callable[[Sequence[s
     """Do what a command line of `unetpipe submit` asks for.
 
     Args:
-        config: Of submit's own options, with the words that follow them.
+        config: Options of submit itself, with the command line that follows them.
         progress: Shows jobs that end.
         check: Parses a command of unetpipe into its config.
 

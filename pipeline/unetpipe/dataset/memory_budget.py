@@ -59,7 +59,7 @@ def preparation_bytes(shape: Shape, spacing_mm: Spacing, channels: int, spec: Pr
         shape: Shape of the image in its file, in any axis order that `spacing_mm` shares.
         spacing_mm: Voxel size of the image in its file.
         channels: Number of channels.
-        spec: What it is prepared to.
+        spec: Preprocessing of the image.
     """
     source = float(np.prod(shape))
     target = source * float(np.prod(spacing_mm) / np.prod(spec.spacing_mm))

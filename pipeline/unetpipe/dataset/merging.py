@@ -33,7 +33,7 @@ class DeclaredLabels:
 
     Attributes:
         classes: Background first, then in the order given.
-        merged: Which further values count as which class's.
+        merged: Further label values, and the class that each counts as.
         ignore_value: Label value of voxels that take no part; None where none is declared.
     """
 

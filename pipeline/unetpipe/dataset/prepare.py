@@ -38,8 +38,8 @@ class Preparation:
     Attributes:
         work: Work folder.
         manifest: Manifest of the dataset.
-        statistics: What the checks found about each case, by id.
-        plan: How images are preprocessed.
+        statistics: Statistics of each case from the checks, by id.
+        plan: Plan of the dataset, which says how images are preprocessed.
         configuration: Name of one of the plan's configurations.
     """
 
@@ -97,7 +97,7 @@ def prepare_cases(
     """Prepare and store cases, in threads.
 
     Args:
-        preparation: How they are prepared.
+        preparation: Preparation of the cases.
         cases: Cases of the manifest.
         workers: Number of threads.
         budget: Budget of memory, which holds a case back until it fits.

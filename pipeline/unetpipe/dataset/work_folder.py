@@ -18,11 +18,11 @@ class Decisions:
     """The documents that preprocessing follows.
 
     Attributes:
-        manifest: Which cases, channels and classes there are.
+        manifest: Cases, channels and classes of the dataset.
         statistics: Statistics of the cases, by which unchanged files are recognised.
-        fingerprint: What planning went by.
-        plan: What is done to the images.
-        folds: Which cases train and which validate.
+        fingerprint: Fingerprint that the plan was made from.
+        plan: Plan of preprocessing and network.
+        folds: Training and validation cases of each fold.
     """
 
     manifest: Manifest

@@ -96,7 +96,7 @@ def onto_grid(labels: NDArray[np.integer], grid: Grid, target: Grid) -> NDArray[
 
     Args:
         labels: Shape of `grid`.
-        grid: Where the labels lie.
+        grid: Grid of the labels.
         target: Grid of the result, with as many axes.
     """
     to_index = np.linalg.pinv(grid.matrix[:3, : grid.ndim])

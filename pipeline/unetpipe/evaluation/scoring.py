@@ -34,7 +34,7 @@ class Scored:
     Attributes:
         classes: Name of each class by label value.
         scores: Scores of every class of every case, by model; cases in the order of the references.
-        hints: What suggests that files do not mean what they say: label values, orientation.
+        hints: Sentences about label values and orientations that suggest a mistake in the files.
     """
 
     classes: dict[int, str]

@@ -1,4 +1,4 @@
-"""Where voxels lie in the patient.
+"""The positions of voxels in the patient.
 
 The one place that says it: arrays are (C, I, J, K) — (C, I, J) in 2-D — and world coordinates are RAS+ in mm.
 An affine maps voxel indices (i, j, k, 1) to (right, anterior, superior, 1). LPS exists only inside readers and writers.

@@ -36,7 +36,7 @@ class NetworkImage:
 
     Attributes:
         values: Image, float32 (C, *network).
-        placement: How it lies in the file that it was made from.
+        placement: Position of the array in the file that it was made from.
         steps: The steps of its preprocessing.
         applied: MONAI's record of the steps that moved voxels; empty if none did.
     """
@@ -91,9 +91,9 @@ class CroppedImage:
         spec: Preprocessing to apply.
 
     Attributes:
-        placement: Where the network's array lies in the file.
+        placement: Position of the network's array in the file.
         applied: MONAI's record of the steps that moved voxels; empty if none did.
-        grid: Where the voxels of the network's array lie.
+        grid: Grid of the network's array.
 
     Raises:
         GeometryError: If channels or axes are not as many as in `spec`.

@@ -17,7 +17,7 @@ def keep_largest(labels: NDArray[Any], value: int, background: int = 0) -> None:
     Args:
         labels: Class indices or label values, integers of any shape.
         value: The class, as an index or value.
-        background: What removed voxels become.
+        background: Value that removed voxels get.
     """
     mask = labels == value
     box = mask_box(mask)

@@ -28,7 +28,7 @@ class Ensemble:
     When the device's memory runs out, windows are taken half as many at a time from then on.
 
     Args:
-        networks: At least one, in evaluation mode and on `device`.
+        networks: Networks, at least one, in evaluation mode and on `device`.
         device: The device that computes.
         dtype: Type of matrix products; logits of several members are summed in float32.
         mirror_axes: Spatial axes to mirror: the mean is over all 2^n combinations of n axes.

@@ -24,7 +24,7 @@ class OutputFolder:
     """The folder and the file names of outputs.
 
     Attributes:
-        folder: For the labels; everything else has a folder of its own in it.
+        folder: Folder for the labels; everything else has a folder of its own in it.
         scheme: Classes and regions of the model.
     """
 

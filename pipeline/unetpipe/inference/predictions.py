@@ -90,7 +90,7 @@ class Predictions(Record):
 
 
 def predictions_path(out: Path, shard: str | None = None) -> Path:
-    """Where the outcome of a run, or of a shard such as ``3/16``, is written down in the folder of its labels."""
+    """Path of a run's outcome, or of that of a shard such as ``3/16``, in the folder of its labels."""
     part = "" if shard is None else "-" + shard.replace("/", "-of-")
     return out / f"predictions{part}.json"
 
@@ -121,8 +121,8 @@ class PredictionsFile:
 
         Args:
             folder: Folder of the labels.
-            shard: Which part of the scans these are, as I/N; each part has a file of its own.
-            scans: How many these are.
+            shard: Part of the scans that these are, as I/N; each part has a file of its own.
+            scans: Number of these scans.
         """
         self.path = predictions_path(folder, shard)
         self._scans = scans
@@ -132,7 +132,7 @@ class PredictionsFile:
         """Take over what an earlier run wrote about scans whose labels are left as they are.
 
         Args:
-            existing: What is known without the earlier run.
+            existing: Outcomes that are known without the earlier run.
         """
         earlier = read_predictions(self.path)
         known = {} if earlier is None else {record.id: record for record in earlier.cases}
@@ -168,7 +168,7 @@ def volumes_ml(labels: NDArray[np.integer], grid: Grid, scheme: LabelScheme) -> 
     Args:
         labels: Label values, (*spatial).
         grid: Grid of the labels.
-        scheme: What the label values stand for.
+        scheme: Label scheme of the predictions.
 
     Returns:
         Millilitres by name.
@@ -183,7 +183,7 @@ def label_warnings(labels: NDArray[np.integer], scheme: LabelScheme) -> list[str
 
     Args:
         labels: Label values, (*spatial).
-        scheme: What the label values stand for.
+        scheme: Label scheme of the predictions.
     """
     background, *classes = scheme.labels
     if not (labels != background.value).any():

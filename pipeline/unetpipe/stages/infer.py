@@ -229,7 +229,7 @@ class _Stations:
 
 
 def _peak_memory_mb() -> float:
-    """Of the process so far."""
+    """Largest resident memory of the process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)  # bytes there, KiB here
 

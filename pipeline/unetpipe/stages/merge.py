@@ -23,7 +23,7 @@ class MergeResult(Record):
     """What `merge` found.
 
     Attributes:
-        scans: Of all shards.
+        scans: Scans of all shards.
         predictions: The file that was written.
         failed: Why there are no labels, by scan.
     """

@@ -50,7 +50,7 @@ class ChannelStatistics(Record):
     Attributes:
         minimum, maximum: Least and greatest value of all voxels.
         image: Intensities of the whole image, sampled.
-        hounsfield: How the intensities of the whole image, sampled, are spread over the scale of CT.
+        hounsfield: Distribution of the intensities over the scale of CT, from a sample of the whole image.
         binary: Whether all voxels that are not 0 have one value.
         foreground: Intensities where the label is not background; None if it is background everywhere.
     """

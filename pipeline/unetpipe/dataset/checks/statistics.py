@@ -43,7 +43,7 @@ class CaseStatistics(Record):
         affine_adopted: The label or a channel lies elsewhere than the first image by its own header, and counts as
             lying where the image does.
         modalities: DICOM modality of each channel, where its file names one.
-        notes: What reading the files decided or left out, for a person to check.
+        notes: Decisions and omissions of reading the files, for a person to check.
         label_names: Names of label values, where the label file has them.
         merged, ignore_value: Which label values count as which, and for none: the counts and the foreground follow
             from it.

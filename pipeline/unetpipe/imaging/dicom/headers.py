@@ -63,7 +63,7 @@ class Image:
         syntax: UID of its transfer syntax.
         study, series: UIDs; empty where the file does not say.
         modality: DICOM modality, such as ``CT``.
-        header_bytes: Where the header ends and the element of the pixels begins.
+        header_bytes: Offset at which the header ends and the element of the pixels begins.
     """
 
     file: DicomFile
