@@ -61,6 +61,10 @@ def metadata(spec: ModelSpec, release: Release, versions: dict[str, str]) -> Con
         "authors": "trained with unetpipe",
         "copyright": "see LICENSE",
         "data_type": "nifti",
+        "image_classes": f"{len(spec.channels)} channels: {', '.join(spec.channels)}",
+        "label_classes": ", ".join(f"{label.value} is {label.name}" for label in spec.labels),
+        "pred_classes": f"logits of {len(classes)} {kind}: "
+        + ", ".join(f"channel {index} is {name}" for index, name in classes.items()),
         "intended_use": "Research only: not validated for clinical use.",
         "network_data_format": {
             "inputs": {
@@ -179,12 +183,21 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
                     "output_dir": "@output_dir",
                     "output_ext": "@output_ext",
                     "output_postfix": "",
-                    "output_dtype": "$torch.uint8" if max(values) < 256 else "$torch.int16",
+                    "output_dtype": _label_type(values),
                     "resample": False,
                     "separate_folder": False,
                 },
             ],
         },
+        # apart, since MONAI's `check_properties` looks for a reference
+        "handlers": [
+            {
+                "_target_": "monai.handlers.CheckpointLoader",
+                "load_path": "$@bundle_root + '/models/model.pt'",
+                "load_dict": {"model": "@network"},
+                "map_location": "@device",
+            }
+        ],
         "evaluator": {
             "_target_": "monai.engines.SupervisedEvaluator",
             "device": "@device",
@@ -192,17 +205,17 @@ def inference(spec: ModelSpec, network_def: Config) -> Config:
             "network": "@network",
             "inferer": "@inferer",
             "postprocessing": "@postprocessing",
-            "val_handlers": [
-                {
-                    "_target_": "monai.handlers.CheckpointLoader",
-                    "load_path": "$@bundle_root + '/models/model.pt'",
-                    "load_dict": {"model": "@network"},
-                    "map_location": "@device",
-                }
-            ],
+            "val_handlers": "@handlers",
         },
         "run": ["$@evaluator.run()"],
     }
+
+
+def _label_type(values: list[int]) -> str:
+    """The smallest type of those that NIfTI knows which holds all label values."""
+    if min(values) >= 0 and max(values) < 2**8:
+        return "$torch.uint8"
+    return "$torch.int16" if min(values) >= -(2**15) and max(values) < 2**15 else "$torch.int32"
 
 
 def _orientation() -> Config:

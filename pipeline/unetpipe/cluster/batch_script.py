@@ -78,14 +78,14 @@ def _directive(name: str, value: str | None) -> str:
 
 
 def _body(job: Job, folder: Path) -> str:
-    log = shlex.quote(str(folder / job.name)) + ("_$SLURM_ARRAY_TASK_ID" if job.array else "")
+    log = shlex.quote(str(folder / job.name)) + ('_"$SLURM_ARRAY_TASK_ID"' if job.array else "")
     return f"""
 rm -f {log}.exit
 {_command(job)}
 code=$?
 
 stopped_by_slurm() {{
-  local job limit
+  local job
   job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || return
   [[ $job == *" JobState=RUNNING "* ]] || return # a person has cancelled it
   [[ $job == *" PreemptTime=None "* ]] || return 0
@@ -103,7 +103,7 @@ def _limit_check(job: Job) -> str:
     if not job.resumes:
         return "  return 1 # started again, it would meet its time limit again\n"
     return (
-        "  limit=${job#* EndTime=}\n"
+        "  local limit=${job#* EndTime=}\n"
         f'  (($(date -d "${{limit%% *}}" +%s) - $(date +%s) <= {_warning_s(job) + _EARLY_S}))\n'
     )
 

@@ -85,7 +85,8 @@ class Grid(Record):
     @property
     def voxel_ml(self) -> float:
         """Volume of a voxel in millilitres (in 2-D, of a 1 mm thick slice)."""
-        return float(np.prod(self.spacing_mm)) / 1000.0
+        axes = self.matrix[:3, : self.ndim]
+        return math.sqrt(np.linalg.det(axes.T @ axes)) / 1000.0  # a sheared voxel holds less than its edges' product
 
     def canonical(self) -> "Grid":
         """The same voxels with axes permuted and flipped to run closest to R, A, S."""

@@ -12,21 +12,21 @@
 #SBATCH --array=1,2
 #SBATCH --signal=USR2@120
 
-rm -f /home/lab/slurm/3/infer_$SLURM_ARRAY_TASK_ID.exit
+rm -f /home/lab/slurm/3/infer_"$SLURM_ARRAY_TASK_ID".exit
 srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=2 unetpipe infer model scans --out labels --skip-existing --shard "$SLURM_ARRAY_TASK_ID/2"
 code=$?
 
 stopped_by_slurm() {
-  local job limit
+  local job
   job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || return
   [[ $job == *" JobState=RUNNING "* ]] || return # a person has cancelled it
   [[ $job == *" PreemptTime=None "* ]] || return 0
-  limit=${job#* EndTime=}
+  local limit=${job#* EndTime=}
   (($(date -d "${limit%% *}" +%s) - $(date +%s) <= 180))
 }
 
 if ((code >= 128 && ${SLURM_RESTART_COUNT:-0} < 20)) && stopped_by_slurm; then
   scontrol requeue "$SLURM_JOB_ID" && exit
 fi
-echo $code >/home/lab/slurm/3/infer_$SLURM_ARRAY_TASK_ID.exit
+echo $code >/home/lab/slurm/3/infer_"$SLURM_ARRAY_TASK_ID".exit
 exit $code

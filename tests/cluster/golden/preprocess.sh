@@ -15,7 +15,7 @@ srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=2 unetpipe preprocess 'Ta
 code=$?
 
 stopped_by_slurm() {
-  local job limit
+  local job
   job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || return
   [[ $job == *" JobState=RUNNING "* ]] || return # a person has cancelled it
   [[ $job == *" PreemptTime=None "* ]] || return 0

@@ -16,21 +16,21 @@
 #SBATCH --account=lab
 #SBATCH --constraint='a100&nvlink'
 
-rm -f /home/lab/slurm/3/train_$SLURM_ARRAY_TASK_ID.exit
+rm -f /home/lab/slurm/3/train_"$SLURM_ARRAY_TASK_ID".exit
 srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=8 --mpi=none apptainer exec --nv unetpipe.sif unetpipe train work --fold "$SLURM_ARRAY_TASK_ID"
 code=$?
 
 stopped_by_slurm() {
-  local job limit
+  local job
   job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || return
   [[ $job == *" JobState=RUNNING "* ]] || return # a person has cancelled it
   [[ $job == *" PreemptTime=None "* ]] || return 0
-  limit=${job#* EndTime=}
+  local limit=${job#* EndTime=}
   (($(date -d "${limit%% *}" +%s) - $(date +%s) <= 180))
 }
 
 if ((code >= 128 && ${SLURM_RESTART_COUNT:-0} < 5)) && stopped_by_slurm; then
   scontrol requeue "$SLURM_JOB_ID" && exit
 fi
-echo $code >/home/lab/slurm/3/train_$SLURM_ARRAY_TASK_ID.exit
+echo $code >/home/lab/slurm/3/train_"$SLURM_ARRAY_TASK_ID".exit
 exit $code
