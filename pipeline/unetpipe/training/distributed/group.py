@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,6 +20,7 @@ Item = TypeVar("Item")
 
 _MEETING = timedelta(minutes=5)  # from the start of the first process to that of the last
 _APART = timedelta(minutes=30)  # that processes may be apart: rank 0 writes files while the others wait
+_LET_GO_SECONDS = 0.5
 
 
 class RankDiedError(TrainingError):
@@ -135,6 +137,9 @@ def joined(ranks: Ranks) -> Iterator[Group]:
                 group.gather(None)  # a rank that ends first may end the others too: rank 0 has saved by now
                 raise
     finally:
+        # gloo's threads need Python's lock to let go of the last operations' tensors: without this rest they would
+        # ask for it while the group, or the process, is being ended under that lock, and hang or abort the process
+        time.sleep(_LET_GO_SECONDS)
         dist.destroy_process_group()
 
 

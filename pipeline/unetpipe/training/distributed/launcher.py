@@ -27,7 +27,7 @@ STOPPED = 130
 """Exit code of a rank that was asked to stop and has saved."""
 
 _PATIENCE = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"  # of torch's launcher since 2.10; before, it was half a minute
-_SAVING_SECONDS = "600"  # that ranks have to save after a signal, before they are killed
+_SAVING_SECONDS = "180"  # that ranks have to save after a signal, before they are killed
 _LOGGERS = ("torch.distributed.elastic", "torch.distributed.launcher")
 
 
@@ -91,7 +91,9 @@ def _recorded(failure: ProcessFailure) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep torch's launcher from printing what is said here in one line."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    # each module's logger has a level of its own, so that its package's does not count
+    names = [name for name in logging.root.manager.loggerDict if name.startswith(_LOGGERS)]
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
