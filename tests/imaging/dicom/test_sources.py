@@ -34,6 +34,16 @@ def test_a_last_slice_that_was_cut_off_does_not_vanish(series, length: int, suff
         read_grid(series.path)
 
 
+@pytest.mark.parametrize("name", ["IM6", "IM7.part", "1.2.840.7"])
+def test_a_slice_that_was_not_fetched_does_not_vanish(series, tmp_path: Path, name: str) -> None:
+    """Stores by content leave a link to nothing in place of the last slice: the series is refused, and still DICOM."""
+    without_suffixes(series.path)[-1].unlink()
+    (series.path / name).symlink_to(tmp_path / "annex" / "MD5E-s1190")
+    assert is_image(series.path)
+    with pytest.raises(ImageFileError, match="named like a slice is a link to a file that is not there"):
+        read_grid(series.path)
+
+
 @pytest.mark.parametrize("name", ["IM6.part", "a3f2", "1.2.840.7"])
 def test_what_may_be_a_slice_is_refused_whatever_its_name(series, name: str) -> None:
     """An unfinished download, and binary content among files without a suffix."""

@@ -41,6 +41,11 @@ class DicomFile:
             return self.archive.getinfo(str(self.path)).file_size
         return Path(self.path).stat().st_size
 
+    @property
+    def absent(self) -> bool:
+        """Whether this is a link to a file that is not there."""
+        return self.archive is None and not Path(self.path).exists()
+
     def open(self) -> BinaryIO:
         """The file, to read from any place in it.
 
@@ -55,7 +60,9 @@ class DicomFile:
             raise ImageFileError("a file of a DICOM source cannot be read") from error
 
     def head(self) -> bytes:
-        """The first bytes: as many as tell what the file is."""
+        """The first bytes: as many as tell what the file is; none of a link to a file that is not there."""
+        if self.absent:
+            return b""
         try:
             if self.archive is not None:
                 with self.archive.open(str(self.path)) as stream:
@@ -152,7 +159,7 @@ class ImageNames:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder, through links to folders too, each folder once."""
+    """Files below a folder, through links to folders too, each folder once; links to what is not there are files."""
     seen: set[tuple[int, int]] = set()
     for root, folders, files in os.walk(folder, followlinks=True):
         status = Path(root).stat()
@@ -161,7 +168,8 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not _is_hidden(PurePosixPath(name)))
-        yield from (Path(root) / name for name in files if not name.startswith(".") and (Path(root) / name).is_file())
+        visible = [Path(root) / name for name in files if not name.startswith(".")]
+        yield from (path for path in visible if path.is_file() or not path.exists())
 
 
 def _is_hidden(path: PurePosixPath) -> bool:

@@ -122,7 +122,8 @@ def read_contents(path: Path, keywords: tuple[str, ...] = ()) -> Contents:
     patterns = {folder: ImageNames.of(listed) for folder, listed in names.items()}
     for file, head in unknown:
         if resembles(file, head, patterns.get(file.path.parent, ImageNames.of(()))):
-            reason = "is empty" if not head else "holds no DICOM"
+            empty = "is a link to a file that is not there" if file.absent else "is empty"
+            reason = "holds no DICOM" if head else empty
             damaged.append(Damaged(file, f"a file that is named like a slice {reason}"))
         else:
             left_out["not DICOM"] += 1
