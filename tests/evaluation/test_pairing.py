@@ -135,7 +135,7 @@ def test_segmentations_of_slicer_name_the_classes(tmp_path: Path) -> None:
     touch(tmp_path / "prediction" / "a.nii.gz")
     assert gather(tmp_path, tmp_path / "prediction").classes == {1: "liver", 2: "tumour"}
     segmented(tmp_path / "other" / "b.seg.nrrd", {1: "tumour"})
-    with pytest.raises(DatasetError, match="b: its label calls the value 1 'tumour', the one of a calls it 'liver'"):
+    with pytest.raises(DatasetError, match="b: the prediction of other calls the value 1 'tumour', the reference of a"):
         gather(tmp_path, tmp_path / "other")
     touch(tmp_path / "reference" / "c.nii.gz")
     assert gather(tmp_path, tmp_path / "prediction").classes == {}

@@ -158,14 +158,19 @@ def test_other_grids_are_all_named(tmp_path: Path) -> None:
 
 
 def test_unreadable_files_are_all_named(tmp_path: Path) -> None:
-    """Files that are no label maps are listed together."""
-    write(tmp_path / "reference", {name: cube() for name in "ab"})
+    """Files that are no label maps are listed together, each as the reference or the prediction that it is."""
+    write(tmp_path / "reference", {name: cube() for name in "abc"})
+    write_image(tmp_path / "reference" / "c.nii.gz", cube()[None] * np.float32(0.3), GRID)
     (tmp_path / "prediction").mkdir()
     (tmp_path / "prediction" / "a.nii.gz").write_bytes(b"no image")
     write_image(tmp_path / "prediction" / "b.nii.gz", cube()[None] * np.float32(0.3), GRID)
     with pytest.raises(DatasetError, match="a") as error:
         run(tmp_path, tmp_path / "prediction", resample=True)
-    assert [fault.case for fault in error.value.faults] == ["a", "b"]
+    assert [(fault.case, fault.message.split(":")[0]) for fault in error.value.faults] == [
+        ("a", "the prediction of prediction, a.nii.gz"),
+        ("b", "the prediction of prediction, b.nii.gz"),
+        ("c", "the reference, c.nii.gz"),
+    ]
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:

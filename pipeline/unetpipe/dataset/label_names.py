@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from unetpipe.errors import Fault
 
 
-def agree_on_names(named: Iterable[tuple[str, Mapping[int, str]]]) -> tuple[dict[int, str], list[Fault]]:
+def agree_on_names(named: Iterable[tuple[str, str, Mapping[int, str]]]) -> tuple[dict[int, str], list[Fault]]:
     """Bring together what files call their label values.
 
     Args:
-        named: Case id, and name by label value, of each file.
+        named: Of each file its case id, what it is, such as ``label``, and its name by label value.
 
     Returns:
         The first name of each value, and an error for each file that calls a value something else, but for capitals.
@@ -17,11 +17,11 @@ def agree_on_names(named: Iterable[tuple[str, Mapping[int, str]]]) -> tuple[dict
     names: dict[int, str] = {}
     first: dict[int, str] = {}
     faults = []
-    for case, own in named:
+    for case, what, own in named:
         for value, name in own.items():
             known = names.setdefault(value, name)
-            first.setdefault(value, case)
+            first.setdefault(value, f"the {what} of {case}")
             if known.casefold() != name.casefold():
-                message = f"its label calls the value {value} {name!r}, the one of {first[value]} calls it {known!r}"
+                message = f"the {what} calls the value {value} {name!r}, {first[value]} calls it {known!r}"
                 faults.append(Fault(case=case, kind="label_names", message=message))
     return names, faults

@@ -147,14 +147,17 @@ def _named_by_files(references: Files, models: Sequence[Model]) -> dict[int, str
     Raises:
         DatasetError: If files call one value different things.
     """
-    named = [(case, read_label_names(path)) for case, path in references.items()]
+    named = [(case, "reference", read_label_names(path)) for case, path in references.items()]
     predicted = [
-        (case, read_label_names(path)) for model in models for case, path in model.files.items() if case in references
+        (case, f"prediction of {model.name}", read_label_names(path))
+        for model in models
+        for case, path in model.files.items()
+        if case in references
     ]
     names, faults = agree_on_names([*named, *predicted])
     if faults:
         raise DatasetError(faults)
-    return names if all(own for _, own in named) else {}
+    return names if all(own for *_, own in named) else {}
 
 
 def work_of(config: EvaluateConfig) -> Path | None:

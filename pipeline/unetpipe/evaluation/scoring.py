@@ -1,7 +1,8 @@
 """From files to scores: every case of every model, in threads; faults of all cases are reported together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import nan
 from typing import Any
@@ -60,7 +61,10 @@ def check_grids(inputs: Inputs, workers: int) -> None:
 
     def check(case: str, model: Model) -> Fault | None:
         try:
-            expected, (_, found) = reference_grid(case, inputs), read_grid(model.files[case])
+            with _naming("the reference"):
+                expected = reference_grid(case, inputs)
+            with _naming(f"the prediction of {model.name}"):
+                _, found = read_grid(model.files[case])
         except (ImageFileError, GeometryError) as error:
             return Fault(case=case, kind="unreadable", message=str(error))
         if same_voxels(expected, found):
@@ -130,7 +134,8 @@ def score_all(
 def _score_case(
     case: str, inputs: Inputs, config: EvaluateConfig, metrics: Sequence[NamedMetric], threads: int
 ) -> _CaseResult:
-    reference, grid = read_reference(case, inputs)
+    with _naming("the reference"):
+        reference, grid = read_reference(case, inputs)
     counted = None if inputs.ignore_value is None else reference != inputs.ignore_value
     if counted is not None:
         reference = reference * counted
@@ -140,7 +145,8 @@ def _score_case(
     for model in inputs.models:
         prediction, turns[model.name] = None, None
         if case in model.files:
-            prediction = read_prediction(model.files[case], grid, inputs)
+            with _naming(f"the prediction of {model.name}"):
+                prediction = read_prediction(model.files[case], grid, inputs)
             prediction = prediction if counted is None else prediction * counted
             predicted[model.name] = values_in(prediction)
             turns[model.name] = find_turn(reference, prediction)
@@ -159,6 +165,15 @@ def _score_case(
         ]
     values_found = CaseValues(reference=in_reference, predictions=predicted)
     return _CaseResult(scores=scores, turns=turns, values=values_found)
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Say which file of a case an error is about: the two usually have the same name."""
+    try:
+        yield
+    except (ImageFileError, GeometryError) as error:
+        raise type(error)(f"{what}, {error}") from error
 
 
 def _with_named(

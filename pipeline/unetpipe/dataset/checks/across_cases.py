@@ -40,7 +40,7 @@ def compare_cases(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> l
 
 def _names(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
     """Label values that files call something else than other files do; no error where the dataset declares classes."""
-    faults = agree_on_names((one.id, one.label_names) for one in statistics)[1]
+    faults = agree_on_names((one.id, "label", one.label_names) for one in statistics)[1]
     return [replace(fault, severity="warning") for fault in faults] if manifest.labels else faults
 
 

@@ -103,21 +103,21 @@ class CaseCheck:
         )
 
     def _read(self, path: Path, choice: DicomOptions | None) -> Volume | None:
-        return self._read_by(lambda: read_volume(path, choice), path)
+        return self._read_by(lambda: read_volume(path, choice), path, "image")
 
     def _read_label(self, path: Path, image: Grid | None) -> Volume | None:
         target = None if image is None else LabelTarget(image, self.manifest.values_of_segments)
-        return self._read_by(lambda: read_label_file(path, target), path)
+        return self._read_by(lambda: read_label_file(path, target), path, "label")
 
-    def _read_by(self, read: Callable[[], Volume], path: Path) -> Volume | None:
+    def _read_by(self, read: Callable[[], Volume], path: Path, what: str) -> Volume | None:
         try:
             return read()
         except GeometryError as error:
-            self._fault("bad_geometry", str(error))
+            self._fault("bad_geometry", f"{what} {error}")
         except ImageFileError as error:
-            self._fault("unreadable", str(error))
+            self._fault("unreadable", f"{what} {error}")
         except OSError as error:
-            self._fault("unreadable", f"{path.name}: {error.strerror}")
+            self._fault("unreadable", f"{what} {path.name}: {error.strerror}")
         return None
 
     def _measure(self, images: Sequence[Volume], label: Volume, content: str) -> None:

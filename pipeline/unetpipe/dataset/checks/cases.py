@@ -86,7 +86,7 @@ def discover_labels(statistics: Sequence[CaseStatistics]) -> tuple[LabelClass, .
     They have the names that label files give them, if no two classes would have one name.
     """
     values = sorted({value for one in statistics for value in one.label_counts} - {0})
-    found, _ = agree_on_names((one.id, one.label_names) for one in statistics)
+    found, _ = agree_on_names((one.id, "label", one.label_names) for one in statistics)
     names = [found.get(value, f"label_{value}") for value in values]
     if len({"background", *names}) <= len(names):
         names = [f"label_{value}" for value in values]
