@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from unetpipe.imaging.geometry import Orientation
 
-_POOR_DICE = 0.2
+_POOR_DICE = 0.5
 """Foreground Dice above which a prediction counts as not turned."""
 _GOOD_DICE = 0.7
 """Foreground Dice that turning must reach to be reported."""
+_GAIN = 0.3
+"""Foreground Dice that turning must add to be reported, both measured on block sums."""
 _BLOCKS = 32
 """Blocks along each axis: orientations are compared on block sums, 48 of them in a few milliseconds."""
 _AXES = "first", "second", "third"
@@ -53,12 +55,13 @@ def find_turn(reference: NDArray[np.integer], prediction: NDArray[np.integer]) -
         return None
     block = tuple(-(-n // _BLOCKS) for n in ours.shape)
     wanted, found = _block_sums(ours, block), _block_sums(theirs, block)
+    least = max(_GOOD_DICE, 2 * float(np.minimum(wanted, found).sum()) / total + _GAIN)
     best: Turned | None = None
     for orientation in _orientations(ours.ndim):
         if tuple(ours.shape[axis] for axis in orientation.axes) != ours.shape:
             continue
         dice = 2 * float(np.minimum(wanted, orientation.to_ras(found)).sum()) / total
-        if dice >= _GOOD_DICE and (best is None or dice > best.dice + 0.01):  # of two alike the simpler one comes first
+        if dice >= least and (best is None or dice > best.dice + 0.01):  # of two alike the simpler one comes first
             best = Turned(orientation, dice)
     return best
 
