@@ -182,6 +182,8 @@ def test_damaged_zips(tmp_path: Path, scratch: Path) -> None:
     data[60:80] = bytes(20)
     path.write_bytes(data)
     assert "one.zip: the zip is damaged" in refused(scratch, path)
+    path.write_bytes(data[:-30])
+    assert "one.zip: the zip is damaged" in refused(scratch, path)
 
 
 def test_datasets(tmp_path: Path, scratch: Path) -> None:

@@ -189,6 +189,8 @@ def _format(path: Path, *, write: bool = False) -> Any:
         raise ImageFileError(
             f"{path.name}: NIfTI and ANALYZE in two files (.hdr, .img) are not read; convert to .nii.gz"
         )
+    if path.name.lower().endswith(_DICOM):
+        raise ImageFileError(f"{path.name}: holds no DICOM, or is damaged")
     known = " ".join((*_SUFFIXES, *reader_suffixes()))
     raise ImageFileError(f"{path.name}: unknown format; expected one of {known} or DICOM")
 

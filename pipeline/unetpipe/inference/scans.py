@@ -67,7 +67,7 @@ class ScanFinder:
                 scans += self._in_dataset(path)
             elif path.is_dir():
                 scans += self._in_folder(path)
-            elif zipfile.is_zipfile(path) and not has_image_suffix(path.name):
+            elif _is_zip(path):
                 scans += self._in_zip(path)
             else:
                 files.append(path)
@@ -213,6 +213,11 @@ def _images(path: Path) -> list[Path]:
     names = _visible(path) if path.is_dir() else []
     images = [one for one in names if has_image_suffix(one.name) and not one.name.lower().endswith(_SEGMENTATION)]
     return [one for one in images if not one.is_dir()]
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether a file is a zip by its content, or should be one by its name."""
+    return path.suffix.lower() == ".zip" or (zipfile.is_zipfile(path) and not has_image_suffix(path.name))
 
 
 def _is_dicom_file(path: Path) -> bool:

@@ -58,3 +58,17 @@ def test_faults_come_together(files: Any) -> None:
     files.image("images/a.nii.gz", "images/a.mha", "images/b.nii.gz")
     files.label("labels/a.nii.gz", "labels/c.nii.gz")
     assert files.faults() == [("a", "duplicate_id"), ("b", "missing_label"), ("c", "missing_image")]
+
+
+def test_a_file_of_another_format_is_named(files: Any) -> None:
+    """It is not merely missing, be it the image, the label or both; notes beside an image are none of the cases."""
+    files.image("images/a.png")
+    files.label("labels/a.png", "labels/b.png")
+    for name in ("images/a.json", "images/b.bmp", "images/c_0000.webp", "labels/c.gif", "images/notes.txt"):
+        files.text(name, "x")
+    assert files.faults() == [
+        ("b", "missing_image"),
+        ("b", "unknown_format"),
+        ("c", "unknown_format"),
+        ("c", "unknown_format"),
+    ]

@@ -30,10 +30,15 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
         ("x.csv", "image\tlabel\r\na,b.nii\tc.nii\r\n"),
         ("x.csv", "\n image ; label ;;\n;;;\n a,b.nii ; c.nii ;;\n"),
         ("x.csv", 'image;label\r"a,b.nii";"c.nii"\r'),
+        ("x.csv", "sep=;\r\nimage;label\r\na,b.nii;c.nii\r\n"),
+        ("x.csv", "SEP=\t\nimage\tlabel\na,b.nii\tc.nii\n"),
     ],
 )
 def test_separators(tmp_path: Path, name: str, text: str) -> None:
-    """Semicolons and tabs separate as commas do; empty lines and columns, and how lines end, do not matter."""
+    """Semicolons and tabs separate as commas do, also where Excel's first line names them.
+
+    Empty lines and columns, and how lines end, do not matter.
+    """
     (tmp_path / name).write_bytes(text.encode())
     columns, (row,) = read_table(tmp_path / name)
     assert (columns, row.cells) == (("image", "label"), {"image": "a,b.nii", "label": "c.nii"})

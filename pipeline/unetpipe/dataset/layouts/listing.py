@@ -68,11 +68,36 @@ def may_be_image(path: Path) -> bool:
 def images_in(folder: Path) -> dict[str, list[Path]]:
     """Images of a folder by name without suffix; hidden files, macOS's ``._`` files among them, are no images."""
     found: dict[str, list[Path]] = {}
-    if folder.is_dir():
-        for path in sorted(folder.iterdir()):
-            if not path.name.startswith(".") and may_be_image(path):
-                found.setdefault(strip_suffix(path.name), []).append(path)
+    for path in _files_in(folder):
+        if may_be_image(path):
+            found.setdefault(strip_suffix(path.name), []).append(path)
     return found
+
+
+def unread(folder: Path, partner: Path) -> dict[str, str]:
+    """Name what stands in a folder for a case, but is of no format that is read, as messages by case.
+
+    Args:
+        folder: Folder of images or of labels.
+        partner: The other of the two, which has a file of the same name.
+    """
+    files = _files_in(folder)
+    read = {_case_name(path) for path in files if may_be_image(path)}
+    wanted = {_case_name(path) for path in _files_in(partner)} - read
+    lacking = {_case_name(path): path for path in files if _case_name(path) in wanted}
+    return {case: f"{folder.name}/{path.name} is of no format that is read" for case, path in lacking.items()}
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Files and folders that are not hidden, sorted."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+
+
+def _case_name(path: Path) -> str:
+    """Name of a file without suffix and without the number of a channel."""
+    name = strip_suffix(path.name) if has_image_suffix(path.name) or path.is_dir() else path.stem
+    numbered = CHANNEL_SUFFIX.match(name)
+    return numbered["id"] if numbered else name
 
 
 def _fault(kind: str, message: str, case: str, *, warning: bool) -> Fault:

@@ -10,7 +10,7 @@ from typing import Any
 from unetpipe.dataset.case_names import match_ids
 from unetpipe.dataset.layouts.declarations import as_text, as_whole, declare_channels, declare_classes
 from unetpipe.dataset.layouts.entries import Entry, list_entries, read_entry
-from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing, images_in
+from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing, images_in, unread
 from unetpipe.dataset.manifest import Case
 from unetpipe.imaging.files import has_image_suffix
 
@@ -71,10 +71,15 @@ def _list_training(folder: Path, ending: str | None, listing: Listing) -> int:
         labels[case] = files[name]
     for name, images in _complete(found, listing).items():
         if name not in labels:
-            listing.training_fault("missing_label", f"labelsTr has no file {name} with a known suffix", case=name)
+            expected = f"{name}{ending}" if ending else f"{name} with a known suffix"
+            listing.training_fault("missing_label", f"labelsTr has no file {expected}", case=name)
         listing.cases.append(Case(id=name, images=images, label=labels.get(name)))
     for name in sorted(files.keys() - ids.keys()):
         listing.training_fault("missing_image", f"label {files[name].name} has no image in imagesTr", case=name)
+    for case, message in unread(folder / "imagesTr", folder / "labelsTr").items():
+        listing.fault("unknown_format", message, case=case)
+    for case, message in unread(folder / "labelsTr", folder / "imagesTr").items():
+        listing.training_fault("unknown_format", message, case=case)
     return len(found)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from unetpipe.dataset.case_names import match_ids
-from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing, folder_name, images_in
+from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing, folder_name, images_in, unread
 from unetpipe.dataset.manifest import Case
 
 
@@ -38,6 +38,10 @@ def list_pairs(folder: Path) -> Listing:
     for name in sorted(files):
         if ids.get(name) not in images and ids.get(name) not in grouped:
             listing.training_fault("missing_image", f"labels/{files[name][0].name} has no image in images/", case=name)
+    for case, message in unread(folder / "images", folder / "labels").items():
+        listing.fault("unknown_format", message, case=case)
+    for case, message in unread(folder / "labels", folder / "images").items():
+        listing.training_fault("unknown_format", message, case=case)
     return listing
 
 

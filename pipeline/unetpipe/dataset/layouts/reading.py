@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DELIMITERS = ",;\t"
+_SEPARATOR = re.compile(f"sep=([{_DELIMITERS}])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,18 @@ def read_json(path: Path) -> Any:
 def read_table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
     """Read a table with a line of column names; these are in lower case, whatever the file has.
 
-    Columns are separated by tabs in a ``.tsv``, otherwise by what the first line has most of: commas, semicolons or
-    tabs. Empty lines, and columns without a name and content, do not count.
+    Columns are separated by what a first line such as ``sep=;`` says, as Excel takes it; else by tabs in a ``.tsv``,
+    and by what the first line has most of otherwise: commas, semicolons or tabs. Empty lines, and columns without name
+    and content, do not count.
 
     Raises:
         DatasetError: If columns have the same name, a line has more cells than there are columns, or quotes do not end.
     """
     text = read_text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
+    declared = _SEPARATOR.fullmatch(first)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(_DELIMITERS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=declared[1] if declared else delimiter, strict=True)
     lines = []
     try:
         for cells in reader:
@@ -87,6 +91,8 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
                 lines.append((reader.line_num, stripped))
     except csv.Error as error:
         raise refuse("bad_table", f"{path.name}, line {reader.line_num}: {error}") from error
+    if declared:
+        del lines[0]
     columns = [name.lower() for name in lines[0][1]] if lines else []
     twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
     if twice:
@@ -95,7 +101,9 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
     for number, cells in lines[1:]:
         for column, cell in enumerate(cells):
             if cell and (column >= len(columns) or not columns[column]):
-                raise refuse("bad_table", f"{path.name}, line {number}: {cell!r} is in a column without a name")
+                named = ", ".join(filter(None, columns))
+                message = f"{cell!r} is in a column without a name; the columns are {named}"
+                raise refuse("bad_table", f"{path.name}, line {number}: {message}")
         rows.append(Row(number, {name: cell for name, cell in zip(columns, cells, strict=False) if cell}))
     return tuple(filter(None, columns)), rows
 
