@@ -151,7 +151,7 @@ def _ended() -> SubmissionStatus:
 
 
 def _until(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not done():
         assert time.monotonic() < deadline
         time.sleep(0.2)
