@@ -1,6 +1,7 @@
 """What stored values mean: rescale, real-world value maps, palettes and MONOCHROME1."""
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -67,6 +68,30 @@ def test_monochrome1_inverts_nothing_that_has_a_meaning(series, meaning: str) ->
     series.edit(lambda image: (setattr(image, "PhotometricInterpretation", "MONOCHROME1"), change(image)))
     volume = read_volume(series.path)
     assert np.array_equal(volume.array, expected(stored))
+    assert not any("inverted" in note for note in volume.notes)
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_a_slope_of_1_among_others_inverts_nothing(series, enhanced: bool) -> None:
+    """Where slopes differ from slice to slice and that of one is 1, all slices keep their sense."""
+    stored = read_volume(series.path).array
+
+    def scale(frame: Dataset, image: Dataset) -> None:
+        frame.PixelValueTransformationSequence = [Dataset()]
+        frame.PixelValueTransformationSequence[0].RescaleSlope = image.RescaleSlope
+        frame.PixelValueTransformationSequence[0].RescaleIntercept = 0
+
+    def change(image: Dataset) -> None:
+        image.PhotometricInterpretation = "MONOCHROME1"
+        image.RescaleSlope, image.RescaleIntercept = image.InstanceNumber, 0
+
+    numbers = [pydicom.dcmread(series.file(k)).InstanceNumber for k in range(6)]
+    series.edit(change)
+    if enhanced:
+        series.make_enhanced(scale)
+    volume = read_volume(series.path)
+    slopes = np.array(numbers[::-1])  # the series is read with K reversed
+    assert np.array_equal(volume.array, stored * slopes)
     assert not any("inverted" in note for note in volume.notes)
 
 

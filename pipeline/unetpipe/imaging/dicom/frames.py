@@ -5,8 +5,8 @@ macros that the standard names are read, since private sequences hold other valu
 (2005,140F) has an ImagePositionPatient of its own, some 0.5 mm away.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pydicom import Dataset
 
@@ -63,6 +63,17 @@ class Frame:
     place: Slice
     meaning: Meaning
     distinctions: Mapping[str, Value] = field(default_factory=dict)
+
+
+def in_one_sense(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+    """Let values of one frame that have a meaning stand for those of all frames of their series.
+
+    Where slopes differ from frame to frame, that of one may be 1, which alone would not say that values mean anything:
+    this frame would be inverted, and the others not.
+    """
+    if not any(frame.meaning.stated for frame in frames):
+        return tuple(frames)
+    return tuple(replace(frame, meaning=replace(frame.meaning, inverted=False)) for frame in frames)
 
 
 def frames_of(image: Image) -> list[Frame]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unetpipe.errors import GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.dicom.attributes import number_if_sound, text, without_validation
-from unetpipe.imaging.dicom.frames import Frame, frames_of
+from unetpipe.imaging.dicom.frames import Frame, frames_of, in_one_sense
 from unetpipe.imaging.dicom.headers import Damaged, Image, read_header
 from unetpipe.imaging.dicom.phases import Part, volumes_in
 from unetpipe.imaging.dicom.sources import DicomFile, ImageNames, list_files, looks_like_dicom, resembles
@@ -51,9 +51,8 @@ class Series:
     @property
     def kind(self) -> str:
         """Description of the series that does not identify the patient."""
-        first = self.images[0].data
         count = len(self.frames) or len(self.images)
-        return f"{count} {self.modality or 'unknown'} images of {first.get('Columns')}x{first.get('Rows')}"
+        return f"{count} {self.modality or 'unknown'} images of {self.images[0].size}"
 
     @cached_property
     def volumes(self) -> list[Part]:
@@ -193,7 +192,7 @@ def _one_series(number: int, images: tuple[Image, ...]) -> Series:
             frames += frames_of(image)
         except (GeometryError, ImageFileError) as error:
             problem = problem or error
-    return Series(number, images, tuple(frames), problem)
+    return Series(number, images, in_one_sense(frames), problem)
 
 
 def _without_copies(images: list[Image]) -> tuple[list[Image], int]:

@@ -23,6 +23,7 @@ class Meaning:
         units: RescaleType, or the code of the units of the real-world value map where that was taken.
         inverted: Stored values are subtracted from the highest that could be stored, before slope and intercept: low
             ones are shown white, and nothing gives them a meaning.
+        stated: Whether a rescale, a real-world value map or a modality that measures gives the values a meaning.
         note: A sentence where two sources differ.
     """
 
@@ -30,6 +31,7 @@ class Meaning:
     intercept: float = 0.0
     units: str = ""
     inverted: bool = False
+    stated: bool = True
     note: str = ""
 
     @property
@@ -69,8 +71,8 @@ def meaning_of(frame: Dataset, photometric: str, modality: str) -> Meaning:
         note = "The rescale slope and the real-world value map differ; the rescale slope is taken."
     if rescale[0] == 0:
         raise ImageFileError("a rescale slope of 0 makes all values equal")
-    has_meaning = rescales or real_world is not None or modality in _MEASURED
-    return Meaning(*rescale, units, photometric == "MONOCHROME1" and not has_meaning, note)
+    stated = rescales or real_world is not None or modality in _MEASURED
+    return Meaning(*rescale, units, photometric == "MONOCHROME1" and not stated, stated, note)
 
 
 def refuse_colour(header: Dataset) -> None:
