@@ -49,3 +49,11 @@ def test_damaged_headers_never_give_a_traceback(tmp_path: Path, name: str, mutat
                 assert "\n" not in message
                 assert "secret_name" not in message
                 assert "1.3.6.1.4.1" not in message
+
+
+def test_a_damaged_series_is_described_without_its_size(series, another) -> None:
+    """A series that is not taken is named in the notes; bytes of its header that make no number do not matter."""
+    columns = b"\x28\x00\x11\x00US"
+    for file in another("series/other", (9, 8, 2)).path.iterdir():
+        file.write_bytes(file.read_bytes().replace(columns + b"\2\0", columns + b"\3\0\0"))
+    assert "MR images of unknown size" in " ".join(read_volume(series.path).notes)

@@ -18,7 +18,7 @@ from pydicom.uid import (
 )
 
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.dicom.attributes import damage, text, texts
+from unetpipe.imaging.dicom.attributes import damage, number_if_sound, text, texts
 from unetpipe.imaging.dicom.sources import DicomFile
 
 _KEYWORDS = (
@@ -75,9 +75,10 @@ class Image:
     header_bytes: int
 
     @property
-    def kind(self) -> str:
-        """Description of the file that does not identify the patient."""
-        return f"{self.modality or 'unknown'} image of {self.data.get('Columns')}x{self.data.get('Rows')}"
+    def size(self) -> str:
+        """Columns and rows, such as ``512x512``, as far as they can be read."""
+        columns, rows = (number_if_sound(self.data, keyword) for keyword in ("Columns", "Rows"))
+        return "unknown size" if columns is None or rows is None else f"{columns:g}x{rows:g}"
 
 
 @dataclass(frozen=True)

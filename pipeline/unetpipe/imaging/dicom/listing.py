@@ -39,7 +39,7 @@ def _rows(series: Series, study: int) -> Iterator[VolumeRow]:
             phase=str(number) if len(series.volumes) > 1 else "",
             modality=series.modality,
             description=text(first, "SeriesDescription"),
-            size=size or f"{first.get('Columns')} x {first.get('Rows')} x {len(series.images)}",
+            size=size or f"{len(series.images)} images of {series.images[0].size}",
             spacing_mm=spacing,
             plane=plane,
             differs_by=", ".join(f"{name} {_said(value)}" for name, value in (part.values if part else {}).items()),
