@@ -10,15 +10,14 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
 from unetpipe.errors import TrainingError
 from unetpipe.progress import Advance
+from unetpipe.training.distributed.meeting import MEETING, meet
 from unetpipe.training.distributed.ranks import Ranks
 
 Item = TypeVar("Item")
 
-_MEETING = timedelta(minutes=5)  # from the start of the first process to that of the last
 _APART = timedelta(minutes=30)  # that processes may be apart: rank 0 writes files while the others wait
 _LET_GO_SECONDS = 0.5
 
@@ -121,12 +120,10 @@ def joined(ranks: Ranks) -> Iterator[Group]:
     group = Group(ranks.rank, ranks.size)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     try:
-        meeting = rendezvous(ranks.meeting, ranks.rank, ranks.size, timeout=_MEETING)
-        store, _, _ = next(meeting)
-        dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.size, timeout=_APART)
+        dist.init_process_group(backend, store=meet(ranks), rank=ranks.rank, world_size=ranks.size, timeout=_APART)
     except (RuntimeError, ValueError) as error:  # torch's errors of stores and sockets, and a port that is no number
         raise TrainingError(
-            f"the {ranks.size} processes of this training did not meet within {_MEETING.seconds // 60} minutes: "
+            f"the {ranks.size} processes of this training did not meet within {MEETING.seconds // 60} minutes: "
             f"{_first_line(error)}"
         ) from error
     try:
