@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import find_objects
 
 from unetpipe.imaging.geometry import Shape
 
@@ -33,6 +32,8 @@ def nonzero_box(channels: Sequence[NDArray[Any]]) -> tuple[Shape, Shape]:
 
 def class_boxes(labels: NDArray[np.integer], classes: int) -> list[Box | None]:
     """Boxes of classes 1 to `classes` in an array of class indices, in this order; None where a class is not there."""
+    from scipy.ndimage import find_objects  # a tenth of a second to import, which checking a dataset has no use for
+
     boxes: list[Box | None] = find_objects(labels, max_label=classes)
     return boxes
 
