@@ -84,7 +84,7 @@ class _Way:
 
 
 def _run_script(path: Path, window: Tensor) -> Tensor:
-    logits: Tensor = torch.jit.load(path)(window)  # type: ignore[no-untyped-call]
+    logits: Tensor = torch.jit.load(path)(window)  # type: ignore[no-untyped-call]  # torch's stub
     return logits
 
 

@@ -39,7 +39,7 @@ def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
         found = next((match.group() for text in code if (match := _UNSAFE.search(text))), None)
         if found is not None:
             raise BundleError(f"{SCRIPT} is refused: its code names {found}, which may do more than compute")
-        script: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), "cpu")  # type: ignore[no-untyped-call]
+        script: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), "cpu")  # type: ignore[no-untyped-call]  # torch's stub
     except BundleError:
         raise
     except Exception as error:  # torch's reader meets junk with whatever comes up

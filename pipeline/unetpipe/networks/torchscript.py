@@ -57,7 +57,7 @@ def to_torchscript(network: nn.Module, example: Tensor) -> torch.jit.ScriptModul
         except Exception as reason:  # whatever the compiler does not know
             try:
                 with torch.no_grad():
-                    scripted = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
+                    scripted = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch's stub
             except Exception:  # whatever the network does while it is recorded
                 message = f"{name} cannot be exported to TorchScript: {first_line(reason)}"
                 raise BundleError(message) from reason

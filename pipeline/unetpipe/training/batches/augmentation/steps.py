@@ -51,6 +51,7 @@ class Step:
             isinstance(leaf, MapTransform) for leaf in _leaves(self.transform)
         )
         if array:
+            # a MapTransform's signature, which the check above rules out
             out: Mapping[str, Any] = {"image": self.transform(image), "label": label[None]}  # type: ignore[arg-type]
         else:
             out = self.transform({"image": image, "label": label[None]})
