@@ -193,7 +193,7 @@ def compare_files(folder: Path, images: list[Path], shape: Shape, nnunet: str | 
 def run_cases(arguments: argparse.Namespace) -> None:
     """Segment the files in the child process of `compare_files`."""
     from unetpipe import infer
-    from unetpipe.config import InferConfig
+    from unetpipe.config.infer import InferConfig
 
     folder, precision, engine = Path(arguments.arguments[0]), *arguments.arguments[1:]
     result = infer(

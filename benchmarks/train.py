@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.networks.build import build_network
 from unetpipe.networks.device import resolve_device

@@ -188,7 +188,7 @@ def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def _balls_work(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from unetpipe.config import PreprocessConfig
+    from unetpipe.config.preprocess import PreprocessConfig
     from unetpipe.stages.preprocess import preprocess
 
     out = tmp_path_factory.mktemp("work") / "balls"

@@ -22,7 +22,7 @@ from unetpipe.cli.app import _CONFIGS
 from unetpipe.cli.options import ConfigError, fields_of, with_options
 from unetpipe.cli.parse import check_command
 from unetpipe.cli.run import run
-from unetpipe.config import Config
+from unetpipe.config.base import Config
 from unetpipe.errors import DatasetError, Fault, PlanError
 from unetpipe.progress import Progress
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from unetpipe.bundle.verify import verify_bundle
-from unetpipe.config import DemoConfig
+from unetpipe.config.demo import DemoConfig
 from unetpipe.demo import run_demo
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.files import read_grid

@@ -19,15 +19,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from unetpipe.bundle.predictor import Predictor
     from unetpipe.components import register
-    from unetpipe.config import (
-        EvaluateConfig,
-        InferConfig,
-        InfoConfig,
-        MergeConfig,
-        PackageConfig,
-        PreprocessConfig,
-        TrainConfig,
-    )
+    from unetpipe.config.evaluate import EvaluateConfig
+    from unetpipe.config.infer import InferConfig, MergeConfig
+    from unetpipe.config.info import InfoConfig
+    from unetpipe.config.package import PackageConfig
+    from unetpipe.config.preprocess import PreprocessConfig
+    from unetpipe.config.train import TrainConfig
     from unetpipe.errors import (
         BundleError,
         ClusterError,
@@ -55,10 +52,12 @@ else:
     _HOMES = {
         "bundle.predictor": ("Predictor",),
         "components": ("register",),
-        "config": (
-            *("EvaluateConfig", "InferConfig", "InfoConfig", "MergeConfig", "PackageConfig", "PreprocessConfig"),
-            "TrainConfig",
-        ),
+        "config.evaluate": ("EvaluateConfig",),
+        "config.infer": ("InferConfig", "MergeConfig"),
+        "config.info": ("InfoConfig",),
+        "config.package": ("PackageConfig",),
+        "config.preprocess": ("PreprocessConfig",),
+        "config.train": ("TrainConfig",),
         "errors": (
             *("BundleError", "ClusterError", "ComponentError", "DatasetError", "ExtensionError", "Fault"),
             *("GeometryError", "ImageFileError", "PlanError", "TrainingError", "UnetpipeError"),

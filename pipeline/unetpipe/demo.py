@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpipe.config import DemoConfig, EvaluateConfig, InferConfig, PreprocessConfig, TrainConfig
+from unetpipe.config.demo import DemoConfig
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.infer import InferConfig
+from unetpipe.config.preprocess import PreprocessConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.phantom import CLASSES, make_phantom, write_phantom_dataset
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError

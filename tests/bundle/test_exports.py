@@ -16,7 +16,7 @@ from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.bundle.write import write_weights
-from unetpipe.config import PackageConfig
+from unetpipe.config.package import PackageConfig
 from unetpipe.errors import BundleError
 from unetpipe.stages.package import package
 

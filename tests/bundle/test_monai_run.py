@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.write import write_bundle
-from unetpipe.config import InferConfig
+from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.label_scheme import LabelClass, Region
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.imaging.preprocessing import DEFAULT_STEPS, ChannelNormalization, Interpolation, Preprocessing, Step

@@ -18,7 +18,8 @@ from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.bundle.write import write_bundle
-from unetpipe.config import InfoConfig, PackageConfig
+from unetpipe.config.info import InfoConfig
+from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.errors import BundleError
 from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing

@@ -11,7 +11,7 @@ import torch
 from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.release import Release
 from unetpipe.bundle.write import write_bundle
-from unetpipe.config import PackageConfig
+from unetpipe.config.package import PackageConfig
 from unetpipe.stages.package import package
 
 MakeBundle = Callable[..., Path]

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from unetpipe.cli.console import ConsoleProgress, show, shown_on_stderr
-from unetpipe.config import Config
+from unetpipe.config.base import Config
 
 log = logging.getLogger("unetpipe.stages")
 

@@ -12,7 +12,10 @@ from unetpipe.cluster.config import PipelineConfig, SubmitConfig
 from unetpipe.cluster.jobs import Job
 from unetpipe.cluster.pipeline import pipeline_jobs
 from unetpipe.cluster.profiles import resources_for
-from unetpipe.config import EvaluateConfig, InferConfig, PreprocessConfig, TrainConfig
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.infer import InferConfig
+from unetpipe.config.preprocess import PreprocessConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.errors import ClusterError, TrainingError
 
 

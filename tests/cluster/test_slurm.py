@@ -15,7 +15,7 @@ from unetpipe.cluster.config import Resources, SubmissionConfig, SubmitConfig
 from unetpipe.cluster.control import SubmissionStatus, show_status
 from unetpipe.cluster.jobs import Array, Job
 from unetpipe.cluster.submit import SubmitResult, submit_jobs
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.errors import ClusterError
 from unetpipe.stages.train import TrainResult, train
 

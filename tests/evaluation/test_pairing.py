@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unetpipe.config import EvaluateConfig
+from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.dataset.folds import Fold, Folds
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest, read_manifest

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.networks.definition import network_definition
 from unetpipe.training.batches.augmentation.augmentation import Augmentation

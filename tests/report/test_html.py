@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unetpipe.config import EvaluateConfig
+from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.stages.evaluate import evaluate

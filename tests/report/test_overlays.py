@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from unetpipe.config import EvaluateConfig
+from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.evaluation.pairing import Inputs, gather_inputs
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from unetpipe.config import EvaluateConfig
+from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid

@@ -9,7 +9,9 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from unetpipe.config import EvaluateConfig, PreprocessConfig, TrainConfig
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.preprocess import PreprocessConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore

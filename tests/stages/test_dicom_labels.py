@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.sr.codedict import codes
 
-from unetpipe.config import EvaluateConfig, PreprocessConfig
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.errors import DatasetError
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import read_grid, write_labels

@@ -10,7 +10,8 @@ import pydicom
 import pytest
 
 from unetpipe import infer
-from unetpipe.config import InferConfig, PreprocessConfig
+from unetpipe.config.infer import InferConfig
+from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.errors import DatasetError, ImageFileError
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import read_volume, write_labels

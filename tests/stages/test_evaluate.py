@@ -12,7 +12,7 @@ import pytest
 from nibabel.affines import from_matvec
 from nibabel.eulerangles import euler2mat
 
-from unetpipe.config import EvaluateConfig
+from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.dataset.folds import Fold, Folds
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest
@@ -309,7 +309,7 @@ def test_neither_torch_nor_monai_is_imported(tmp_path: Path) -> None:
     script = f"""
 import sys
 from pathlib import Path
-from unetpipe.config import EvaluateConfig
+from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.stages.evaluate import evaluate
 folder = Path({str(tmp_path)!r})
 evaluate(EvaluateConfig(predictions=(folder / "prediction",), reference=folder / "reference", out=folder / "out"))

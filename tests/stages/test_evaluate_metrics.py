@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unetpipe.config import EvaluateConfig
+from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.errors import ComponentError
 from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import Grid

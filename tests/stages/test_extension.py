@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.errors import TrainingError
 from unetpipe.stages.train import train
 from unetpipe.training.checkpoint import load_checkpoint

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
-from unetpipe.config import EvaluateConfig, InferConfig, PreprocessConfig, TrainConfig
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.infer import InferConfig
+from unetpipe.config.preprocess import PreprocessConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.imaging.files import read_volume

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from unetpipe import Predictor, infer
-from unetpipe.config import InferConfig
+from unetpipe.config.infer import InferConfig
 from unetpipe.imaging.files import read_volume, write_image
 from unetpipe.imaging.geometry import Grid, Orientation, Unit
 
@@ -274,7 +274,7 @@ def test_a_killed_run_goes_on_where_it_was(make_bundle: MakeBundle, tmp_path: Pa
     )
     assert whole.written == 8
     code = (
-        "import sys; from pathlib import Path; from unetpipe import infer; from unetpipe.config import InferConfig\n"
+        "import sys; from pathlib import Path; from unetpipe import InferConfig, infer\n"
         "infer(InferConfig(models=(Path(sys.argv[1]),), inputs=(Path(sys.argv[2]),), out=Path(sys.argv[3]),"
         " device='cpu', precision='fp32'))"
     )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from unetpipe import __version__
-from unetpipe.config import InfoConfig, PreprocessConfig
+from unetpipe.config.info import InfoConfig
+from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.dataset.phantom import write_phantom_dataset
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.dicom.synthetic import write_series

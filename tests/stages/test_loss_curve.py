@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.stages.train import TrainResult, train
 
 CURVE = [2.3534, 1.9193, 1.6893, 1.5375, 1.4454, 1.4630]  # mean loss of four steps each

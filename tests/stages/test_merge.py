@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from unetpipe.config import MergeConfig
+from unetpipe.config.infer import MergeConfig
 from unetpipe.errors import DatasetError
 from unetpipe.inference.predictions import read_predictions
 from unetpipe.stages.merge import merge

@@ -13,7 +13,7 @@ import torch
 
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
-from unetpipe.config import PackageConfig
+from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.errors import BundleError
 from unetpipe.stages.package import package

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from unetpipe.config import EvaluateConfig, PreprocessConfig
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.dataset.phantom import write_phantom_dataset
@@ -230,7 +231,7 @@ def test_a_mere_check_writes_nothing(small: Path, tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="out\n  Field required"):
         PreprocessConfig(dataset=small)
     code = (
-        "import sys; from pathlib import Path; from unetpipe.config import PreprocessConfig;"
+        "import sys; from pathlib import Path; from unetpipe.config.preprocess import PreprocessConfig;"
         "from unetpipe.stages.preprocess import preprocess;"
         f"preprocess(PreprocessConfig(dataset=Path({str(small)!r}), check=True));"
         "assert not {'torch', 'monai', 'matplotlib'} & set(sys.modules)"
@@ -404,7 +405,7 @@ _FORKS = """
 import os, signal, sys, time
 from pathlib import Path
 import unetpipe.dataset.prepare, unetpipe.report.preview, blosc2
-from unetpipe.config import PreprocessConfig
+from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.stages.preprocess import preprocess
 for line in sys.stdin:  # torch is loaded once for all
     dataset, out, *seconds = line.split()

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from unetpipe import components
 from unetpipe.cli import app
-from unetpipe.config import InferConfig, PreprocessConfig, TrainConfig
+from unetpipe.config.infer import InferConfig
+from unetpipe.config.preprocess import PreprocessConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.dataset.planning.plan import read_plan

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unetpipe.config import EvaluateConfig, InferConfig, PreprocessConfig
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.infer import InferConfig
+from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid
 from unetpipe.stages.evaluate import evaluate

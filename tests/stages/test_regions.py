@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import yaml
 
-from unetpipe.config import EvaluateConfig, InferConfig, PreprocessConfig, TrainConfig
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.infer import InferConfig
+from unetpipe.config.preprocess import PreprocessConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.errors import DatasetError
 from unetpipe.stages.evaluate import evaluate

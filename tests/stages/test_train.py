@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from unetpipe.bundle.verify import verify_bundle
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.errors import TrainingError
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.stages.train import FoldsResult, TrainResult, train

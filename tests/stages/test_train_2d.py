@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unetpipe.config import InferConfig, PreprocessConfig, TrainConfig
+from unetpipe.config.infer import InferConfig
+from unetpipe.config.preprocess import PreprocessConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.stages.infer import infer
 from unetpipe.stages.preprocess import preprocess
 from unetpipe.stages.train import train

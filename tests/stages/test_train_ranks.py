@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.stages.train import TrainResult, train
 from unetpipe.training.checkpoint import load_checkpoint
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from unetpipe import components
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.errors import ComponentError
 from unetpipe.stages.train import train
 from unetpipe.tracking.tracker import NullTracker, TrackedRun

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from unetpipe import components
-from unetpipe.config import EvaluateConfig, TrainConfig
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.errors import ComponentError
 from unetpipe.tracking.named import find_tracker, open_tracker
 from unetpipe.tracking.tracker import NullTracker, TrackedRun

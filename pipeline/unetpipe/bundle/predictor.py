@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetpipe.bundle.read import Bundle, find_bundles, read_bundle
-from unetpipe.config import Engine, Precision
+from unetpipe.config.base import Precision
+from unetpipe.config.infer import Engine
 from unetpipe.errors import BundleError, GeometryError, UnetpipeError
 from unetpipe.imaging.finite import refuse_non_finite
 from unetpipe.imaging.geometry import Grid

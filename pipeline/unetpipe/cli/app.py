@@ -12,16 +12,13 @@ from unetpipe.cli.pairs import CommandWithPairs
 from unetpipe.cli.parse import check_command
 from unetpipe.cli.run import Stage, run
 from unetpipe.cluster.config import SubmitConfig
-from unetpipe.config import (
-    DemoConfig,
-    EvaluateConfig,
-    InferConfig,
-    InfoConfig,
-    MergeConfig,
-    PackageConfig,
-    PreprocessConfig,
-    TrainConfig,
-)
+from unetpipe.config.demo import DemoConfig
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.infer import InferConfig, MergeConfig
+from unetpipe.config.info import InfoConfig
+from unetpipe.config.package import PackageConfig
+from unetpipe.config.preprocess import PreprocessConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.progress import Progress
 
 app = typer.Typer(

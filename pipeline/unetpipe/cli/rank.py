@@ -6,7 +6,7 @@ It shows how far training is, if it is the first one. What comes of it, a result
 import sys
 from pathlib import Path
 
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.errors import UnetpipeError
 from unetpipe.training.distributed.launcher import STOPPED
 

@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from unetpipe.cli.options import C, ConfigError, config_from
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.errors import DatasetError, UnetpipeError
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.training.distributed.ranks import find_ranks

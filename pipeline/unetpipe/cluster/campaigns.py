@@ -9,7 +9,8 @@ from unetpipe.cluster.config import Resources, SubmitConfig
 from unetpipe.cluster.jobs import Array, Command, Job
 from unetpipe.cluster.profiles import resources_for
 from unetpipe.cluster.slurm import is_installed
-from unetpipe.config import InferConfig, TrainConfig
+from unetpipe.config.infer import InferConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
 from unetpipe.errors import ClusterError
 from unetpipe.tracking.mlflow import is_file_store

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unetpipe.config import Config
+from unetpipe.config.base import Config
 
 
 class Resources(Config):

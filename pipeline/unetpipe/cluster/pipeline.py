@@ -9,7 +9,9 @@ from unetpipe.cluster.campaigns import infer_jobs, train_job, warn_of_file_store
 from unetpipe.cluster.config import PipelineConfig, SubmitConfig
 from unetpipe.cluster.jobs import Command, Job
 from unetpipe.cluster.profiles import resources_for
-from unetpipe.config import InferConfig, PreprocessConfig, TrainConfig
+from unetpipe.config.infer import InferConfig
+from unetpipe.config.preprocess import PreprocessConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import choose_folds, make_folds, read_folds
 from unetpipe.dataset.layouts.recognition import inspect_dataset
 from unetpipe.errors import ClusterError

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from unetpipe.config import EvaluateConfig
+from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.dataset.case_names import former_ids, match_ids
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.label_names import agree_on_names

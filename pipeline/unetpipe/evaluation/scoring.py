@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.config import EvaluateConfig
+from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.dataset.label_scheme import Region
 from unetpipe.errors import ComponentError, DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
 from unetpipe.evaluation.label_hints import CaseValues, label_hints

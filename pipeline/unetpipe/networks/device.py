@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import psutil
 import torch
 
-from unetpipe.config import Precision
+from unetpipe.config.base import Precision
 from unetpipe.errors import UnetpipeError
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from unetpipe.config import EvaluateConfig
+from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.cores import available_cores
 from unetpipe.documents import Record
 from unetpipe.evaluation.comparison import compare

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from unetpipe.bundle.predictor import Predictor, Segmentation
-from unetpipe.config import InferConfig
+from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.training_domain import domain_check
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from unetpipe import __version__
-from unetpipe.config import InfoConfig
+from unetpipe.config.info import InfoConfig
 from unetpipe.cores import available_cores
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError

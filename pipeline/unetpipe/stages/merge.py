@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from unetpipe.config import MergeConfig
+from unetpipe.config.infer import MergeConfig
 from unetpipe.documents import Record
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.inference.predictions import (

@@ -12,7 +12,7 @@ from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import SCRIPT
 from unetpipe.bundle.verify import Check, bundle_files, verify_bundle
 from unetpipe.bundle.write import write_release
-from unetpipe.config import PackageConfig
+from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore, cases_folder
 from unetpipe.documents import Record

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
-from unetpipe.config import PreprocessConfig
+from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.cores import available_cores
 from unetpipe.dataset.checks.cases import CheckReport, check_cases, completed
 from unetpipe.dataset.checks.statistics import CaseStatistics, read_known_statistics

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
 from unetpipe.documents import Record
 from unetpipe.errors import TrainingError

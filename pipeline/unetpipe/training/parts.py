@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from unetpipe.components import Definition, registered, target_of
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.errors import BundleError, TrainingError
 from unetpipe.imaging.geometry import Shape

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.extensions import extension_digest, extension_name
 

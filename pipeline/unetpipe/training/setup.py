@@ -8,7 +8,7 @@ import psutil
 import torch
 
 from unetpipe.components import Definition
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.cores import available_cores
 from unetpipe.dataset.training_set import TrainingSet, read_training_set
 from unetpipe.errors import TrainingError

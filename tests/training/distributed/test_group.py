@@ -16,7 +16,7 @@ from unetpipe.training.distributed.group import AgreedStopError, Group
 LEARN = """
     import json, os
     import numpy as np, torch
-    from unetpipe.config import TrainConfig
+    from unetpipe.config.train import TrainConfig
     from unetpipe.training.batches.augmentation.augmentation import Augmentation
     from unetpipe.training.optimization.learner import Learner
     from unetpipe.training.batches.loader import Batch

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.optimization.compilation import compile_if_faster

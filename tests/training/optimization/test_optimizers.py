@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from unetpipe.components import register
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.errors import ComponentError
 from unetpipe.training.optimization.loss import Loss
 from unetpipe.training.optimization.optimizers import optimizer_factory, require_a_step

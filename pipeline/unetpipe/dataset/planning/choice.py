@@ -4,7 +4,7 @@ import hashlib
 import logging
 from pathlib import Path
 
-from unetpipe.config import PreprocessConfig
+from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.planning.fingerprint import Fingerprint
 from unetpipe.dataset.planning.plan import Plan, read_plan

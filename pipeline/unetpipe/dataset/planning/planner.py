@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.config import Preset
+from unetpipe.config.preprocess import Preset
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.planning.fingerprint import Fingerprint
 from unetpipe.dataset.planning.normalization import plan_normalization

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from unetpipe.config import Preset
+from unetpipe.config.preprocess import Preset
 
 REFERENCE_BATCH = MappingProxyType({2: 12, 3: 2})
 """Batch that the memory references assume, by number of spatial axes."""

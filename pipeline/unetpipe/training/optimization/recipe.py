@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from unetpipe.components import Definition, target_of
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.training.optimization.loss import LossFunction
 from unetpipe.training.optimization.optimizers import OptimizerFactory, optimizer_factory
 from unetpipe.training.optimization.schedules import Schedule, make_schedule

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from unetpipe.config import TrainConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.errors import TrainingError
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.augmentation.intensity import Gamma

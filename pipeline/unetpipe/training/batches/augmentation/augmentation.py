@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from unetpipe.config import Strength
+from unetpipe.config.train import Strength
 from unetpipe.documents import Record
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape

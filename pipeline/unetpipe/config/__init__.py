@@ -1,0 +1,1 @@
+"""What a person can set: one frozen model per command."""

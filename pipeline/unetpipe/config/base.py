@@ -1,0 +1,68 @@
+"""What the configs of all commands share: their base, and options that several of them have.
+
+The command line, a YAML file (`--config`) and a notebook all end in a config; every run saves the whole of it.
+Paths are `pathlib.Path`; unknown keys are errors.
+"""
+
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from unetpipe.documents import Record
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def _tracker_word(value: Any) -> Any:
+    """`tracking` was a switch once: what is written as one names MLflow, or nothing."""
+    return {True: "mlflow", False: "none", "true": "mlflow", "false": "none"}.get(value, value)
+
+
+Tracking = Annotated[str, BeforeValidator(_tracker_word)]
+"""A tracker by its registered name (see `unetpipe.tracking.named`)."""
+
+
+def typed_yaml(value: Any) -> Any:
+    """Read a value that was typed on the command line as YAML."""
+    try:
+        return yaml.safe_load(value) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        raise ValueError(f"{value!r} is no YAML") from None
+
+
+Series = Annotated[
+    tuple[str, ...],
+    Field(
+        description="Which series of a DICOM source to read: its number in `unetpipe info SOURCE`, its UID, or a rule "
+        "such as 'Modality=MR,SeriesDescription~t1'; one per channel. Unless given, the only one that holds a volume."
+    ),
+]
+Phase = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        description="Which volume of a DICOM series that holds several, such as echoes or time points: its number in "
+        "`unetpipe info SOURCE`.",
+    ),
+]
+FixGeometry = Annotated[
+    bool,
+    Field(
+        description="Interpolate missing slices of a DICOM series, make uneven gaps even and undo the tilt of a "
+        "gantry, where they are refused otherwise."
+    ),
+]
+Extensions = Annotated[
+    tuple[str, ...],
+    Field(
+        description="Code of your own that registers parts, such as losses, when it is imported: a Python file, the "
+        "name of an installed extension, or a module."
+    ),
+]
+
+
+class Config(Record):
+    """Base of all configs: frozen, and strict about names. A field's docstring is its help on the command line."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)

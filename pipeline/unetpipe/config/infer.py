@@ -1,0 +1,66 @@
+"""The options of `unetpipe infer`, and of `unetpipe merge`, which follows it where its scans were shared out."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from unetpipe.config.base import Config, Extensions, FixGeometry, Phase, Precision, Series
+
+Engine = Literal["torch", "openvino"]
+
+
+class InferConfig(Config):
+    """`unetpipe infer`."""
+
+    models: tuple[Path, ...]
+    """Bundle folders or zips, or the folder of a run with several folds. Several models are averaged."""
+    inputs: tuple[Path, ...] = ()
+    """Scans: files, zips, folders of these, DICOM series and trees of them, wildcards, or a dataset of any layout, with
+    or without labels."""
+    images: tuple[str, ...] = ()
+    """Pattern of a channel's scans below the folders given, such as '{patient}/{case}/t1.nii.gz'; one per channel."""
+    list: Path | None = None
+    """More inputs: a text file with one per line, relative to its folder, or a CSV or JSON list of cases."""
+    out: Path
+    """Folder for the label maps."""
+    series: Series = ()
+    phase: Phase = None
+    fix_geometry: FixGeometry = False
+    fix_affine: bool = False
+    """Adopt the first channel's affine where that of another channel differs and the shapes are equal."""
+    device: str = "auto"
+    """Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes a GPU where there is one."""
+    precision: Precision = "auto"
+    """Precision of matrix products; `auto` takes the fastest that the device has in hardware."""
+    engine: Engine = "torch"
+    """What computes the network. `openvino` is faster on CPUs and takes longer to start; it needs `pip install
+    'unetpipe[openvino]'`."""
+    step: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Distance between neighbouring windows, as a fraction of the patch."""
+    batch: Annotated[int, Field(ge=1)] | None = None
+    """Number of windows per forward pass. Default: chosen for the device."""
+    tta: bool = False
+    """Average over mirrored copies of each window, along the axes that were mirrored in training."""
+    postprocess: bool = True
+    """Keep only the largest connected component of those classes for which the model's validation found that better."""
+    shard: str | None = None
+    """Segment only the I-th of N parts of the scans, given as I/N, for job arrays."""
+    skip_existing: bool = False
+    """Skip scans whose label maps exist already."""
+    save_probabilities: bool = False
+    """Also write the probabilities of all classes to probabilities/CASE.npz, as float16."""
+    save_uncertainty: bool = False
+    """Also write the entropy of the mean probabilities, from 0 to 1, to uncertainty/CASE."""
+    save_classes: bool = False
+    """Also write one mask per class that was found to classes/CASE/NAME."""
+    extension: Extensions = ()
+
+
+class MergeConfig(Config):
+    """`unetpipe merge`."""
+
+    out: Path
+    """Folder of the labels, with a predictions-I-of-N.json of each shard."""
+    shards: Annotated[int, Field(ge=1)]
+    """Number of shards, N."""

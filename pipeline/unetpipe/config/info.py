@@ -1,0 +1,12 @@
+"""The options of `unetpipe info`."""
+
+from pathlib import Path
+
+from unetpipe.config.base import Config
+
+
+class InfoConfig(Config):
+    """`unetpipe info`."""
+
+    path: Path | None = None
+    """Work folder, bundle or DICOM source (folder, zip or file) to describe. Default: this installation."""

@@ -1,0 +1,22 @@
+"""The options of `unetpipe bundle`."""
+
+from pathlib import Path
+
+from unetpipe.config.base import Config
+
+
+class PackageConfig(Config):
+    """`unetpipe bundle`."""
+
+    model: Path
+    """Bundle folder, such as WORK/runs/default/fold_0."""
+    torchscript: bool = False
+    """Also export the network as TorchScript to models/model.ts, which runs without Python."""
+    onnx: bool = False
+    """Also export the network as ONNX to models/model.onnx. Needs `pip install 'unetpipe[onnx]'`."""
+    pt2: bool = False
+    """Also export the network as a program of torch.export to models/model.pt2."""
+    openvino: bool = False
+    """Also export the network for OpenVINO to models/model.xml. Needs `pip install 'unetpipe[openvino]'`."""
+    zip: Path | None = None
+    """Pack the bundle, without the other files of its folder, into this zip. The same bundle gives the same bytes."""
