@@ -71,14 +71,9 @@ def test_nothing_that_a_stage_takes_gives_or_raises_is_left_out() -> None:
         for name, found in vars(unetpipe.errors).items()
         if isinstance(found, type) and issubclass(found, Exception)
     }
-    modules = [
-        importlib.import_module(f"unetpipe.config.{found.name}")
-        for found in pkgutil.iter_modules(unetpipe.config.__path__)
-    ]
-    configs = {name for module in modules for name in vars(module) if name.endswith("Config")} - {
-        "Config",
-        "DemoConfig",
-    }
+    modules = pkgutil.iter_modules(unetpipe.config.__path__, "unetpipe.config.")
+    names = {name for module in modules for name in vars(importlib.import_module(module.name))}
+    configs = {name for name in names if name.endswith("Config")} - {"Config", "DemoConfig"}
     stages = [getattr(unetpipe, config.removesuffix("Config").lower()) for config in configs]
     hints = [typing.get_type_hints(stage)["return"] for stage in stages]
     results = {one.__name__ for hint in hints for one in typing.get_args(hint) or [hint]}

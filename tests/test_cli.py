@@ -23,6 +23,9 @@ from unetpipe.cli.options import ConfigError, fields_of, with_options
 from unetpipe.cli.parse import check_command
 from unetpipe.cli.run import run
 from unetpipe.config.base import Config
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.infer import InferConfig
+from unetpipe.config.train import TrainConfig
 from unetpipe.errors import DatasetError, Fault, PlanError
 from unetpipe.progress import Progress
 
@@ -218,7 +221,7 @@ def test_an_earlier_list_takes_one_place_and_an_option() -> None:
     """MODEL is one argument before INPUTS; more models come from --model."""
     words = ["infer", "m0", "a.nii.gz", "b.nii.gz", "--model", "m1", "--model", "m2", "--out", "o"]
     given = check_command(app, _CONFIGS, words)
-    assert isinstance(given, config.InferConfig)
+    assert isinstance(given, InferConfig)
     assert given.models == (Path("m0"), Path("m1"), Path("m2"))
     assert given.inputs == (Path("a.nii.gz"), Path("b.nii.gz"))
 
@@ -239,9 +242,9 @@ def test_the_last_path_is_the_reference_unless_something_else_is(
     words: list[str], predictions: str, reference: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`evaluate A REF` and `evaluate A B --reference REF` both say what is compared with what."""
-    seen: list[config.EvaluateConfig] = []
+    seen: list[EvaluateConfig] = []
 
-    def stage(given: config.EvaluateConfig, _: Progress) -> BaseModel:
+    def stage(given: EvaluateConfig, _: Progress) -> BaseModel:
         seen.append(given)
         return Outcome()
 
@@ -392,7 +395,7 @@ def test_a_submitted_command_is_checked_first() -> None:
     assert run_command(app, ["submit", "--cluster", "local", "train", "work", "--epoch", "3"]).exit_code == 2
     assert run_command(app, ["submit", "--cluster", "local", "train", "work", "--epochs", "0"]).exit_code == 2
     with pytest.raises(ConfigError, match="expected one of the commands train"):
-        check_command(app, {"train": config.TrainConfig}, ["demo"])
+        check_command(app, {"train": TrainConfig}, ["demo"])
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
