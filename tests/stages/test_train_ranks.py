@@ -62,15 +62,20 @@ def rank_of(process: subprocess.Popen[str], rank: int) -> psutil.Process:
 
 
 def test_two_processes_train_the_run_of_one(work: Path) -> None:
-    """The same losses and Dice in every epoch, and the same figures and labels of the held-out cases in the end."""
+    """The same losses and Dice in every epoch, and the same figures and labels of the held-out cases in the end.
+
+    The steps are small, because larger ones amplify differences of rounding, of one thread from two as well, until
+    they hide a difference of the arithmetic.
+    """
     options = {"device": "cpu", "precision": "fp32", "epochs": 3, "iterations": 4, "tracking": "none"}
+    options |= {"optimizer": "sgd", "learning_rate": 1e-3}
     alone = train(TrainConfig(work=work, run_name="alone", **options))
     shared = train(TrainConfig(work=work, gpus=2, **options))
     assert isinstance(alone, TrainResult)
     assert isinstance(shared, TrainResult)
     lines = (alone.bundle / "metrics.jsonl").read_text().splitlines()
     for one, two in zip(map(json.loads, lines), journal(work), strict=True):
-        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-6)
         assert two["dice"] == pytest.approx(one["dice"], abs=0.01)
     assert shared.dice == pytest.approx(alone.dice, abs=0.01)
     assert shared.iterations == alone.iterations == 12  # which cases count may hang on a rounding: post-processing
