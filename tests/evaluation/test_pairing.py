@@ -40,6 +40,14 @@ def test_formats_may_differ_and_other_files_do_not_count(tmp_path: Path) -> None
     assert inputs.models[0].missing == inputs.models[0].extra == ()
 
 
+def test_the_folder_of_a_fold_stands_for_its_predictions(tmp_path: Path) -> None:
+    """What training drew beside them is no prediction."""
+    touch(tmp_path / "reference" / "a.nii.gz", tmp_path / "fold_0" / "validation" / "a.nii.gz")
+    touch(tmp_path / "fold_0" / "curves.png", tmp_path / "fold_0" / "configs" / "metadata.json")
+    (model,) = gather(tmp_path, tmp_path / "fold_0").models
+    assert (model.name, list(model.files), model.extra) == ("fold_0", ["a"], ())
+
+
 NAMES = (
     "Fall 1 (prä)",
     "é",

@@ -82,7 +82,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as caught:
         find(tmp_path, *(tmp_path / name for name in ("x", "void", "nested", "gone.nii")))
     assert {(fault.case, fault.kind) for fault in caught.value.faults} == {
-        ("2.nii.gz", "missing"),
+        ("2.nii.gz", "unreadable"),
         ("void", "empty"),
         ("nested", "empty"),
         ("gone.nii", "missing"),

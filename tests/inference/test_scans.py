@@ -186,6 +186,21 @@ def test_damaged_zips(tmp_path: Path, scratch: Path) -> None:
     assert "one.zip: the zip is damaged" in refused(scratch, path)
 
 
+def test_scans_that_cannot_be_read_do_not_stop_the_others(tmp_path: Path, scratch: Path) -> None:
+    """A file that was not fetched, a link to nothing and a damaged zip are listed with their faults."""
+    put(tmp_path / "in" / "a.nii.gz")
+    (tmp_path / "in" / "b.nii.gz").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    (tmp_path / "in" / "c.nii.gz").symlink_to("gone.nii.gz")
+    (tmp_path / "in" / "d.zip").write_bytes(b"PK\3\4damaged")
+    (tmp_path / "list.csv").write_text("id,image\nx,in/a.nii.gz\ny,in/b.nii.gz\n")
+    faults = {case.id: case.fault for case in find(scratch, tmp_path / "in")}
+    assert faults["a"] == ""
+    assert "Git LFS" in faults["b"]
+    assert "is a link to gone.nii.gz, which is not there" in faults["c"]
+    assert faults["d"] == "the zip is damaged, or packed in a way that is not known"
+    assert [bool(case.fault) for case in find(scratch, tmp_path / "list.csv")] == [False, True]
+
+
 def test_datasets(tmp_path: Path, scratch: Path) -> None:
     """Lists without labels, test sets and patterns are read as `preprocess` reads them."""
     put(*(tmp_path / "in" / f"{name}.nii.gz" for name in "abc"))

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from unetpipe import Predictor, infer
+from unetpipe.cli.run import FAILED, exit_code
 from unetpipe.config.infer import InferConfig
 from unetpipe.imaging.files import read_volume, write_image
 from unetpipe.imaging.geometry import Grid, Orientation, Unit
@@ -90,23 +91,26 @@ def test_a_dicom_series_is_a_scan(make_bundle: MakeBundle, shared_data: Path, tm
 
 
 def test_bad_scans_are_named_and_the_others_go_on(make_bundle: MakeBundle, tmp_path: Path) -> None:
-    """A corrupt, an empty and a wrong file in the middle fail with a reason and no folder in it; the rest goes on."""
+    """Corrupt, empty, wrong and unfetched files in the middle fail with a reason and no folder in it; others go on."""
     folder = tmp_path / "in"
     for name in ("a", "c", "e", "g"):
         write_scan(folder / f"{name}.nii.gz")
     (folder / "b.nii.gz").write_bytes(b"\x1f\x8bnonsense")
     (folder / "d.nii.gz").touch()
     write_scan(folder / "f.nii.gz", channels=3)
+    (folder / "h.zip").write_bytes(b"PK\3\4damaged")
+    (folder / "i.nii.gz").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     result = run(make_bundle(), folder)
-    assert result.written == 4
-    assert sorted(result.failed) == ["b", "d", "f"]
+    assert (result.written, exit_code(result)) == (4, FAILED)
+    assert sorted(result.failed) == ["b", "d", "f", "h", "i"]
+    assert "Git LFS" in result.failed["i"]
     assert "takes 1 channel" in result.failed["f"]
     assert all(str(tmp_path) not in reason for reason in result.failed.values())
     assert names_of(tmp_path / "out") == ["a.nii.gz", "c.nii.gz", "e.nii.gz", "g.nii.gz", "predictions.json"]
     cases = {case["id"]: case for case in json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]}
     assert {name: case["status"] for name, case in cases.items()} == {
         **dict.fromkeys("aceg", "written"),
-        **dict.fromkeys("bdf", "failed"),
+        **dict.fromkeys("bdfhi", "failed"),
     }
     assert str(tmp_path) not in (tmp_path / "out" / "predictions.json").read_text()
 

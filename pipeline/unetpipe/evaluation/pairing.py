@@ -209,7 +209,9 @@ def _held_out(references: Files, work: Path, fold: int | None) -> Files:
 
 
 def _label_files(path: Path) -> list[Path]:
-    """The label files of a folder, or the one file."""
+    """The label files of a folder, or the one file; of a fold's folder, those that it predicted for held-out cases."""
+    if (path / "configs" / "metadata.json").is_file() and (path / "validation").is_dir():
+        path = path / "validation"  # beside it lies curves.png, which is no label map
     if path.is_file():
         return [path]
     if not path.is_dir():

@@ -26,12 +26,15 @@ class InputCase:
         paths: One file per channel, or one with all of them, or one DICOM source.
         file_name: File name of the scan's outputs, without suffix.
         dicom: Choice of the volume in each path's DICOM source; empty where each holds a single one.
+        fault: Why the scan cannot be read, where that is known already, such as that it is a Git LFS pointer; empty
+            where it is not.
     """
 
     id: str
     paths: tuple[Path, ...]
     file_name: str
     dicom: tuple[DicomOptions, ...] = ()
+    fault: str = ""
 
     @property
     def is_dicom(self) -> bool:
@@ -50,7 +53,8 @@ def find_inputs(
     """List the scans, sorted by id.
 
     Scans whose files have the same name are called by what their paths differ in, such as ``p1`` and ``p2`` for
-    ``p1/t1.nii.gz`` and ``p2/t1.nii.gz``. A scan that is given twice counts once.
+    ``p1/t1.nii.gz`` and ``p2/t1.nii.gz``. A scan that is given twice counts once. One that cannot be read, such as a
+    damaged zip or a file that was not fetched, is listed with its fault, so that the others can be segmented.
 
     Args:
         inputs: Image files, DICOM files, zips, folders of these, DICOM series and trees of them, datasets of any layout
@@ -62,24 +66,32 @@ def find_inputs(
 
     Raises:
         DatasetError: Listing every input that does not exist or holds no scan, every missing channel, and every id that
-            lists give to two scans.
+            lists give to two scans, or every scan's fault where none can be read.
         ImageFileError: If there are several choices of a series, and another number of images.
     """
     finder = ScanFinder(channels, patterns, scratch)
     scans = list(dict.fromkeys(finder.find(path.absolute() for path in _expanded(inputs))))
     names = iter(distinct_names([scan.place for scan in scans if scan.id is None]))
     ids = [next(names) if scan.id is None else scan.id for scan in scans]
-    unusable = {path: reason for scan in scans for path in scan.paths if (reason := absence(path))}
-    faults = finder.faults + [Fault(case=path.name, kind="missing", message=why) for path, why in unusable.items()]
+    unusable = [scan.fault or _absence(scan.paths) for scan in scans]
+    faults = list(finder.faults)
     for name, count in Counter(ids).items():
         if count > 1:
             faults.append(Fault(case=name, kind="duplicate", message=f"{count} inputs have this name"))
+    if faults or all(unusable):
+        faults += [
+            Fault(case=scan.place.name, kind="unreadable", message=reason)
+            for scan, reason in zip(scans, unusable, strict=True)
+            if reason
+        ]
     if faults:
         raise DatasetError(faults)
     written = file_names(ids)
     cases = (
-        InputCase(name, paths, written[name], chosen)
-        for name, (paths, chosen) in zip(ids, (choice_per_image(scan.paths, dicom) for scan in scans), strict=True)
+        InputCase(name, paths, written[name], chosen, fault)
+        for name, (paths, chosen), fault in zip(
+            ids, (choice_per_image(scan.paths, dicom) for scan in scans), unusable, strict=True
+        )
     )
     return sorted(cases, key=lambda case: case.id)
 
@@ -109,6 +121,12 @@ def shard_of(cases: Sequence[InputCase], shard: str) -> list[InputCase]:
         message = f"expected I/N with I from 1 to N, such as 3/16, got {shard!r}"
         raise DatasetError([Fault(case="dataset", kind="shard", message=message)])
     return list(cases[int(match[1]) - 1 :: int(match[2])])
+
+
+def _absence(paths: Sequence[Path]) -> str:
+    """Why one of a scan's files cannot be read, with its name where there are several; empty where all are there."""
+    reasons = [(path, reason) for path in paths if (reason := absence(path))]
+    return "; ".join(f"{path.name} {reason}" if len(paths) > 1 else reason for path, reason in reasons)
 
 
 def _expanded(inputs: Iterable[Path]) -> Iterator[Path]:

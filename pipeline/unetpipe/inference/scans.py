@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unetpipe.dataset.layouts.presence import absence
+from unetpipe.dataset.layouts.presence import absence, has_name
 from unetpipe.dataset.layouts.recognition import inspect_scans, is_dataset
 from unetpipe.errors import DatasetError, Fault, ImageFileError
 from unetpipe.imaging.dicom.sources import is_dicom
@@ -31,11 +31,13 @@ class Scan:
         place: Absolute path that it is called after, such as its file without the number of a channel.
         paths: One file per channel, or one with all of them, or one DICOM source.
         id: Name of the scan in its list or layout; None where the scan is named after its path.
+        fault: Why the scan cannot be read, where that is known already; empty where it is not.
     """
 
     place: Path
     paths: tuple[Path, ...]
     id: str | None = None
+    fault: str = ""
 
 
 class ScanFinder:
@@ -61,8 +63,11 @@ class ScanFinder:
         scans: list[Scan] = []
         files: list[Path] = []
         for path in paths:
-            if reason := absence(path):
+            reason = absence(path)
+            if reason and not has_name(path):
                 self._fault(path.name, "missing", reason)
+            elif reason:
+                files.append(path)
             elif self._patterns or (is_dataset(path) and not _images(path)):
                 scans += self._in_dataset(path)
             elif path.is_dir():
@@ -111,14 +116,13 @@ class ScanFinder:
                 return [Scan(archive, (archive,))]  # read as it is
             folder = unpack(archive, self._scratch)
         except ImageFileError as error:
-            self._fault(archive.name, "zip", str(error))
-            return []
+            return [Scan(archive, (archive,), fault=str(error))]
         series, others = _walk(folder)
         scans = self._series(series)
         for other in others:
             scans += self._by_channel(_images(other), whole_folder=True)
         if not scans:
-            self._fault(archive.name, "empty", "no image and no DICOM series in this zip")
+            return [Scan(archive, (archive,), fault="no image and no DICOM series in this zip")]
         if len(scans) == 1:
             return [replace(scans[0], place=archive)]
         return [replace(scan, place=archive.parent / scan.place.relative_to(folder.parent)) for scan in scans]

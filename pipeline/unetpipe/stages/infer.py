@@ -16,7 +16,7 @@ from unetpipe.bundle.predictor import Predictor, Segmentation
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.training_domain import domain_check
 from unetpipe.documents import Record
-from unetpipe.errors import UnetpipeError
+from unetpipe.errors import ImageFileError, UnetpipeError
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.geometry import Grid
@@ -183,6 +183,8 @@ class _Stations:
 
     def load(self, case: InputCase) -> _Loaded:
         """Read and preprocess; in the loader's thread."""
+        if case.fault:
+            raise ImageFileError(case.fault)
         start = time.perf_counter()
         spec = self._predictor.spec
         image = read_image(case.paths, case.dicom, adopt_affine=self._config.fix_affine)

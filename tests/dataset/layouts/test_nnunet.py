@@ -93,6 +93,13 @@ def test_file_endings(files: Any, nnunet: Any) -> None:
     assert [(fault.kind, fault.severity) for fault in faults] == [("other_ending", "warning")]
 
 
+def test_an_ending_without_its_dot(nnunet: Any) -> None:
+    """``nii.gz`` means ``.nii.gz``, as some datasets declare it."""
+    manifest, faults = inspect_dataset(nnunet(file_ending="nii.gz"))
+    assert [case.id for case in manifest.cases] == ["a", "b"]
+    assert faults == []
+
+
 def test_an_ending_of_no_known_format_is_named(files: Any, nnunet: Any) -> None:
     """Files that cannot be read do not vanish from the dataset."""
     nnunet(file_ending=".npy")

@@ -26,7 +26,7 @@ def list_nnunet(folder: Path, declared: Mapping[str, Any]) -> Listing:
     declare_channels(declared.get(key), f"dataset.json: {key!r}", listing)
     order = declared.get("regions_class_order")
     declare_classes(declared.get("labels"), order, "dataset.json: 'labels'", listing)
-    ending = as_text(declared.get("file_ending"))
+    ending = _ending(declared.get("file_ending"))
     if ending is not None and not has_image_suffix(ending):
         listing.fault("unknown_ending", f"dataset.json: 'file_ending' {ending} is of no format that is read")
     if declared.get("dataset") is not None:
@@ -41,6 +41,12 @@ def list_nnunet(folder: Path, declared: Mapping[str, Any]) -> Listing:
         message = f"dataset.json promises {expected} training cases, the folder has {found}"
         listing.training_fault("case_count", message, warning=True)
     return listing
+
+
+def _ending(declared: Any) -> str | None:
+    """The declared suffix of files with its dot, which some datasets leave out."""
+    ending = as_text(declared)
+    return ending if ending is None or ending.startswith(".") else f".{ending}"
 
 
 def _list_declared(folder: Path, raws: Any, listing: Listing) -> int:

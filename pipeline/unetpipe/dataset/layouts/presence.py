@@ -51,6 +51,15 @@ def absence(path: Path) -> str | None:
     return None
 
 
+def has_name(path: Path) -> bool:
+    """Whether a folder holds this name, be it of a link to something that is not there."""
+    try:
+        path.lstat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _exists(path: Path) -> bool:
     try:
         path.stat()

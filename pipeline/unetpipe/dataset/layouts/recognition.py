@@ -16,7 +16,7 @@ from unetpipe.dataset.layouts.listing import Listing, refuse
 from unetpipe.dataset.layouts.nnunet import list_nnunet
 from unetpipe.dataset.layouts.pairs import list_pairs
 from unetpipe.dataset.layouts.patterns import list_patterns
-from unetpipe.dataset.layouts.presence import absence
+from unetpipe.dataset.layouts.presence import absence, has_name
 from unetpipe.dataset.layouts.reading import read_json
 from unetpipe.dataset.layouts.tables import list_json, list_table
 from unetpipe.dataset.manifest import Case, Manifest
@@ -92,7 +92,7 @@ def inspect_scans(path: Path, images: Sequence[str] = ()) -> tuple[list[Case], l
     """List the scans of a dataset that are to be segmented, and give what is wrong with its structure.
 
     These are the test cases where the layout sets some apart (Decathlon, nnU-Net), and otherwise all cases. Nothing
-    that concerns labels matters.
+    that concerns labels matters. A scan that is named but was not fetched is listed like the others.
 
     Args:
         path: Folder or list.
@@ -103,7 +103,7 @@ def inspect_scans(path: Path, images: Sequence[str] = ()) -> tuple[list[Case], l
     """
     listing = _list(path.absolute(), images, None)
     wanted = listing.tests or listing
-    cases = _present([case.model_copy(update={"label": None}) for case in wanted.cases], wanted)
+    cases = _present([case.model_copy(update={"label": None}) for case in wanted.cases], wanted, named_only=True)
     if not cases and not wanted.faults:
         what = "test cases (name a folder of images, such as imagesTr, to take others)" if listing.tests else "cases"
         return [], [_no_cases(path, what)]
@@ -149,10 +149,16 @@ def _list_folder(path: Path) -> Listing:
     )
 
 
-def _present(cases: Sequence[Case], listing: Listing) -> list[Case]:
+def _present(cases: Sequence[Case], listing: Listing, *, named_only: bool = False) -> list[Case]:
     """Cases whose files are there, with absolute paths; notes the faults of the others.
 
     Paths are never resolved: where a file is a link, its name and its folder are the link's.
+
+    Args:
+        cases: Cases of the listing.
+        listing: Listing that receives the faults.
+        named_only: Also take cases whose files have a name on this disk and no content, such as links to what is not
+            there and pointers of Git LFS.
     """
     counts = Counter(case.id for case in cases)
     for name, count in counts.items():
@@ -167,6 +173,8 @@ def _present(cases: Sequence[Case], listing: Listing) -> list[Case]:
         lacking = [("image", image, reason) for image in images if (reason := absence(image))]
         if label is not None and (reason := absence(label)):
             lacking.append(("label", label, reason))
+        if named_only:
+            lacking = [one for one in lacking if not has_name(one[1])]
         for what, file, reason in lacking:
             listing.fault(f"missing_{what}", f"{what} {file.name} {reason}", case=case.id)
         if not lacking:
