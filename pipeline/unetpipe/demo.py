@@ -16,11 +16,12 @@ from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.phantom import CLASSES, make_phantom, write_phantom_dataset
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
+from unetpipe.evaluation.rows import ClassRow
 from unetpipe.files import write_text
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import write_labels
 from unetpipe.progress import Progress, SilentProgress
-from unetpipe.stages.evaluate import ClassRow, evaluate
+from unetpipe.stages.evaluate import evaluate
 from unetpipe.stages.infer import infer
 from unetpipe.stages.preprocess import preprocess
 from unetpipe.stages.train import TrainResult, train

@@ -332,3 +332,21 @@ def test_two_hundred_cases_in_seconds(shared_data: Path, tmp_path: Path) -> None
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 401
+
+
+def test_groups_of_a_table_stand_in_result_summary_and_report(tmp_path: Path) -> None:
+    """`--by` says how good a model is for each value of a column, and whether the gap is beyond chance."""
+    names = [f"{group}{n}" for group in "ab" for n in range(8)]
+    write(tmp_path / "reference", dict.fromkeys(names, cube()))
+    write(tmp_path / "prediction", {name: cube(3 if name[0] == "a" else 4 + int(name[1]) % 2) for name in names})
+    (tmp_path / "cases.csv").write_text("id,scanner\n" + "".join(f"{name},maker {name[0]}\n" for name in names))
+    options = {"by": ("scanner",), "table": tmp_path / "cases.csv", "report": True}
+    result = run(tmp_path, tmp_path / "prediction", **options)
+    found = [(row.name, row.patients, row.dice, row.gap) for row in result.groups]
+    assert found == [("scanner maker a", 8, 1.0, 0.25), ("scanner maker b", 8, 0.75, 0.25)]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    gap = next(gap for gap in summary["subgroups"][0]["gaps"] if gap["metric"] == "dice")
+    assert (gap["highest"], gap["lowest"], gap["beyond_chance"]) == ("maker a", "maker b", True)
+    assert "By scanner" in (tmp_path / "out" / "report.html").read_text()
+    with pytest.raises(UnetpipeError, match="--by names columns of a table: give it by --table"):
+        run(tmp_path, tmp_path / "prediction", by=("scanner",))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 
 from unetpipe.components import Part
 from unetpipe.config.base import Config, Extensions, Tracking
@@ -42,6 +42,11 @@ class EvaluateConfig(Config):
     metric: tuple[Part, ...] = ()
     """A further metric: a name that an extension has registered, or a definition of one of MONAI's, such as
     '{_target_: monai.metrics.SurfaceDiceMetric, class_thresholds: [2.0]}'."""
+    by: tuple[str, ...] = ()
+    """Columns of `table`, such as scanner,sex, by whose values the cases are also evaluated group by group."""
+    table: Path | None = None
+    """CSV of the cases with the columns that `by` names, and one that says whose row it is: case, id, image, label or
+    patient. A list that `unetpipe preprocess` takes is one."""
     lesions: bool = False
     """Also match connected components, and count those that are found, missed and false."""
     fail_under: dict[str, float] = {}
@@ -62,3 +67,10 @@ class EvaluateConfig(Config):
     workers: Annotated[int, Field(ge=1)] | None = None
     """Number of threads. Default: one per available core."""
     extension: Extensions = ()
+
+    @field_validator("by")
+    @classmethod
+    def _apart(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        """Take columns that commas separate for several."""
+        named = [name.strip() for column in columns for name in column.split(",")]
+        return tuple(dict.fromkeys(filter(None, named)))

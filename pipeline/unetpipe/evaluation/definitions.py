@@ -28,5 +28,7 @@ DEFINITIONS = {
     "known).",
     "comparison": "Model minus baseline in the same patients, where both are defined (volume errors without sign); "
     "Wilcoxon's signed-rank test, corrected by Holm over the classes; better means corrected p below 0.05.",
+    "gap": "Largest minus smallest mean of the groups of a column; permutation test over patients (9999 deals), "
+    "corrected by Holm over classes and columns; beyond chance means corrected p below 0.05.",
     "spread": "Standard deviation with n - 1; quartiles by linear interpolation.",
 }

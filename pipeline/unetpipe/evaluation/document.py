@@ -13,6 +13,7 @@ from unetpipe import __version__
 from unetpipe.documents import Record
 from unetpipe.evaluation.comparison import Comparison
 from unetpipe.evaluation.definitions import DEFINITIONS
+from unetpipe.evaluation.subgroups import Subgroups
 from unetpipe.evaluation.summary import ClassSummary
 from unetpipe.inference.predictions import ModelUsed
 from unetpipe.metrics.scores import HIGHER_IS_BETTER
@@ -54,6 +55,7 @@ class Evaluation(Record):
         seed: Seed of the bootstrap.
         models: Results of each model.
         comparisons: Comparison of every further model with the first.
+        subgroups: Figures of every model by groups of cases, for each column that was asked for.
         hints: Sentences about what suggests a mistake in the files, such as masks of 255 against masks of 1.
         versions: Versions of the packages that computed the metrics.
         definitions: Definition of every metric.
@@ -67,6 +69,7 @@ class Evaluation(Record):
     seed: int
     models: tuple[ModelEvaluation, ...]
     comparisons: tuple[Comparison, ...] = ()
+    subgroups: tuple[Subgroups, ...] = ()
     hints: tuple[str, ...] = ()
     versions: dict[str, str] = Field(
         default_factory=lambda: {"unetpipe": __version__, **{name: version(name) for name in ("numpy", "scipy")}}

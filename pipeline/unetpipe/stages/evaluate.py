@@ -7,14 +7,18 @@ from pathlib import Path
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.cores import available_cores
 from unetpipe.documents import Record
+from unetpipe.errors import UnetpipeError
 from unetpipe.evaluation.comparison import compare
 from unetpipe.evaluation.definitions import DEFINITIONS
 from unetpipe.evaluation.document import Evaluation, ModelEvaluation, digest
 from unetpipe.evaluation.gate import gate_failures
+from unetpipe.evaluation.groups_table import read_groups
 from unetpipe.evaluation.named_metrics import NamedMetric, find_metrics
 from unetpipe.evaluation.pairing import Inputs, gather_inputs, work_of
+from unetpipe.evaluation.rows import ClassRow, ComparisonRow, GroupRow, class_rows, comparison_rows, group_rows
 from unetpipe.evaluation.scoring import check_grids, score_all
-from unetpipe.evaluation.summary import MetricSummary, summarise
+from unetpipe.evaluation.subgroups import compare_subgroups
+from unetpipe.evaluation.summary import summarise
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.files import read_grid
 from unetpipe.metrics.scores import HIGHER_IS_BETTER
@@ -24,35 +28,6 @@ from unetpipe.report.tracked_figures import Store, target_of, track
 from unetpipe.tracking.named import find_tracker
 
 log = logging.getLogger(__name__)
-
-
-class ClassRow(Record):
-    """Rounded means of one class over the cases.
-
-    Attributes:
-        name: Name of the class, after that of the model if there are several.
-        missed: Cases whose prediction misses the class, of all cases whose reference holds it.
-        false: Number of cases where only the prediction holds the class.
-    """
-
-    name: str
-    missed: str
-    false: int
-    dice: float | None
-    dice_95: str
-    nsd: float | None
-    hd95_mm: float | None
-    volume_pct: float | None
-
-
-class ComparisonRow(Record):
-    """Mean difference in Dice of one class, the named model minus the first model."""
-
-    name: str
-    difference: float | None
-    difference_95: str
-    p_corrected: float | None
-    better: str
 
 
 class EvaluateResult(Record):
@@ -66,6 +41,7 @@ class EvaluateResult(Record):
         hints: Sentences about label values and orientations that suggest a mistake in the files.
         classes: The figures asked for most; all of them are in summary.json.
         comparison: Every further model against the first.
+        groups: Every group of cases that was asked for.
         tracking_runs: Ids of the tracking runs that have the figures now.
     """
 
@@ -80,6 +56,7 @@ class EvaluateResult(Record):
     viewer_html: Path | None
     classes: tuple[ClassRow, ...]
     comparison: tuple[ComparisonRow, ...]
+    groups: tuple[GroupRow, ...]
     tracking_runs: tuple[str, ...]
 
 
@@ -93,13 +70,15 @@ def evaluate(
         ExtensionError: If an extension is not there or fails while it is imported.
         DatasetError: If files are missing, unreadable, not labels, or on another grid; lists every such case.
         ComponentError: If a metric that is named cannot be used.
-        UnetpipeError: If a tolerance or bound names something that is not there, or NiiVue is wanted and is not.
+        UnetpipeError: If a tolerance, bound or column names something that is not there, or NiiVue is wanted and is
+            not there.
     """
     load_extensions(config.extension)
     find_tracker(config.tracking)
     niivue = _viewer(config)
     inputs = gather_inputs(config)
     metrics = _metrics(config, inputs)
+    columns = _columns(config, inputs)
     higher_is_better = {**HIGHER_IS_BETTER, **{metric.name: metric.higher_is_better for metric in metrics}}
     workers = config.workers or available_cores()
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
@@ -129,6 +108,7 @@ def evaluate(
         comparisons=(
             tuple(compare(scores, classes, inputs.patients, config.seed, higher_is_better)) if len(scores) > 1 else ()
         ),
+        subgroups=tuple(compare_subgroups(scores, classes, inputs.patients, columns, config.seed)),
         definitions=DEFINITIONS | {metric.name: metric.meaning for metric in metrics},
         higher_is_better=higher_is_better,
         hints=scored.hints,
@@ -155,8 +135,9 @@ def evaluate(
         summary_json=summary_json,
         report_html=report_html,
         viewer_html=viewer_html,
-        classes=_class_rows(evaluation),
-        comparison=_comparison_rows(evaluation),
+        classes=class_rows(evaluation),
+        comparison=comparison_rows(evaluation),
+        groups=group_rows(evaluation),
         tracking_runs=_tracked(config, evaluation, [] if inputs.from_dicom else files),
     )
 
@@ -167,6 +148,19 @@ def _metrics(config: EvaluateConfig, inputs: Inputs) -> list[NamedMetric]:
         return []
     _, grid = read_grid(next(iter(inputs.references.values())))
     return find_metrics(config.metric, grid.ndim)
+
+
+def _columns(config: EvaluateConfig, inputs: Inputs) -> dict[str, dict[str, str]]:
+    """Values of each case in the columns that split the cases into groups."""
+    if not config.by:
+        return {}
+    if config.table is None:
+        raise UnetpipeError("--by names columns of a table: give it by --table")
+    columns = read_groups(config.table, config.by, inputs.references, dict(inputs.patients))
+    for column, values in columns.items():
+        if lacking := len(inputs.references) - len(values):
+            log.warning("cases without a value in column %s, which are in no group: %d", column, lacking)
+    return columns
 
 
 def _viewer(config: EvaluateConfig) -> Path | None:
@@ -210,47 +204,3 @@ def _reasons(evaluation: Evaluation, config: EvaluateConfig, missing: tuple[str,
         failures = gate_failures(model.classes, config.fail_under, evaluation.higher_is_better)
         reasons += [lead + failure for failure in failures]
     return reasons
-
-
-def _class_rows(evaluation: Evaluation) -> tuple[ClassRow, ...]:
-    return tuple(
-        ClassRow(
-            name=_full_name(model.name, item.name, evaluation),
-            missed=f"{item.missed} of {item.present}",
-            false=item.false_positives,
-            dice=_mean(item.figures["dice"]),
-            dice_95=_interval(item.figures["dice"].low, item.figures["dice"].high),
-            nsd=_mean(item.figures["nsd"]),
-            hd95_mm=_mean(item.figures["hd95_mm"]),
-            volume_pct=_mean(item.figures["volume_error_percent"]),
-        )
-        for model in evaluation.models
-        for item in model.classes
-    )
-
-
-def _comparison_rows(evaluation: Evaluation) -> tuple[ComparisonRow, ...]:
-    return tuple(
-        ComparisonRow(
-            name=_full_name(comparison.model, item.name, evaluation),
-            difference=item.mean if item.n else None,
-            difference_95=_interval(item.low, item.high),
-            p_corrected=item.p_corrected if item.n else None,
-            better={"model": comparison.model, "baseline": comparison.baseline}.get(item.better, item.better),
-        )
-        for comparison in evaluation.comparisons
-        for item in comparison.differences
-        if item.metric == "dice"
-    )
-
-
-def _full_name(model: str, name: str, evaluation: Evaluation) -> str:
-    return f"{model}: {name}" if len(evaluation.models) > 1 else name
-
-
-def _mean(figure: MetricSummary) -> float | None:
-    return round(figure.mean, 3) if figure.n else None
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{low:.3f} to {high:.3f}" if low <= high else "-"

@@ -1,0 +1,71 @@
+"""The columns of a table by whose values an evaluation is split into groups of cases."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from unetpipe.dataset.case_names import match_ids
+from unetpipe.dataset.layouts.reading import Row, read_table
+from unetpipe.errors import UnetpipeError
+from unetpipe.imaging.files import strip_suffix
+
+MOST_GROUPS = 12
+_KEYS = ("case", "id", "image", "image_0", "label", "patient")
+
+
+def read_groups(
+    table: Path, columns: Sequence[str], ids: Iterable[str], patients: dict[str, str]
+) -> dict[str, dict[str, str]]:
+    """Read the value of each case in the columns that are asked for.
+
+    A row belongs to the case that its column ``case`` or ``id`` names; without these, to the case called like the file
+    in ``image``, ``image_0`` or ``label``; without these, to all cases of its ``patient``.
+
+    Args:
+        table: Table with a line of column names (``.csv``, ``.tsv``).
+        columns: Names of columns, in any case of letters.
+        ids: Ids of all cases.
+        patients: Patient by case id.
+
+    Returns:
+        By column, the value of each case that has one.
+
+    Raises:
+        DatasetError: If the table cannot be read.
+        UnetpipeError: If a column is missing, holds more than `MOST_GROUPS` values, or two rows of one case differ; or
+            if no row belongs to any case.
+    """
+    named, rows = read_table(table)
+    wanted = [column.lower() for column in columns]
+    missing = [column for column in wanted if column not in named]
+    if missing:
+        raise UnetpipeError(f"{table.name} has no column {', '.join(missing)}; its columns are {', '.join(named)}")
+    key = next((key for key in _KEYS if key in named), None)
+    if key is None:
+        raise UnetpipeError(f"{table.name} should say whose rows they are in a column {', '.join(_KEYS)}; it has none")
+    owners = _owners(rows, key, list(ids), patients)
+    if not any(owners):
+        raise UnetpipeError(f"{table.name}: no row belongs to a case that is evaluated; its column {key} is taken")
+    return {column: _values(table, column, rows, owners) for column in wanted}
+
+
+def _owners(rows: Sequence[Row], key: str, ids: list[str], patients: dict[str, str]) -> list[list[str]]:
+    """The cases of each row."""
+    cells = [row.cells.get(key, "") for row in rows]
+    if key == "patient":
+        return [[case for case in ids if patients.get(case, case) == cell] for cell in cells]
+    names = [strip_suffix(Path(cell).name) if key.startswith(("image", "label")) else cell for cell in cells]
+    cases = match_ids(filter(None, names), ids)
+    return [[cases[name]] if name in cases else [] for name in names]
+
+
+def _values(table: Path, column: str, rows: Sequence[Row], owners: Sequence[Sequence[str]]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for row, cases in zip(rows, owners, strict=True):
+        for case in cases if column in row.cells else ():
+            if values.setdefault(case, row.cells[column]) != row.cells[column]:
+                raise UnetpipeError(f"{table.name}, line {row.line}: {case} has two values in column {column}")
+    count = len(set(values.values()))
+    if count > MOST_GROUPS:
+        message = f"{table.name}: column {column} has {count} values, and at most {MOST_GROUPS} groups are compared"
+        raise UnetpipeError(f"{message}: give a column of ranges instead")
+    return values

@@ -1,0 +1,57 @@
+"""Columns of a table by whose values cases are split into groups."""
+
+from pathlib import Path
+
+import pytest
+
+from unetpipe.errors import UnetpipeError
+from unetpipe.evaluation.groups_table import read_groups
+
+IDS = ["p1_a", "p1_b", "p2"]
+PATIENTS = {"p1_a": "p1", "p1_b": "p1"}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "case,Scanner\np1_a,x\np1_b,x\np2,y\n",
+        "ID;scanner\np1_a;x\np1_b;x\np2;y\n",
+        "image,label,scanner\nimg/p1_a.nii.gz,l/1.nii.gz,x\nimg/p1_b.nii.gz,l/2.nii.gz,x\nimg/p2.nii.gz,l/3.nii.gz,y\n",
+        "patient,scanner\np1,x\np2,y\np3,z\n",
+    ],
+    ids=["case", "id", "image", "patient"],
+)
+def test_rows_are_found_by_the_columns_that_lists_have(tmp_path: Path, rows: str) -> None:
+    """A list that preprocessing takes, or a table of patients, says which group each case is in."""
+    table = tmp_path / "cases.csv"
+    table.write_text(rows)
+    assert read_groups(table, ["Scanner"], IDS, PATIENTS) == {"scanner": {"p1_a": "x", "p1_b": "x", "p2": "y"}}
+
+
+def test_an_empty_cell_puts_a_case_into_no_group(tmp_path: Path) -> None:
+    """A case whose cell is empty, or that has no row, is left out of the column."""
+    (tmp_path / "t.csv").write_text("case,sex\np1_a,f\np1_b,\n")
+    assert read_groups(tmp_path / "t.csv", ["sex"], IDS, PATIENTS) == {"sex": {"p1_a": "f"}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("case,sex\np2,f\n", "t.csv has no column scanner; its columns are case, sex"),
+        ("name,scanner\np2,x\n", "t.csv should say whose rows they are in a column case, id,"),
+        ("case,scanner\nq,x\n", "t.csv: no row belongs to a case that is evaluated; its column case is taken"),
+        ("case,scanner\np2,x\np2,y\n", "t.csv, line 3: p2 has two values in column scanner"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, rows: str, said: str) -> None:
+    """One line says what is wrong with it."""
+    (tmp_path / "t.csv").write_text(rows)
+    with pytest.raises(UnetpipeError, match=said):
+        read_groups(tmp_path / "t.csv", ["scanner"], IDS, PATIENTS)
+
+
+def test_a_column_of_measurements_is_no_column_of_groups(tmp_path: Path) -> None:
+    """An age in years makes a group a patient, which says nothing."""
+    (tmp_path / "t.csv").write_text("case,age\n" + "".join(f"c{n},{n}\n" for n in range(40)))
+    with pytest.raises(UnetpipeError, match="column age has 40 values, and at most 12 groups are compared"):
+        read_groups(tmp_path / "t.csv", ["age"], [f"c{n}" for n in range(40)], {})
