@@ -40,7 +40,8 @@ class EvaluateConfig(Config):
     resample: bool = False
     """Resample predictions on another grid to that of the reference, by nearest neighbour, instead of refusing them."""
     metric: tuple[Part, ...] = ()
-    """A further metric: a name that an extension has registered, or a definition of one of MONAI's, such as
+    """A further metric: `cldice`, centreline Dice for thin structures (needs `pip install 'unetpipe[cldice]'`), a name
+    that an extension has registered, or a definition of one of MONAI's, such as
     '{_target_: monai.metrics.SurfaceDiceMetric, class_thresholds: [2.0]}'."""
     by: tuple[str, ...] = ()
     """Columns of `table`, such as scanner,sex, by whose values the cases are also evaluated group by group."""

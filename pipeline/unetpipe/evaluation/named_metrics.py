@@ -16,14 +16,27 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.components import DESCRIPTION, Definition, arguments_of, build, find, first_line, takes, target_of
+from unetpipe.components import (
+    DESCRIPTION,
+    Definition,
+    arguments_of,
+    build,
+    find,
+    first_line,
+    register,
+    takes,
+    target_of,
+)
 from unetpipe.errors import ComponentError
+from unetpipe.evaluation.cldice import cldice
 from unetpipe.imaging.geometry import Spacing
 from unetpipe.metrics.scores import HIGHER_IS_BETTER
 
 Mask = NDArray[np.bool_]
 
 _MONAI = "monai.metrics."
+
+register("metric", "cldice")(cldice)
 
 
 class Metric(Protocol):

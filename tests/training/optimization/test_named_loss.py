@@ -135,3 +135,17 @@ def test_weights_of_classes_are_for_losses_that_take_them() -> None:
     task = Task(classes=3, regions=None, weights=(1.0, 1.0, 2.0), ignoring=False)
     with pytest.raises(ComponentError, match="does not take --class-weights"):
         make_loss({"_target_": "monai.losses.DiceLoss"}, task)
+
+
+def test_a_loss_of_centrelines_learns() -> None:
+    """MONAI's soft clDice, for thin structures, is lower for a right prediction and sends a gradient back."""
+    loss = make_loss({"_target_": "monai.losses.SoftDiceclDiceLoss"}, CLASSES)
+    label = torch.zeros(1, 16, 16, 16, dtype=torch.int64)
+    label[:, :, 6:9, 6:9] = 1
+    right = 10 * torch.nn.functional.one_hot(label, CLASSES.classes).movedim(-1, 1).float()
+    wrong = right.roll(5, 3).requires_grad_()
+    value = loss(wrong, label)
+    value.backward()
+    assert loss(right, label) < 0.1 < value
+    assert wrong.grad is not None
+    assert wrong.grad.abs().sum() > 0
