@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         GeometryError,
         ImageFileError,
         PlanError,
+        ServiceError,
         TrainingError,
         UnetpipeError,
     )
@@ -60,7 +61,8 @@ else:
         "config.train": ("TrainConfig",),
         "errors": (
             *("BundleError", "ClusterError", "ComponentError", "DatasetError", "ExtensionError", "Fault"),
-            *("GeometryError", "ImageFileError", "PlanError", "TrainingError", "UnetpipeError"),
+            *("GeometryError", "ImageFileError", "PlanError", "ServiceError", "TrainingError"),
+            "UnetpipeError",
         ),
         "progress": ("Progress",),
         "stages.evaluate": ("EvaluateResult", "evaluate"),
@@ -119,6 +121,7 @@ __all__ = [
     "PreprocessConfig",
     "PreprocessResult",
     "Progress",
+    "ServiceError",
     "TrainConfig",
     "TrainResult",
     "TrainingError",

@@ -44,6 +44,10 @@ class ClusterError(UnetpipeError):
     """A job cannot be submitted, or a submitted one failed."""
 
 
+class ServiceError(UnetpipeError):
+    """A DICOM node or a DICOMweb server cannot be used, or refuses what it is sent or asked for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """One thing wrong with one case.

@@ -76,8 +76,18 @@ def infer(
         BundleError: If a model cannot be used.
         DatasetError: If an input does not exist or holds no scan.
     """
+    return infer_with(load_predictor(config), config, progress)
+
+
+def load_predictor(config: InferConfig) -> Predictor:
+    """Load the models of a config, and the extensions that they need.
+
+    Raises:
+        ExtensionError: If an extension is not there or fails while it is imported.
+        BundleError: If a model cannot be used.
+    """
     load_extensions(config.extension)
-    predictor = Predictor(
+    return Predictor(
         config.models,
         device=config.device,
         precision=config.precision,
@@ -87,6 +97,18 @@ def infer(
         tta=config.tta,
         postprocess=config.postprocess,
     )
+
+
+def infer_with(
+    predictor: Predictor,
+    config: InferConfig,
+    progress: Progress = SilentProgress(),  # noqa: B008 - it has no state
+) -> InferResult:
+    """Segment scans as `infer` does, with models that are loaded already, as a service keeps them.
+
+    Raises:
+        DatasetError: If an input does not exist or holds no scan.
+    """
     dicom = dicom_choices(config.series, config.phase, fix_geometry=config.fix_geometry)
     inputs = [*config.inputs, *(read_list(config.list) if config.list else [])]
     with tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch:

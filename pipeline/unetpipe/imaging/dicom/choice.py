@@ -6,16 +6,17 @@ Where there are several and no choice, the error lists them.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydicom.datadict import tag_for_keyword
 
 from unetpipe.errors import GeometryError, ImageFileError
-from unetpipe.imaging.dicom.attributes import texts
+from unetpipe.imaging.dicom.attributes import texts, without_validation
 from unetpipe.imaging.dicom.frames import Frame
 from unetpipe.imaging.dicom.options import Condition, parse_series
 from unetpipe.imaging.dicom.phases import Part
 from unetpipe.imaging.dicom.slices import mixture_of
-from unetpipe.imaging.dicom.study import Contents, Series, candidates
+from unetpipe.imaging.dicom.study import Contents, Series, candidates, read_contents
 
 _LISTED = 12
 
@@ -67,6 +68,29 @@ def choose(contents: Contents, choice: str | None, phase: int | None) -> Chosen:
         raise series.problem
     part = _part(series, phase)
     return Chosen(part.frames, series.modality, tuple(_notes(contents, series, part)))
+
+
+@without_validation
+def first_met(path: Path, choices: Sequence[str | None]) -> int | None:
+    """The first of several choices that a series of a source meets; None where none is met.
+
+    Args:
+        path: Folder of any depth, zip or file.
+        choices: Numbers, UIDs or rules; None is met by every series.
+
+    Raises:
+        ImageFileError: If the source holds no image, or a rule names an attribute that DICOM does not have.
+    """
+    keywords = tuple(keyword for choice in choices if choice is not None for keyword in keywords_of(choice))
+    series = read_contents(path, keywords).series
+    if not series:
+        raise ImageFileError("DICOM series: no image in it")
+    met = (
+        number
+        for number, choice in enumerate(choices)
+        if choice is None or any(_matches(one, parse_series(choice)) for one in series)
+    )
+    return next(met, None)
 
 
 def describe(part: Part) -> str:

@@ -1,0 +1,100 @@
+"""Sending results, beside the segmentation: a destination that is away for a night holds up nothing else."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from unetpipe.errors import UnetpipeError
+from unetpipe.service.node import Node
+from unetpipe.service.retries import UnavailableError
+
+log = logging.getLogger(__name__)
+
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 300.0
+_GIVEN_UP_SECONDS = 86400.0
+
+
+class Destination(Protocol):
+    """Takes results."""
+
+    def store(self, path: Path) -> None:
+        """Store one instance.
+
+        Raises:
+            UnavailableError: If the same may succeed later.
+            UnetpipeError: If it will not.
+        """
+
+
+class Delivery:
+    """Sends the results of a node, the oldest first, and removes each as soon as it is taken.
+
+    A file that the destination refuses, or that nobody has taken for a day, becomes a dead letter. Where a kill comes
+    between the answer of the destination and the removal, the same instance is sent again; an archive holds it once.
+
+    Args:
+        node: Whose results they are.
+        destination: Where they go.
+    """
+
+    def __init__(self, node: Node, destination: Destination) -> None:
+        self._results, self._spool, self._metrics = node.results, node.spool, node.metrics
+        self._destination = destination
+        self._over = threading.Event()
+        self._new = threading.Event()
+
+    def wake(self) -> None:
+        """Say that there is a new result."""
+        self._new.set()
+
+    @contextmanager
+    def running(self) -> Iterator[threading.Thread]:
+        """Send in a thread of its own until left; what is not sent by then is sent at the next start."""
+        thread = threading.Thread(target=self._run, name="delivery", daemon=True)
+        thread.start()
+        try:
+            yield thread
+        finally:
+            self._over.set()
+            self._new.set()
+            thread.join()
+
+    def _run(self) -> None:
+        wait = _FIRST_WAIT_SECONDS
+        while not self._over.is_set():
+            self._new.clear()
+            if self._send_all():
+                wait = _FIRST_WAIT_SECONDS
+                self._new.wait()
+            else:
+                self._over.wait(wait)
+                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    def _send_all(self) -> bool:
+        """Send what there is; False as soon as the destination is unavailable."""
+        for file in sorted(self._results.glob("*.dcm"), key=lambda path: path.stat().st_mtime):
+            if self._over.is_set():
+                return True
+            try:
+                self._destination.store(file)
+            except UnavailableError as error:
+                self._metrics.count("send_failures")
+                log.warning("result %s waits: %s", file.stem, error)
+                if time.time() - file.stat().st_mtime < _GIVEN_UP_SECONDS:
+                    return False
+                self._spool.bury_result(file, f"not taken for a day: {error}")
+            except Exception as error:  # whatever libraries raise on an answer, the next result is sent
+                self._metrics.count("send_failures")
+                reason = str(error) if isinstance(error, UnetpipeError) else type(error).__name__
+                log.warning("result %s is a dead letter: %s", file.stem, reason)
+                self._spool.bury_result(file, reason)
+            else:
+                file.unlink()
+                self._metrics.count("results_sent")
+                log.info("result %s: sent", file.stem)
+                self._spool.recount()
+        return True

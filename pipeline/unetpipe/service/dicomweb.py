@@ -1,0 +1,155 @@
+"""A DICOMweb server: series are looked up (QIDO-RS), fetched (WADO-RS) and results stored (STOW-RS).
+
+Messages hold no UID: neither URLs nor what a server answers are repeated.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+from dicomweb_client.web import DICOMwebClient
+
+from unetpipe.errors import ServiceError
+from unetpipe.imaging.dicom.instances import read_whole
+from unetpipe.service.credentials import Credentials, require_safe
+from unetpipe.service.retries import UnavailableError, retried
+
+Value = TypeVar("Value")
+
+_TIMEOUT_SECONDS = (10.0, 120.0)  # to connect, and without a byte of the answer
+_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NO_IMAGES = frozenset({"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC", "AU", "ECG"})
+
+
+@dataclass(frozen=True)
+class ServedSeries:
+    """A series of a study on the server.
+
+    Attributes:
+        uid: SeriesInstanceUID.
+        instances: Number of its instances; None where the server does not say.
+    """
+
+    uid: str
+    instances: int | None
+
+
+class DicomwebServer:
+    """A server, asked again where it is unavailable for a while.
+
+    Args:
+        url: URL of its DICOMweb service.
+        credentials: What it is shown.
+
+    Raises:
+        ServiceError: If the URL cannot be used, or would show credentials to others.
+    """
+
+    def __init__(self, url: str, credentials: Credentials) -> None:
+        require_safe(url, credentials)
+        session = requests.Session()
+        if credentials.token:
+            session.auth = _bearer(credentials.token)
+        elif credentials.user:
+            session.auth = (credentials.user, credentials.password)
+        if credentials.authorities is not None:
+            session.verify = str(credentials.authorities)
+        if credentials.certificate is not None:
+            session.cert = (str(credentials.certificate[0]), str(credentials.certificate[1]))
+        self._client = DICOMwebClient(url.rstrip("/"), session=session, timeout=_TIMEOUT_SECONDS)
+        self._client.set_http_retry_params(retry=False)  # its retries send an empty body after a large one
+
+    def image_series(self, study: str) -> list[ServedSeries]:
+        """The series of a study that may hold images.
+
+        Raises:
+            UnavailableError: If the server does not answer.
+            ServiceError: If it refuses, or there is no such study.
+        """
+        found = retried(lambda: self._asked(lambda: self._client.search_for_series(study)))
+        series = [one for one in found if _first(one, "00080060") not in _NO_IMAGES]
+        if not series:
+            raise ServiceError(f"the DICOMweb server has {'no image series of' if found else 'not got'} the study")
+        return [ServedSeries(str(_first(one, "0020000E")), _count(_first(one, "00201209"))) for one in series]
+
+    def fetch(self, study: str, series: ServedSeries, folder: Path) -> None:
+        """Write all instances of a series into a folder, whose names tell nothing.
+
+        Raises:
+            UnavailableError: If the server does not answer, or breaks off.
+            ServiceError: If it refuses, or gives fewer or more instances than it says it has.
+        """
+        count = retried(lambda: self._asked(lambda: self._fetch(study, series, folder)))
+        if count != (series.instances or count) or not count:
+            raise ServiceError(f"the DICOMweb server has {series.instances} instances of a series, but gave {count}")
+
+    def _fetch(self, study: str, series: ServedSeries, folder: Path) -> int:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        media = (("application/dicom", "*"),)
+        count = 0
+        for data in self._client.iter_series(study, series.uid, media_types=media):
+            data.save_as(folder / f"{count:06d}.dcm", enforce_file_format=True)
+            count += 1
+        return count
+
+    def store(self, path: Path) -> None:
+        """Store one instance.
+
+        Raises:
+            UnavailableError: If the server does not answer.
+            ServiceError: If it refuses the instance.
+            ImageFileError: If the file is damaged.
+        """
+        answer = self._asked(lambda: self._client.store_instances([read_whole(path)]))
+        failed = answer.get("FailedSOPSequence")  # Orthanc gives an empty one on success
+        if failed:
+            reason = failed[0].get("FailureReason")
+            raise ServiceError(f"the DICOMweb server did not store the result (failure reason {reason})")
+
+    def _asked(self, request: Callable[[], Value]) -> Value:
+        with _plain_errors():
+            return request()
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raise the errors of HTTP as ours, without URLs.
+
+    Raises:
+        UnavailableError: If the same request may succeed later.
+        ServiceError: If it will not.
+    """
+    try:
+        yield
+    except requests.exceptions.SSLError:
+        raise ServiceError("TLS: the certificate of the DICOMweb server is not trusted, or it refuses ours") from None
+    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+        raise UnavailableError("the DICOMweb server cannot be reached, or broke off") from None
+    except requests.HTTPError as error:
+        status = 0 if error.response is None else error.response.status_code
+        kind = UnavailableError if status in _BUSY else ServiceError
+        raise kind(f"the DICOMweb server answered with HTTP status {status}") from None
+    except (requests.RequestException, ValueError) as error:
+        raise ServiceError(f"the answer of the DICOMweb server cannot be used ({type(error).__name__})") from None
+
+
+def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
+    """Show a token: as an `auth`, so that a .netrc does not replace it."""
+
+    def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return authorize
+
+
+def _first(attributes: dict[str, Any], tag: str) -> Any:
+    """The first value of an attribute in DICOM JSON; None where it is absent or empty."""
+    return next(iter(attributes.get(tag, {}).get("Value", [])), None)
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float | str) and str(value).isdigit() else None

@@ -1,0 +1,92 @@
+"""Which studies have been segmented, so that none is segmented twice, and none from a part of its slices.
+
+Networks send again what they are not sure of: after a broken association, or after the node was killed. A DICOM node
+cannot know whether a study is complete, and slices that come late must not become a volume of their own.
+
+A record is kept for a day. Who sends a study again after that wants it to be segmented again; the result then has the
+identifiers of the first one, so that an archive holds it once.
+"""
+
+import time
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from unetpipe.documents import Record, write_document
+from unetpipe.service.spool import PRIVATE
+
+JOURNAL_SCHEMA: Final = 1
+_KEPT_SECONDS = 86400.0
+
+
+class Segmented(Record):
+    """A study that has been segmented. All names are HMACs.
+
+    Attributes:
+        study: Name of the study.
+        series: Names of the instances of each series.
+        model: Hash of the model's weights and of how it was used.
+    """
+
+    schema_version: Literal[1] = JOURNAL_SCHEMA
+    study: str
+    series: dict[str, tuple[str, ...]]
+    model: str
+
+
+class Journal:
+    """The studies that have been segmented within a day, a file for each result.
+
+    Args:
+        folder: Folder of the records.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        self._folder = folder
+        self._records: dict[str, Segmented] = {}
+        self._written: dict[str, float] = {}
+        for file in folder.glob("*.json"):
+            try:
+                self._records[file.stem] = Segmented.model_validate_json(file.read_bytes())
+                self._written[file.stem] = file.stat().st_mtime
+            except ValidationError:
+                file.unlink()
+
+    def __contains__(self, result: str) -> bool:
+        """Whether a result of this name has been made."""
+        self._forget()
+        return result in self._records
+
+    def add(self, result: str, segmented: Segmented) -> None:
+        """Note that a result has been made; it is on disk when this returns."""
+        write_document(self._folder / f"{result}.json", segmented)
+        self._records[result], self._written[result] = segmented, time.time()
+
+    def is_repeat(self, arrived: Segmented) -> bool:
+        """Whether everything that has arrived of a study has been segmented before, by the same model."""
+        return any(
+            record.model == arrived.model
+            and all(set(names) <= set(record.series.get(series, ())) for series, names in arrived.series.items())
+            for record in self._of(arrived.study)
+        )
+
+    def is_remainder(self, arrived: Segmented) -> bool:
+        """Whether slices have arrived of a series that was segmented before, but not the whole series."""
+        return any(
+            not set(names) >= set(record.series.get(series, ()))
+            for record in self._of(arrived.study)
+            for series, names in arrived.series.items()
+        )
+
+    def _of(self, study: str) -> list[Segmented]:
+        self._forget()
+        return [record for record in self._records.values() if record.study == study]
+
+    def _forget(self) -> None:
+        """Remove records that are too old."""
+        oldest = time.time() - _KEPT_SECONDS
+        for result in [name for name, written in self._written.items() if written < oldest]:
+            (self._folder / f"{result}.json").unlink(missing_ok=True)
+            del self._records[result], self._written[result]

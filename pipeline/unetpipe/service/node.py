@@ -1,0 +1,86 @@
+"""The parts of a node that its threads share, over a folder that one process holds at a time."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetpipe.errors import ServiceError
+from unetpipe.service.config import ListenConfig
+from unetpipe.service.journal import Journal
+from unetpipe.service.metrics import Metrics
+from unetpipe.service.names import Names
+from unetpipe.service.spool import PRIVATE, Limits, Spool
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node knows and counts.
+
+    Attributes:
+        spool: Studies that were received.
+        journal: Studies that were segmented.
+        names: Names of studies and results.
+        metrics: Counters.
+        results: Folder of the results.
+        scratch: Folder for the segmentation that is being made.
+    """
+
+    spool: Spool
+    journal: Journal
+    names: Names
+    metrics: Metrics
+    results: Path
+    scratch: Path
+
+    @property
+    def results_waiting(self) -> int:
+        """Number of results that have not been sent."""
+        return sum(1 for _ in self.results.glob("*.dcm"))
+
+    def problems(self) -> list[str]:
+        """What keeps the node from taking instances now."""
+        return ["the folder of the node has reached its size"] if self.spool.is_full else []
+
+
+@contextmanager
+def opened(config: ListenConfig) -> Iterator[Node]:
+    """Hold the folder of a node, which is made if it is not there, until left.
+
+    Raises:
+        ServiceError: If another process holds it, or others can read it.
+    """
+    root = config.out
+    root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    if root.stat().st_mode & 0o077:
+        raise ServiceError(f"{root} will hold patient data, but others can read it: chmod 700 it, or name a new folder")
+    with (root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServiceError(f"{root} is in use by another listener") from None
+        limits = Limits(studies=config.max_studies, size_bytes=config.max_gb * 1e9, quiet_seconds=config.quiet_seconds)
+        results = root / "results"
+        results.mkdir(mode=PRIVATE, exist_ok=True)
+        node = Node(
+            spool=Spool(root, limits),
+            journal=Journal(root / "journal"),
+            names=Names.at(root / "secret"),
+            metrics=Metrics(),
+            results=results,
+            scratch=root / "scratch",
+        )
+        _measure(node, limits)
+        yield node
+
+
+def _measure(node: Node, limits: Limits) -> None:
+    """Show the state of a node among its metrics."""
+    gauge, spool = node.metrics.gauge, node.spool
+    gauge("studies_waiting", "Studies that are being received or wait.", lambda: spool.waiting)
+    gauge("studies_waiting_limit", "Studies that may wait.", lambda: limits.studies)
+    gauge("results_waiting", "Results that have not been sent.", lambda: node.results_waiting)
+    gauge("dead_letters", "Studies and results that failed.", lambda: spool.dead_letters)
+    gauge("folder_bytes", "Size of the folder of the node.", lambda: spool.used_bytes)
+    gauge("folder_bytes_limit", "Size from which instances are refused.", lambda: limits.size_bytes)

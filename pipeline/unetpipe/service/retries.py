@@ -1,0 +1,32 @@
+"""What may succeed later is told from what will not."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from unetpipe.errors import ServiceError
+
+Value = TypeVar("Value")
+
+
+class UnavailableError(ServiceError):
+    """Another system does not answer, or is too busy: the same request may succeed later."""
+
+
+def retried(action: Callable[[], Value], *, attempts: int = 5, wait_seconds: float = 1.0) -> Value:
+    """Repeat an action while the other system is unavailable; waits twice as long each time.
+
+    Args:
+        action: What to do.
+        attempts: Number of times that it is done at most.
+        wait_seconds: Time before the second attempt.
+
+    Raises:
+        UnavailableError: If the last attempt fails too.
+    """
+    for attempt in range(attempts - 1):
+        try:
+            return action()
+        except UnavailableError:
+            time.sleep(wait_seconds * 2**attempt)
+    return action()

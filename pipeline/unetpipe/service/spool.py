@@ -1,0 +1,238 @@
+"""What a node has received, on disk: where a study lies says how far it is, and each step is one rename.
+
+    OUT/incoming/STUDY/SERIES/INSTANCE.dcm    is being received, or waits
+    OUT/working/STUDY.ATTEMPT/...             is being segmented
+    OUT/dead-letter/STUDY/...                 failed; reason.json says why
+
+An instance is acknowledged to its sender when its file and the folder that names it are on disk. A study whose
+segmentation was cut off is segmented again when the node starts, unless that has happened to it several times. All
+names are HMACs; the files hold patient data, and only the owner of the node can read them.
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetpipe.documents import Record, write_document
+from unetpipe.errors import ServiceError
+from unetpipe.files import sync_folder
+
+_ATTEMPTS = 3
+PRIVATE = 0o700
+"""Mode of every folder of a node."""
+
+
+class FullError(ServiceError):
+    """There is no room for an instance now; its sender may try again later."""
+
+
+class Failure(Record):
+    """Why something lies among the dead letters.
+
+    Attributes:
+        reason: One line, without identifiers.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much a spool takes, and when a study is complete.
+
+    Attributes:
+        studies: Studies that may be received or wait at a time.
+        size_bytes: Size of everything in the folder of the node.
+        quiet_seconds: Time without an instance of a study after which the study counts as complete.
+    """
+
+    studies: int
+    size_bytes: float
+    quiet_seconds: float
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that is being segmented.
+
+    Attributes:
+        name: Name of the study.
+        folder: Folder of its series.
+    """
+
+    name: str
+    folder: Path
+
+    def series(self) -> dict[str, tuple[str, ...]]:
+        """Names of the instances of each series."""
+        return {
+            series.name: tuple(sorted(file.stem for file in series.glob("*.dcm")))
+            for series in sorted(self.folder.iterdir())
+            if series.is_dir()
+        }
+
+
+class Spool:
+    """Stores instances, and hands out studies that are complete.
+
+    Thread-safe: associations store in threads of their own, while one thread takes studies.
+
+    Args:
+        root: Folder of the node, held by this process alone.
+        limits: How much it takes.
+    """
+
+    def __init__(self, root: Path, limits: Limits) -> None:
+        self._root, self._limits = root, limits
+        self._incoming, self._working, self._dead = (root / name for name in ("incoming", "working", "dead-letter"))
+        self._receiving = root / "receiving"
+        shutil.rmtree(self._receiving, ignore_errors=True)  # instances that were never acknowledged
+        for folder in (self._incoming, self._working, self._dead, self._receiving):
+            folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._last_arrival: dict[str, float] = {}
+        self._interrupted = deque(sorted(self._working.iterdir()))
+        self._files = 0
+        self._used = 0
+        self.recount()
+
+    @property
+    def used_bytes(self) -> int:
+        """Size of everything in the folder of the node."""
+        return self._used
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more instances are taken for want of room."""
+        return self._used >= self._limits.size_bytes
+
+    @property
+    def waiting(self) -> int:
+        """Number of studies that are being received or wait."""
+        return len(self._last_arrival) + len(self._interrupted)
+
+    @property
+    def dead_letters(self) -> int:
+        """Number of studies and results that failed."""
+        return sum(1 for _ in self._dead.iterdir())
+
+    def recount(self) -> None:
+        """Measure the folder anew, after something has left it."""
+        used = sum(_size(Path(place) / name) for place, _, names in os.walk(self._root) for name in names)
+        with self._lock:
+            self._used = used
+
+    def store(self, data: bytes, study: str, series: str, instance: str) -> None:
+        """Write an instance to the disk; it is there, whatever happens, when this returns.
+
+        Args:
+            data: A whole file in the DICOM file format.
+            study: Name of the study.
+            series: Name of the series.
+            instance: Name of the instance.
+
+        Raises:
+            FullError: If as many studies wait as may wait, or the folder has reached its size.
+            OSError: If the disk does not take it.
+        """
+        self._admit(study, len(data))
+        with self._lock:
+            self._files += 1
+            temporary = self._receiving / f"{self._files}.dcm"
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            with self._lock:
+                folder = self._incoming / study / series
+                for place in (folder.parent, folder):
+                    place.mkdir(mode=PRIVATE, exist_ok=True)
+                temporary.replace(folder / f"{instance}.dcm")
+                for place in (folder, folder.parent, self._incoming):
+                    sync_folder(place)
+                self._last_arrival[study] = time.monotonic()
+        finally:
+            temporary.unlink(missing_ok=True)
+            with self._lock:
+                if not (self._incoming / study).is_dir():  # its first instance could not be written
+                    self._last_arrival.pop(study, None)
+
+    def _admit(self, study: str, size: int) -> None:
+        with self._lock:
+            if study not in self._last_arrival and len(self._last_arrival) >= self._limits.studies:
+                raise FullError(f"{self._limits.studies} studies wait already")
+            if self._used + size > self._limits.size_bytes:
+                raise FullError(f"the folder of the node has reached its size of {self._limits.size_bytes / 1e9:g} GB")
+            self._used += size
+            self._last_arrival[study] = time.monotonic()
+
+    def complete(self, study: str) -> None:
+        """Do not wait for more instances of a study."""
+        with self._lock:
+            if study in self._last_arrival:
+                self._last_arrival[study] = -self._limits.quiet_seconds
+
+    def take(self) -> Study | None:
+        """Begin the study that has waited longest; None where none is complete.
+
+        Studies whose segmentation was cut off come first. One that was cut off several times becomes a dead letter:
+        it may be what ends the process.
+        """
+        while self._interrupted:
+            cut_off = self._interrupted.popleft()
+            name, _, attempt = cut_off.name.partition(".")
+            if int(attempt) < _ATTEMPTS:
+                again = cut_off.with_name(f"{name}.{int(attempt) + 1}")
+                cut_off.rename(again)
+                return Study(name, again)
+            self.bury(Study(name, cut_off), f"the process ended {_ATTEMPTS} times while it was segmented")
+        with self._lock:
+            now = time.monotonic()
+            for folder in self._incoming.iterdir():  # what an earlier process received, or an operator puts back
+                self._last_arrival.setdefault(folder.name, now)
+            complete = [
+                (arrived, name)
+                for name, arrived in self._last_arrival.items()
+                if now - arrived >= self._limits.quiet_seconds and (self._incoming / name).is_dir()
+            ]
+            if not complete:
+                return None
+            _, name = min(complete)
+            folder = self._working / f"{name}.1"
+            (self._incoming / name).rename(folder)
+            del self._last_arrival[name]
+        return Study(name, folder)
+
+    def remove(self, study: Study) -> None:
+        """Forget a study that is done."""
+        shutil.rmtree(study.folder)
+        self.recount()
+
+    def bury(self, study: Study, reason: str) -> None:
+        """Move a study that failed to the dead letters."""
+        write_document(study.folder / "reason.json", Failure(reason=reason))
+        study.folder.rename(self._free(study.name))
+
+    def bury_result(self, file: Path, reason: str) -> None:
+        """Move a result that nobody takes to the dead letters."""
+        folder = self._free(file.stem)
+        folder.mkdir(mode=PRIVATE)
+        write_document(folder / "reason.json", Failure(reason=reason))
+        file.rename(folder / file.name)
+
+    def _free(self, name: str) -> Path:
+        """A place among the dead letters: a study may fail several times."""
+        places = (self._dead / (f"{name}-{number}" if number else name) for number in range(10**6))
+        return next(place for place in places if not place.exists())
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # another thread has moved it
+        return 0

@@ -1,0 +1,102 @@
+"""From a complete study to a result, one study at a time.
+
+What is done is on disk before what it was made from is removed: first the result, then its record in the journal, and
+then the study goes. A kill between any two of these loses nothing, and makes nothing twice.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from unetpipe.errors import UnetpipeError
+from unetpipe.files import sync_folder
+from unetpipe.imaging.dicom.instances import renumber
+from unetpipe.service.journal import Segmented
+from unetpipe.service.node import Node
+from unetpipe.service.rules import Rule, rule_for
+from unetpipe.service.spool import PRIVATE, Study
+
+log = logging.getLogger(__name__)
+
+
+class Segments(Protocol):
+    """Segments studies (`segmenter.Segmenter`)."""
+
+    def identity(self, rule: Rule) -> str:
+        """Hash of what a result depends on beside the study."""
+
+    def segment(self, study: Path, rule: Rule, out: Path) -> Path:
+        """Write the segmentation of a study, and return its file."""
+
+
+class Worker:
+    """Segments the studies of a spool.
+
+    Args:
+        node: Whose studies they are.
+        rules: Rules that choose the model.
+        segmenter: Models.
+        announce: Called when there is a new result.
+    """
+
+    def __init__(self, node: Node, rules: Sequence[Rule], segmenter: Segments, *, announce: Callable[[], None]) -> None:
+        self._node, self._rules, self._segmenter, self._announce = node, rules, segmenter, announce
+
+    def step(self) -> bool:
+        """Take one study as far as it goes; False where none is complete."""
+        study = self._node.spool.take()
+        if study is None:
+            return False
+        try:
+            outcome = self._outcome(study)
+        except UnetpipeError as error:
+            outcome = self._fail(study, (str(error).splitlines() or [""])[0])
+        except Exception as error:  # one study must not end the node
+            outcome = self._fail(study, type(error).__name__)
+        else:
+            self._node.spool.remove(study)
+        self._node.metrics.count("studies", f'outcome="{outcome}"')
+        log.info("study %s: %s", study.name, outcome)
+        return True
+
+    def _fail(self, study: Study, reason: str) -> str:
+        log.warning("study %s is a dead letter: %s", study.name, reason)
+        self._node.spool.bury(study, reason)
+        return "failed"
+
+    def _outcome(self, study: Study) -> str:
+        """Segment a study, unless that has been done.
+
+        Raises:
+            UnetpipeError: If it cannot be segmented.
+        """
+        rule = rule_for(study.folder, self._rules)
+        if rule is None:
+            raise UnetpipeError("no rule chooses a model for it")
+        segmented = Segmented(study=study.name, series=study.series(), model=self._segmenter.identity(rule))
+        if self._node.journal.is_repeat(segmented):
+            return "repeated"
+        if self._node.journal.is_remainder(segmented):
+            raise UnetpipeError("slices came after their series had been segmented: send the whole study again")
+        name = self._node.names.result(segmented)
+        result = self._node.results / f"{name}.dcm"
+        if not result.exists():  # it does where the process was killed before the journal said so
+            self._segment(study, rule, result)
+        self._node.journal.add(name, segmented)
+        self._announce()
+        return "segmented"
+
+    def _segment(self, study: Study, rule: Rule, result: Path) -> None:
+        start = time.perf_counter()
+        shutil.rmtree(self._node.scratch, ignore_errors=True)
+        self._node.scratch.mkdir(mode=PRIVATE)
+        file = self._segmenter.segment(study.folder, rule, self._node.scratch)
+        series, instance = self._node.names.uids_of(result.stem)
+        renumber(file, series=series, instance=instance)
+        file.replace(result)
+        sync_folder(self._node.results)
+        shutil.rmtree(self._node.scratch)
+        self._node.metrics.count("segmentation_seconds", by=time.perf_counter() - start)

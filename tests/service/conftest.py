@@ -1,0 +1,156 @@
+"""Studies that are made up, callers that send them, and a real archive."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pynetdicom import AE
+
+from unetpipe.imaging.dicom.synthetic import write_series
+from unetpipe.imaging.geometry import Grid
+
+_ORTHANC = shutil.which("Orthanc", path=os.environ.get("PATH", "") + ":/usr/sbin")
+_DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def write_study(folder: Path, seed: int, *, slices: int = 4, modality: str = "CT", **attributes: str) -> list[Path]:
+    """Write a study of one small series, and return its files."""
+    grid = Grid.of((16, 14, slices), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    array = np.random.default_rng(seed).integers(0, 500, grid.shape).astype(np.int16)
+    write_series(folder, array, grid, modality=modality, seed=seed)
+    files = sorted(folder.iterdir())
+    for file in files if attributes else ():
+        image = pydicom.dcmread(file)
+        for keyword, value in attributes.items():
+            setattr(image, keyword, value)
+        image.save_as(file)
+    return files
+
+
+def send(files: Sequence[Path], port: int, *, caller: str = "SENDER", called: str = "UNETPIPE") -> list[int | None]:
+    """Send files in one association, and return the status of each; none where there is no answer."""
+    node = AE(ae_title=caller)
+    for data in map(pydicom.dcmread, files):
+        node.add_requested_context(data.SOPClassUID, data.file_meta.TransferSyntaxUID)
+        break
+    association = node.associate("127.0.0.1", port, ae_title=called)
+    if not association.is_established:
+        return []
+    statuses: list[int | None] = []
+    for file in files:
+        if not association.is_established:
+            break
+        try:
+            statuses.append(association.send_c_store(pydicom.dcmread(file)).get("Status"))
+        except RuntimeError:  # the association broke off between two instances
+            break
+    if association.is_established:
+        association.release()
+    return statuses
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait until something is true, and return it."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "what was waited for did not come about"
+        time.sleep(0.05)
+    return found
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A running archive."""
+
+    http: int
+    dicom: int
+
+    @property
+    def dicomweb(self) -> str:
+        """URL of its DICOMweb service."""
+        return f"http://127.0.0.1:{self.http}/dicom-web"
+
+    def get(self, path: str) -> Any:
+        """Ask its own interface."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=10) as answer:
+            return json.loads(answer.read())
+
+    def file(self, instance: str) -> bytes:
+        """A whole instance."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/instances/{instance}/file", timeout=10) as answer:
+            return bytes(answer.read())
+
+    def segmentations(self) -> list[bytes]:
+        """All segmentations that it holds."""
+        series = [one["ID"] for one in self.get("/series?expand") if one["MainDicomTags"]["Modality"] == "SEG"]
+        return [self.file(name) for one in series for name in self.get(f"/series/{one}")["Instances"]]
+
+    def clear(self) -> None:
+        """Remove everything."""
+        for study in self.get("/studies"):
+            request = urllib.request.Request(f"http://127.0.0.1:{self.http}/studies/{study}", method="DELETE")
+            urllib.request.urlopen(request, timeout=10).read()
+
+
+@pytest.fixture(scope="session")
+def _orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    if _ORTHANC is None or not _DICOMWEB.is_file():
+        pytest.skip("Orthanc with its DICOMweb plugin is not installed (.ci/run installs it)")
+    folder = tmp_path_factory.mktemp("orthanc")
+    archive = Orthanc(http=free_port(), dicom=free_port())
+    settings = {
+        "Name": "archive",
+        "Plugins": [str(_DICOMWEB)],
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "index"),
+        "HttpPort": archive.http,
+        "DicomPort": archive.dicom,
+        "DicomAet": "ORTHANC",
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "DicomAlwaysAllowStore": True,
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([_ORTHANC, str(folder / "orthanc.json")], stdout=log, stderr=log)
+    try:
+
+        def ready() -> bool:
+            assert process.poll() is None, (folder / "log").read_text()
+            try:
+                return bool(archive.get("/system"))
+            except (urllib.error.URLError, ConnectionError):
+                return False
+
+        wait_for(ready, 30)
+        yield archive
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def orthanc(_orthanc: Orthanc) -> Orthanc:
+    """An empty archive that talks DICOM and DICOMweb."""
+    _orthanc.clear()
+    return _orthanc
