@@ -21,6 +21,12 @@ without_validation: ProcessSetting[int] = ProcessSetting(
     partial(setattr, config.settings, "reading_validation_mode"),
     config.IGNORE,
 )
+# Held by whatever writes: values of the source are handed on as they are, valid or not, and no warning quotes them.
+without_writing_validation: ProcessSetting[int] = ProcessSetting(
+    lambda: config.settings.writing_validation_mode,
+    partial(setattr, config.settings, "writing_validation_mode"),
+    config.IGNORE,
+)
 
 
 @contextmanager

@@ -27,8 +27,9 @@ class LabelTarget:
 
     def class_of(self, segment: str) -> str | None:
         """The class of a segment's name, in any case of letters and with any separators; None if there is none."""
-        return next((name for name in self.names if _plain(name) == _plain(segment)), None)
+        return next((name for name in self.names if plain_name(name) == plain_name(segment)), None)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name in small letters without separators, to compare names that files spell in different ways."""
     return re.sub(r"[\W_]+", "", name).casefold()

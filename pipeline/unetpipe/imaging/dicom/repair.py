@@ -28,12 +28,14 @@ class Repair:
         order: Indices of the slices, along axis K.
         grid: The regular grid.
         resample: Maps the slices in that order, (K, J, I), to the voxels of the grid, (K, J, I).
+        restore: Maps label values on the grid, (K, J, I), to the slices in that order, by nearest neighbour.
         notes: A sentence for each change.
     """
 
     order: tuple[int, ...]
     grid: Grid
     resample: Callable[[NDArray[Any]], NDArray[Any]] = field(default=lambda array: array)
+    restore: Callable[[NDArray[Any]], NDArray[Any]] = field(default=lambda array: array)
     notes: tuple[str, ...] = ()
 
 
@@ -72,8 +74,15 @@ def repair(slices: Stack, *, fix: bool) -> Repair:
             array = _shifted(array, sideways - low, shape)
         return _interpolated(array, heights, np.linspace(heights[0], heights[-1], count))
 
+    def restore(array: NDArray[Any]) -> NDArray[Any]:
+        nearest = np.rint((heights - heights[0]) / gap).astype(int)
+        corners = np.rint(sideways - low).astype(int)
+        return np.stack(
+            [array[k, down : down + rows, right : right + columns] for k, (right, down) in zip(nearest, corners, strict=True)]
+        )
+
     notes = tuple(f"Mended by linear interpolation, because {fault}." for fault in faults)
-    return Repair(slices.order, grid_of(plane, corner, plane.normal * gap, count, shape), resample, notes)
+    return Repair(slices.order, grid_of(plane, corner, plane.normal * gap, count, shape), resample, restore, notes)
 
 
 def _even(heights: NDArray[np.float64]) -> tuple[int, float]:

@@ -41,8 +41,8 @@ def read(path: Path, options: DicomOptions = _DEFAULT) -> Volume:
         ImageFileError: If there is no volume, or several and no choice, or pixels cannot be decoded.
         GeometryError: If the slices do not make a regular grid; see `slices`.
     """
-    with _prefixed():
-        chosen, mended = _arranged(path, options)
+    with about_series():
+        chosen, mended = arrange(path, options)
         factor, note = suv_factor(chosen.frames) if chosen.modality == "PT" else (1.0, "")
         frames = [chosen.frames[index] for index in mended.order]
         if factor != 1.0:
@@ -59,19 +59,29 @@ def read_grid(path: Path, options: DicomOptions = _DEFAULT) -> tuple[int, Grid]:
     Raises:
         ImageFileError, GeometryError: As `read`, as far as headers tell.
     """
-    with _prefixed():
-        return 1, _arranged(path, options)[1].grid
+    with about_series():
+        return 1, arrange(path, options)[1].grid
 
 
-def _arranged(path: Path, options: DicomOptions) -> tuple[Chosen, Repair]:
-    """The volume that is meant, and how its slices become a regular grid."""
-    contents = read_contents(path, () if options.series is None else keywords_of(options.series))
+def arrange(path: Path, options: DicomOptions, keywords: tuple[str, ...] = ()) -> tuple[Chosen, Repair]:
+    """The volume that is meant, and how its slices become a regular grid.
+
+    Args:
+        path: Folder of any depth, zip or file.
+        options: Choice of the volume.
+        keywords: Attributes to read of every header beside those that are always read.
+
+    Raises:
+        ImageFileError, GeometryError: As `read`, as far as headers tell.
+    """
+    chosen_by = () if options.series is None else keywords_of(options.series)
+    contents = read_contents(path, (*chosen_by, *keywords))
     chosen = choose(contents, options.series, options.phase)
     return chosen, repair(stack([frame.place for frame in chosen.frames]), fix=options.fix_geometry)
 
 
 @contextmanager
-def _prefixed() -> Iterator[None]:
+def about_series() -> Iterator[None]:
     """Say of an error that it is about a DICOM series, in place of a file's name."""
     try:
         yield

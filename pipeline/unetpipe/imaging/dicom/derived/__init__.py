@@ -1,0 +1,1 @@
+"""DICOM objects derived from a series: segmentations, structure sets and measurement reports."""

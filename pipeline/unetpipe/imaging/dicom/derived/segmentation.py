@@ -1,0 +1,216 @@
+"""DICOM segmentations, written through highdicom on the slices of the source.
+
+highdicom is given classic images without a patient, one per slice. It takes multi-frame images only as a whole, refuses
+attributes of patients that are invalid, and warns of names that it finds odd by quoting them. References and patient
+are put right afterwards.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
+from pydicom.valuerep import format_number_as_ds
+
+from unetpipe.errors import ImageFileError
+from unetpipe.imaging.dicom.attributes import without_writing_validation
+from unetpipe.imaging.dicom.derived.algorithm import MANUFACTURER, Algorithm
+from unetpipe.imaging.dicom.derived.codes import Code, CodedSegment
+from unetpipe.imaging.dicom.derived.instances import NewInstance, by_series, reference, save
+from unetpipe.imaging.dicom.derived.source import Source
+
+SegmentationType = Literal["binary", "labelmap", "fractional"]
+_HIGHEST_FRACTION = 255
+_COPIED = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
+    "StudyTime",
+)
+
+
+@without_writing_validation
+def write_segmentation(
+    path: Path,
+    source: Source,
+    segments: Sequence[CodedSegment],
+    algorithm: Algorithm,
+    labels: NDArray[np.integer[Any]],
+    *,
+    kind: SegmentationType = "binary",
+    fractions: NDArray[np.floating[Any]] | None = None,
+) -> NewInstance:
+    """Write labels as one segmentation, each segment numbered by its place in `segments`, from 1.
+
+    Slices without a segment are left out; of an empty segmentation one slice is written.
+
+    Args:
+        path: File to write or replace, atomically.
+        source: Series that was segmented.
+        segments: Segments to describe, found or not. Those that share label values overlap.
+        algorithm: Models that made the labels.
+        labels: Label values (I, J, K) on the source's grid.
+        kind: ``binary`` for a bit per voxel and segment; ``labelmap`` for one number per voxel, which fewer programs
+            read; ``fractional`` for probabilities.
+        fractions: Probability of each segment, (segments, I, J, K); for ``fractional`` only.
+
+    Returns:
+        Identifiers of the segmentation.
+
+    Raises:
+        ImageFileError: If there is no segment, or a label map is wanted of segments that overlap.
+        GeometryError: If the arrays do not fit the source's grid.
+    """
+    if not segments:
+        raise ImageFileError("a segmentation needs at least one segment")
+    if kind == "fractional" and fractions is not None:
+        pixels = _probabilities(source, fractions)
+    else:
+        pixels = _numbers(source, segments, labels, kind)
+    new = NewInstance.of("segmentation", source)
+    images = _classic_images(source)
+    if not pixels.any():
+        pixels, images = pixels[:1], images[:1]
+    instance = hd.seg.Segmentation(
+        source_images=images,
+        pixel_array=pixels,
+        segmentation_type=kind.upper(),
+        segment_descriptions=[_described(number, one, algorithm) for number, one in enumerate(segments, start=1)],
+        series_instance_uid=new.series,
+        series_number=new.series_number,
+        sop_instance_uid=new.instance,
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=algorithm.name,
+        software_versions=algorithm.software,
+        device_serial_number=algorithm.serial_number,
+        transfer_syntax_uid=ExplicitVRLittleEndian if kind == "binary" else RLELossless,
+        max_fractional_value=_HIGHEST_FRACTION,
+        content_label="SEGMENTATION",
+        content_description=new.description,
+        series_description=new.description,
+    )
+    _refer(instance, source, {image.SOPInstanceUID: number for number, image in enumerate(images)})
+    save(path, instance, source)
+    return new
+
+
+def overlap(segments: Sequence[CodedSegment]) -> bool:
+    """Whether two segments share a label value."""
+    values = [value for segment in segments for value in segment.values]
+    return len(set(values)) < len(values)
+
+
+def _numbers(
+    source: Source, segments: Sequence[CodedSegment], labels: NDArray[np.integer[Any]], kind: SegmentationType
+) -> NDArray[np.uint8 | np.uint16]:
+    """Numbers of segments, (K, row, column), or a mask for each, (K, row, column, segments), where they overlap."""
+    placed = source.on_slices(labels)
+    if overlap(segments):
+        if kind == "labelmap":
+            raise ImageFileError("a segmentation of type LABELMAP cannot hold segments that overlap; BINARY can")
+        return np.stack([np.isin(placed, segment.values) for segment in segments], axis=-1).astype(np.uint8)
+    numbers = np.zeros(placed.shape, dtype=np.uint8 if len(segments) < 2**8 else np.uint16)
+    known = {value: number for number, segment in enumerate(segments, start=1) for value in segment.values}
+    values = np.array(sorted(known))
+    for plane, target in zip(placed, numbers, strict=True):
+        index = np.clip(np.searchsorted(values, plane), 0, len(values) - 1)
+        target[...] = np.where(values[index] == plane, np.array([known[value] for value in values.tolist()])[index], 0)
+    return numbers
+
+
+def _probabilities(source: Source, fractions: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Probabilities (K, row, column, segments), rounded so that frames without one that counts are left out."""
+    planes = [source.on_slices(one) for one in fractions]
+    stacked = np.empty((*planes[0].shape, len(planes)), dtype=np.float32)
+    for number, plane in enumerate(planes):
+        np.rint(np.clip(plane, 0, 1) * np.float32(_HIGHEST_FRACTION), out=stacked[..., number])
+    stacked /= _HIGHEST_FRACTION
+    return stacked
+
+
+def _classic_images(source: Source) -> list[Dataset]:
+    """A classic image without pixels and patient for each slice, under a UID that stands for it here only."""
+    images = []
+    first = source.planes[0]
+    thickness = first.thickness or first.gap or source.grid.spacing_mm[2]
+    for plane, image in zip(source.planes, source.images, strict=True):
+        data = Dataset()
+        data.SOPClassUID, data.SOPInstanceUID = MRImageStorage, generate_uid(None)
+        data.StudyInstanceUID, data.SeriesInstanceUID = image.study, source.images[0].series
+        data.FrameOfReferenceUID, data.PositionReferenceIndicator = source.frame_of_reference, ""
+        data.Modality = source.modality
+        data.Rows, data.Columns = plane.shape
+        data.PixelSpacing = list(map(format_number_as_ds, first.spacing))
+        data.SliceThickness = format_number_as_ds(thickness)
+        data.ImageOrientationPatient = list(map(format_number_as_ds, first.orientation))
+        data.ImagePositionPatient = list(map(format_number_as_ds, plane.position))
+        for keyword in _EMPTY:
+            setattr(data, keyword, "")
+        for keyword in _COPIED:
+            if keyword in source.header:
+                data[keyword] = source.header[keyword]
+        images.append(data)
+    return images
+
+
+def _described(number: int, segment: CodedSegment, algorithm: Algorithm) -> hd.seg.SegmentDescription:
+    code = segment.code
+    description = hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=segment.name,
+        segmented_property_category=concept(code.category),
+        segmented_property_type=concept(code.type),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=identified(algorithm),
+        anatomic_regions=[concept(code.region)] if code.region else None,
+        display_color=hd.color.CIELabColor.from_rgb(*code.rgb) if code.rgb else None,
+    )
+    if code.side is not None and code.region is not None:
+        description.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [concept(code.side)]
+    elif code.side is not None:
+        kind = description.SegmentedPropertyTypeCodeSequence[0]
+        kind.SegmentedPropertyTypeModifierCodeSequence = [concept(code.side)]
+    return description
+
+
+def concept(code: Code) -> hd.sr.CodedConcept:
+    """A code as highdicom takes it."""
+    return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def identified(algorithm: Algorithm) -> hd.AlgorithmIdentificationSequence:
+    """An algorithm as highdicom takes it."""
+    return hd.AlgorithmIdentificationSequence(
+        name=algorithm.name,
+        family=codes.cid7162.ArtificialIntelligence,
+        version=algorithm.version,
+        source=MANUFACTURER,
+        parameters=algorithm.parameters,
+    )
+
+
+def _refer(instance: Dataset, source: Source, slices: dict[str, int]) -> None:
+    """Refer to the images of the source, and to the frames of those that have several.
+
+    Args:
+        instance: Segmentation that refers to the classic images.
+        source: Source of the segmentation.
+        slices: Number of the slice that each classic image stands for, by its UID.
+    """
+    instance.SourceImageSequence = [reference(image) for image in source.instances]
+    instance.ReferencedSeriesSequence = []
+    for series, images in by_series(source.instances).items():
+        item = Dataset()
+        item.SeriesInstanceUID, item.ReferencedInstanceSequence = series, [reference(image) for image in images]
+        instance.ReferencedSeriesSequence.append(item)
+    for frame in instance.PerFrameFunctionalGroupsSequence:
+        for derivation in frame.DerivationImageSequence:
+            for item in derivation.SourceImageSequence:
+                number = slices.get(item.ReferencedSOPInstanceUID)
+                if number is not None:  # frames of one slice share the item
+                    item.update(reference(source.images[number], frame=True))

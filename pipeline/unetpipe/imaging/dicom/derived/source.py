@@ -1,0 +1,190 @@
+"""The series that an object is derived from: its slices, its images' identifiers, its patient and its study."""
+
+from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import UID, generate_uid
+
+from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.imaging.dicom.attributes import damage, number_if_sound, text, value, without_validation
+from unetpipe.imaging.dicom.frames import Frame
+from unetpipe.imaging.dicom.options import DicomOptions
+from unetpipe.imaging.dicom.series import about_series, arrange
+from unetpipe.imaging.dicom.slices import Slice
+from unetpipe.imaging.geometry import Grid
+
+_REQUIRED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime"),
+    *("ReferringPhysicianName", "StudyID", "AccessionNumber"),
+)
+"""Attributes of patient and study that every object has, if only empty (type 2)."""
+_PATIENT_AND_STUDY = (
+    *_REQUIRED,
+    *("IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "OtherPatientIDsSequence"),
+    *("PatientBirthTime", "QualityControlSubject", "OtherPatientNames", "EthnicGroup", "PatientComments"),
+    *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription", "ResponsiblePerson"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    *("StudyDescription", "ProcedureCodeSequence", "IssuerOfAccessionNumberSequence", "PhysiciansOfRecord"),
+    *("PatientAge", "PatientSize", "PatientWeight", "AdmissionID", "AdmittingDiagnosesDescription"),
+    *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID"),
+    *("ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID"),
+    *("ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription", "TimezoneOffsetFromUTC"),
+)
+_FURTHER = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod", "BodyPartExamined")
+
+
+@dataclass(frozen=True)
+class ImageReference:
+    """An image that an object refers to.
+
+    Attributes:
+        study, series: UIDs of the study and the series that it belongs to.
+        sop_class, sop_instance: UIDs of the image.
+        frame: Number of the frame in a multi-frame image, from 1; None where the whole image is meant.
+    """
+
+    study: str
+    series: str
+    sop_class: UID
+    sop_instance: UID
+    frame: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A volume of a DICOM source, without its pixels.
+
+    Attributes:
+        grid: Grid of the volume as it is read; of the mended one, where its geometry was mended.
+        planes: Position of each slice, in order along axis K.
+        images: Image of each slice.
+        further: Images of other series that were read beside it, such as other channels.
+        header: Attributes of patient and study as the images have them, and how their pixels were compressed.
+        modality: Modality of the series.
+        series_number: SeriesNumber; 0 where the images have none.
+        frame_of_reference: FrameOfReferenceUID.
+        restore: Maps label values on the grid, (K, J, I), to the slices, (K, row, column). It changes nothing unless
+            the geometry was mended; then each slice gets the labels of its nearest neighbours.
+        notes: Full sentences for a person to check, which name no patient.
+    """
+
+    grid: Grid
+    planes: tuple[Slice, ...]
+    images: tuple[ImageReference, ...]
+    further: tuple[ImageReference, ...] = ()
+    header: Dataset
+    modality: str
+    series_number: int
+    frame_of_reference: UID
+    restore: Callable[[NDArray[Any]], NDArray[Any]]
+    notes: tuple[str, ...] = ()
+
+    def on_slices(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Bring an array (I, J, K) on the grid to the slices of the source, (K, row, column).
+
+        Raises:
+            GeometryError: If it has another shape than the grid.
+        """
+        if array.shape != self.grid.shape:
+            raise GeometryError(f"labels of shape {array.shape} do not fit a series of shape {self.grid.shape}")
+        return self.restore(array.transpose(2, 1, 0))
+
+    @property
+    def instances(self) -> tuple[ImageReference, ...]:
+        """Every image once, those of other series too."""
+        return tuple({image.sop_instance: image for image in (*self.images, *self.further)}.values())
+
+
+@without_validation
+def read_source(paths: Sequence[Path], options: Sequence[DicomOptions] = ()) -> Source:
+    """Read the headers of the series that a volume was read from.
+
+    Args:
+        paths: DICOM sources of the volume's channels; the first one gives the grid.
+        options: Choice of the volume in each of them; empty where each holds a single one.
+
+    Raises:
+        ImageFileError, GeometryError: As reading the volume, or if the images do not say what they are.
+    """
+    choices = options or [DicomOptions()] * len(paths)
+    sources = [_read(path, choice) for path, choice in zip(paths, choices, strict=True)]
+    first, *others = sources
+    images = {image: None for source in others for image in source.images}
+    further = [image for image in images if image.study == first.images[0].study]
+    notes = list(dict.fromkeys(note for source in sources for note in source.notes))
+    if len(further) < len(images):
+        notes.append("Images of another study are not referred to in what is written.")
+    return replace(first, further=tuple(image for image in further if image not in first.images), notes=tuple(notes))
+
+
+def patient_and_study(source: Source, target: Dataset) -> None:
+    """Give an object the source's attributes of patient and study, in UTF-8."""
+    target.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in _PATIENT_AND_STUDY:
+        if keyword in source.header:
+            target[keyword] = deepcopy(source.header[keyword])
+        elif keyword in _REQUIRED:
+            setattr(target, keyword, "")
+
+
+def _read(path: Path, options: DicomOptions) -> Source:
+    with about_series():
+        chosen, mended = arrange(path, options, (*_PATIENT_AND_STUDY, *_FURTHER, "PositionReferenceIndicator"))
+        frames = [chosen.frames[index] for index in mended.order]
+        reference, notes = _frame_of_reference(frames)
+        first = frames[0].image.data
+        return Source(
+            grid=mended.grid,
+            planes=tuple(frame.place for frame in frames),
+            images=tuple(map(_reference, frames)),
+            header=_header(first),
+            modality=chosen.modality or "OT",
+            series_number=int(number_if_sound(first, "SeriesNumber") or 0),
+            frame_of_reference=reference,
+            restore=mended.restore,
+            notes=notes,
+        )
+
+
+def _reference(frame: Frame) -> ImageReference:
+    image = frame.image
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID"):
+        if not text(image.data, keyword):
+            raise ImageFileError(f"an image without {keyword} cannot be referred to")
+    is_multiframe = "PerFrameFunctionalGroupsSequence" in image.data
+    return ImageReference(
+        study=image.study,
+        series=image.series,
+        sop_class=UID(text(image.data, "SOPClassUID")),
+        sop_instance=UID(text(image.data, "SOPInstanceUID")),
+        frame=frame.index + 1 if is_multiframe else None,
+    )
+
+
+def _frame_of_reference(frames: Iterable[Frame]) -> tuple[UID, tuple[str, ...]]:
+    found = {text(frame.image.data, "FrameOfReferenceUID") for frame in frames}
+    if len(found) > 1:
+        raise ImageFileError(f"the slices of a volume belong to {len(found)} frames of reference")
+    (uid,) = found
+    if uid:
+        return UID(uid), ()
+    return generate_uid(None), (
+        "The images have no FrameOfReferenceUID: what is written has a new one, and refers to them by their own UIDs.",
+    )
+
+
+def _header(data: Dataset) -> Dataset:
+    """The attributes that are handed on, their texts decoded so that they can be written in UTF-8."""
+    header = Dataset()
+    header.SpecificCharacterSet = data.get("SpecificCharacterSet", "")
+    for keyword in (*_PATIENT_AND_STUDY, *_FURTHER):
+        if value(data, keyword) is not None:
+            header[keyword] = deepcopy(data[keyword])
+    with damage("a text of the header is not in the character set that it names"):
+        header.decode()
+    return header
