@@ -123,17 +123,17 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
         **more: Any,
     ) -> Path:
         dims = len(patch)
+        classes = tuple(LabelClass(name=f"class {n}", value=value) for n, value in enumerate(values))
         spec = ModelSpec(
             spatial_dims=2 if dims == 2 else 3,
             channels=tuple(f"channel {n}" for n in range(channels)),
-            labels=tuple(LabelClass(name=f"class {n}", value=value) for n, value in enumerate(values)),
             preprocessing=Preprocessing(
                 spacing_mm=spacing_mm or (1.0,) * dims,
                 interpolation=("cubic",) * dims,
                 normalization=(ChannelNormalization(scheme="zscore"),) * channels,
             ),
             patch_size=patch,
-            **{"mirror_axes": tuple(range(dims)), **more},
+            **{"labels": classes, "mirror_axes": tuple(range(dims)), **more},
         )
         definition = {
             "_target_": "monai.networks.nets.UNet",

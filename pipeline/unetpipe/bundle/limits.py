@@ -106,6 +106,8 @@ def _label_faults(spec: ModelSpec) -> Iterator[str]:
     for name in [*names, *(region.name for region in spec.regions)]:
         if not _is_name(name):
             yield f"labels: {name!r:.60} cannot be the name of a class"
+    if strange := set(spec.segments) - set(spec.label_scheme.names):
+        yield f"segments: expected names of classes or regions, got {_listed(sorted(strange))}"
     if unknown := set(spec.postprocessing) - set(names):
         yield f"postprocessing: expected names of classes, got {_listed(sorted(unknown))}"
 

@@ -1,5 +1,6 @@
 """What `infer` needs to know about a model; a bundle holds it in `configs/metadata.json` under the key ``unetpipe``."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import AliasChoices, Field
@@ -8,6 +9,7 @@ from unetpipe.components import Definition
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
 from unetpipe.dataset.training_domain import TrainingDomain
 from unetpipe.documents import Record
+from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Preprocessing
 
@@ -25,6 +27,7 @@ class ModelSpec(Record):
         preprocessing: Steps from an image in RAS+ order to the network's input.
         patch_size: Shape of the sliding window.
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
+        segments: Codes of classes or regions in DICOM outputs, by name.
         postprocessing: Names of the classes of which only the largest component is kept.
         registered_network: Definition of a network that an extension registers; it is run from its TorchScript. None
             where MONAI builds the network.
@@ -42,6 +45,7 @@ class ModelSpec(Record):
     preprocessing: Preprocessing
     patch_size: Shape
     mirror_axes: tuple[int, ...]
+    segments: Mapping[str, SegmentCode] = {}
     postprocessing: tuple[str, ...] = ()
     registered_network: Definition | None = None
     weights: Literal["last", "best"] = "last"

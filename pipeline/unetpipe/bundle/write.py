@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+from collections.abc import Mapping
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from unetpipe.bundle.configs import inference, metadata
 from unetpipe.bundle.model_card import model_card
 from unetpipe.bundle.read import read_bundle, unfinished_release
 from unetpipe.bundle.release import Model, Release
-from unetpipe.bundle.spec import ModelSpec
+from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.bundle.torchscript import write_torchscript
 from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path, write_json, write_text
+from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.networks.build import build_network, is_monai_alone
 
 MODEL = "models/model.pt"  # the weights, in the bundle
@@ -69,6 +71,24 @@ def write_release(folder: Path, release: Release) -> None:
     """Give a bundle folder another version and changelog."""
     metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
     write_json(folder / METADATA, {**metadata, "version": release.version, "changelog": dict(release.changelog)})
+
+
+def write_segments(folder: Path, segments: Mapping[str, SegmentCode]) -> None:
+    """Give a bundle folder other codes of its classes, and with them the next version, unless it has them already.
+
+    Raises:
+        BundleError: If the bundle cannot be read, or a name is none of its classes.
+    """
+    bundle = read_bundle(folder)
+    names = bundle.spec.label_scheme.names
+    if unknown := sorted(set(segments) - set(names)):
+        raise BundleError(f"{', '.join(unknown)}: no class or region of the model; expected {', '.join(names)}")
+    spec = bundle.spec.model_copy(update={"segments": segments})
+    metadata = {**json.loads((folder / METADATA).read_text(encoding="utf-8")), SPEC_KEY: spec.model_dump(mode="json")}
+    changes = Model(spec, bundle.network_def, {}).changes_from(Model(bundle.spec, bundle.network_def, {}))
+    if changes:
+        write_json(folder / METADATA, metadata)
+        write_release(folder, bundle.release.after(changes))
 
 
 def _release_in(folder: Path, model: Model) -> Release:

@@ -77,6 +77,8 @@ def _parsed_as(annotation: Any) -> tuple[Any, Form]:
         return _parsed_as(kinds[0]) if len(kinds) == 1 else (str, "one")
     if origin is tuple and arguments[1:] == (...,):
         kind = _parsed_as(arguments[0])[0]
+        if get_origin(kind) is Literal:  # typer takes only one; the model checks several
+            kind = str
         return (str, "numbers") if kind in (int, float) else (kind, "many")
     if inspect.isclass(origin) and issubclass(origin, Mapping):
         return str, "pairs"

@@ -8,6 +8,9 @@ from pydantic import Field
 from unetpipe.config.base import Config, Extensions, FixGeometry, Phase, Precision, Series
 
 Engine = Literal["torch", "openvino"]
+DicomFormat = Literal["dicom-seg"]
+OutputFormat = Literal["nifti", DicomFormat]
+SegmentationType = Literal["binary", "labelmap", "fractional"]
 
 
 class InferConfig(Config):
@@ -24,6 +27,15 @@ class InferConfig(Config):
     """More inputs: a text file with one per line, relative to its folder, or a CSV or JSON list of cases."""
     out: Path
     """Folder for the label maps."""
+    format: tuple[OutputFormat, ...] = ()
+    """Format of the output. `nifti`: label maps. For DICOM sources also `dicom-seg`: coded segmentations, in the folder
+    of that name. Unless given, label maps in the scan's own format, and NIfTI for DICOM sources."""
+    seg_type: SegmentationType = "binary"
+    """Content of `dicom-seg`: `binary` has a bit per voxel and segment, `labelmap` one number per voxel, which fewer
+    programs read, `fractional` the probabilities."""
+    uncoded: bool = False
+    """Write DICOM segments under a private code where the model has none for a class; see `unetpipe bundle
+    --segments`."""
     series: Series = ()
     phase: Phase = None
     fix_geometry: FixGeometry = False
@@ -47,7 +59,7 @@ class InferConfig(Config):
     shard: str | None = None
     """Segment only the I-th of N parts of the scans, given as I/N, for job arrays."""
     skip_existing: bool = False
-    """Skip scans whose label maps exist already."""
+    """Skip scans whose outputs exist already."""
     save_probabilities: bool = False
     """Also write the probabilities of all classes to probabilities/CASE.npz, as float16."""
     save_uncertainty: bool = False

@@ -18,5 +18,8 @@ class PackageConfig(Config):
     """Also export the network as a program of torch.export to models/model.pt2."""
     openvino: bool = False
     """Also export the network for OpenVINO to models/model.xml. Needs `pip install 'unetpipe[openvino]'`."""
+    segments: Path | None = None
+    """YAML file with the codes of classes or regions in DICOM outputs, by name, to keep in the bundle: for each `type`,
+    and where needed `category`, `region`, `laterality` and `colour`."""
     zip: Path | None = None
     """Pack the bundle, without the other files of its folder, into this zip. The same bundle gives the same bytes."""

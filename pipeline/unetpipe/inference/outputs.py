@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.config.infer import OutputFormat
 from unetpipe.dataset.label_scheme import LabelScheme
 from unetpipe.files import atomic_path
 from unetpipe.imaging.files import write_image, write_labels
@@ -26,14 +27,22 @@ class OutputFolder:
     Attributes:
         folder: Folder for the labels; everything else has a folder of its own in it.
         scheme: Classes and regions of the model.
+        formats: Formats that a person asked for. Without any, label maps are in the scan's own format where that can
+            hold them, else NIfTI.
     """
 
     folder: Path
     scheme: LabelScheme
+    formats: tuple[OutputFormat, ...] = ()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether label maps are written."""
+        return not self.formats or "nifti" in self.formats
 
     def labels_path(self, case: InputCase) -> Path:
-        """The file of a scan's labels: in the scan's own format where that can hold them, else NIfTI."""
-        return self.folder / f"{case.file_name}{_suffix(case)}"
+        """The file of a scan's labels."""
+        return self.folder / f"{case.file_name}{self._suffix(case)}"
 
     def write_labels(self, case: InputCase, labels: NDArray[Any], grid: Grid) -> Path:
         """Write label values (*spatial), and return their file."""
@@ -43,7 +52,7 @@ class OutputFolder:
 
     def write_entropy(self, case: InputCase, entropy: NDArray[np.float32], grid: Grid) -> None:
         """Write ``uncertainty/CASE``: entropy (*spatial) as an image."""
-        suffix = _suffix(case)
+        suffix = self._suffix(case)
         name = f"{case.file_name}{'.nii.gz' if suffix in _INTEGERS_ONLY else suffix}"
         write_image(self.folder / "uncertainty" / name, entropy[None], grid)
 
@@ -56,16 +65,19 @@ class OutputFolder:
 
     def write_classes(self, case: InputCase, labels: NDArray[Any], grid: Grid) -> None:
         """Write ``classes/CASE/VALUE_NAME``, a mask of each class or region that was found; remove earlier ones."""
-        folder, suffix, scheme = self.folder / "classes" / case.file_name, _suffix(case), self.scheme
+        folder, suffix, scheme = self.folder / "classes" / case.file_name, self._suffix(case), self.scheme
         shutil.rmtree(folder, ignore_errors=True)
         for name, written, values in zip(scheme.names, scheme.written_values, scheme.values, strict=True):
             mask = np.isin(labels, values)
             if mask.any():
                 write_labels(folder / f"{_class_name(name, written)}{suffix}", mask.astype(np.uint8), grid, {1: name})
 
+    def _suffix(self, case: InputCase) -> str:
+        return ".nii.gz" if self.formats else _own_suffix(case)
 
-def _suffix(case: InputCase) -> str:
-    """The suffix of a scan's labels."""
+
+def _own_suffix(case: InputCase) -> str:
+    """The suffix of labels in a scan's own format."""
     name = case.paths[0].name.lower()
     if case.paths[0].is_dir():
         return ".nii.gz"

@@ -44,7 +44,8 @@ class Prediction(Record):
     Attributes:
         id: Name of the scan. Its output files may be called differently (`dataset.case_names`).
         status: ``existing`` where ``--skip-existing`` found labels and left them as they are.
-        output: File name of the labels.
+        output: File name of the label map; None where none is written.
+        dicom_output: File of each DICOM format that is written, relative to the folder of predictions.json.
         dicom: Whether the scan is a DICOM source, whose name, and with it `id`, may identify the patient.
         volumes_ml: Volume of each class but the background.
         agreement: Mean of `class_agreement`; low values indicate wrong labels. None with a single network and no
@@ -59,6 +60,7 @@ class Prediction(Record):
     id: str
     status: Literal["written", "existing", "failed"]
     output: str | None = None
+    dicom_output: Mapping[str, str] = {}
     dicom: bool = False
     seconds: Seconds | None = None
     peak_memory_mb: float | None = None

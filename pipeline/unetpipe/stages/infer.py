@@ -11,17 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from unetpipe.bundle.predictor import Predictor, Segmentation
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.training_domain import domain_check
 from unetpipe.documents import Record
-from unetpipe.errors import ImageFileError, UnetpipeError
+from unetpipe.errors import BundleError, ImageFileError, UnetpipeError
 from unetpipe.extensions import load_extensions
+from unetpipe.imaging.dicom.derived.algorithm import Algorithm
 from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import read_image
 from unetpipe.imaging.network_input import NetworkImage
+from unetpipe.inference.dicom_outputs import DicomOutputs, require_dicom
 from unetpipe.inference.ensemble import is_out_of_memory
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
 from unetpipe.inference.outputs import OutputFolder
@@ -33,6 +36,7 @@ from unetpipe.inference.predictions import (
     label_warnings,
     volumes_ml,
 )
+from unetpipe.inference.segments import coded_segments
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.streaming import stream
 
@@ -73,8 +77,8 @@ def infer(
 
     Raises:
         ExtensionError: If an extension is not there or fails while it is imported.
-        BundleError: If a model cannot be used.
-        DatasetError: If an input does not exist or holds no scan.
+        BundleError: If a model cannot be used, or has no code for a class of a DICOM output.
+        DatasetError: If an input does not exist or holds no scan, or a DICOM output is wanted of another source.
     """
     return infer_with(load_predictor(config), config, progress)
 
@@ -107,26 +111,26 @@ def infer_with(
     """Segment scans as `infer` does, with models that are loaded already, as a service keeps them.
 
     Raises:
-        DatasetError: If an input does not exist or holds no scan.
+        BundleError: If the models have no code for a class of a DICOM output.
+        DatasetError: If an input does not exist or holds no scan, or a DICOM output is wanted of another source.
     """
+    objects = _dicom_outputs(config, predictor)
     dicom = dicom_choices(config.series, config.phase, fix_geometry=config.fix_geometry)
     inputs = [*config.inputs, *(read_list(config.list) if config.list else [])]
     with tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch:
         channels = len(predictor.spec.channels)
         cases = find_inputs(inputs, channels, patterns=config.images, dicom=dicom, scratch=Path(scratch))
-        return _infer(config, predictor, shard_of(cases, config.shard) if config.shard else cases, progress)
+        require_dicom(cases, objects.formats)
+        mine = shard_of(cases, config.shard) if config.shard else cases
+        return _infer(_Stations(config, predictor, objects), mine, progress)
 
 
-def _infer(config: InferConfig, predictor: Predictor, cases: Sequence[InputCase], progress: Progress) -> InferResult:
-    outputs = OutputFolder(config.out, predictor.spec.label_scheme)
+def _infer(stations: "_Stations", cases: Sequence[InputCase], progress: Progress) -> InferResult:
+    config, predictor = stations.config, stations.predictor
     file = PredictionsFile(config.out, config.shard, len(cases))
-    done = [case for case in cases if config.skip_existing and outputs.labels_path(case).is_file()]
-    file.keep(
-        Prediction(id=case.id, status="existing", output=outputs.labels_path(case).name, dicom=case.is_dicom)
-        for case in done
-    )
+    done = [case for case in cases if config.skip_existing and all(path.is_file() for path in stations.files(case))]
+    file.keep(stations.record(case, "existing") for case in done)
     waiting = [case for case in cases if case.id not in file.predictions]
-    stations = _Stations(config, predictor, outputs)
     outcomes = stream(waiting, stations.load, stations.segment, stations.save)
     started = last = time.perf_counter()
     try:
@@ -155,6 +159,28 @@ def _infer(config: InferConfig, predictor: Predictor, cases: Sequence[InputCase]
         predictions=file.path,
         warnings={record.id: record.warnings for record in records if record.warnings},
         failed={record.id: record.error or "" for record in records if record.status == "failed"},
+    )
+
+
+def _dicom_outputs(config: InferConfig, predictor: Predictor) -> DicomOutputs:
+    """The DICOM formats that are asked for; the model is refused at once where it cannot be written in one.
+
+    Raises:
+        BundleError: If a class has no code, or overlapping regions are wanted as a label map.
+    """
+    spec = predictor.spec
+    formats = tuple(name for name in dict.fromkeys(config.format) if name != "nifti")
+    if "dicom-seg" in formats and config.seg_type == "labelmap" and spec.regions:
+        raise BundleError("--seg-type labelmap cannot hold the model's regions, which overlap: take binary")
+    return DicomOutputs(
+        folder=config.out,
+        formats=formats,
+        segments=coded_segments(spec.label_scheme, spec.segments, uncoded=config.uncoded) if formats else (),
+        algorithm=Algorithm(
+            weights={f"{one.name} {one.version}": one.sha256 for one in predictor.bundles},
+            software=importlib.metadata.version("unetpipe"),
+        ),
+        seg_type=config.seg_type,
     )
 
 
@@ -200,25 +226,43 @@ class _Segmented:
 class _Stations:
     """The stations that a scan passes: each works on another scan at the same time."""
 
-    def __init__(self, config: InferConfig, predictor: Predictor, outputs: OutputFolder) -> None:
-        self._config, self._predictor, self._outputs = config, predictor, outputs
+    def __init__(self, config: InferConfig, predictor: Predictor, objects: DicomOutputs) -> None:
+        self.config, self.predictor, self._objects = config, predictor, objects
+        self._outputs = OutputFolder(config.out, predictor.spec.label_scheme, config.format)
+
+    def files(self, case: InputCase) -> list[Path]:
+        """The files whose presence says that a scan is done."""
+        labels = [self._outputs.labels_path(case)] if self._outputs.has_labels else []
+        return [*labels, *self._objects.paths(case).values()]
+
+    def record(self, case: InputCase, status: Literal["written", "existing"]) -> Prediction:
+        """What is known of a scan that is done, whoever segmented it."""
+        return Prediction(
+            id=case.id,
+            status=status,
+            output=self._outputs.labels_path(case).name if self._outputs.has_labels else None,
+            dicom_output={name: f"{name}/{path.name}" for name, path in self._objects.paths(case).items()},
+            dicom=case.is_dicom,
+        )
 
     def load(self, case: InputCase) -> _Loaded:
         """Read and preprocess; in the loader's thread."""
         if case.fault:
             raise ImageFileError(case.fault)
         start = time.perf_counter()
-        spec = self._predictor.spec
-        image = read_image(case.paths, case.dicom, adopt_affine=self._config.fix_affine)
-        images = self._predictor.prepare(image)
+        spec = self.predictor.spec
+        image = read_image(case.paths, case.dicom, adopt_affine=self.config.fix_affine)
+        images = self.predictor.prepare(image)
         warnings = domain_check(image, images[0].placement, spec.preprocessing, spec.training_domain)
         return _Loaded(image.source, images, (*image.notes, *warnings), time.perf_counter() - start)
 
     def segment(self, _case: InputCase, loaded: _Loaded) -> _Segmented:
         """Run the networks; in the caller's thread."""
-        start, config = time.perf_counter(), self._config
-        segmentation = self._predictor.segment(
-            loaded.images, entropy=config.save_uncertainty, probabilities=config.save_probabilities
+        start, config = time.perf_counter(), self.config
+        segmentation = self.predictor.segment(
+            loaded.images,
+            entropy=config.save_uncertainty,
+            probabilities=config.save_probabilities or self._objects.needs_probabilities,
         )
         return _Segmented(loaded, segmentation, time.perf_counter() - start)
 
@@ -227,29 +271,30 @@ class _Stations:
         start, outputs = time.perf_counter(), self._outputs
         loaded, segmentation = found.loaded, found.segmentation
         labels, grid = segmentation.labels, loaded.source
-        if segmentation.probabilities is not None:
-            outputs.write_probabilities(case, segmentation.probabilities, grid)
+        probabilities = segmentation.probabilities
+        if self.config.save_probabilities and probabilities is not None:
+            outputs.write_probabilities(case, probabilities, grid)
         if segmentation.entropy is not None:
             outputs.write_entropy(case, segmentation.entropy, grid)
-        if self._config.save_classes:
+        if self.config.save_classes:
             outputs.write_classes(case, labels, grid)
-        path, agreement = outputs.write_labels(case, labels, grid), segmentation.agreement
-        return Prediction(
-            id=case.id,
-            status="written",
-            output=path.name,
-            dicom=case.is_dicom,
-            seconds=Seconds(
+        notes = self._objects.write(case, grid, labels, probabilities)
+        if outputs.has_labels:
+            outputs.write_labels(case, labels, grid)
+        agreement = segmentation.agreement
+        known = {
+            "seconds": Seconds(
                 load=round(loaded.seconds, 3),
                 predict=round(found.seconds, 3),
                 write=round(time.perf_counter() - start, 3),
             ),
-            peak_memory_mb=_peak_memory_mb(),
-            volumes_ml=volumes_ml(labels, grid, outputs.scheme),
-            agreement=round(fmean(agreement.values()), 4) if agreement else None,
-            class_agreement={name: round(value, 4) for name, value in agreement.items()},
-            warnings=(*loaded.warnings, *label_warnings(labels, outputs.scheme)),
-        )
+            "peak_memory_mb": _peak_memory_mb(),
+            "volumes_ml": volumes_ml(labels, grid, outputs.scheme),
+            "agreement": round(fmean(agreement.values()), 4) if agreement else None,
+            "class_agreement": {name: round(value, 4) for name, value in agreement.items()},
+            "warnings": (*loaded.warnings, *notes, *label_warnings(labels, outputs.scheme)),
+        }
+        return self.record(case, "written").model_copy(update=known)
 
 
 def _peak_memory_mb() -> float:

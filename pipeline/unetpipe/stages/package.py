@@ -8,10 +8,11 @@ import torch
 
 from unetpipe.bundle.exports import Export, Format, Sample, export
 from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.segment_codes import read_segments
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import SCRIPT
 from unetpipe.bundle.verify import Check, bundle_files, verify_bundle
-from unetpipe.bundle.write import write_release
+from unetpipe.bundle.write import write_release, write_segments
 from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore, cases_folder
@@ -49,6 +50,8 @@ def package(config: PackageConfig) -> PackageResult:
     Raises:
         BundleError: If there is no such folder, or the network cannot be exported.
     """
+    if config.segments is not None:
+        write_segments(config.model, read_segments(config.segments))
     checks = verify_bundle(config.model)
     if not all(check.passed for check in checks):
         return PackageResult(passed=False, checks=checks)

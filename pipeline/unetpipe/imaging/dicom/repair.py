@@ -78,7 +78,10 @@ def repair(slices: Stack, *, fix: bool) -> Repair:
         nearest = np.rint((heights - heights[0]) / gap).astype(int)
         corners = np.rint(sideways - low).astype(int)
         return np.stack(
-            [array[k, down : down + rows, right : right + columns] for k, (right, down) in zip(nearest, corners, strict=True)]
+            [
+                array[k, down : down + rows, right : right + columns]
+                for k, (right, down) in zip(nearest, corners, strict=True)
+            ]
         )
 
     notes = tuple(f"Mended by linear interpolation, because {fault}." for fault in faults)

@@ -95,7 +95,7 @@ class CodedSegment(Record):
         return self
 
 
-def uncoded(name: str, value: int) -> SegmentCode:
+def uncoded_class(name: str, value: int) -> SegmentCode:
     """A code for a class that has none: of a private scheme, and of the category that claims least.
 
     Args:

@@ -1,11 +1,11 @@
-"""What objects of every kind have in common: a series of their own, references to images, and the way they are saved."""
+"""What objects of every kind have in common: a series of their own, references to images, and how they are saved."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from pydicom import Dataset
-from pydicom.uid import UID, generate_uid
+from pydicom.uid import generate_uid
 
 from unetpipe.documents import Record
 from unetpipe.files import atomic_path
@@ -61,14 +61,13 @@ def by_series(images: Iterable[ImageReference]) -> dict[str, list[ImageReference
 
 
 @without_writing_validation
-def save(path: Path, data: Dataset, source: Source, *, implicit: bool = False) -> None:
+def save(path: Path, data: Dataset, source: Source) -> None:
     """Give an object the patient and the study of its source, and write it, atomically.
 
     Args:
         path: File to write or replace.
-        data: The object, with its SOPClassUID and SOPInstanceUID.
+        data: The object, with its file meta information.
         source: Series that it is derived from.
-        implicit: Write without value representations, which leaves room for values of more than 64 KiB.
     """
     patient_and_study(source, data)
     with atomic_path(path) as temporary:

@@ -67,6 +67,7 @@ def write_segmentation(
     """
     if not segments:
         raise ImageFileError("a segmentation needs at least one segment")
+    pixels: NDArray[Any]
     if kind == "fractional" and fractions is not None:
         pixels = _probabilities(source, fractions)
     else:

@@ -35,7 +35,7 @@ _PATIENT_AND_STUDY = (
     *("ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID"),
     *("ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription", "TimezoneOffsetFromUTC"),
 )
-_FURTHER = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod", "BodyPartExamined")
+_COMPRESSION = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,11 @@ def patient_and_study(source: Source, target: Dataset) -> None:
 
 def _read(path: Path, options: DicomOptions) -> Source:
     with about_series():
-        chosen, mended = arrange(path, options, (*_PATIENT_AND_STUDY, *_FURTHER, "PositionReferenceIndicator"))
+        chosen, mended = arrange(path, options, (*_PATIENT_AND_STUDY, *_COMPRESSION))
         frames = [chosen.frames[index] for index in mended.order]
         reference, notes = _frame_of_reference(frames)
+        if mended.notes:
+            notes += ("What is written for the source lies on the slices that are there, by nearest neighbour.",)
         first = frames[0].image.data
         return Source(
             grid=mended.grid,
@@ -182,7 +184,7 @@ def _header(data: Dataset) -> Dataset:
     """The attributes that are handed on, their texts decoded so that they can be written in UTF-8."""
     header = Dataset()
     header.SpecificCharacterSet = data.get("SpecificCharacterSet", "")
-    for keyword in (*_PATIENT_AND_STUDY, *_FURTHER):
+    for keyword in (*_PATIENT_AND_STUDY, *_COMPRESSION):
         if value(data, keyword) is not None:
             header[keyword] = deepcopy(data[keyword])
     with damage("a text of the header is not in the character set that it names"):

@@ -1,0 +1,104 @@
+"""The DICOM objects that `infer` writes for each scan, each either whole or not there, in a folder for each format."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.config.infer import DicomFormat, SegmentationType
+from unetpipe.errors import DatasetError, Fault, ImageFileError
+from unetpipe.imaging.dicom.derived.algorithm import Algorithm
+from unetpipe.imaging.dicom.derived.codes import CodedSegment
+from unetpipe.imaging.dicom.options import DicomOptions
+from unetpipe.imaging.dicom.sources import is_dicom
+from unetpipe.imaging.geometry import Grid
+from unetpipe.inference.inputs import InputCase
+
+if TYPE_CHECKING:
+    from unetpipe.imaging.dicom.derived.source import Source
+
+_SAME_GRID_MM = 1e-3
+
+
+@dataclass(frozen=True)
+class DicomOutputs:
+    """Writes the predictions of scans that are DICOM sources.
+
+    Attributes:
+        folder: Folder of all outputs.
+        formats: Formats to write, in that order.
+        segments: Segments of the model.
+        algorithm: Models that predict.
+        seg_type: Type of segmentations.
+    """
+
+    folder: Path
+    formats: tuple[DicomFormat, ...]
+    segments: tuple[CodedSegment, ...]
+    algorithm: Algorithm
+    seg_type: SegmentationType
+
+    def paths(self, case: InputCase) -> dict[DicomFormat, Path]:
+        """The files of a scan's objects."""
+        return {name: self.folder / name / f"{case.file_name}.dcm" for name in self.formats}
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether probabilities are written beside labels."""
+        return "dicom-seg" in self.formats and self.seg_type == "fractional"
+
+    def write(
+        self, case: InputCase, grid: Grid, labels: NDArray[Any], probabilities: NDArray[np.float16] | None
+    ) -> tuple[str, ...]:
+        """Write a scan's objects.
+
+        Args:
+            case: The scan.
+            grid: Grid that it was read on.
+            labels: Label values, (I, J, K).
+            probabilities: Probabilities (L, I, J, K) of the model's outputs, of which the segments are the last; for
+                fractional segmentations.
+
+        Returns:
+            Sentences for a person to check.
+
+        Raises:
+            ImageFileError: If the source is no longer what was segmented, or cannot be referred to.
+        """
+        if not self.formats:
+            return ()
+        from unetpipe.imaging.dicom.derived.segmentation import write_segmentation  # highdicom takes a second
+
+        source = _source(case)
+        if source.grid.difference_mm(grid) > _SAME_GRID_MM:
+            raise ImageFileError("DICOM series: it has changed since it was segmented")
+        for name, path in self.paths(case).items():
+            if name == "dicom-seg":
+                fractions = None if probabilities is None else probabilities[-len(self.segments) :]
+                write_segmentation(
+                    path, source, self.segments, self.algorithm, labels, kind=self.seg_type, fractions=fractions
+                )
+        return source.notes
+
+
+def _source(case: InputCase) -> "Source":
+    from unetpipe.imaging.dicom.derived.source import read_source  # pydicom
+
+    choices = case.dicom or (DicomOptions(),) * len(case.paths)
+    dicom = [(path, choice) for path, choice in zip(case.paths, choices, strict=True) if is_dicom(path)]
+    return read_source(*zip(*dicom, strict=True))
+
+
+def require_dicom(cases: Iterable[InputCase], formats: Sequence[DicomFormat]) -> None:
+    """See that every scan is a DICOM source.
+
+    Raises:
+        DatasetError: Naming each scan that is none.
+    """
+    message = f"--format {formats[0]} needs a DICOM source" if formats else ""
+    others = [case for case in cases if formats and not case.is_dicom]
+    if others:
+        raise DatasetError([Fault(case=case.id, kind="format", message=message) for case in others])

@@ -1,0 +1,143 @@
+"""DICOM in, DICOM out: what `infer` writes for a series, what it refuses, and what it says about it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+
+from unetpipe import infer
+from unetpipe.bundle.segment_codes import read_segments
+from unetpipe.bundle.write import write_segments
+from unetpipe.config.infer import InferConfig
+from unetpipe.dataset.label_scheme import LabelClass, Region
+from unetpipe.errors import BundleError, DatasetError
+from unetpipe.imaging.dicom.label_target import LabelTarget
+from unetpipe.imaging.dicom.synthetic import write_series
+from unetpipe.imaging.files import read_grid, read_volume
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.labels import read_label_volume
+
+MakeBundle = Callable[..., Path]
+ORGANS = tuple(LabelClass(name=name, value=value) for value, name in enumerate(("background", "liver", "Kidney Left")))
+FORMATS = ("nifti", "dicom-seg")
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """A series of ten slices, with a patient's name in it."""
+    array = np.random.default_rng(1).integers(0, 500, (20, 18, 10)).astype(np.int16)
+    write_series(tmp_path / "series", array, Grid.of(array.shape, np.diag([-1.0, -1.0, 2.0, 1.0])), seed=1)
+    for file in (tmp_path / "series").iterdir():
+        image = pydicom.dcmread(file)
+        image.PatientName, image.PatientID = "CANARY^NAME", "CANARY-ID"
+        image.save_as(file)
+    return tmp_path / "series"
+
+
+def run(model: Path, source: Path, **more: Any) -> Any:
+    out = source.parent / "out"
+    return infer(InferConfig(models=(model,), inputs=(source,), out=out, device="cpu", precision="fp32", **more))
+
+
+def case_of(source: Path) -> Any:
+    return json.loads((source.parent / "out" / "predictions.json").read_text())["cases"][0]
+
+
+def read_back(path: Path, source: Path, labels: tuple[LabelClass, ...] = ORGANS) -> Any:
+    values = {frozenset([one.name]): one.value for one in labels[1:]}
+    return read_label_volume(path, LabelTarget(read_grid(source)[1], values)).array
+
+
+def test_a_segmentation_holds_the_label_map(make_bundle: MakeBundle, series: Path) -> None:
+    """Several formats in one run agree; predictions.json names each file, and only the DICOM one names the patient."""
+    result = run(make_bundle(labels=ORGANS), series, format=FORMATS)
+    assert result.failed == {}
+    out = series.parent / "out"
+    assert np.array_equal(read_back(out / "dicom-seg" / "series.dcm", series), read_volume(out / "series.nii.gz").array)
+    case = case_of(series)
+    assert (case["output"], case["dicom_output"]) == ("series.nii.gz", {"dicom-seg": "dicom-seg/series.dcm"})
+    marked = [file.name for file in out.rglob("*") if file.is_file() and b"CANARY" in file.read_bytes()]
+    assert marked == ["series.dcm"]
+
+
+def test_without_nifti_only_dicom_is_written(make_bundle: MakeBundle, series: Path) -> None:
+    """A label map is written only if its format is named, and a finished scan is skipped by its DICOM output."""
+    model = make_bundle(labels=ORGANS)
+    assert run(model, series, format=("dicom-seg",)).failed == {}
+    assert sorted(path.name for path in (series.parent / "out").iterdir()) == ["dicom-seg", "predictions.json"]
+    assert case_of(series)["output"] is None
+    assert run(model, series, format=("dicom-seg",), skip_existing=True).skipped == 1
+    assert case_of(series)["dicom_output"] == {"dicom-seg": "dicom-seg/series.dcm"}
+    assert run(model, series, format=FORMATS, skip_existing=True).skipped == 0
+
+
+def test_a_scan_that_is_no_dicom_is_refused_at_once(make_bundle: MakeBundle, series: Path) -> None:
+    """One error for all such scans, before any is segmented."""
+    model = make_bundle(labels=ORGANS)
+    run(model, series)
+    scan = series.parent / "out" / "series.nii.gz"
+    with pytest.raises(DatasetError, match="series: --format dicom-seg needs a DICOM source"):
+        infer(InferConfig(models=(model,), inputs=(scan,), out=series.parent / "b", format=("dicom-seg",)))
+
+
+def test_classes_need_codes(make_bundle: MakeBundle, series: Path) -> None:
+    """A class without a code is an error that names it; a table in the bundle, or --uncoded, gives it one."""
+    model = make_bundle(values=(0, 4, 9))
+    with pytest.raises(BundleError, match=r"no code for class 1, class 2: .*--segments.*--uncoded"):
+        run(model, series, format=("dicom-seg",))
+    assert run(model, series, format=("dicom-seg",), uncoded=True).failed == {}
+    path = series.parent / "out" / "dicom-seg" / "series.dcm"
+    kind = pydicom.dcmread(path).SegmentSequence[1].SegmentedPropertyTypeCodeSequence[0]
+    assert (kind.CodeValue, kind.CodingSchemeDesignator, kind.CodeMeaning) == ("class-9", "99UNETPIPE", "class 2")
+    table = series.parent / "segments.yaml"
+    table.write_text(
+        "class 1: {type: {value: 10200004, meaning: Liver}}\n"
+        "class 2: {type: {value: '78961009', meaning: Spleen}, laterality: left, colour: '#102030'}\n"
+    )
+    write_segments(model, read_segments(table))
+    assert run(model, series, format=("dicom-seg",)).failed == {}
+    segments = pydicom.dcmread(path).SegmentSequence
+    assert [one.SegmentedPropertyTypeCodeSequence[0].CodeMeaning for one in segments] == ["Liver", "Spleen"]
+
+
+def test_regions_become_segments_that_overlap(make_bundle: MakeBundle, series: Path) -> None:
+    """The inner region lies in the outer one; as a label map they are refused before anything is done."""
+    labels = (*ORGANS[:1], LabelClass(name="edema", value=1), LabelClass(name="core", value=2))
+    regions = (Region(name="liver", values=(1, 2), written=1), Region(name="liver tumor", values=(2,), written=2))
+    model = make_bundle(labels=labels, regions=regions, values=(0, 1))  # two logits
+    assert run(model, series, format=FORMATS).failed == {}
+    out = series.parent / "out"
+    written = pydicom.dcmread(out / "dicom-seg" / "series.dcm")
+    assert [one.SegmentLabel for one in written.SegmentSequence] == ["liver", "liver tumor"]
+    assert written.SegmentsOverlap == "YES"
+    values = {frozenset(["liver"]): 1, frozenset(["liver", "liver tumor"]): 2}
+    target = LabelTarget(read_grid(series)[1], values)
+    found = read_label_volume(out / "dicom-seg" / "series.dcm", target).array
+    assert np.array_equal(found, read_volume(out / "series.nii.gz").array)
+    with pytest.raises(BundleError, match="--seg-type labelmap"):
+        run(model, series, format=("dicom-seg",), seg_type="labelmap")
+
+
+def test_fractions_are_the_probabilities(make_bundle: MakeBundle, series: Path) -> None:
+    """Those that --save-probabilities writes, without the background; nothing more is written for them."""
+    model = make_bundle(labels=ORGANS)
+    run(model, series, format=("dicom-seg",), seg_type="fractional", save_probabilities=True)
+    out = series.parent / "out"
+    saved = np.load(out / "probabilities" / "series.npz")["probabilities"]
+    written = pydicom.dcmread(out / "dicom-seg" / "series.dcm")
+    assert written.SegmentationType == "FRACTIONAL"
+    assert abs(int(written.pixel_array.max()) / 255 - float(saved[1:].max())) < 1 / 255 + 1e-3
+
+
+def test_a_mended_series_gets_its_own_slices_back(make_bundle: MakeBundle, series: Path) -> None:
+    """Labels of a slice that was interpolated are in the NIfTI file only; the others are those of the slices."""
+    next(file for file in series.iterdir() if pydicom.dcmread(file).InstanceNumber == 4).unlink()
+    assert run(make_bundle(labels=ORGANS), series, format=FORMATS, fix_geometry=True).failed == {}
+    out = series.parent / "out"
+    written = pydicom.dcmread(out / "dicom-seg" / "series.dcm")
+    assert len(written.SourceImageSequence) == 9
+    assert any("slices that are there" in warning for warning in case_of(series)["warnings"])
