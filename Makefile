@@ -13,7 +13,7 @@ PYTEST ?=
 COVERAGE ?= 85
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests coverage format docs site notebooks dist clean
+.PHONY: help demo test lint types tests fuzz coverage format docs site notebooks dist clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ types: $(VENV)/.installed-dev ## mypy --strict
 
 tests: $(VENV)/.installed-dev ## pytest with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
+
+fuzz: $(VENV)/.installed-dev ## Try each property of tests/test_same_image.py on 2000 examples
+	UNETPIPE_EXAMPLES=2000 $(BIN)/python -m pytest --quiet tests/test_same_image.py
 
 coverage: ## Fail if the last `make tests` reached less of the package than COVERAGE percent
 	$(BIN)/coverage report --format=total --fail-under=$(COVERAGE)

@@ -1,6 +1,7 @@
 """Which files belong to a series: any depth, any name, zips, no preamble; nothing vanishes in silence."""
 
 import shutil
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -147,3 +148,12 @@ def test_damage_elsewhere_in_a_tree_is_said(series, another: Callable, tmp_path:
     other.file(1).write_bytes(b"")
     volume = read_volume(tmp_path / "study")
     assert "1 damaged files elsewhere in the DICOM source were left out." in volume.notes
+
+
+def test_raw_voxels_of_another_format_are_no_dicom() -> None:
+    """Small whole numbers, such as labels beside an .mhd, look like a tag and a length; the next ones do not."""
+    for labels in ([2, 0, 1, 0, 2, 0, 0, 0], [8, 0, 2, 0], [8, 2, 4, 0], [2, 1, 0, 1], [8, 8, 8, 8]):
+        for kind in ("<i2", "<i4", "u1"):
+            assert not looks_like_dicom(np.resize(np.array(labels, kind), 500).tobytes())
+    elements = [(0, b"P\0\0\0"), (5, b"ISO_IR 100"), (0x16, b"1.2.840.10008.5.1.4.1.1.4\0"), (0x60, b"MR")]
+    assert looks_like_dicom(b"".join(struct.pack("<HHI", 8, tag, len(value)) + value for tag, value in elements))

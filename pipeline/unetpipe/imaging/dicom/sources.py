@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import struct
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ _VRS = frozenset(
 )
 _DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 _UNFINISHED_SUFFIXES = frozenset({".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp"})
+_ELEMENTS = 4
+_LONGEST_FIRST = 64
+_UNDEFINED = 0xFFFFFFFF
 _MAC_ARCHIVE = "__MACOSX"
 
 
@@ -179,9 +183,22 @@ def _is_hidden(path: PurePosixPath) -> bool:
 def _begins_with_element(head: bytes, order: Literal["little", "big"]) -> bool:
     if len(head) < 8 or int.from_bytes(head[:2], order) not in (2, 8):
         return False
-    if head[4:6] in _VRS:
-        return True
-    return order == "little" and int.from_bytes(head[2:4], order) < 0x2000 and int.from_bytes(head[4:8], order) <= 64
+    return head[4:6] in _VRS or (order == "little" and _implicit_elements(head))
+
+
+def _implicit_elements(head: bytes) -> bool:
+    """Whether the first elements without types are such: their tags rise and their lengths are even.
+
+    One tag and length alone are also what the small numbers of a label's raw voxels look like.
+    """
+    at, last, count = 0, -1, 0
+    while at + 8 <= len(head) and count < _ELEMENTS:
+        group, element, length = struct.unpack_from("<HHI", head, at)
+        tag = group << 16 | element
+        if tag <= last or (length % 2 and length != _UNDEFINED) or (not count and length > _LONGEST_FIRST):
+            return False
+        at, last, count = at + 8 + length, tag, count + 1
+    return count > 1 or at == len(head)
 
 
 def _is_text(head: bytes) -> bool:

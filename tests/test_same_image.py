@@ -1,0 +1,235 @@
+"""What is the same image to a person is the same to the package, however two files store it.
+
+`make fuzz` tries each property on thousands of examples, the suite on a few.
+"""
+
+import gzip
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+import SimpleITK
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nibabel.affines import from_matvec, voxel_sizes
+from nibabel.eulerangles import euler2mat
+from numpy.typing import NDArray
+
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.imaging.image import read_image
+from unetpipe.imaging.labels import read_label_volume
+from unetpipe.imaging.network_input import network_image
+from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
+from unetpipe.stages.evaluate import evaluate
+
+EXAMPLES = settings(
+    max_examples=int(os.environ.get("UNETPIPE_EXAMPLES", "40")),
+    derandomize="UNETPIPE_EXAMPLES" not in os.environ,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+NIFTI_UNITS = {"unknown": (0, 1.0), "meter": (1, 1e-3), "mm": (2, 1.0), "micron": (3, 1e3)}
+"""Code of each unit in `xyzt_units`, and how many of it are a millimetre."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """An image as a person thinks of it.
+
+    Attributes:
+        values: Whole numbers that every type of file holds, shape (I, J, K).
+        labels: 0, 1 or 2 of each voxel.
+        affine: Voxel to RAS+ millimetres.
+    """
+
+    values: NDArray[np.int16]
+    labels: NDArray[np.uint8]
+    affine: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A way to store an array.
+
+    Attributes:
+        order, flips: Order of the stored axes, and which of them run backwards.
+        suffix: Format of the file.
+        dtype: Type of the stored numbers.
+        scaled: Whether NIfTI's slope and intercept stand between stored numbers and values.
+        unit: Unit of NIfTI's spacing.
+        codes: NIfTI's qform and sform codes.
+        trailing: Number of further axes of size 1.
+    """
+
+    order: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    suffix: str
+    dtype: str
+    scaled: bool = False
+    unit: Literal["unknown", "meter", "mm", "micron"] = "mm"
+    codes: tuple[int, int] = (0, 1)
+    trailing: int = 0
+
+    def write(self, folder: Path, name: str, array: NDArray[Any], affine: NDArray[np.float64]) -> Path:
+        """Write an array that has these axes and this affine in the way of this storage."""
+        array, affine = self._turned(array, affine)
+        path = folder / f"{name}{self.suffix}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if ".nii" in self.suffix:
+            self._write_nifti(path, array, affine)
+        else:
+            _write_itk(path, array.astype(self.dtype), affine)
+        return path
+
+    def _turned(self, array: NDArray[Any], affine: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """The array with its axes in another order and direction, and the affine that keeps every voxel in place."""
+        step = np.zeros((4, 4))
+        step[3, 3] = 1
+        shape = [array.shape[axis] for axis in self.order]
+        for new, (old, back) in enumerate(zip(self.order, self.flips, strict=True)):
+            step[old, new] = -1 if back else 1
+            step[old, 3] = shape[new] - 1 if back else 0
+        turned = array.transpose(self.order)
+        turned = np.flip(turned, [axis for axis, back in enumerate(self.flips) if back])
+        return np.ascontiguousarray(turned), affine @ step
+
+    def _write_nifti(self, path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> None:
+        """Header and numbers as they are: nibabel would choose its own slope and intercept."""
+        code, of_a_mm = NIFTI_UNITS[self.unit]
+        slope, inter = (0.5, -3.0) if self.scaled else (1.0, 0.0)
+        stored = ((array.astype(np.float64) - inter) / slope).astype(self.dtype)
+        scaled = from_matvec(affine[:3, :3] * of_a_mm, affine[:3, 3] * of_a_mm)
+        endianness = "<" if stored.dtype.byteorder in "=|<" else ">"
+        header = nib.Nifti1Header(endianness=endianness)
+        header.set_data_dtype(stored.dtype)
+        header.set_data_shape((*stored.shape, *(1,) * self.trailing))
+        header.set_qform(scaled, self.codes[0])
+        header.set_sform(scaled, self.codes[1])
+        header["pixdim"][1:4] = voxel_sizes(scaled)
+        header["xyzt_units"] = code
+        header["vox_offset"] = 352
+        header["scl_slope"], header["scl_inter"] = (slope, inter) if self.scaled else (0, 0)
+        whole = header.binaryblock + bytes(4) + stored.tobytes(order="F")
+        path.write_bytes(gzip.compress(whole, 1) if path.suffix == ".gz" else whole)
+
+
+def _write_itk(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> None:
+    image = SimpleITK.GetImageFromArray(array.T)
+    physical = LPS @ affine
+    spacing = voxel_sizes(physical)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(physical[:3, 3].tolist())
+    image.SetDirection((physical[:3, :3] / spacing).ravel().tolist())
+    SimpleITK.WriteImage(image, str(path), useCompression=bool(array.shape[0] % 2))
+
+
+@st.composite
+def truths(draw: st.DrawFn) -> Truth:
+    """Images of a few voxels, anywhere and turned by up to 40 degrees about each axis."""
+    shape = draw(st.tuples(*[st.integers(2, 9)] * 3))
+    random = np.random.default_rng(draw(st.integers(0, 2**31)))
+    values = random.integers(3, 120, shape).astype(np.int16)
+    labels = random.choice(np.array([0, 0, 1, 2], np.uint8), shape)
+    labels[0, 0, 0] = 1
+    spacing = draw(st.tuples(*[st.sampled_from([0.01, 0.5, 1.0, 1.5, 7.0])] * 3))
+    angles = draw(st.tuples(*[st.sampled_from([0.0, 0.0, 0.1, -0.4, 0.68])] * 3))
+    turned = euler2mat(*angles) if sum(map(bool, angles)) < 2 else euler2mat(angles[0] / 2, 0, angles[2] / 2)
+    origin = draw(st.tuples(*[st.sampled_from([0.0, -120.5, 33.0])] * 3))
+    return Truth(values, labels, from_matvec(turned @ np.diag(spacing), origin))
+
+
+@st.composite
+def storages(draw: st.DrawFn) -> Storage:
+    """Ways to store numbers from 0 to 126."""
+    order = draw(st.permutations((0, 1, 2)))
+    flips = draw(st.tuples(*[st.booleans()] * 3))
+    suffix = draw(st.sampled_from([".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr"]))
+    nifti = ".nii" in suffix
+    types = ["u1", "<i2", "<u2", "<i4", "<f4", "<f8"] + ([">i2", ">f4", "<i8"] if nifti else [])
+    dtype = draw(st.sampled_from(types))
+    if not nifti:
+        return Storage(tuple(order), flips, suffix, dtype)
+    return Storage(
+        tuple(order),
+        flips,
+        suffix,
+        dtype if dtype != "u1" else "<i2",
+        scaled=draw(st.booleans()),
+        unit=draw(st.sampled_from(["unknown", "meter", "mm", "micron"])),
+        codes=draw(st.sampled_from([(0, 1), (1, 0), (1, 1), (0, 2), (1, 4)])),
+        trailing=draw(st.integers(0, 2)),
+    )
+
+
+PREPROCESSING = Preprocessing(
+    spacing_mm=(1.0, 0.8, 1.2), interpolation=("cubic",) * 3, normalization=(ChannelNormalization(scheme="zscore"),)
+)
+
+
+def spec_of(truth: Truth) -> Preprocessing:
+    """Target voxels of about the image's own size, so that arrays stay small."""
+    smallest = float(np.linalg.norm(truth.affine[:3, :3], axis=0).min())
+    spacing = tuple(smallest * factor for factor in (1.0, 1.3, 0.9))
+    return PREPROCESSING.model_copy(update={"spacing_mm": spacing})
+
+
+@EXAMPLES
+@given(truths(), storages(), storages())
+def test_two_files_of_one_image_give_one_network_input(truth: Truth, one: Storage, other: Storage) -> None:
+    """The array that the network sees does not depend on axis order, format, type, scaling, unit or header."""
+    spec = spec_of(truth)
+    with TemporaryDirectory() as folder:
+        paths = [
+            storage.write(Path(folder) / name, "image", truth.values, truth.affine)
+            for storage, name in ((one, "a"), (other, "b"))
+        ]
+        first, second = (network_image(read_image([path]), spec).values.numpy() for path in paths)
+    assert first.shape == second.shape
+    np.testing.assert_allclose(first, second, atol=2e-3)
+
+
+@EXAMPLES
+@given(truths(), storages(), storages())
+def test_a_label_is_where_its_image_is(truth: Truth, image: Storage, label: Storage) -> None:
+    """Read on the image's grid, each label voxel lies on the image voxel that it was drawn on."""
+    with TemporaryDirectory() as folder:
+        scan = read_image([image.write(Path(folder), "image", truth.values, truth.affine)])
+        volume = read_label_volume(label.write(Path(folder) / "labels", "label", truth.labels, truth.affine))
+        marked = read_image([label.write(Path(folder) / "marks", "image", truth.labels, truth.affine)])
+    assert scan.grid.shape == marked.grid.shape
+    assert sorted(zip(scan.channels[0].ravel().tolist(), marked.channels[0].ravel().tolist(), strict=True)) == sorted(
+        zip(truth.values.ravel().tolist(), truth.labels.ravel().tolist(), strict=True)
+    )
+    assert np.bincount(volume.array.ravel()).tolist() == np.bincount(truth.labels.ravel()).tolist()
+
+
+@EXAMPLES
+@given(truths(), storages(), storages())
+def test_metrics_do_not_depend_on_how_files_are_stored(truth: Truth, one: Storage, other: Storage) -> None:
+    """A prediction stored in any way has Dice 1 with itself, and the volume that the spacing gives."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        one.write(folder / "reference", "case", truth.labels, truth.affine)
+        other.write(folder / "prediction", "case", truth.labels, truth.affine)
+        result = evaluate(
+            EvaluateConfig(
+                predictions=(folder / "prediction",),
+                reference=folder / "reference",
+                out=folder / "out",
+                report=False,
+                workers=1,
+            )
+        )
+        rows = (folder / "out" / "metrics.csv").read_text().splitlines()
+    assert all(row.dice == 1 and row.hd95_mm == 0 for row in result.classes)
+    voxel_ml = abs(np.linalg.det(truth.affine)) / 1000
+    reference_ml = float(rows[1].split(",")[-3])
+    np.testing.assert_allclose(reference_ml, (truth.labels == 1).sum() * voxel_ml, rtol=1e-4)
