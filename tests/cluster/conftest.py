@@ -4,7 +4,8 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def _slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cluster of two nodes with two cores each, for the time of these tests."""
+    """A cluster of three nodes with two cores each, for the time of these tests."""
     tools = Path(__file__).parent / "slurm"
     path = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
     absent = [name for name in _COMMANDS if not shutil.which(name, path=path)]
@@ -28,7 +29,7 @@ def _slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip(f"starting Slurm needs root and {', '.join(absent) or 'nothing else'}")
     root = tmp_path_factory.mktemp("slurm")
     ports = {name: str(_free_port()) for name in ("CTLPORT", "NDPORT")}
-    environment = {**os.environ, "ROOT": str(root), "NODES": "2", "ACCT": "0", "MODE": "multi", "GRACE": "60", **ports}
+    environment = {**os.environ, "ROOT": str(root), "NODES": "3", "ACCT": "0", "MODE": "multi", "GRACE": "60", **ports}
     try:
         subprocess.run([tools / "up.sh"], env=environment, check=True, timeout=90, stdout=subprocess.DEVNULL)
         yield root / "slurm.conf"
@@ -41,3 +42,40 @@ def slurm(_slurm: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Its configuration, to which Slurm's commands are pointed."""
     monkeypatch.setenv("SLURM_CONF", str(_slurm))
     return _slurm
+
+
+@pytest.fixture
+def user_signal(slurm: Path) -> Iterator[Callable[[bool], None]]:
+    """Let Slurm send the signal that a job asks for before it preempts it, as at first, or SIGTERM instead."""
+    text = slurm.read_text()
+
+    def choose(sent: bool) -> None:
+        slurm.write_text(text if sent else text.replace("SlurmctldParameters=preempt_send_user_signal\n", ""))
+        subprocess.run(["scontrol", "reconfigure"], check=True)
+
+    yield choose
+    choose(True)
+
+
+@pytest.fixture
+def preempt() -> Callable[[], None]:
+    """Let a job of higher priority take node n1 for a second."""
+    take = ["sbatch", "--partition=urgent", "--nodelist=n1", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1"]
+
+    def submit() -> None:
+        subprocess.run(take, check=True, stdout=subprocess.DEVNULL)
+
+    return submit
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], None]:
+    """Wait until something is so, at most for some minutes."""
+
+    def wait(done: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 300
+        while not done():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    return wait

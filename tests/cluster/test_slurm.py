@@ -5,14 +5,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from unetpipe.cluster.config import Resources, SubmissionConfig, SubmitConfig
-from unetpipe.cluster.control import SubmissionStatus, show_status
+from unetpipe.cluster.config import Resources, SubmitConfig
 from unetpipe.cluster.jobs import Array, Job
 from unetpipe.cluster.submit import SubmitResult, submit_jobs
 from unetpipe.config.train import TrainConfig
@@ -86,19 +83,19 @@ def test_a_pipeline_whose_first_job_fails_ends(balls: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_pipeline_from_dataset_to_report(balls: Path, tmp_path: Path) -> None:
-    """Preprocess, two folds at the same time with a fresh store, evaluate, and infer in shards that are merged."""
+    """Preprocess, a fold on each of three nodes with a fresh store, evaluate, and infer in shards that are merged."""
     options = [f"{name}={value}" for name, value in (("device", "cpu"), ("epochs", 1), ("iterations", 2))]
     train = [word for option in options for word in ("--train", option)]
     unetpipe(
-        *("submit", "--cpus", "1", "--array", "2", "--wait", "pipeline", str(balls), "--out", "work"),
-        *("--preprocess", "folds=2", "--scans", str(balls / "imagesTr"), "--infer", "device=cpu", *train),
+        *("submit", "--cpus", "2", "--array", "2", "--wait", "pipeline", str(balls), "--out", "work"),
+        *("--preprocess", "folds=3", "--scans", str(balls / "imagesTr"), "--infer", "device=cpu", *train),
     )
     assert (tmp_path / "work" / "report" / "report.html").is_file()
     merged = json.loads((tmp_path / "work" / "labels" / "predictions.json").read_text())
     assert [case["id"] for case in merged["cases"]] == [f"ball_{k}" for k in range(6)]
     with sqlite3.connect(tmp_path / "work" / "mlflow.db") as store:
         runs = store.execute("select name, status from runs order by name").fetchall()
-    names = ("cross-validation", "fold_0", "fold_1")
+    names = ("cross-validation", "fold_0", "fold_1", "fold_2")
     assert runs == [(f"default/{name}", "FINISHED") for name in names]
 
 
@@ -123,35 +120,5 @@ def test_two_nodes_train_as_one_process(work: Path) -> None:
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
 
 
-@pytest.mark.slow
-def test_a_preempted_training_ends_as_an_undisturbed_one(work: Path) -> None:
-    """A job of higher priority takes the node in the middle of an epoch: the losses are the same to the end."""
-    command = ("train", str(work), *SHORT, "--epochs", "4", "--iterations", "40", "--tracking", "none")
-    for name in ("undisturbed", "preempted"):
-        unetpipe("submit", "--cpus", "2", "--sbatch", "nodelist=n1", *command, "--run-name", name)
-        if name == "preempted":
-            _until((work / "runs" / name / "fold_0" / "metrics.jsonl").is_file)
-            take = ["sbatch", "--partition=urgent", "--nodelist=n1", "--exclusive", "--output=/dev/null"]
-            subprocess.run([*take, "--wrap", "true"], check=True)
-        assert not _ended().failed
-    folders = [work / "runs" / name / "fold_0" for name in ("undisturbed", "preempted")]
-    assert _losses(folders[0]) == _losses(folders[1])
-    assert "goes on after epoch" in Path("slurm/2/train.log").read_text()
-
-
 def _losses(bundle: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (bundle / "metrics.jsonl").read_text().splitlines()]
-
-
-def _ended() -> SubmissionStatus:
-    """The status of the last submission once it has ended."""
-    config, last = SubmitConfig(command=("status",)), SubmissionConfig()
-    _until(lambda: all(task.has_ended for task in show_status(config, last).tasks))
-    return show_status(config, last)
-
-
-def _until(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 600
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)

@@ -1,8 +1,8 @@
 """Jobs that are stopped, on a real Slurm: those that it takes away come back, those that a person ends do not."""
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from unetpipe.cluster.slurm import cancel_jobs, job_states, submit_jobs
 from unetpipe.cluster.states import TaskState
 from unetpipe.cluster.submission import Submission, make_folder, new_submission
 from unetpipe.cluster.submit import submit_jobs as submit_and_wait
+
+Until = Callable[[Callable[[], object]], None]
 
 # stands for a training: an attempt that is stopped saves and ends with 130, as `train` does; the next one finishes
 _TRAINING = """
@@ -45,86 +47,71 @@ def training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: Path) -> Ca
     return make
 
 
-@pytest.fixture(params=["with its signal", "without"])
-def preemption(request: pytest.FixtureRequest, slurm: Path) -> Iterator[str]:
-    """A site whose Slurm sends the signal that a job asks for before it preempts it, or one that sends SIGTERM."""
-    text = slurm.read_text()
-    if request.param == "with its signal":
-        yield "SIGUSR2"
-        return
-    slurm.write_text(text.replace("SlurmctldParameters=preempt_send_user_signal\n", ""))
-    subprocess.run(["scontrol", "reconfigure"], check=True)
-    yield "SIGTERM"
-    slurm.write_text(text)
-    subprocess.run(["scontrol", "reconfigure"], check=True)
+class Running:
+    """A job that has been submitted and runs."""
 
+    def __init__(self, job: Job, until: Until) -> None:
+        self._until, self._folder = until, make_folder(Path("slurm"))
+        self.submission: Submission = submit_jobs(new_submission("slurm", (job,)), self._folder)
+        until(Path("running").exists)
 
-def _start(job: Job) -> tuple[Submission, Path]:
-    folder = make_folder(Path("slurm"))
-    submission = submit_jobs(new_submission("slurm", (job,)), folder)
-    _until(Path("running").exists)
-    return submission, folder
+    def end(self) -> TaskState:
+        """Its state, once it has ended."""
+        self._until(lambda: self._state().has_ended)
+        return self._state()
 
-
-def _until(done: Callable[[], object], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def _end(submission: Submission, folder: Path) -> TaskState:
-    states: list[TaskState] = []
-
-    def ended() -> bool:
-        states[:] = job_states(submission, folder)
-        return all(state.has_ended for state in states)
-
-    _until(ended)
-    return states[0]
+    def _state(self) -> TaskState:
+        return job_states(self.submission, self._folder)[0]
 
 
 @pytest.mark.slow
-def test_a_preempted_training_comes_back(training: Callable[..., Job], preemption: str) -> None:
-    """A job of higher priority takes the node: the training saves at once, and finishes afterwards."""
-    submission, folder = _start(training(sbatch={"nodelist": "n1"}))
-    take = ["sbatch", "--partition=urgent", "--nodelist=n1", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1"]
-    subprocess.run(take, check=True, stdout=subprocess.DEVNULL)
-    assert _end(submission, folder).exit_code == 0
-    assert Path("attempts").read_text() == f"{preemption} finished"
+@pytest.mark.parametrize(("sent", "signal"), [(True, "SIGUSR2"), (False, "SIGTERM")])
+def test_a_preempted_training_comes_back(
+    training: Callable[..., Job],
+    user_signal: Callable[[bool], None],
+    preempt: Callable[[], None],
+    until: Until,
+    sent: bool,
+    signal: str,
+) -> None:
+    """A job of higher priority takes the node: whatever Slurm sends, the training saves at once, and finishes later."""
+    user_signal(sent)
+    running = Running(training(sbatch={"nodelist": "n1"}), until)
+    preempt()
+    assert running.end().exit_code == 0
+    assert Path("attempts").read_text() == f"{signal} finished"
 
 
-def test_a_cancelled_training_stays_away(training: Callable[..., Job]) -> None:
+def test_a_cancelled_training_stays_away(training: Callable[..., Job], until: Until) -> None:
     """Whoever cancels a job ends it, though it gets the same signal as one that is preempted, and saves."""
-    submission, folder = _start(training())
-    cancel_jobs(submission)
-    state = _end(submission, folder)
+    running = Running(training(), until)
+    cancel_jobs(running.submission)
+    state = running.end()
     assert (state.state, state.exit_code) == ("cancelled", 1)
-    _until(Path("attempts").exists)
+    until(Path("attempts").exists)
     assert Path("attempts").read_text() == "SIGTERM "
 
 
-def test_a_training_that_a_person_tells_to_stop_stays_away(training: Callable[..., Job]) -> None:
+def test_a_training_that_a_person_tells_to_stop_stays_away(training: Callable[..., Job], until: Until) -> None:
     """A signal by hand is no preemption, and far from the time limit: the training saves and its job ends."""
-    submission, folder = _start(training())
-    subprocess.run(["scancel", "--signal=TERM", submission.ids["train"]], check=True)
-    assert _end(submission, folder).exit_code == 130
+    running = Running(training(), until)
+    subprocess.run(["scancel", "--signal=TERM", running.submission.ids["train"]], check=True)
+    assert running.end().exit_code == 130
 
 
 @pytest.mark.slow
-def test_a_training_goes_on_after_its_time_limit(training: Callable[..., Job]) -> None:
-    """Slurm's warning makes it save; its job is started again, with new time."""
-    submission, folder = _start(training(minutes=1))
-    assert _end(submission, folder).exit_code == 0
-    assert Path("attempts").read_text() == "SIGUSR2 finished"
-
-
-@pytest.mark.slow
-def test_a_job_is_not_started_again_for_ever(training: Callable[..., Job]) -> None:
-    """After so many restarts as are allowed, the next stop ends the job, and its exit code says that it was stopped."""
-    submission, folder = _start(training(minutes=1, requeues=0))
-    assert _end(submission, folder).exit_code == 130
-    assert Path("attempts").read_text() == "SIGUSR2 "
+@pytest.mark.parametrize(("requeues", "code", "attempts"), [(1, 0, "SIGUSR2 finished"), (0, 130, "SIGUSR2 ")])
+def test_a_job_is_started_again_at_its_time_limit_so_often(
+    training: Callable[..., Job], until: Until, requeues: int, code: int, attempts: str
+) -> None:
+    """Slurm's warning makes it save, and its job is started again; after the last restart it ends as stopped."""
+    running = Running(training(minutes=20, requeues=requeues), until)
+    # Slurm looks at time limits every half minute: this one is then within the two minutes of the warning
+    end = datetime.now() + timedelta(seconds=150)
+    identity = running.submission.ids["train"]
+    subprocess.run(["scontrol", "update", f"jobid={identity}", f"EndTime={end:%Y-%m-%dT%H:%M:%S}"], check=True)
+    assert running.end().exit_code == code
+    assert Path("attempts").read_text() == attempts
 
 
 @pytest.mark.slow
