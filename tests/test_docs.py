@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 
@@ -30,10 +31,12 @@ def refresh() -> ModuleType:
 
 
 def _shell_commands(page: Path) -> Iterator[list[str]]:
-    """Lines of ``sh`` blocks that call unetpipe, as words; comments gone, continued lines joined."""
+    """Lines of ``sh`` blocks that call unetpipe, as words up to a redirection; continued lines joined."""
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
+            lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            words = list(takewhile(lambda word: not set(word) <= set("();<>|&"), lexer))
             if words[:1] == ["unetpipe"]:
                 yield words[1:]
 

@@ -25,14 +25,14 @@ _ORTHANC = shutil.which("Orthanc", path=os.environ.get("PATH", "") + ":/usr/sbin
 _DICOMWEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 
 
-def free_port() -> int:
+def _free_port() -> int:
     """A port that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-def write_study(folder: Path, seed: int, *, slices: int = 4, modality: str = "CT", **attributes: str) -> list[Path]:
+def _write_study(folder: Path, seed: int, *, slices: int = 4, modality: str = "CT", **attributes: str) -> list[Path]:
     """Write a study of one small series, and return its files."""
     grid = Grid.of((16, 14, slices), np.diag([-1.0, -1.0, 2.0, 1.0]))
     array = np.random.default_rng(seed).integers(0, 500, grid.shape).astype(np.int16)
@@ -46,7 +46,7 @@ def write_study(folder: Path, seed: int, *, slices: int = 4, modality: str = "CT
     return files
 
 
-def send(files: Sequence[Path], port: int, *, caller: str = "SENDER", called: str = "UNETPIPE") -> list[int | None]:
+def _send(files: Sequence[Path], port: int, *, caller: str = "SENDER", called: str = "UNETPIPE") -> list[int | None]:
     """Send files in one association, and return the status of each; none where there is no answer."""
     node = AE(ae_title=caller)
     for data in map(pydicom.dcmread, files):
@@ -68,13 +68,37 @@ def send(files: Sequence[Path], port: int, *, caller: str = "SENDER", called: st
     return statuses
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def _wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait until something is true, and return it."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "what was waited for did not come about"
         time.sleep(0.05)
     return found
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Find ports that nothing listens on."""
+    return _free_port
+
+
+@pytest.fixture
+def write_study() -> Callable[..., list[Path]]:
+    """Write studies that are made up."""
+    return _write_study
+
+
+@pytest.fixture
+def send() -> Callable[..., list[int | None]]:
+    """Send files by C-STORE."""
+    return _send
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., Any]:
+    """Wait for what other threads and processes do."""
+    return _wait_for
 
 
 @dataclass(frozen=True)
@@ -94,6 +118,18 @@ class Orthanc:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=10) as answer:
             return json.loads(answer.read())
 
+    def put(self, path: str, content: Any) -> None:
+        """Change its settings."""
+        self._send("PUT", path, json.dumps(content))
+
+    def post(self, path: str, content: str) -> None:
+        """Let it do something."""
+        self._send("POST", path, content)
+
+    def _send(self, method: str, path: str, content: str = "") -> None:
+        url = f"http://127.0.0.1:{self.http}{path}"
+        urllib.request.urlopen(urllib.request.Request(url, content.encode(), method=method), timeout=60).read()
+
     def file(self, instance: str) -> bytes:
         """A whole instance."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/instances/{instance}/file", timeout=10) as answer:
@@ -107,8 +143,7 @@ class Orthanc:
     def clear(self) -> None:
         """Remove everything."""
         for study in self.get("/studies"):
-            request = urllib.request.Request(f"http://127.0.0.1:{self.http}/studies/{study}", method="DELETE")
-            urllib.request.urlopen(request, timeout=10).read()
+            self._send("DELETE", f"/studies/{study}")
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +151,7 @@ def _orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     if _ORTHANC is None or not _DICOMWEB.is_file():
         pytest.skip("Orthanc with its DICOMweb plugin is not installed (.ci/run installs it)")
     folder = tmp_path_factory.mktemp("orthanc")
-    archive = Orthanc(http=free_port(), dicom=free_port())
+    archive = Orthanc(http=_free_port(), dicom=_free_port())
     settings = {
         "Name": "archive",
         "Plugins": [str(_DICOMWEB)],
@@ -142,7 +177,7 @@ def _orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
             except (urllib.error.URLError, ConnectionError):
                 return False
 
-        wait_for(ready, 30)
+        _wait_for(ready, 30)
         yield archive
     finally:
         process.terminate()

@@ -1,12 +1,14 @@
 """Rules choose the model of a study by its series' attributes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.service.conftest import write_study
 
 from unetpipe.errors import ServiceError
 from unetpipe.service.rules import read_rules, rule_for
+
+WriteStudy = Callable[..., list[Path]]
 
 RULES = """
 - series: Modality=CT,BodyPartExamined=ABDOMEN,SeriesDescription~portal
@@ -29,7 +31,7 @@ RULES = """
     ],
 )
 def test_the_first_rule_that_is_met_counts(
-    modality: str, attributes: dict[str, str], model: str | None, tmp_path: Path
+    modality: str, attributes: dict[str, str], model: str | None, write_study: WriteStudy, tmp_path: Path
 ) -> None:
     """All conditions of a rule must hold; a study that meets none has no model."""
     (tmp_path / "rules.yaml").write_text(RULES)

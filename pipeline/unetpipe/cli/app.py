@@ -14,12 +14,13 @@ from unetpipe.cli.run import Stage, run
 from unetpipe.cluster.config import SubmitConfig
 from unetpipe.config.demo import DemoConfig
 from unetpipe.config.evaluate import EvaluateConfig
-from unetpipe.config.infer import InferConfig, MergeConfig
+from unetpipe.config.infer import MergeConfig
 from unetpipe.config.info import InfoConfig
 from unetpipe.config.package import PackageConfig
 from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.config.train import TrainConfig
 from unetpipe.progress import Progress
+from unetpipe.service.config import ArchiveInferConfig, ListenConfig
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -120,20 +121,22 @@ def train(config: TrainConfig, progress: Progress) -> BaseModel:
     return stage(config, progress)
 
 
-@command(InferConfig, "models", "inputs")
-def infer(config: InferConfig, progress: Progress) -> BaseModel:
+@command(ArchiveInferConfig, "models", "inputs")
+def infer(config: ArchiveInferConfig, progress: Progress) -> BaseModel:
     """Segment scans, each on its own grid.
 
-    Several models are averaged. A scan that fails is named in the result, and the others are segmented.
+    Several models are averaged. A scan that fails is named in the result, and the others are segmented. With --dicomweb
+    studies are fetched from a server, and their segmentations stored in it.
 
     \b
     Examples:
       unetpipe infer work/runs/default/fold_0 scan.nii.gz dicom_series/ --out labels
       unetpipe infer fold_0 --model fold_1 --model fold_2 scans/ --out labels --tta
+      unetpipe infer liver.zip --dicomweb https://pacs.hospital/dicom-web --study 1.2.840.1 --out labels
     """
-    from unetpipe.stages.infer import infer as stage
+    from unetpipe.service.archive import infer_from_archive
 
-    return stage(config, progress)
+    return infer_from_archive(config, progress)
 
 
 @command(EvaluateConfig, "predictions")
@@ -213,6 +216,23 @@ def submit(config: SubmitConfig, progress: Progress) -> BaseModel:
     from unetpipe.cli.submissions import submit as stage
 
     return stage(config, progress, lambda words: check_command(app, {n: _CONFIGS[n] for n in _SUBMITTABLE}, words))
+
+
+@command(ListenConfig)
+def listen(config: ListenConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
+    """Receive studies as a DICOM node, segment them and send the segmentations.
+
+    The models are loaded once. Ctrl-C or SIGTERM ends the node after the study that is being segmented. What was
+    received and not done is done after the next start, also where the process was killed.
+
+    \b
+    Examples:
+      unetpipe listen --model liver.zip --out node --caller ORTHANC --send-to ORTHANC@127.0.0.1:4242
+      unetpipe listen --rules rules.yaml --out node --host 0.0.0.0 --caller CT1 --caller MR1
+    """
+    from unetpipe.service.listen import listen as serve
+
+    return serve(config)
 
 
 @command(DemoConfig)

@@ -1,14 +1,33 @@
 """The options of `unetpipe listen`, and those that `unetpipe infer` has for a DICOMweb server."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from unetpipe.config.base import Config, Extensions, Precision
+from unetpipe.config.infer import InferConfig
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[ -\[\]-~]*[!-\[\]-~][ -\[\]-~]*$")]
+
+
+class ArchiveInferConfig(InferConfig):
+    """`unetpipe infer`, also on studies of a DICOMweb server."""
+
+    dicomweb: str | None = None
+    """URL of a DICOMweb server, such as https://pacs.hospital/dicom-web: studies are fetched from it, and results
+    stored in it as DICOM. Credentials come from the environment, see docs/clinic.md."""
+    study: tuple[str, ...] = ()
+    """StudyInstanceUID of a study to fetch with `--dicomweb`."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.dicomweb is None) != (not self.study):
+            raise ValueError("--dicomweb and --study need each other")
+        if self.dicomweb is not None and (self.inputs or self.list or self.shard or self.skip_existing):
+            raise ValueError("--dicomweb takes no INPUTS, --list, --shard or --skip-existing")
+        return self
 
 
 class ListenConfig(Config):
@@ -42,6 +61,11 @@ class ListenConfig(Config):
     """Size of OUT from which instances are refused, in GB."""
     health_port: Port = 9464
     """Port on this machine's loopback address for /healthz and /metrics."""
+    seg_type: Literal["binary", "labelmap"] = "binary"
+    """Content of the segmentations: `binary` has a bit per voxel and segment, `labelmap` one number per voxel, which
+    fewer archives take."""
+    uncoded: bool = False
+    """Write segments under a private code where the model has none for a class; see `unetpipe bundle --segments`."""
     device: str = "auto"
     """Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes a GPU where there is one."""
     precision: Precision = "auto"

@@ -15,6 +15,7 @@ from dicomweb_client.web import DICOMwebClient
 from unetpipe.errors import ServiceError
 from unetpipe.imaging.dicom.instances import read_whole
 from unetpipe.service.credentials import Credentials, require_safe
+from unetpipe.service.quiet import quiet_libraries
 from unetpipe.service.retries import UnavailableError, retried
 
 Value = TypeVar("Value")
@@ -50,7 +51,7 @@ class DicomwebServer:
 
     def __init__(self, url: str, credentials: Credentials) -> None:
         require_safe(url, credentials)
-        session = requests.Session()
+        session = _Session()
         if credentials.token:
             session.auth = _bearer(credentials.token)
         elif credentials.user:
@@ -109,9 +110,18 @@ class DicomwebServer:
             reason = failed[0].get("FailureReason")
             raise ServiceError(f"the DICOMweb server did not store the result (failure reason {reason})")
 
+    @quiet_libraries
     def _asked(self, request: Callable[[], Value]) -> Value:
         with _plain_errors():
             return request()
+
+
+class _Session(requests.Session):
+    """Prefers authorities of its own to those of REQUESTS_CA_BUNDLE, which requests does not."""
+
+    def merge_environment_settings(self, *arguments: Any, **named: Any) -> Any:
+        settings = super().merge_environment_settings(*arguments, **named)
+        return settings if self.verify is True else {**settings, "verify": self.verify}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pynetdicom.association import Association
 
 from unetpipe.errors import ServiceError
 from unetpipe.imaging.dicom.instances import identify, read_whole
+from unetpipe.service.quiet import quiet_libraries
 from unetpipe.service.retries import UnavailableError
 
 _ADDRESS = re.compile(r"(?P<title>[^@]{1,16})@(?P<host>[^@:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
@@ -32,6 +33,7 @@ class DicomNode:
         self._title, self._host, self._port = match["title"], match["host"].strip("[]"), int(match["port"])
         self._calling = calling
 
+    @quiet_libraries
     def store(self, path: Path) -> None:
         """Send one instance.
 

@@ -14,7 +14,6 @@ from unetpipe.service.credentials import credentials_from
 from unetpipe.service.delivery import Delivery, Destination
 from unetpipe.service.health import serving
 from unetpipe.service.node import Node, opened
-from unetpipe.service.quiet import quiet_libraries
 from unetpipe.service.rules import Rule, read_rules
 from unetpipe.service.segmenter import Segmenter
 from unetpipe.service.worker import Worker
@@ -47,7 +46,6 @@ class ListenResult(Record):
     dead_letters: int
 
 
-@quiet_libraries
 def listen(config: ListenConfig) -> ListenResult:
     """Receive studies, segment them and send results, until a signal ends it (SIGINT, SIGTERM).
 

@@ -4,7 +4,7 @@ import logging
 
 from unetpipe.process_setting import ProcessSetting
 
-_LIBRARIES = ("pynetdicom", "dicomweb_client", "urllib3", "pydicom")
+_LIBRARIES = ("pynetdicom", "dicomweb_client", "retrying", "urllib3", "pydicom")
 
 
 def _set(levels: dict[str, int]) -> None:

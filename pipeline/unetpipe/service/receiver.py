@@ -17,6 +17,7 @@ from unetpipe.errors import ImageFileError, ServiceError
 from unetpipe.imaging.dicom.instances import identify
 from unetpipe.service.config import ListenConfig
 from unetpipe.service.node import Node
+from unetpipe.service.quiet import quiet_libraries
 from unetpipe.service.spool import FullError
 
 log = logging.getLogger(__name__)
@@ -106,11 +107,12 @@ def receiving(config: ListenConfig, receiver: Receiver) -> Iterator[None]:
         (evt.EVT_ABORTED, receiver.ended),
         (evt.EVT_CONN_CLOSE, receiver.ended),
     ]
-    try:
-        node.start_server((config.host, config.port), block=False, evt_handlers=handlers)
-    except OSError as error:
-        raise ServiceError(f"--host {config.host} --port {config.port}: {error.strerror}") from error
-    try:
-        yield
-    finally:
-        node.shutdown()
+    with quiet_libraries:
+        try:
+            node.start_server((config.host, config.port), block=False, evt_handlers=handlers)
+        except OSError as error:
+            raise ServiceError(f"--host {config.host} --port {config.port}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            node.shutdown()

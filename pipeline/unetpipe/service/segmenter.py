@@ -52,7 +52,7 @@ class Segmenter:
         result = infer_with(self._predictors[rule.model], self._options(rule, study, out))
         if result.failed:
             raise ServiceError("; ".join(result.failed.values()))
-        files = sorted(out.glob("*.dcm"))
+        files = sorted(out.glob("dicom-seg/*.dcm"))
         if len(files) != 1:
             raise ServiceError(f"expected one segmentation of a study, got {len(files)}")
         return files[0]
@@ -66,6 +66,9 @@ class Segmenter:
             series=() if rule.series is None else (rule.series,),
             phase=rule.phase,
             fix_geometry=rule.fix_geometry,
+            format=("dicom-seg",),
+            seg_type=config.seg_type,
+            uncoded=config.uncoded,
             device=config.device,
             precision=config.precision,
             tta=config.tta,

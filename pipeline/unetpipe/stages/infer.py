@@ -88,10 +88,10 @@ def load_predictor(config: InferConfig) -> Predictor:
 
     Raises:
         ExtensionError: If an extension is not there or fails while it is imported.
-        BundleError: If a model cannot be used.
+        BundleError: If a model cannot be used, or has no code for a class of a DICOM output.
     """
     load_extensions(config.extension)
-    return Predictor(
+    predictor = Predictor(
         config.models,
         device=config.device,
         precision=config.precision,
@@ -101,6 +101,8 @@ def load_predictor(config: InferConfig) -> Predictor:
         tta=config.tta,
         postprocess=config.postprocess,
     )
+    _dicom_outputs(config, predictor)
+    return predictor
 
 
 def infer_with(

@@ -1,0 +1,201 @@
+"""From a complete study to a result that is sent once, wherever the process is killed in between."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+
+from unetpipe.errors import ServiceError, UnetpipeError
+from unetpipe.imaging.dicom.instances import identify
+from unetpipe.service.config import ListenConfig
+from unetpipe.service.delivery import Delivery
+from unetpipe.service.journal import Journal
+from unetpipe.service.node import Node, opened
+from unetpipe.service.retries import UnavailableError
+from unetpipe.service.rules import Rule
+from unetpipe.service.spool import Spool
+from unetpipe.service.worker import Worker
+
+WriteStudy = Callable[..., list[Path]]
+WaitFor = Callable[..., Any]
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing of the program runs after it."""
+
+
+class Segmenter:
+    """Writes the first image of a study as its segmentation."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.error: BaseException | None = None
+
+    def identity(self, rule: Rule) -> str:
+        return str(rule.model)
+
+    def segment(self, study: Path, rule: Rule, out: Path) -> Path:
+        del rule
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        data = pydicom.dcmread(sorted(study.rglob("*.dcm"))[0])
+        data.save_as(out / "segmentation.dcm")
+        return out / "segmentation.dcm"
+
+
+class Archive:
+    """Takes results, unless it is told not to."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.errors: list[BaseException] = []
+
+    def store(self, path: Path) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.taken.append(identify(path).instance)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ListenConfig:
+    return ListenConfig(model=tmp_path / "model", out=tmp_path / "node", caller=("A",), quiet_seconds=1e-9)
+
+
+@contextlib.contextmanager
+def working(config: ListenConfig, segmenter: Segmenter) -> Iterator[tuple[Node, Worker]]:
+    assert config.model is not None
+    with opened(config) as node:
+        yield node, Worker(node, [Rule(model=config.model)], segmenter, announce=lambda: None)
+
+
+def receive(node: Node, files: list[Path]) -> None:
+    for file in files:
+        node.spool.store(file.read_bytes(), *node.names.of(identify(file)))
+
+
+def test_a_result_replaces_its_study(config: ListenConfig, write_study: WriteStudy, tmp_path: Path) -> None:
+    """The result is named after what it was made of and has UIDs that follow from it; the study is gone."""
+    files = write_study(tmp_path / "study", 1)
+    with working(config, Segmenter()) as (node, worker):
+        receive(node, files)
+        assert worker.step()
+        assert not worker.step()
+        result = next(node.results.glob("*.dcm"))
+        found = identify(result)
+        assert (found.series, found.instance) == node.names.uids_of(result.stem)
+        assert found.study == identify(files[0]).study
+        assert pydicom.dcmread(result).file_meta.MediaStorageSOPInstanceUID == found.instance
+    assert [file.name for file in config.out.rglob("*.dcm")] == [result.name]
+
+
+@pytest.mark.parametrize(
+    ("owner", "step"), [(Segmenter, "segment"), (Journal, "add"), (Spool, "remove")], ids=lambda value: str(value)
+)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_kill_loses_nothing_and_repeats_nothing(
+    owner: type, step: str, after: bool, config: ListenConfig, write_study: WriteStudy, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Killed before or after any step, the next process ends with the same result, once, and nothing else."""
+    files = write_study(tmp_path / "study", 1)
+    original = getattr(owner, step)
+
+    def killed(*arguments: Any) -> Any:
+        if after:
+            original(*arguments)
+        raise Killed
+
+    with working(config, Segmenter()) as (node, worker):
+        receive(node, files)
+        monkeypatch.setattr(owner, step, killed)
+        with pytest.raises(Killed):
+            worker.step()
+        monkeypatch.undo()
+    with working(config, Segmenter()) as (node, worker):
+        while worker.step():
+            pass
+        assert len(list(node.results.iterdir())) == 1
+        assert node.spool.waiting == node.spool.dead_letters == 0
+        receive(node, files)  # the sender has lost its acknowledgement, too
+        assert worker.step()
+        assert len(list(node.results.iterdir())) == 1
+        assert node.metrics.total("studies", 'outcome="repeated"') >= 1
+
+
+def test_the_same_study_has_the_same_result_after_a_day(
+    config: ListenConfig, write_study: WriteStudy, tmp_path: Path
+) -> None:
+    """When the journal has forgotten it, it is segmented again, under the same identifiers."""
+    files, segmenter = write_study(tmp_path / "study", 1), Segmenter()
+    names = []
+    for _ in range(2):
+        with working(config, segmenter) as (node, worker):
+            receive(node, files)
+            assert worker.step()
+            result = next(node.results.glob("*.dcm"))
+            names.append(result.name)
+            result.unlink()
+        for record in (config.out / "journal").iterdir():
+            record.unlink()
+    assert segmenter.calls == 2
+    assert names[0] == names[1]
+
+
+def test_slices_that_come_late_are_no_volume(config: ListenConfig, write_study: WriteStudy, tmp_path: Path) -> None:
+    """The rest of a series is a dead letter; the whole study, sent again, is segmented anew."""
+    files = write_study(tmp_path / "study", 1, slices=6)
+    with working(config, Segmenter()) as (node, worker):
+        receive(node, files[:3])
+        assert worker.step()
+        receive(node, files[3:])
+        assert worker.step()
+        reasons = [json.loads(file.read_text())["reason"] for file in config.out.rglob("dead-letter/*/reason.json")]
+        assert reasons == ["slices came after their series had been segmented: send the whole study again"]
+        receive(node, files)
+        assert worker.step()
+        assert len(list(node.results.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(ServiceError("SEVERAL_SERIES: choose"), "SEVERAL_SERIES: choose"), (KeyError("Doe^Jane"), "KeyError")],
+)
+def test_a_study_that_fails_is_a_dead_letter(
+    error: Exception, reason: str, config: ListenConfig, write_study: WriteStudy, tmp_path: Path, logged: list[str]
+) -> None:
+    """Its files and the reason are kept, errors of libraries are not quoted, and the next study is segmented."""
+    segmenter = Segmenter()
+    with working(config, segmenter) as (node, worker):
+        segmenter.error = error
+        receive(node, write_study(tmp_path / "study", 1))
+        assert worker.step()
+        segmenter.error = None
+        receive(node, write_study(tmp_path / "other", 2))
+        assert worker.step()
+        assert node.spool.dead_letters == len(list(node.results.iterdir())) == 1
+    kept = next((config.out / "dead-letter").iterdir())
+    assert json.loads((kept / "reason.json").read_text()) == {"reason": reason}
+    assert len(list(kept.rglob("*.dcm"))) == 4
+    assert "Doe" not in "".join(logged)
+
+
+def test_results_are_sent_when_the_archive_is_back(
+    config: ListenConfig, write_study: WriteStudy, wait_for: WaitFor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive that is away is asked again; one that refuses a result makes it a dead letter."""
+    monkeypatch.setattr("unetpipe.service.delivery._FIRST_WAIT_SECONDS", 0.01)
+    archive = Archive()
+    archive.errors = [UnavailableError("away"), UnavailableError("away"), UnetpipeError("not this kind")]
+    with working(config, Segmenter()) as (node, worker):
+        for seed in (1, 2):
+            receive(node, write_study(tmp_path / str(seed), seed))
+            assert worker.step()
+        with Delivery(node, archive).running():
+            wait_for(lambda: not list(node.results.glob("*.dcm")))
+        assert len(archive.taken) == node.spool.dead_letters == 1
+        assert node.metrics.total("send_failures") == 3
