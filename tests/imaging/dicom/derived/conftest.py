@@ -1,5 +1,7 @@
 """Series in every plane with a label map without symmetry, and the segments that it stands for."""
 
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +68,14 @@ def phantom_in(folder: Path) -> Phantom:
     labels[6:8, 2:7, 2:] = 3
     labels[8, 0, 4] = 300
     return Phantom(folder, read_source([folder]), labels)
+
+
+def errors_of(path: Path) -> list[str]:
+    """Lines of dciodvfy that begin with Error; skips where it is not installed."""
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (Debian's dicom3tools)")
+    output = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+    return [line for line in (output.stdout + output.stderr).splitlines() if line.startswith("Error")]
 
 
 @pytest.fixture(params=[*PLANES, "oblique"])

@@ -1,7 +1,5 @@
 """Segmentations that are written: read back by this package and by highdicom, and validated."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import highdicom as hd
@@ -19,15 +17,7 @@ from unetpipe.imaging.dicom.label_target import LabelTarget
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.labels import read_label_volume
 
-from .conftest import ALGORITHM, LIVER, SEGMENTS, Phantom, phantom_in
-
-
-def errors_of(path: Path) -> list[str]:
-    """Lines of dciodvfy that begin with Error; skips where it is not installed."""
-    if shutil.which("dciodvfy") is None:
-        pytest.skip("dciodvfy is not installed (Debian's dicom3tools)")
-    output = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
-    return [line for line in (output.stdout + output.stderr).splitlines() if line.startswith("Error")]
+from .conftest import ALGORITHM, LIVER, SEGMENTS, Phantom, errors_of, phantom_in
 
 
 @pytest.mark.parametrize("kind", ["binary", "labelmap"])

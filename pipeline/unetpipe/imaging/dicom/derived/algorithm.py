@@ -30,6 +30,11 @@ class Algorithm(Record):
         return _shortened(", ".join(dict.fromkeys(model.rpartition(" ")[2] for model in self.weights)))
 
     @property
+    def described(self) -> str:
+        """Models with their versions, as far as 64 characters take them."""
+        return _shortened(", ".join(self.weights))
+
+    @property
     def parameters(self) -> dict[str, str]:
         """What identifies the weights: the hash of each model's file."""
         return {f"sha256 of {model}": digest for model, digest in self.weights.items()}
