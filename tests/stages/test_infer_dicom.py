@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from highdicom import sr
 
 from unetpipe import infer
 from unetpipe.bundle.segment_codes import read_segments
@@ -141,3 +142,21 @@ def test_a_mended_series_gets_its_own_slices_back(make_bundle: MakeBundle, serie
     written = pydicom.dcmread(out / "dicom-seg" / "series.dcm")
     assert len(written.SourceImageSequence) == 9
     assert any("slices that are there" in warning for warning in case_of(series)["warnings"])
+
+
+def test_contours_and_a_report_beside_the_segmentation(make_bundle: MakeBundle, series: Path) -> None:
+    """Contours hold the label map too; the report has the volumes of predictions.json, of the segments."""
+    formats = ("rtstruct", "dicom-sr", "dicom-seg")
+    assert run(make_bundle(labels=ORGANS), series, format=formats, tta=True).failed == {}
+    out = series.parent / "out"
+    case = case_of(series)
+    assert case["dicom_output"] == {name: f"{name}/series.dcm" for name in formats}
+    labels = read_back(out / "dicom-seg" / "series.dcm", series)
+    assert np.array_equal(read_back(out / "rtstruct" / "series.dcm", series), labels)
+    groups = sr.srread(out / "dicom-sr" / "series.dcm").content.get_volumetric_roi_measurement_groups()
+    segmentation = pydicom.dcmread(out / "dicom-seg" / "series.dcm")
+    for group in groups:
+        volume, agreement = group.get_measurements()
+        assert volume.value == pytest.approx(case["volumes_ml"][group.tracking_identifier], abs=1e-4)
+        assert agreement.value == pytest.approx(case["class_agreement"][group.tracking_identifier], abs=1e-4)
+        assert group.referenced_segment.referenced_sop_instance_uid == segmentation.SOPInstanceUID

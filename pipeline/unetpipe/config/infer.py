@@ -8,7 +8,7 @@ from pydantic import Field
 from unetpipe.config.base import Config, Extensions, FixGeometry, Phase, Precision, Series
 
 Engine = Literal["torch", "openvino"]
-DicomFormat = Literal["dicom-seg"]
+DicomFormat = Literal["dicom-seg", "rtstruct", "dicom-sr"]
 OutputFormat = Literal["nifti", DicomFormat]
 SegmentationType = Literal["binary", "labelmap", "fractional"]
 
@@ -28,8 +28,9 @@ class InferConfig(Config):
     out: Path
     """Folder for the label maps."""
     format: tuple[OutputFormat, ...] = ()
-    """Format of the output. `nifti`: label maps. For DICOM sources also `dicom-seg`: coded segmentations, in the folder
-    of that name. Unless given, label maps in the scan's own format, and NIfTI for DICOM sources."""
+    """Format of the output. `nifti`: label maps. For DICOM sources also `dicom-seg`: coded segmentations, `rtstruct`:
+    structure sets of contours, and `dicom-sr`: reports of volumes, each in the folder of that name. Unless given, label
+    maps in the scan's own format, and NIfTI for DICOM sources."""
     seg_type: SegmentationType = "binary"
     """Content of `dicom-seg`: `binary` has a bit per voxel and segment, `labelmap` one number per voxel, which fewer
     programs read, `fractional` the probabilities."""

@@ -1,6 +1,6 @@
 """The DICOM objects that `infer` writes for each scan, each either whole or not there, in a folder for each format."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,30 @@ from unetpipe.imaging.geometry import Grid
 from unetpipe.inference.inputs import InputCase
 
 if TYPE_CHECKING:
+    from unetpipe.imaging.dicom.derived.instances import NewInstance
     from unetpipe.imaging.dicom.derived.source import Source
 
 _SAME_GRID_MM = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """The prediction for one scan.
+
+    Attributes:
+        grid: Grid that the scan was read on.
+        labels: Label values, (I, J, K).
+        probabilities: Probabilities (L, I, J, K) of the model's outputs, of which the segments are the last. None
+            unless fractional segmentations are written.
+        volumes_ml: Volume of each class or region in millilitres.
+        agreement: Dice coefficient between averaged predictions, of the classes for which there is one.
+    """
+
+    grid: Grid
+    labels: NDArray[Any]
+    probabilities: NDArray[np.float16] | None
+    volumes_ml: Mapping[str, float]
+    agreement: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -50,17 +71,8 @@ class DicomOutputs:
         """Whether probabilities are written beside labels."""
         return "dicom-seg" in self.formats and self.seg_type == "fractional"
 
-    def write(
-        self, case: InputCase, grid: Grid, labels: NDArray[Any], probabilities: NDArray[np.float16] | None
-    ) -> tuple[str, ...]:
+    def write(self, case: InputCase, found: Predicted) -> tuple[str, ...]:
         """Write a scan's objects.
-
-        Args:
-            case: The scan.
-            grid: Grid that it was read on.
-            labels: Label values, (I, J, K).
-            probabilities: Probabilities (L, I, J, K) of the model's outputs, of which the segments are the last; for
-                fractional segmentations.
 
         Returns:
             Sentences for a person to check.
@@ -70,18 +82,31 @@ class DicomOutputs:
         """
         if not self.formats:
             return ()
+        source = _source(case)
+        if source.grid.difference_mm(found.grid) > _SAME_GRID_MM:
+            raise ImageFileError("DICOM series: it has changed since it was segmented")
+        paths = self.paths(case)
+        segmentation = None
+        if "dicom-seg" in paths:
+            segmentation = self._write_segmentation(paths["dicom-seg"], source, found)
+        if "rtstruct" in paths:
+            from unetpipe.imaging.dicom.derived.structure_set import write_structure_set
+
+            write_structure_set(paths["rtstruct"], source, self.segments, self.algorithm, found.labels)
+        if "dicom-sr" in paths:
+            from unetpipe.imaging.dicom.derived.report import Measured, write_report  # highdicom
+
+            measured = [Measured(found.volumes_ml[one.name], found.agreement.get(one.name)) for one in self.segments]
+            write_report(paths["dicom-sr"], source, self.segments, self.algorithm, measured, segmentation)
+        return source.notes
+
+    def _write_segmentation(self, path: Path, source: "Source", found: Predicted) -> "NewInstance":
         from unetpipe.imaging.dicom.derived.segmentation import write_segmentation  # highdicom takes a second
 
-        source = _source(case)
-        if source.grid.difference_mm(grid) > _SAME_GRID_MM:
-            raise ImageFileError("DICOM series: it has changed since it was segmented")
-        for name, path in self.paths(case).items():
-            if name == "dicom-seg":
-                fractions = None if probabilities is None else probabilities[-len(self.segments) :]
-                write_segmentation(
-                    path, source, self.segments, self.algorithm, labels, kind=self.seg_type, fractions=fractions
-                )
-        return source.notes
+        fractions = found.probabilities[-len(self.segments) :] if found.probabilities is not None else None
+        return write_segmentation(
+            path, source, self.segments, self.algorithm, found.labels, kind=self.seg_type, fractions=fractions
+        )
 
 
 def _source(case: InputCase) -> "Source":

@@ -24,7 +24,7 @@ from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import read_image
 from unetpipe.imaging.network_input import NetworkImage
-from unetpipe.inference.dicom_outputs import DicomOutputs, require_dicom
+from unetpipe.inference.dicom_outputs import DicomOutputs, Predicted, require_dicom
 from unetpipe.inference.ensemble import is_out_of_memory
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
 from unetpipe.inference.outputs import OutputFolder
@@ -280,10 +280,13 @@ class _Stations:
             outputs.write_entropy(case, segmentation.entropy, grid)
         if self.config.save_classes:
             outputs.write_classes(case, labels, grid)
-        notes = self._objects.write(case, grid, labels, probabilities)
+        agreement, volumes = segmentation.agreement, volumes_ml(labels, grid, outputs.scheme)
+        found_here = Predicted(
+            grid=grid, labels=labels, probabilities=probabilities, volumes_ml=volumes, agreement=agreement
+        )
+        notes = self._objects.write(case, found_here)
         if outputs.has_labels:
             outputs.write_labels(case, labels, grid)
-        agreement = segmentation.agreement
         known = {
             "seconds": Seconds(
                 load=round(loaded.seconds, 3),
@@ -291,7 +294,7 @@ class _Stations:
                 write=round(time.perf_counter() - start, 3),
             ),
             "peak_memory_mb": _peak_memory_mb(),
-            "volumes_ml": volumes_ml(labels, grid, outputs.scheme),
+            "volumes_ml": volumes,
             "agreement": round(fmean(agreement.values()), 4) if agreement else None,
             "class_agreement": {name: round(value, 4) for name, value in agreement.items()},
             "warnings": (*loaded.warnings, *notes, *label_warnings(labels, outputs.scheme)),

@@ -22,22 +22,25 @@ class NewInstance(Record):
 
     Attributes:
         series, instance: Its SeriesInstanceUID and SOPInstanceUID.
+        sop_class: Its SOPClassUID.
         series_number: SeriesNumber: a hundred times that of the source, and a digit for the kind of the object.
         description: SeriesDescription.
     """
 
     series: str
     instance: str
+    sop_class: str
     series_number: int
     description: str
 
     @classmethod
-    def of(cls, kind: Kind, source: Source) -> "NewInstance":
+    def of(cls, kind: Kind, sop_class: str, source: Source) -> "NewInstance":
         """Make new identifiers for an object that is derived from a source."""
         number = max(source.series_number, 0) * 100 + _SERIES[kind]
         return cls(
             series=generate_uid(None),
             instance=generate_uid(None),
+            sop_class=sop_class,
             series_number=number if number <= _LARGEST_NUMBER else _SERIES[kind],
             description=f"unetpipe {kind}",
         )

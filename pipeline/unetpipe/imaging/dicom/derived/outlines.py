@@ -47,8 +47,9 @@ def _boundaries(mask: NDArray[np.bool_]) -> list[Vertices]:
     above, below = padded[:-1, 1:], padded[1:, 1:]  # pixels right of each corner
     above_left, below_left = padded[:-1, :-1], padded[1:, :-1]
     leaving = (below & ~above, below_left & ~below, above_left & ~below_left, above & ~above_left)
-    is_crossing = (sum(edge.astype(np.uint8) for edge in leaving) == 2).ravel().tolist()
-    only = sum(edge.astype(np.uint8) * direction for direction, edge in enumerate(leaving)).ravel().tolist()
+    stacked = np.stack(leaving)
+    is_crossing = (stacked.sum(axis=0) == 2).ravel().tolist()
+    only = stacked.argmax(axis=0).ravel().tolist()
     width = mask.shape[1] + 1
     steps = (1, width, -1, -width)
     waiting = set(np.flatnonzero(leaving[_EAST]).tolist())
@@ -96,5 +97,6 @@ def _join(holes: Sequence[Vertices], outer: Sequence[Vertices], width: int) -> N
 
 def _turns(loop: Vertices) -> NDArray[np.int64]:
     """The corners of a boundary at which it changes its direction."""
-    corners = np.array(loop)
-    return corners[np.roll(corners, -1) - corners != corners - np.roll(corners, 1)]
+    corners: NDArray[np.int64] = np.array(loop)
+    turns: NDArray[np.bool_] = np.roll(corners, -1) - corners != corners - np.roll(corners, 1)
+    return corners[turns]

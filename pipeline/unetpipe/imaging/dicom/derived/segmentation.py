@@ -1,11 +1,11 @@
 """DICOM segmentations, written through highdicom on the slices of the source.
 
-highdicom is given classic images without a patient, one per slice. It takes multi-frame images only as a whole, refuses
-attributes of patients that are invalid, and warns of names that it finds odd by quoting them. References and patient
-are put right afterwards.
+highdicom is given classic images, one per slice, since it takes multi-frame images only as a whole; the references to
+them are replaced afterwards.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,23 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    RLELossless,
+    SegmentationStorage,
+    generate_uid,
+)
 from pydicom.valuerep import format_number_as_ds
 
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.dicom.attributes import without_writing_validation
 from unetpipe.imaging.dicom.derived.algorithm import MANUFACTURER, Algorithm
-from unetpipe.imaging.dicom.derived.codes import Code, CodedSegment
+from unetpipe.imaging.dicom.derived.codes import CodedSegment
+from unetpipe.imaging.dicom.derived.for_highdicom import concept, without_patient
 from unetpipe.imaging.dicom.derived.instances import NewInstance, by_series, reference, save
 from unetpipe.imaging.dicom.derived.source import Source
 
 SegmentationType = Literal["binary", "labelmap", "fractional"]
+_LABEL_MAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 _HIGHEST_FRACTION = 255
 _COPIED = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
-_EMPTY = (
-    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
-    "StudyTime",
-)
 
 
 @without_writing_validation
@@ -72,7 +77,8 @@ def write_segmentation(
         pixels = _probabilities(source, fractions)
     else:
         pixels = _numbers(source, segments, labels, kind)
-    new = NewInstance.of("segmentation", source)
+    storage = _LABEL_MAP_STORAGE if kind == "labelmap" else SegmentationStorage
+    new = NewInstance.of("segmentation", storage, source)
     images = _classic_images(source)
     if not pixels.any():
         pixels, images = pixels[:1], images[:1]
@@ -115,12 +121,13 @@ def _numbers(
         if kind == "labelmap":
             raise ImageFileError("a segmentation of type LABELMAP cannot hold segments that overlap; BINARY can")
         return np.stack([np.isin(placed, segment.values) for segment in segments], axis=-1).astype(np.uint8)
-    numbers = np.zeros(placed.shape, dtype=np.uint8 if len(segments) < 2**8 else np.uint16)
     known = {value: number for number, segment in enumerate(segments, start=1) for value in segment.values}
-    values = np.array(sorted(known))
+    values = sorted(known)
+    numbered = np.array([known[value] for value in values], dtype=np.uint8 if len(segments) < 2**8 else np.uint16)
+    numbers = np.empty(placed.shape, dtype=numbered.dtype)
     for plane, target in zip(placed, numbers, strict=True):
-        index = np.clip(np.searchsorted(values, plane), 0, len(values) - 1)
-        target[...] = np.where(values[index] == plane, np.array([known[value] for value in values.tolist()])[index], 0)
+        index = np.searchsorted(values[:-1], plane)
+        np.multiply(numbered[index], np.take(values, index) == plane, out=target)
     return numbers
 
 
@@ -140,9 +147,7 @@ def _classic_images(source: Source) -> list[Dataset]:
     first = source.planes[0]
     thickness = first.thickness or first.gap or source.grid.spacing_mm[2]
     for plane, image in zip(source.planes, source.images, strict=True):
-        data = Dataset()
-        data.SOPClassUID, data.SOPInstanceUID = MRImageStorage, generate_uid(None)
-        data.StudyInstanceUID, data.SeriesInstanceUID = image.study, source.images[0].series
+        data = without_patient(replace(image, sop_class=MRImageStorage, sop_instance=generate_uid(None)))
         data.FrameOfReferenceUID, data.PositionReferenceIndicator = source.frame_of_reference, ""
         data.Modality = source.modality
         data.Rows, data.Columns = plane.shape
@@ -150,8 +155,6 @@ def _classic_images(source: Source) -> list[Dataset]:
         data.SliceThickness = format_number_as_ds(thickness)
         data.ImageOrientationPatient = list(map(format_number_as_ds, first.orientation))
         data.ImagePositionPatient = list(map(format_number_as_ds, plane.position))
-        for keyword in _EMPTY:
-            setattr(data, keyword, "")
         for keyword in _COPIED:
             if keyword in source.header:
                 data[keyword] = source.header[keyword]
@@ -167,7 +170,7 @@ def _described(number: int, segment: CodedSegment, algorithm: Algorithm) -> hd.s
         segmented_property_category=concept(code.category),
         segmented_property_type=concept(code.type),
         algorithm_type="AUTOMATIC",
-        algorithm_identification=identified(algorithm),
+        algorithm_identification=_identified(algorithm),
         anatomic_regions=[concept(code.region)] if code.region else None,
         display_color=hd.color.CIELabColor.from_rgb(*code.rgb) if code.rgb else None,
     )
@@ -179,13 +182,7 @@ def _described(number: int, segment: CodedSegment, algorithm: Algorithm) -> hd.s
     return description
 
 
-def concept(code: Code) -> hd.sr.CodedConcept:
-    """A code as highdicom takes it."""
-    return hd.sr.CodedConcept(code.value, code.scheme, code.meaning)
-
-
-def identified(algorithm: Algorithm) -> hd.AlgorithmIdentificationSequence:
-    """An algorithm as highdicom takes it."""
+def _identified(algorithm: Algorithm) -> hd.AlgorithmIdentificationSequence:
     return hd.AlgorithmIdentificationSequence(
         name=algorithm.name,
         family=codes.cid7162.ArtificialIntelligence,

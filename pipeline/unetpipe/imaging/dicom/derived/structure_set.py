@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.tag import Tag
-from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
 
 from unetpipe.imaging.dicom.attributes import without_writing_validation
 from unetpipe.imaging.dicom.derived.algorithm import MANUFACTURER, Algorithm
@@ -51,7 +51,7 @@ def write_structure_set(
         GeometryError: If the labels do not fit the source's grid.
     """
     placed = source.on_slices(labels)
-    new = NewInstance.of("structure set", source)
+    new = NewInstance.of("structure set", RTStructureSetStorage, source)
     data = _structure_set(path, new, source, algorithm)
     data.StructureSetROISequence, data.ROIContourSequence, data.RTROIObservationsSequence = [], [], []
     for number, segment in enumerate(segments, start=1):
@@ -67,7 +67,7 @@ def _structure_set(path: Path, new: NewInstance, source: Source, algorithm: Algo
     data = FileDataset(path, {}, preamble=b"\0" * 128, file_meta=FileMetaDataset())
     data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = RTStructureSetStorage
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = new.instance
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = UID(new.instance)
     data.InstanceCreationDate = data.StructureSetDate = now.strftime("%Y%m%d")
     data.InstanceCreationTime = data.StructureSetTime = now.strftime("%H%M%S")
     data.Modality, data.SeriesInstanceUID, data.SeriesNumber = "RTSTRUCT", new.series, new.series_number
