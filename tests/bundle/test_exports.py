@@ -62,6 +62,8 @@ def test_exports_of_other_weights_are_not_packed(bundle_folder: Path, tmp_path: 
     weights = {key: value + 0.01 for key, value in read_bundle(bundle_folder).state_dict().items()}
     write_weights(bundle_folder / "models" / "model.pt", weights)
     assert "other weights" in _failed(bundle_folder)["exports"]
+    assert not package(config.model_copy(update={"onnx": False})).passed
+    assert package(config).passed, "what is exported again is not in the way of its own export"
 
 
 def test_what_torch_export_cannot_take_is_one_line(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,10 @@ def test_weights_of_another_type_or_shape_are_other_weights(make_bundle: MakeBun
     bundle = read_bundle(make_bundle())
     model = bundle.model()
     assert model.changes_from(model) == ""
-    name = next(iter(model.weights))
-    for other in (model.weights[name][:1], torch.zeros(())):
-        changed = type(model)(model.spec, model.network_def, {**model.weights, name: other})
+    (member,) = model.members
+    name = next(iter(member.weights))
+    others = [{**member.weights, name: other} for other in (member.weights[name][:1], torch.zeros(()))]
+    fewer = {key: value for key, value in member.weights.items() if key != name}
+    for weights in (*others, fewer):
+        changed = replace(model, members=(replace(member, weights=weights),))
         assert changed.changes_from(model) == "changed: weights"
-    fewer = {key: value for key, value in model.weights.items() if key != name}
-    assert type(model)(model.spec, model.network_def, fewer).changes_from(model) == "changed: weights"

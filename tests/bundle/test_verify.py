@@ -50,8 +50,8 @@ def test_metadata_keys_are_required(bundle_folder: Path) -> None:
 
     _edit_json(bundle_folder / "configs" / "metadata.json", spoil)
     message = _faults(bundle_folder)["metadata"]
-    assert "task is missing" in message
-    assert "network_data_format.outputs.pred.channel_def is missing" in message
+    assert "'task' is a required property" in message
+    assert "network_data_format.outputs.pred: 'channel_def' is a required property" in message
     assert "changelog does not mention the version" in message
 
 

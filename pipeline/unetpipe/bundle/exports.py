@@ -98,9 +98,7 @@ _WAYS: dict[Format, _Way] = {
     "pt2": _Way("models/model.pt2", write_program, run_program),
     "openvino": _Way("models/model.xml", write_openvino, run_openvino, beside=("models/model.bin",)),
 }
-EXPORTED_FILES = frozenset(
-    Path(file).name for way in _WAYS.values() for file in (way.file, *way.beside, PREPROCESSING, RECORD)
-)
+EXPORTED_FILES = frozenset(file for way in _WAYS.values() for file in (way.file, *way.beside, PREPROCESSING, RECORD))
 
 
 def export(folder: Path, bundle: Bundle, formats: tuple[Format, ...], sample: Sample) -> tuple[Export, ...]:
@@ -124,6 +122,13 @@ def export(folder: Path, bundle: Bundle, formats: tuple[Format, ...], sample: Sa
     card = (folder / _CARD).read_text(encoding="utf-8").split(_HEADING)[0]
     write_text(folder / _CARD, card + _HEADING + _table(exports))
     return tuple(made.values())
+
+
+def remove_outdated(folder: Path, formats: tuple[Format, ...], weights_sha256: str) -> None:
+    """Remove exports of other weights than the bundle's, of formats that are about to be exported anew."""
+    for one in _earlier(folder):
+        if one.format in formats and one.weights_sha256 != weights_sha256:
+            _remove(folder, _WAYS[one.format])
 
 
 def require_exports_fit(folder: Path, weights_sha256: str) -> str:
@@ -160,7 +165,8 @@ def _exported(folder: Path, bundle: Bundle, name: Format, sample: Sample) -> Exp
             f"a network that an extension registers is held as {SCRIPT}, and cannot be exported to {name}"
         )
     way, network = _WAYS[name], bundle.network()
-    network._forward_hooks.clear()  # the background's logit, which two classes with one output get elsewhere
+    for module in network.modules():
+        module._forward_hooks.clear()  # the background's logit, which two classes with one output get elsewhere
     path = folder / way.file
     generator = torch.Generator().manual_seed(0)
     example = torch.randn((2, *sample.window.shape[1:]), generator=generator)  # some formats keep it: no image

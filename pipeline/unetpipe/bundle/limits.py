@@ -14,6 +14,7 @@ from unetpipe.errors import BundleError
 _SPACING_MM = (1e-7, 1e5)  # from electron microscopy to what no scanner sees
 _MOST_PATCH_VOXELS = 2**26
 _MOST_CLASSES = 2**12
+_MOST_FOLDS = 100
 _MOST_CHANNELS = 2**10
 _LABEL_VALUES = (-(2**31), 2**31 - 1)  # int32, the largest type that label files are written in
 _LONGEST_NAME = 200  # characters
@@ -56,6 +57,11 @@ def _faults(spec: ModelSpec) -> Iterator[str]:
         yield f"patch_size: expected {dims} sizes of at most {_MOST_PATCH_VOXELS} voxels, got {spec.patch_size}"
     if len(set(spec.mirror_axes)) < len(spec.mirror_axes) or not set(spec.mirror_axes) <= set(range(dims)):
         yield f"mirror_axes: expected each of 0 to {dims - 1} at most once, got {spec.mirror_axes}"
+    folds = spec.folds
+    if len(folds) > _MOST_FOLDS or len(set(folds)) < len(folds) or not all(0 <= fold < 1000 for fold in folds):
+        yield f"folds: expected at most {_MOST_FOLDS} different numbers below 1000, got {len(folds)}"
+    if folds and spec.registered_network is not None:
+        yield "folds: expected none, as the network is one that an extension registers"
     if spec.tracking_run is not None and not _is_name(spec.tracking_run):
         yield f"tracking_run: expected an id, got {spec.tracking_run!r}"
     domain = spec.training_domain

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unetpipe.bundle.ensemble import agreed_postprocessing, common_mirror_axes, require_same_task
 from unetpipe.bundle.read import Bundle, find_bundles, read_bundle
 from unetpipe.config.base import Precision
 from unetpipe.config.infer import Engine
@@ -70,7 +71,7 @@ class Predictor:
         step: Distance between windows as a fraction of the patch.
         batch: Windows per forward pass; None takes 1 on a CPU and 4 elsewhere.
         tta: Average over mirrored copies, along the axes that were mirrored in training.
-        postprocess: Keep only the largest component of the classes that the bundle names.
+        postprocess: Keep only the largest component of the classes for which more than half of the bundles ask so.
 
     Attributes:
         bundles: The models, in the order in which they were given.
@@ -109,7 +110,7 @@ class Predictor:
             raise BundleError("no model given")
         self.spec = self.bundles[0].spec
         for bundle in self.bundles[1:]:
-            _refuse_other_task(self.bundles[0], bundle)
+            require_same_task(self.bundles[0], bundle)
         for bundle in self.bundles:
             if not bundle.spec.preprocessing.only_normalizes:
                 require_steps(bundle.spec.preprocessing)
@@ -119,21 +120,20 @@ class Predictor:
         self.engine = engine
         self.dtype = compute_dtype(self.device, precision)
         self.differs: float | None = None
-        self._postprocess = postprocess
+        self._largest = agreed_postprocessing([bundle.spec for bundle in self.bundles]) if postprocess else ()
         self._turn = threading.Lock()
         self._groups = tuple(self._group(members, step, batch, tta) for members in _grouped(self.bundles))
 
     def _group(self, bundles: Sequence[Bundle], step: float, batch: int | None, tta: bool) -> NetworkGroup:
         """Bundles that share preprocessing and patch, as networks that see the same windows."""
-        networks = [self._ready(bundle) for bundle in bundles]
-        axes = _common_axes(bundles) if tta else ()
+        networks = [self._ready(bundle, network) for bundle in bundles for network in bundle.networks()]
+        axes = common_mirror_axes([bundle.spec for bundle in bundles]) if tta else ()
         ensemble = Ensemble(networks, device=self.device, dtype=self.dtype, mirror_axes=axes)
         spec = bundles[0].spec
         return NetworkGroup.of(spec.preprocessing, ensemble, spec.patch_size, step=step, batch=batch)
 
-    def _ready(self, bundle: Bundle) -> nn.Module:
-        """Prepare a bundle's network for the engine."""
-        network = bundle.network()
+    def _ready(self, bundle: Bundle, network: nn.Module) -> nn.Module:
+        """Prepare one of a bundle's networks for the engine."""
         if self.engine == "openvino":
             return OpenvinoNetwork(network, len(bundle.spec.channels), bundle.spec.patch_size, self.dtype)
         return for_inference(network, self.device, self.dtype)
@@ -226,7 +226,7 @@ class Predictor:
         """Measure on one window what the precision, or the engine, changes; warn where that is much."""
         bundle, group = self.bundles[0], self._groups[0]
         window = central_window(values.to(self.device), group.inferer.patch)
-        reference = bundle.network().to(self.device)
+        reference = bundle.networks()[0].to(self.device)
         self.differs = differing_share(group.ensemble.networks[0], reference, window, self.dtype)
         if self.differs > _MUCH:
             name = f"{self.engine} in {str(self.dtype).removeprefix('torch.')}"
@@ -236,10 +236,9 @@ class Predictor:
         """The prediction on the scan's own grid, post-processed, as the dataset's label values."""
         spec = self.spec
         indices = image.restore(prediction.labels)
-        if self._postprocess:
-            for index, label in enumerate(spec.labels):
-                if label.name in spec.postprocessing:
-                    keep_largest(indices, index)
+        for index, label in enumerate(spec.labels):
+            if label.name in self._largest:
+                keep_largest(indices, index)
         values = {index: label.value for index, label in enumerate(spec.labels)}
         dice = zip(spec.labels[1:], agreement.dice()[1:], strict=False)
         return Segmentation(
@@ -266,11 +265,6 @@ def _grouped(bundles: Sequence[Bundle]) -> list[list[Bundle]]:
     return groups
 
 
-def _common_axes(bundles: Sequence[Bundle]) -> list[int]:
-    """Axes along which every one of them was mirrored in training."""
-    return sorted(set.intersection(*(set(bundle.spec.mirror_axes) for bundle in bundles)))
-
-
 def _restored_probabilities(
     probabilities: Tensor | None, image: NetworkImage, *, regions: bool
 ) -> NDArray[np.float16] | None:
@@ -280,11 +274,3 @@ def _restored_probabilities(
     if not regions:
         restored[0] = 1 - image.restore(1 - probabilities[0])  # certain outside the crop
     return restored
-
-
-def _refuse_other_task(first: Bundle, other: Bundle) -> None:
-    for name in ("spatial_dims", "channels", "labels", "regions"):
-        if getattr(first.spec, name) != getattr(other.spec, name):
-            raise BundleError(f"{first.name} and {other.name} cannot be averaged: their {name} differ")
-    if first.spec.preprocessing.steps != other.spec.preprocessing.steps:
-        raise BundleError(f"{first.name} and {other.name} cannot be averaged: their preprocessing steps differ")

@@ -1,7 +1,8 @@
 """Read a model bundle, a folder or a zip, as data: no Python in it is executed and nothing is unpacked.
 
-Only `configs/metadata.json`, the network's definition in `configs/inference.json` and `models/model.pt` are read; and
-`models/model.ts`, the TorchScript of a network that MONAI cannot build.
+Only `configs/metadata.json`, the networks' definitions in `configs/inference.json` and their weights are read
+(`models/model.pt`, or `models/model_fold0.pt` and so on of an ensemble); and `models/model.ts`, the TorchScript of a
+network that MONAI cannot build.
 """
 
 import hashlib
@@ -15,38 +16,40 @@ from torch import Tensor, nn
 
 from unetpipe.bundle.archive import METADATA, open_bundle, read_config, require_plain_archive, shown
 from unetpipe.bundle.limits import parse_spec
+from unetpipe.bundle.member import Member
 from unetpipe.bundle.release import Model, Release
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.bundle.torchscript import SCRIPT, load_torchscript
 from unetpipe.components import first_line
 from unetpipe.errors import BundleError, UnetpipeError
 from unetpipe.networks.build import build_network, output_channels
+from unetpipe.networks.mean import MeanNetwork
 from unetpipe.networks.memory_limit import AllocationLimit
 from unetpipe.networks.torchscript import ScriptedNetwork
 
 _INFERENCE = "configs/inference.json"
-_WEIGHTS = "models/model.pt"
+_COPY = "%network_def"  # stands in for the definition of a member whose network is the first one's
 _SPARE_BYTES = 64 * 2**20  # beside the weights, for what a network computes while it is built
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A trained model.
+    """A trained model: one network, or several whose logits are averaged.
 
     Attributes:
         name: Name of its folder or zip.
         release: Version and changelog, from its metadata.
-        spec: Everything about the model but its network and weights.
-        network_def: MONAI config of the network, or the definition of one that an extension registers.
-        sha256: Hash of the file of weights.
+        spec: Everything about the model but its networks and weights.
+        network_defs: MONAI config of each network, or the definition of one that an extension registers.
+        sha256: Hash of the files of weights, one after the other.
     """
 
     name: str
     release: Release
     spec: ModelSpec
-    network_def: dict[str, Any]
+    network_defs: tuple[dict[str, Any], ...]
     sha256: str
-    _weights: bytes
+    _weights: tuple[bytes, ...]
     _script: bytes | None
 
     @property
@@ -54,31 +57,60 @@ class Bundle:
         """Version of the model."""
         return self.release.version
 
+    @property
+    def network_def(self) -> dict[str, Any]:
+        """Definition of the network; of the first one in an ensemble, whose others take and give the same."""
+        return self.network_defs[0]
+
     def model(self) -> Model:
         """The content that the version stands for.
 
         Raises:
             BundleError: If the weights are damaged.
         """
-        return Model(self.spec, self.network_def, self.state_dict())
+        return Model(self.spec, self.members())
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the weights, on the CPU.
+    def members(self) -> tuple[Member, ...]:
+        """Definition and weights of each network, on the CPU.
 
         Raises:
-            BundleError: If the file holds anything but named tensors.
+            BundleError: If a file of weights holds anything but named tensors.
         """
-        require_plain_archive(self.name, _WEIGHTS, self._weights)
+        weights = [self._state_dict(index) for index in range(len(self.network_defs))]
+        return tuple(map(Member, self.network_defs, weights))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights of a single network, on the CPU.
+
+        Raises:
+            BundleError: If the file holds anything but named tensors, or the bundle is an ensemble.
+        """
+        if self.spec.folds:
+            raise BundleError(f"{self.name}: is an ensemble of {len(self.spec.folds)} networks, expected a single one")
+        return self._state_dict(0)
+
+    def _state_dict(self, index: int) -> dict[str, Tensor]:
+        file, content = self.spec.weight_files[index], self._weights[index]
+        require_plain_archive(self.name, file, content)
         try:
-            weights = torch.load(io.BytesIO(self._weights), map_location="cpu", weights_only=True)
+            weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception as error:  # torch's restricted unpickler meets junk with whatever comes up
-            raise BundleError(f"{self.name}: {_WEIGHTS} is damaged or holds more than tensors") from error
+            raise BundleError(f"{self.name}: {file} is damaged or holds more than tensors") from error
         if not isinstance(weights, dict) or not all(map(_is_plain_tensor, weights.values())):
-            raise BundleError(f"{self.name}: {_WEIGHTS} must be a dictionary of tensors")
+            raise BundleError(f"{self.name}: {file} must be a dictionary of tensors")
         return weights
 
     def network(self) -> nn.Module:
-        """The network with its weights, in evaluation mode, on the CPU.
+        """The model as one network in evaluation mode, on the CPU: that of an ensemble gives the members' mean logits.
+
+        Raises:
+            BundleError: As `networks` does.
+        """
+        networks = self.networks()
+        return MeanNetwork(networks).eval() if self.spec.folds else networks[0]
+
+    def networks(self) -> list[nn.Module]:
+        """Each network with its weights, in evaluation mode, on the CPU.
 
         A network that an extension registers is read from its TorchScript, whether the extension is loaded or not, so
         that the labels are the same.
@@ -86,22 +118,23 @@ class Bundle:
         Raises:
             BundleError: If definition and weights do not belong together, or the network is none of MONAI's.
         """
-        weights = self.state_dict()
         try:
-            return self._built(weights).eval().requires_grad_(False)
+            return [self._built(index).eval().requires_grad_(False) for index in range(len(self.network_defs))]
         except UnetpipeError as error:
-            raise BundleError(f"{self.name}: {shown(error)}") from error
+            raise BundleError(f"{self.name}: {shown(error).removeprefix(self.name + ': ')}") from error
         except Exception as error:  # constructors raise any kind of error on a definition from elsewhere
             raise BundleError(f"{self.name}: network_def cannot be built: {shown(first_line(error))}") from error
 
-    def _built(self, weights: dict[str, Tensor]) -> nn.Module:
+    def _built(self, index: int) -> nn.Module:
+        definition, weights = self.network_defs[index], self._state_dict(index)
         if self._script is None:
-            with AllocationLimit(4 * len(self._weights) + _SPARE_BYTES):  # weights of half precision are doubled
-                network = with_weights = build_network(self.network_def)
+            # weights of half precision are doubled
+            with AllocationLimit(4 * len(self._weights[index]) + _SPARE_BYTES):
+                network = with_weights = build_network(definition)
         else:
             require_plain_archive(self.name, SCRIPT, self._script)
             with_weights = load_torchscript(self._script)
-            network = ScriptedNetwork(with_weights, single_output=output_channels(self.network_def) == 1)
+            network = ScriptedNetwork(with_weights, single_output=output_channels(definition) == 1)
         try:
             with_weights.load_state_dict(weights)
         except RuntimeError as error:
@@ -150,18 +183,37 @@ def read_bundle(path: Path) -> Bundle:
     read = open_bundle(path)
     metadata, inference = (read_config(name, member, read) for member in (METADATA, _INFERENCE))
     spec = parse_spec(name, metadata)
-    if not isinstance(inference.get("network_def"), dict):
-        raise BundleError(f"{name}: {_INFERENCE} has no network_def")
-    weights = read(_WEIGHTS)
+    weights = tuple(read(file) for file in spec.weight_files)
+    digest = hashlib.sha256()
+    for content in weights:
+        digest.update(content)
     return Bundle(
         name=name,
         release=_release(metadata),
         spec=spec,
-        network_def=spec.registered_network or inference["network_def"],
-        sha256=hashlib.sha256(weights).hexdigest(),
+        network_defs=_network_defs(name, spec, inference),
+        sha256=digest.hexdigest(),
         _weights=weights,
         _script=read(SCRIPT) if spec.registered_network else None,
     )
+
+
+def _network_defs(name: str, spec: ModelSpec, inference: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The definition of each network.
+
+    Raises:
+        BundleError: If there is none, or not one for each of the ensemble's folds.
+    """
+    first = inference.get("network_def")
+    if not isinstance(first, dict):
+        raise BundleError(f"{name}: {_INFERENCE} has no network_def")
+    if not spec.folds:
+        return (spec.registered_network or first,)
+    given = inference.get("network_defs")
+    found = [first if one == _COPY else one for one in given] if isinstance(given, list) else []
+    if len(found) != len(spec.folds) or not all(isinstance(one, dict) for one in found):
+        raise BundleError(f"{name}: {_INFERENCE} has no network_defs for each of {len(spec.folds)} folds")
+    return tuple(found)
 
 
 def _release(metadata: dict[str, Any]) -> Release:

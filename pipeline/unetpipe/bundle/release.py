@@ -6,19 +6,19 @@ changed, and keeps the version if it has not. All epochs of one training have th
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 
+from unetpipe.bundle.member import Member
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.documents import Record
 
 _FIRST = "0.1.0"
-_ABOUT_TRAINING = {"tracking_run", "finished"}
+_ABOUT_TRAINING = {"tracking_run", "finished", "recipe"}
 _WORDS = {
+    "folds": "members of the ensemble",
     "labels": "classes",
     "regions": "classes",
     "patch_size": "patch",
@@ -67,25 +67,33 @@ class Model:
     """The content of a version: what a new version is compared by.
 
     Attributes:
-        spec: Everything about the model but its network and weights.
-        network_def: MONAI config of the network.
-        weights: State dict of the network.
+        spec: Everything about the model but its networks and weights.
+        members: Its networks.
     """
 
     spec: ModelSpec
-    network_def: Mapping[str, Any]
-    weights: Mapping[str, Tensor]
+    members: tuple[Member, ...]
 
     def changes_from(self, other: "Model") -> str:
         """Say what differs from another model, as a line of a changelog; empty if nothing does."""
         ours, theirs = (one.spec.model_dump(mode="json", exclude=_ABOUT_TRAINING) for one in (self, other))
         changed = [_WORDS.get(name, name) for name in ours if ours[name] != theirs[name]]
-        if json.dumps(self.network_def, sort_keys=True) != json.dumps(other.network_def, sort_keys=True):
+        if _definitions(self.members) != _definitions(other.members):
             changed.append("network")
-        if not _same_weights(self.weights, other.weights):
+        if not _same_weights(self.members, other.members):
             changed.append("weights")
         return f"changed: {', '.join(dict.fromkeys(changed))}" if changed else ""
 
 
-def _same_weights(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name].detach().cpu(), other[name]) for name in one)
+def _definitions(members: Sequence[Member]) -> list[str]:
+    return [json.dumps(member.definition, sort_keys=True) for member in members]
+
+
+def _same_weights(ours: Sequence[Member], theirs: Sequence[Member]) -> bool:
+    if len(ours) != len(theirs):
+        return False
+    pairs = [(one.weights, other.weights) for one, other in zip(ours, theirs, strict=True)]
+    return all(
+        one.keys() == other.keys() and all(torch.equal(one[name].detach().cpu(), other[name]) for name in one)
+        for one, other in pairs
+    )

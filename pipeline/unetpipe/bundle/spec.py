@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field
 
+from unetpipe.bundle.recipe import TrainingRecipe
 from unetpipe.components import Definition
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
 from unetpipe.dataset.training_domain import TrainingDomain
@@ -29,9 +30,12 @@ class ModelSpec(Record):
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         segments: Codes of classes or regions in DICOM outputs, by name.
         postprocessing: Names of the classes of which only the largest component is kept.
+        folds: Numbers of the folds whose networks the bundle holds, and whose logits are averaged; empty where it holds
+            a single network.
         registered_network: Definition of a network that an extension registers; it is run from its TorchScript. None
             where MONAI builds the network.
         weights: Which weights `models/model.pt` holds: those of the last step, or the best on validation cases.
+        recipe: How `train.json` trains.
         training_domain: Voxel sizes, extents and intensities of the training set; None where they are not known.
         tracking_run: Id of the MLflow run that trained it; None where no store answered.
         finished: The model's training is over; False between its epochs.
@@ -47,11 +51,18 @@ class ModelSpec(Record):
     mirror_axes: tuple[int, ...]
     segments: Mapping[str, SegmentCode] = {}
     postprocessing: tuple[str, ...] = ()
+    folds: tuple[int, ...] = ()
     registered_network: Definition | None = None
     weights: Literal["last", "best"] = "last"
+    recipe: TrainingRecipe = TrainingRecipe()
     training_domain: TrainingDomain | None = Field(None, validation_alias=AliasChoices("training_domain", "familiar"))
     tracking_run: str | None = None
     finished: bool = True
+
+    @property
+    def weight_files(self) -> tuple[str, ...]:
+        """Path in the bundle of each network's weights."""
+        return tuple(f"models/model_fold{fold}.pt" for fold in self.folds) or ("models/model.pt",)
 
     @property
     def label_scheme(self) -> LabelScheme:

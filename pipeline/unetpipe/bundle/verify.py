@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from unetpipe.bundle.archive import METADATA, open_bundle, read_config, shown
+from unetpipe.bundle.conformity import check_metadata, check_sizes, check_workflows
 from unetpipe.bundle.exports import EXPORTED_FILES, require_exports_fit
+from unetpipe.bundle.large_files import LARGE_FILES
 from unetpipe.bundle.limits import parse_spec
 from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.targets import check_targets
@@ -21,35 +23,14 @@ from unetpipe.errors import BundleError, UnetpipeError
 NEEDED_FILES = (
     "configs/metadata.json",
     "configs/inference.json",
+    "configs/train.json",
+    "configs/evaluate.json",
+    "configs/multi_gpu_train.json",
+    "configs/multi_gpu_evaluate.json",
     "configs/logging.conf",
-    "models/model.pt",
     "docs/README.md",
     "LICENSE",
 )
-# what MONAI's metadata schema requires (https://docs.monai.io/en/stable/mb_specification.html)
-_METADATA_KEYS = (
-    "version",
-    "changelog",
-    "monai_version",
-    "pytorch_version",
-    "numpy_version",
-    "task",
-    "description",
-    "authors",
-    "copyright",
-    "network_data_format",
-)
-_FORMAT_KEYS = (
-    "type",
-    "format",
-    "num_channels",
-    "spatial_shape",
-    "dtype",
-    "value_range",
-    "is_patch_data",
-    "channel_def",
-)
-_MODELS = {"model.pt", "model.ts"} | EXPORTED_FILES
 _TEXT_SUFFIXES = {".json", ".yaml", ".yml", ".md", ".txt", ".conf", ".csv", ""}
 
 _PATH = re.compile(r"(?<![\w.])/(?:home|Users|root|mnt|media|scratch|tmp|srv|Volumes)/[\w.-]+|\b[A-Za-z]:\\\w")
@@ -82,8 +63,10 @@ def verify_bundle(folder: Path) -> tuple[Check, ...]:
         raise BundleError(f"{folder} is not a bundle's folder" + ("; unpack it first" if folder.is_file() else ""))
     checks: dict[str, Callable[[Path], str]] = {
         "files": _files,
-        "metadata": _metadata,
+        "metadata": check_metadata,
         "targets": check_targets,
+        "workflows": check_workflows,
+        "sizes": check_sizes,
         "weights": _weights,
         "exports": _exports,
         "privacy": _privacy,
@@ -101,37 +84,30 @@ def _checked(name: str, check: Callable[[Path], str], folder: Path) -> Check:
 
 
 def _files(folder: Path) -> str:
-    missing = [name for name in NEEDED_FILES if not (folder / name).is_file()]
+    weights = _weight_files(folder)
+    missing = [name for name in (*NEEDED_FILES, *weights) if not (folder / name).is_file()]
     if missing:
         raise BundleError(f"missing: {', '.join(missing)}")
-    unknown = [file for file in bundle_files(folder) if file.parent == folder / "models" and file.name not in _MODELS]
+    known = {folder / SCRIPT, *(folder / name for name in (*weights, *EXPORTED_FILES))}
+    unknown = [file for file in bundle_files(folder) if file.is_relative_to(folder / "models") and file not in known]
     if unknown:
         raise BundleError(f"not written by unetpipe, and so not checked: {_names(folder, unknown)}")
     links = [file for file in bundle_files(folder) if not file.resolve().is_relative_to(folder.resolve())]
     if links:
         raise BundleError(f"links out of the folder, whose content would be packed: {_names(folder, links)}")
-    return f"all {len(NEEDED_FILES)} are there"
+    return f"all {len(NEEDED_FILES) + len(weights)} are there"
+
+
+def _weight_files(folder: Path) -> tuple[str, ...]:
+    """The files of weights that the bundle's spec names; a check of its own says so where it has none."""
+    try:
+        return parse_spec(folder.name, read_config(folder.name, METADATA, open_bundle(folder))).weight_files
+    except BundleError:
+        return ("models/model.pt",)
 
 
 def _names(folder: Path, files: list[Path]) -> str:
     return shown(", ".join(file.relative_to(folder).as_posix() for file in files))
-
-
-def _metadata(folder: Path) -> str:
-    metadata = read_config(folder.name, METADATA, open_bundle(folder))
-    faults = [f"{key} is missing" for key in _METADATA_KEYS if key not in metadata]
-    for side in ("inputs", "outputs"):
-        described = _formats(metadata, side)
-        if not described:
-            faults.append(f"network_data_format.{side} is missing")
-        for name, keys in described.items():
-            faults += [f"network_data_format.{side}.{name}.{key} is missing" for key in _FORMAT_KEYS if key not in keys]
-    if metadata.get("version") not in metadata.get("changelog", {}):
-        faults.append("changelog does not mention the version")
-    if faults:
-        raise BundleError(shown("; ".join(faults)))
-    parse_spec(folder.name, metadata)
-    return shown(f"version {metadata['version']}, for monai {metadata['monai_version']}")
 
 
 def _formats(metadata: dict[str, Any], side: str) -> dict[str, Any]:
@@ -221,5 +197,4 @@ def bundle_files(folder: Path) -> Iterator[Path]:
     """The files that belong to a bundle; what training keeps beside them (checkpoints, logs) does not."""
     for name in ("configs", "models", "docs"):
         yield from (path for path in (folder / name).rglob("*") if path.is_file() and not path.name.startswith("."))
-    if (folder / "LICENSE").is_file():
-        yield folder / "LICENSE"
+    yield from (folder / name for name in ("LICENSE", LARGE_FILES) if (folder / name).is_file())

@@ -2,7 +2,8 @@
 
 import importlib.metadata
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unetpipe.bundle.archive import METADATA
-from unetpipe.bundle.configs import inference, metadata
+from unetpipe.bundle.about import About
+from unetpipe.bundle.archive import METADATA, open_bundle, read_config
+from unetpipe.bundle.configs.evaluation import evaluate, multi_gpu_evaluate
+from unetpipe.bundle.configs.inference import inference
+from unetpipe.bundle.configs.metadata import metadata
+from unetpipe.bundle.configs.training import multi_gpu_train, train
+from unetpipe.bundle.member import Member
 from unetpipe.bundle.model_card import model_card
 from unetpipe.bundle.read import read_bundle, unfinished_release
 from unetpipe.bundle.release import Model, Release
@@ -23,6 +29,7 @@ from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.networks.build import build_network, is_monai_alone
 
 MODEL = "models/model.pt"  # the weights, in the bundle
+_OF_WEIGHTS = re.compile(r"model(_fold\d+)?\.pt")
 _VERSIONED = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
 _LARGEST_COMPONENTS = {"scikit-image": ">=0.19"}  # MONAI labels components with it, and this package does not
 
@@ -30,7 +37,7 @@ _LARGEST_COMPONENTS = {"scikit-image": ">=0.19"}  # MONAI labels components with
 def write_bundle(
     folder: Path, spec: ModelSpec, network_def: dict[str, Any], weights: dict[str, Tensor], *, results: str = ""
 ) -> None:
-    """Write or renew a bundle folder; each file atomically, the weights last.
+    """Write or renew a bundle folder of one network; each file atomically, the weights last.
 
     A network that an extension registers is written as TorchScript too, which is what runs elsewhere. The version
     counts up where the folder holds a finished model that is another one.
@@ -44,21 +51,76 @@ def write_bundle(
     """
     registered = not is_monai_alone(network_def)
     spec = spec.model_copy(update={"registered_network": network_def if registered else None})
-    versions = {name: importlib.metadata.version(name).split("+")[0] for name in _VERSIONED}
-    if spec.postprocessing:
-        versions |= _LARGEST_COMPONENTS
-    release = _release_in(folder, Model(spec, network_def, weights))
-    write_json(folder / METADATA, metadata(spec, release, versions))
-    write_json(folder / "configs" / "inference.json", inference(spec, network_def))
+    write_members(folder, spec, (Member(network_def, weights),), results=results)
+
+
+def write_members(folder: Path, spec: ModelSpec, members: Sequence[Member], *, results: str = "") -> None:
+    """Write or renew a bundle folder, as `write_bundle` does.
+
+    Args:
+        folder: The bundle's folder.
+        spec: Everything about the model but its networks and weights.
+        members: A network for each of the spec's `weight_files`.
+        results: Markdown for the model card.
+    """
+    definitions = [member.definition for member in members]
+    release = _release_in(folder, Model(spec, tuple(members)))
+    for name, content in _configs(spec, definitions, release, _about_in(folder)).items():
+        write_json(folder / "configs" / f"{name}.json", content)
     resources = package_files("unetpipe.bundle") / "resources"
     for name, target in (("logging.conf", "configs/logging.conf"), ("LICENSE.txt", "LICENSE")):
         write_text(folder / target, (resources / name).read_text(encoding="utf-8"))
-    write_text(folder / "docs" / "README.md", model_card(spec, network_def, results))
-    if registered:
-        network = build_network(network_def).eval()
-        network.load_state_dict(weights)
+    write_text(folder / "docs" / "README.md", model_card(spec, definitions[0], results))
+    if spec.registered_network is not None:
+        network = build_network(definitions[0]).eval()
+        network.load_state_dict(members[0].weights)
         write_torchscript(folder, network)
-    write_weights(folder / MODEL, weights)
+    for file, member in zip(spec.weight_files, members, strict=True):
+        write_weights(folder / file, member.weights)
+    for path in (folder / "models").iterdir():
+        if _OF_WEIGHTS.fullmatch(path.name) and f"models/{path.name}" not in spec.weight_files:
+            path.unlink()  # of a member that an earlier ensemble had
+
+
+def add_missing_configs(folder: Path) -> None:
+    """Add to a bundle the configs and metadata that an earlier version of unetpipe did not write.
+
+    Raises:
+        BundleError: If it cannot be read.
+    """
+    bundle, found = read_bundle(folder), read_config(folder.name, METADATA, open_bundle(folder))
+    configs = _configs(bundle.spec, list(bundle.network_defs), bundle.release, About.of(found))
+    for name, content in configs.items():
+        path = folder / "configs" / f"{name}.json"
+        if not path.is_file():
+            write_json(path, content)
+    if missing := configs["metadata"].keys() - found.keys():
+        write_json(folder / METADATA, found | {key: configs["metadata"][key] for key in sorted(missing)})
+
+
+def _configs(
+    spec: ModelSpec, definitions: list[dict[str, Any]], release: Release, about: About
+) -> dict[str, dict[str, Any]]:
+    """The content of each of the configs, by its name."""
+    versions = {name: importlib.metadata.version(name).split("+")[0] for name in _VERSIONED}
+    if spec.postprocessing:
+        versions |= _LARGEST_COMPONENTS
+    return {
+        "metadata": metadata(spec, release, about, versions),
+        "inference": inference(spec, definitions),
+        "train": train(spec, definitions[0]),
+        "evaluate": evaluate(spec, definitions),
+        "multi_gpu_train": multi_gpu_train(),
+        "multi_gpu_evaluate": multi_gpu_evaluate(),
+    }
+
+
+def _about_in(folder: Path) -> About:
+    """What an earlier bundle in the folder says of itself."""
+    try:
+        return About.of(read_config(folder.name, METADATA, open_bundle(folder)))
+    except BundleError:
+        return About()
 
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:

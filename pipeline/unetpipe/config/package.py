@@ -1,6 +1,9 @@
 """The options of `unetpipe bundle`."""
 
 from pathlib import Path
+from typing import Self
+
+from pydantic import model_validator
 
 from unetpipe.config.base import Config
 
@@ -9,7 +12,11 @@ class PackageConfig(Config):
     """`unetpipe bundle`."""
 
     model: Path
-    """Bundle folder, such as WORK/runs/default/fold_0."""
+    """Bundle folder, such as WORK/runs/default/fold_0; with `--folds` a run's folder, such as WORK/runs/default."""
+    folds: str | None = None
+    """Make one bundle of several folds, which averages their logits: `all`, or numbers such as 0,1,3. Needs `--out`."""
+    out: Path | None = None
+    """Folder of the bundle that `--folds` makes; an earlier one is renewed."""
     torchscript: bool = False
     """Also export the network as TorchScript to models/model.ts, which runs without Python."""
     onnx: bool = False
@@ -23,3 +30,9 @@ class PackageConfig(Config):
     and where needed `category`, `region`, `laterality` and `colour`."""
     zip: Path | None = None
     """Pack the bundle, without the other files of its folder, into this zip. The same bundle gives the same bytes."""
+
+    @model_validator(mode="after")
+    def _folds_go_into_a_folder(self) -> Self:
+        if (self.folds is None) != (self.out is None):
+            raise ValueError("--folds and --out belong together")
+        return self

@@ -131,12 +131,12 @@ def moves_voxels(factory: Any) -> bool:
     return isinstance(factory, type) and issubclass(factory, InvertibleTransform)
 
 
-def portable_definition(step: Step, keys: tuple[str, str]) -> Definition:
+def portable_definition(step: Step, keys: Sequence[str]) -> Definition:
     """A step with all of its arguments, as a MONAI config of its own needs it.
 
     Args:
         step: Registered name or definition.
-        keys: Keys of the image, and of what moves along with it.
+        keys: Key of the image, then the keys of what moves along with it, by nearest neighbours.
     """
     given = _given(step, keys)
     own = {} if isinstance(step, str) else arguments_of(step)
@@ -222,7 +222,7 @@ def _require_allowed(name: str, factory: Any) -> None:
             raise ComponentError(f"preprocessing step {name} is an array transform: name its dictionary form, {name}d")
 
 
-def _given(step: Step, keys: tuple[str, str]) -> Definition:
+def _given(step: Step, keys: Sequence[str]) -> Definition:
     """The arguments that a transform gets besides those of its definition."""
     factory = find("preprocessing", target_of(step))
     if not (isinstance(factory, type) and issubclass(factory, MapTransform)):
@@ -231,7 +231,7 @@ def _given(step: Step, keys: tuple[str, str]) -> Definition:
     if moves_voxels(factory):
         given = {"keys": list(keys), "allow_missing_keys": True}
         if factory.__module__.startswith(_INTERPOLATING):
-            given["mode"] = ["bilinear", "nearest"]
+            given["mode"] = ["bilinear"] + ["nearest"] * (len(keys) - 1)
     return {name: value for name, value in given.items() if name in takes(factory)}
 
 

@@ -1,30 +1,30 @@
 """A bundle made ready to hand on: checked, exported to other formats, packed."""
 
+import contextlib
 import logging
-import zipfile
 from pathlib import Path
 
 import torch
 
-from unetpipe.bundle.exports import Export, Format, Sample, export
+from unetpipe.bundle.ensemble import write_ensemble
+from unetpipe.bundle.exports import Export, Format, Sample, export, remove_outdated
+from unetpipe.bundle.large_files import write_large_files
+from unetpipe.bundle.pack import pack
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.segment_codes import read_segments
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import SCRIPT
-from unetpipe.bundle.verify import Check, bundle_files, verify_bundle
-from unetpipe.bundle.write import write_release, write_segments
+from unetpipe.bundle.verify import Check, verify_bundle
+from unetpipe.bundle.write import add_missing_configs, write_release, write_segments
 from unetpipe.config.package import PackageConfig
+from unetpipe.dataset.folds import choose_folds, read_folds
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore, cases_folder
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError
-from unetpipe.files import atomic_path
 from unetpipe.inference.sliding_window import central_window
 
 log = logging.getLogger(__name__)
-
-# the earliest that a zip can say: the same for every file, so that equal bundles give equal zips
-_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 class PackageResult(Record):
@@ -32,12 +32,14 @@ class PackageResult(Record):
 
     Attributes:
         passed: Every check passed; nothing is exported or packed otherwise.
+        bundle: Folder of the bundle.
         checks: Checks of the bundle.
         torchscript, zip: Files written.
         exports: What else was exported, and how far it is from what torch gives.
     """
 
     passed: bool
+    bundle: Path
     checks: tuple[Check, ...]
     torchscript: Path | None = None
     exports: tuple[Export, ...] = ()
@@ -45,23 +47,53 @@ class PackageResult(Record):
 
 
 def package(config: PackageConfig) -> PackageResult:
-    """Check a bundle folder and, if it passes, export and pack it.
+    """Check a bundle folder, or make one of several folds; if it passes, export and pack it.
 
     Raises:
-        BundleError: If there is no such folder, or the network cannot be exported.
+        BundleError: If there is no such folder, its folds make no ensemble, or the network cannot be exported.
+        TrainingError: If `config.folds` names folds that the work folder does not have.
     """
+    folder = _ensemble(config, config.out) if config.out else config.model
     if config.segments is not None:
-        write_segments(config.model, read_segments(config.segments))
-    checks = verify_bundle(config.model)
+        write_segments(folder, read_segments(config.segments))
+    with contextlib.suppress(BundleError):  # which the checks name
+        add_missing_configs(folder)
+        bundle = read_bundle(folder)
+        remove_outdated(folder, _formats(config, bundle.spec), bundle.sha256)
+    checks = verify_bundle(folder)
     if not all(check.passed for check in checks):
-        return PackageResult(passed=False, checks=checks)
-    exports = _exported(config)
+        return PackageResult(passed=False, bundle=folder, checks=checks)
     if config.zip:
-        _count_up(config.model, config.zip)
-        pack(config.model, config.zip)
+        _count_up(folder, config.zip)  # before the export: TorchScript carries the metadata
+    exports = _exported(config, folder)
+    write_large_files(folder)
+    if config.zip:
+        pack(folder, config.zip)
         log.info("packed %s", config.zip)
-    script = config.model / SCRIPT if config.torchscript else None
-    return PackageResult(passed=True, checks=checks, torchscript=script, exports=exports, zip=config.zip)
+    script = folder / SCRIPT if config.torchscript else None
+    return PackageResult(passed=True, bundle=folder, checks=checks, torchscript=script, exports=exports, zip=config.zip)
+
+
+def _ensemble(config: PackageConfig, out: Path) -> Path:
+    """Make one bundle of the folds of a run."""
+    run, work = config.model, _work_folder(config)
+    found = {int(path.name.removeprefix("fold_")): path for path in run.glob("fold_*") if path.name[5:].isdigit()}
+    if not found:
+        raise BundleError(f"{run}: no fold_* in it: --folds takes a run's folder, such as WORK/runs/default")
+    count = len(read_folds(work).folds) if (work / "folds.json").is_file() else max(found) + 1
+    wanted = choose_folds(str(config.folds), count)
+    if absent := [str(fold) for fold in wanted if fold not in found]:
+        raise BundleError(f"{run}: fold {', '.join(absent)} has not been trained: name those that have, --folds 0,1")
+    note = run / "tracking_run"
+    tracking_run = note.read_text(encoding="utf-8") if note.is_file() else None
+    write_ensemble(out, {fold: read_bundle(found[fold]) for fold in wanted}, tracking_run=tracking_run)
+    log.info("%s: ensemble of folds %s", out, ", ".join(map(str, wanted)))
+    return out
+
+
+def _work_folder(config: PackageConfig) -> Path:
+    """The folder that the model lies in, if it was trained there."""
+    return config.model.resolve().parents[1 if config.folds else 2]
 
 
 def _count_up(folder: Path, target: Path) -> None:
@@ -80,21 +112,24 @@ def _count_up(folder: Path, target: Path) -> None:
         log.info("version %s of the model in %s: %s", release.version, target.name, changes)
 
 
-def _exported(config: PackageConfig) -> tuple[Export, ...]:
-    """Export to the formats that were asked for. A bundle whose network is TorchScript has that already."""
+def _formats(config: PackageConfig, spec: ModelSpec) -> tuple[Format, ...]:
+    """The formats to export to. A bundle whose network is TorchScript has that already."""
     wanted: dict[Format, bool] = {
-        "torchscript": config.torchscript,
+        "torchscript": config.torchscript and spec.registered_network is None,
         "onnx": config.onnx,
         "pt2": config.pt2,
         "openvino": config.openvino,
     }
-    bundle = read_bundle(config.model)
-    if bundle.spec.registered_network is not None:
-        wanted["torchscript"] = False
-    formats = tuple(name for name, asked in wanted.items() if asked)
+    return tuple(name for name, asked in wanted.items() if asked)
+
+
+def _exported(config: PackageConfig, folder: Path) -> tuple[Export, ...]:
+    """Export to the formats that were asked for."""
+    bundle = read_bundle(folder)
+    formats = _formats(config, bundle.spec)
     if not formats:
         return ()
-    exports = export(config.model, bundle, formats, _sample(config.model, bundle.spec))
+    exports = export(folder, bundle, formats, _sample(_work_folder(config), bundle.spec))
     for one in exports:
         log.info(
             "exported %s: logits differ by %.1g, %d of %d voxels get another class",
@@ -103,9 +138,8 @@ def _exported(config: PackageConfig) -> tuple[Export, ...]:
     return exports
 
 
-def _sample(folder: Path, spec: ModelSpec) -> Sample:
+def _sample(work: Path, spec: ModelSpec) -> Sample:
     """A window of a case that the bundle was trained beside, or random values where its work folder is not there."""
-    work = folder.resolve().parents[2]
     if (work / "plan.yaml").is_file():
         for name, configuration in read_plan(work).configurations.items():
             if configuration.patch_size == spec.patch_size and cases_folder(work, name).is_dir():
@@ -114,19 +148,3 @@ def _sample(folder: Path, spec: ModelSpec) -> Sample:
                 return Sample(central_window(values, spec.patch_size), "a window of a case of its dataset")
     shape = (1, len(spec.channels), *spec.patch_size)
     return Sample(torch.randn(shape, generator=torch.Generator().manual_seed(1)), "random values")
-
-
-def pack(folder: Path, target: Path) -> None:
-    """Zip what belongs to the bundle under a folder of the zip's name; the same files give the same bytes."""
-    with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for path in sorted(bundle_files(folder)):
-            name = Path(target.stem, path.relative_to(folder)).as_posix()
-            entry = zipfile.ZipInfo(name, date_time=_EPOCH)
-            entry.external_attr = 0o644 << 16
-            # weights hardly shrink
-            entry.compress_type = (
-                zipfile.ZIP_STORED if path.suffix in {".pt", ".ts", ".pt2", ".bin"} else zipfile.ZIP_DEFLATED
-            )
-            with path.open("rb") as source, archive.open(entry, "w", force_zip64=True) as member:
-                while block := source.read(1 << 20):
-                    member.write(block)

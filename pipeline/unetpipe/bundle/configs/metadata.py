@@ -1,0 +1,82 @@
+"""`configs/metadata.json`, by MONAI's schema, with the `ModelSpec` under a key of its own."""
+
+from typing import Any
+
+from unetpipe.bundle.about import About
+from unetpipe.bundle.release import Release
+from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
+from unetpipe.imaging.preprocessing import DEFAULT_STEPS
+
+SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+"""The schema that the metadata follows; `resources/meta_schema_20240725.json` is a copy of it."""
+
+
+def metadata(spec: ModelSpec, release: Release, about: About, versions: dict[str, str]) -> dict[str, Any]:
+    """Return the content of the file.
+
+    Args:
+        spec: Everything about the model but its network and weights.
+        release: Version and changelog of the model.
+        about: Statements of a person about the model.
+        versions: Versions of monai, torch, numpy and other packages that running it needs.
+    """
+    scheme = spec.label_scheme
+    kind = "regions" if scheme.overlapping else "classes"
+    found = scheme.names if scheme.overlapping else [label.name for label in spec.labels]
+    classes = {str(index): name for index, name in enumerate(found)}
+    structures = ", ".join(scheme.names)
+    image = {
+        "type": "image",
+        "format": "hounsfield" if spec.channels == ("CT",) else "magnitude",
+        "modality": ", ".join(spec.channels),
+        "num_channels": len(spec.channels),
+        "channel_def": {str(index): name for index, name in enumerate(spec.channels)},
+        "value_range": _value_range(spec),
+    }
+    pred = {
+        "type": "image",
+        "format": "segmentation",
+        "num_channels": scheme.count,
+        "channel_def": classes,
+        "value_range": [],  # logits
+    }
+    patch = {"spatial_shape": list(spec.patch_size), "dtype": "float32", "is_patch_data": True}
+    return {
+        "schema": SCHEMA,
+        "version": release.version,
+        "changelog": dict(release.changelog),
+        "monai_version": versions["monai"],
+        "pytorch_version": versions["torch"],
+        "numpy_version": versions["numpy"],
+        "required_packages_version": {k: v for k, v in versions.items() if k not in {"monai", "torch", "numpy"}},
+        "name": f"Segmentation of {structures}",
+        "task": f"Segmentation of {structures} in {', '.join(spec.channels)}",
+        "description": f"{spec.spatial_dims}-D segmentation of {len(scheme.names)} {kind}: {structures}",
+        "authors": about.authors,
+        "copyright": about.copyright,
+        "data_source": about.data_source,
+        "data_type": "nibabel" if spec.spatial_dims == 3 else "PIL",
+        "image_classes": f"{len(spec.channels)} channels: {', '.join(spec.channels)}",
+        "label_classes": ", ".join(f"{label.value} is {label.name}" for label in spec.labels),
+        "pred_classes": f"logits of {len(classes)} {kind}: "
+        + ", ".join(f"channel {index} is {name}" for index, name in classes.items()),
+        "eval_metrics": {},
+        "intended_use": "Research only: not validated for clinical use.",
+        "references": list(about.references),
+        "network_data_format": {"inputs": {"image": image | patch}, "outputs": {"pred": pred | patch}},
+        SPEC_KEY: spec.model_dump(mode="json"),
+    }
+
+
+def _value_range(spec: ModelSpec) -> list[float]:
+    """Range of the network's input where preprocessing clips it; empty where it is not bounded."""
+    channels = spec.preprocessing.normalization
+    if spec.preprocessing.steps != DEFAULT_STEPS or any(channel.scheme != "ct" for channel in channels):
+        return []
+    ends = [
+        (end - channel.mean) / channel.std
+        for channel in channels
+        for end in (channel.lower, channel.upper)
+        if end is not None and channel.mean is not None and channel.std
+    ]
+    return [round(min(ends), 4), round(max(ends), 4)]

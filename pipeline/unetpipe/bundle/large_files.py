@@ -1,0 +1,60 @@
+"""`large_files.yml`: the files of a bundle that the Model Zoo keeps outside of its repository, in the Zoo's form."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from unetpipe.documents import Record
+from unetpipe.files import write_text
+
+LARGE_FILES = "large_files.yml"
+_LARGEST = 25 * 10**6  # bytes of a file in the Zoo's repository
+
+
+class LargeFile(Record):
+    """One file.
+
+    Attributes:
+        path: Path in the bundle.
+        url: Where it can be downloaded; empty until somebody has put it there.
+        hash_val: SHA-256 of the file.
+        hash_type: Kind of the hash.
+    """
+
+    path: str
+    url: str = ""
+    hash_val: str
+    hash_type: str = "sha256"
+
+
+def large_files(folder: Path) -> list[LargeFile]:
+    """The files of a bundle that are too large, without addresses."""
+    found = sorted(path for path in (folder / "models").rglob("*") if path.is_file() and path.stat().st_size > _LARGEST)
+    return [LargeFile(path=path.relative_to(folder).as_posix(), hash_val=_sha256(path)) for path in found]
+
+
+def write_large_files(folder: Path) -> None:
+    """List the files that are too large; no list where none is. An address stays that of a file as long as its hash."""
+    found = large_files(folder)
+    if not found:
+        (folder / LARGE_FILES).unlink(missing_ok=True)
+        return
+    urls = {(one.path, one.hash_val): one.url for one in _listed(folder)}
+    known = [one.model_copy(update={"url": urls.get((one.path, one.hash_val), "")}) for one in found]
+    content = yaml.safe_dump({"large_files": [one.model_dump() for one in known]}, sort_keys=False)
+    write_text(folder / LARGE_FILES, content)
+
+
+def _listed(folder: Path) -> Iterator[LargeFile]:
+    try:
+        listed = yaml.safe_load((folder / LARGE_FILES).read_text(encoding="utf-8"))
+        yield from (LargeFile.model_validate(one) for one in listed["large_files"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):  # no list of ours, whose addresses could stay
+        return
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
