@@ -61,7 +61,7 @@ def test_torchscript_answers_as_the_network_does(bundle_folder: Path) -> None:
     image = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         torch.testing.assert_close(scripted(image), network(image), atol=1e-4, rtol=1e-4)
-    assert json.loads(extra["metadata.json"])["task"] == "segmentation"
+    assert json.loads(extra["metadata.json"])["task"] == "Segmentation of liver, spleen in CT"
     assert {file.name for file in path.parent.iterdir()} == {
         "model.ts",
         "model.pt",
