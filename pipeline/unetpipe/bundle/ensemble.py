@@ -6,13 +6,20 @@ from pathlib import Path
 
 from unetpipe.bundle.read import Bundle
 from unetpipe.bundle.spec import ModelSpec
-from unetpipe.bundle.write import write_members
+from unetpipe.bundle.write import coded, write_members
 from unetpipe.errors import BundleError
+from unetpipe.imaging.dicom.derived.codes import SegmentCode
 
 _TASK = ("spatial_dims", "channels", "labels", "regions")
 
 
-def write_ensemble(folder: Path, folds: Mapping[int, Bundle], *, tracking_run: str | None = None) -> None:
+def write_ensemble(
+    folder: Path,
+    folds: Mapping[int, Bundle],
+    *,
+    segments: Mapping[str, SegmentCode] | None = None,
+    tracking_run: str | None = None,
+) -> None:
     """Write a bundle of the networks of several folds, or renew it.
 
     It mirrors along the axes along which all members may be, and keeps the largest component of the classes that more
@@ -21,6 +28,7 @@ def write_ensemble(folder: Path, folds: Mapping[int, Bundle], *, tracking_run: s
     Args:
         folder: Folder of the new bundle.
         folds: Bundle of each fold, by its number.
+        segments: Codes of classes in DICOM segmentations; None takes the first fold's.
         tracking_run: Id of the MLflow run that the folds' runs are part of.
 
     Raises:
@@ -48,6 +56,8 @@ def write_ensemble(folder: Path, folds: Mapping[int, Bundle], *, tracking_run: s
             "tracking_run": tracking_run,
         }
     )
+    if segments is not None:
+        spec = coded(spec, segments)
     write_members(folder, spec, [member for bundle in folds.values() for member in bundle.members()])
 
 

@@ -142,15 +142,24 @@ def write_segments(folder: Path, segments: Mapping[str, SegmentCode]) -> None:
         BundleError: If the bundle cannot be read, or a name is none of its classes.
     """
     bundle = read_bundle(folder)
-    names = bundle.spec.label_scheme.names
-    if unknown := sorted(set(segments) - set(names)):
-        raise BundleError(f"{', '.join(unknown)}: no class or region of the model; expected {', '.join(names)}")
-    spec = bundle.spec.model_copy(update={"segments": segments})
+    spec = coded(bundle.spec, segments)
     metadata = {**json.loads((folder / METADATA).read_text(encoding="utf-8")), SPEC_KEY: spec.model_dump(mode="json")}
-    changes = Model(spec, bundle.network_def, {}).changes_from(Model(bundle.spec, bundle.network_def, {}))
+    changes = Model(spec, ()).changes_from(Model(bundle.spec, ()))
     if changes:
         write_json(folder / METADATA, metadata)
         write_release(folder, bundle.release.after(changes))
+
+
+def coded(spec: ModelSpec, segments: Mapping[str, SegmentCode]) -> ModelSpec:
+    """Give a model other codes of its classes.
+
+    Raises:
+        BundleError: If a name is none of its classes.
+    """
+    names = spec.label_scheme.names
+    if unknown := sorted(set(segments) - set(names)):
+        raise BundleError(f"{', '.join(unknown)}: no class or region of the model; expected {', '.join(names)}")
+    return spec.model_copy(update={"segments": segments})
 
 
 def _release_in(folder: Path, model: Model) -> Release:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore, cases_folder
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError
+from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.inference.sliding_window import central_window
 
 log = logging.getLogger(__name__)
@@ -53,9 +55,10 @@ def package(config: PackageConfig) -> PackageResult:
         BundleError: If there is no such folder, its folds make no ensemble, or the network cannot be exported.
         TrainingError: If `config.folds` names folds that the work folder does not have.
     """
-    folder = _ensemble(config, config.out) if config.out else config.model
-    if config.segments is not None:
-        write_segments(folder, read_segments(config.segments))
+    segments = read_segments(config.segments) if config.segments else None
+    folder = _ensemble(config, config.out, segments) if config.out else config.model
+    if segments is not None and not config.out:
+        write_segments(folder, segments)
     with contextlib.suppress(BundleError):  # which the checks name
         add_missing_configs(folder)
         bundle = read_bundle(folder)
@@ -74,7 +77,7 @@ def package(config: PackageConfig) -> PackageResult:
     return PackageResult(passed=True, bundle=folder, checks=checks, torchscript=script, exports=exports, zip=config.zip)
 
 
-def _ensemble(config: PackageConfig, out: Path) -> Path:
+def _ensemble(config: PackageConfig, out: Path, segments: Mapping[str, SegmentCode] | None) -> Path:
     """Make one bundle of the folds of a run."""
     run, work = config.model, _work_folder(config)
     found = {int(path.name.removeprefix("fold_")): path for path in run.glob("fold_*") if path.name[5:].isdigit()}
@@ -86,7 +89,8 @@ def _ensemble(config: PackageConfig, out: Path) -> Path:
         raise BundleError(f"{run}: fold {', '.join(absent)} has not been trained: name those that have, --folds 0,1")
     note = run / "tracking_run"
     tracking_run = note.read_text(encoding="utf-8") if note.is_file() else None
-    write_ensemble(out, {fold: read_bundle(found[fold]) for fold in wanted}, tracking_run=tracking_run)
+    bundles = {fold: read_bundle(found[fold]) for fold in wanted}
+    write_ensemble(out, bundles, segments=segments, tracking_run=tracking_run)
     log.info("%s: ensemble of folds %s", out, ", ".join(map(str, wanted)))
     return out
 
