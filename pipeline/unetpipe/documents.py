@@ -39,6 +39,12 @@ def write_document(path: Path, document: Record) -> None:
     write_text(path, document.model_dump_json(indent=1) + "\n")
 
 
+def write_if_changed(path: Path, document: Record) -> None:
+    """Write a document, unless the file already says the same."""
+    if not path.exists() or path.read_text(encoding="utf-8") != document.model_dump_json(indent=1) + "\n":
+        write_document(path, document)
+
+
 def explain(name: str, error: ValidationError) -> str:
     """Return one line per offending key: ``plan.yaml: configurations.3d.batch_size: Input should be ..., got 'x'``.
 

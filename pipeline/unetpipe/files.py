@@ -10,10 +10,14 @@ from typing import Any
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Give a temporary path in the same folder; on success it takes `path`'s place, on failure it goes.
 
     The temporary name keeps the suffix, since writers choose their format by it.
+
+    Args:
+        path: The file to write.
+        private: Let nobody but its owner read the file, at any time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
@@ -21,7 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o600 if private else 0o666 & ~_umask())
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -29,9 +33,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    with atomic_path(path) as temporary:
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Write UTF-8 text atomically, readable by its owner only if `private`."""
+    with atomic_path(path, private=private) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

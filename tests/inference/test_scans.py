@@ -11,6 +11,7 @@ import pytest
 from pydicom import dcmread
 
 from unetpipe.errors import DatasetError
+from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import read_volume, write_image
 from unetpipe.imaging.geometry import Grid
@@ -64,7 +65,7 @@ def test_a_series_with_other_files_in_its_folder(
     (folder / "notes.txt").write_text("hello")
     (case,) = find(scratch, folder)
     assert (case.id, case.paths, case.is_dicom) == ("s1", (folder,), True)
-    assert "left out: s1/preview.jpg, s1/seg.nii.gz" in caplog.text
+    assert "beside the files of a DICOM series are left out: 2" in caplog.text
     assert np.prod(read_volume(folder).grid.shape) == 120
 
 
@@ -78,8 +79,9 @@ def test_trees_of_patients_studies_and_series(tmp_path: Path, scratch: Path, cap
         header.save_as(file)
     put(tmp_path / "tree" / "ben" / "mask.nii.gz")
     assert ids(find(scratch, tmp_path / "tree")) == ["anna_2024", "anna_2025", "ben_2025"]
-    assert "scout: no image of a DICOM series; left out" in caplog.text
-    assert "images in subfolders are left out: ben/mask.nii.gz" in caplog.text
+    assert "1 folders of DICOM files without an image of a series are left out" in caplog.text
+    assert "1 images of other formats in a tree of DICOM series are left out" in caplog.text
+    assert not any(name in caplog.text for name in ("anna", "ben", "scout"))
 
 
 def test_cohorts_of_series(tmp_path: Path, scratch: Path) -> None:
@@ -101,7 +103,28 @@ def test_a_series_in_several_folders_is_one_scan(tmp_path: Path, scratch: Path) 
     assert ids(cases) == ["other", "study"]
     assert read_volume(cases[1].paths[0]).grid.shape == GRID.shape
     series(tmp_path / "in" / "study" / "part3", 3)
-    assert "one DICOM series is spread over folders that hold others too" in refused(scratch, tmp_path / "in")
+    assert "DICOM: one series is spread over 2 folders that hold others too" in refused(scratch, tmp_path / "in")
+
+
+def test_studies_of_one_folder_are_scans_of_their_own(tmp_path: Path, scratch: Path) -> None:
+    """Files of two studies in one folder, a zip of it, and a row that names it give a scan of each study."""
+    for seed in (1, 2):
+        series(tmp_path / f"s{seed}", seed)
+        for file in (tmp_path / f"s{seed}").iterdir():
+            (tmp_path / "flat").mkdir(exist_ok=True)
+            shutil.copy(file, tmp_path / "flat" / f"{seed}_{file.name}")
+    (tmp_path / "list.csv").write_text("id,image\nx,flat\n")
+    archive = pack(tmp_path / "flat.zip", tmp_path / "flat")
+    for given, names in (
+        (tmp_path / "flat", ["flat_1", "flat_2"]),
+        (archive, ["flat_1", "flat_2"]),
+        (tmp_path / "list.csv", ["x_1", "x_2"]),
+    ):
+        cases = find(scratch, given)
+        assert ids(cases) == names
+        assert [read_volume(case.paths[0], case.dicom[0]).grid.shape for case in cases] == [GRID.shape] * 2
+    one = find_inputs([tmp_path / "flat"], 1, dicom=(DicomOptions(series="2"),), scratch=scratch)
+    assert ids(one) == ["flat"]
 
 
 def test_single_files(tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -114,8 +137,8 @@ def test_single_files(tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFi
     assert (case.id, case.paths, case.is_dicom) == ("IM0001", (alone,), True)
     assert caplog.text == ""
     assert ids(find(scratch, files[0])) == [files[0].stem]
-    assert "other files of its DICOM series are left out" in caplog.text
-    assert "s1: 4 files of one DICOM series: name their folder" in refused(scratch, *files)
+    assert "the other files of the series of a DICOM file are left out" in caplog.text
+    assert "DICOM: 4 files of one series: name their folder" in refused(scratch, *files)
 
 
 def test_zips(tmp_path: Path, scratch: Path) -> None:
@@ -143,7 +166,7 @@ def test_a_zipped_tree_is_the_tree(tmp_path: Path, scratch: Path, caplog: pytest
     put(tmp_path / "tree" / "anna" / "t1.nii.gz")
     cases = find(scratch, pack(tmp_path / "tree.zip", tmp_path / "tree"))
     assert ids(cases) == ["anna_ct", "anna_t1", "ben_ct"]
-    assert "left out: ct/preview.png" in caplog.text
+    assert "beside the files of a DICOM series are left out: 1" in caplog.text
 
 
 def test_zips_of_many_patients(tmp_path: Path, scratch: Path) -> None:

@@ -40,10 +40,15 @@ def study(tmp_path: Path) -> Path:
 def test_a_study_needs_a_choice_of_series(make_bundle: MakeBundle, study: Path, tmp_path: Path) -> None:
     """Two volumes are an error that lists them; a rule chooses one, and what was not taken is said."""
     model = make_bundle()
-    refused = infer(InferConfig(models=(model,), inputs=(study,), out=tmp_path / "a", device="cpu"))
+    refused = infer(InferConfig(models=(model,), inputs=(study,), out=tmp_path / "a", device="cpu", case_ids="name"))
     assert "SEVERAL_SERIES: expected one, got 2" in refused.failed["study"]
     config = InferConfig(
-        models=(model,), inputs=(study,), out=tmp_path / "b", device="cpu", series=("SeriesDescription~t2",)
+        models=(model,),
+        inputs=(study,),
+        out=tmp_path / "b",
+        device="cpu",
+        case_ids="name",
+        series=("SeriesDescription~t2",),
     )
     result = infer(config)
     assert result.failed == {}
@@ -54,7 +59,9 @@ def test_a_study_needs_a_choice_of_series(make_bundle: MakeBundle, study: Path, 
 def test_one_volume_beside_a_scout_is_taken(make_bundle: MakeBundle, study: Path, tmp_path: Path) -> None:
     """Nothing has to be chosen, and the choice is said."""
     shutil.rmtree(study / "t2")
-    result = infer(InferConfig(models=(make_bundle(),), inputs=(study,), out=tmp_path / "a", device="cpu"))
+    result = infer(
+        InferConfig(models=(make_bundle(),), inputs=(study,), out=tmp_path / "a", device="cpu", case_ids="name")
+    )
     assert result.failed == {}
     assert any("Series 1 was taken" in warning for warning in result.warnings["study"])
 
@@ -66,6 +73,7 @@ def test_channels_are_series_of_one_study(make_bundle: MakeBundle, study: Path, 
         inputs=(study,),
         out=tmp_path / "a",
         device="cpu",
+        case_ids="name",
         series=("SeriesDescription~t1", "SeriesDescription~t2"),
     )
     assert infer(config).failed == {}
@@ -76,7 +84,9 @@ def test_faults_of_the_geometry_are_mended_where_asked_for(
 ) -> None:
     """The repair is recorded in predictions.json; without it the scan fails."""
     next(file for file in (study / "t1").iterdir() if pydicom.dcmread(file).InstanceNumber == 4).unlink()
-    config = InferConfig(models=(make_bundle(),), inputs=(study,), out=tmp_path / "a", device="cpu", series=("1",))
+    config = InferConfig(
+        models=(make_bundle(),), inputs=(study,), out=tmp_path / "a", device="cpu", case_ids="name", series=("1",)
+    )
     assert "MISSING_SLICE" in infer(config).failed["study"]
     assert infer(config.model_copy(update={"fix_geometry": True})).failed == {}
     (record,) = json.loads((tmp_path / "a" / "predictions.json").read_text())["cases"]
@@ -85,7 +95,9 @@ def test_faults_of_the_geometry_are_mended_where_asked_for(
 
 def test_a_choice_that_cannot_be_read_is_an_error(make_bundle: MakeBundle, study: Path, tmp_path: Path) -> None:
     """One line that gives an example."""
-    config = InferConfig(models=(make_bundle(),), inputs=(study,), out=tmp_path, device="cpu", series=("t1",))
+    config = InferConfig(
+        models=(make_bundle(),), inputs=(study,), out=tmp_path, device="cpu", case_ids="name", series=("t1",)
+    )
     with pytest.raises(ImageFileError, match="--series: expected the number of a series, a UID, or a rule such as"):
         infer(config)
 
@@ -103,6 +115,7 @@ def test_training_images_are_chosen_from_studies(study: Path, tmp_path: Path) ->
         out=tmp_path / "work",
         folds=2,
         preview=False,
+        case_ids="name",
         series=("2", "Modality=MR,SeriesNumber=1"),
     )
     result = preprocess(config)

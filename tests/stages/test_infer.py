@@ -85,7 +85,8 @@ def test_a_dicom_series_is_a_scan(make_bundle: MakeBundle, shared_data: Path, tm
     model = make_bundle(spacing_mm=(4.0, 4.0, 6.0))
     config = InferConfig(models=(model,), inputs=(series,), out=tmp_path / "out", device="cpu", precision="fp32")
     assert infer(config).failed == {}
-    labels = read_volume(tmp_path / "out" / "brain_t1_oblique.nii.gz")
+    (path,) = (tmp_path / "out").glob("case-*.nii.gz")
+    labels = read_volume(path)
     assert labels.grid.difference_mm(read_volume(series).grid) < 1e-2
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"][0]["dicom"] is True
 

@@ -14,6 +14,7 @@ import yaml
 
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config.train import TrainConfig
+from unetpipe.dataset.manifest import read_manifest
 from unetpipe.errors import TrainingError
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.stages.train import FoldsResult, TrainResult, train
@@ -247,10 +248,11 @@ def test_a_label_in_another_axis_order_counts_the_same(work: Path, tmp_path: Pat
     """The held-out label rewritten with permuted and flipped axes, same voxels: the same final Dice."""
     before = run(work, epochs=1, run_name="before").dice
     manifest = json.loads((work / "manifest.json").read_text())
+    labels = {case.id: case.label for case in read_manifest(work).cases}
     folds = json.loads((work / "folds.json").read_text())["folds"]
     for case in manifest["cases"]:
         if case["id"] in folds[0]["validation"]:
-            image = nib.load(case["label"])
+            image = nib.load(labels[case["id"]])
             turned = image.as_reoriented(nib.orientations.axcodes2ornt(("S", "P", "R")))
             case["label"] = str(tmp_path / f"{case['id']}.nii.gz")
             nib.save(turned, case["label"])

@@ -14,6 +14,7 @@ from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import choose_folds, make_folds, read_folds
 from unetpipe.dataset.layouts.recognition import inspect_dataset
+from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.errors import ClusterError
 
 Check = Callable[[Command], BaseModel]
@@ -91,5 +92,5 @@ def _count_folds(config: PreprocessConfig) -> int:
     """Number of folds that preprocessing will make, or has made."""
     if config.out is not None and (config.out / "folds.json").is_file():
         return len(read_folds(config.out).folds)
-    manifest, _ = inspect_dataset(config.dataset, config.images, config.label)
+    manifest, _ = inspect_dataset(config.dataset, config.images, config.label, ids=CaseIds(config.case_ids))
     return len(make_folds(manifest, config.folds, config.seed).folds)

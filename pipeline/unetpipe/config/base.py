@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from unetpipe.documents import Record
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+CaseIdKind = Literal["hash", "name"]
 
 
 def _tracker_word(value: Any) -> Any:
@@ -51,6 +52,13 @@ FixGeometry = Annotated[
     Field(
         description="Interpolate missing slices of a DICOM series, make uneven gaps even and undo the tilt of a "
         "gantry, where they are refused otherwise."
+    ),
+]
+CaseIds = Annotated[
+    CaseIdKind | None,
+    Field(
+        description="What cases are called: `name` takes the names of files, folders or rows, and `hash` ids that are "
+        "computed from UIDs or names and the site's secret. Default: hash for DICOM, name for other formats."
     ),
 ]
 Extensions = Annotated[

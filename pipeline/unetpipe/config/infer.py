@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unetpipe.config.base import Config, Extensions, FixGeometry, Phase, Precision, Series
+from unetpipe.config.base import CaseIds, Config, Extensions, FixGeometry, Phase, Precision, Series
 
 Engine = Literal["torch", "openvino"]
 DicomFormat = Literal["dicom-seg", "rtstruct", "dicom-sr"]
@@ -40,6 +40,7 @@ class InferConfig(Config):
     series: Series = ()
     phase: Phase = None
     fix_geometry: FixGeometry = False
+    case_ids: CaseIds = None
     fix_affine: bool = False
     """Adopt the first channel's affine where that of another channel differs and the shapes are equal."""
     device: str = "auto"

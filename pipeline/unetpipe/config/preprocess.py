@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from unetpipe.components import Part
-from unetpipe.config.base import Config, Extensions, FixGeometry, Phase, Series
+from unetpipe.config.base import CaseIds, Config, Extensions, FixGeometry, Phase, Series
 from unetpipe.label_values import LabelValues
 
 Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
@@ -38,6 +38,7 @@ class PreprocessConfig(Config):
     series: Series = ()
     phase: Phase = None
     fix_geometry: FixGeometry = False
+    case_ids: CaseIds = None
     fix_affine: bool = False
     """Adopt the first image's affine where that of a label or of another channel differs and the shapes are equal."""
     preset: Preset = "plain"

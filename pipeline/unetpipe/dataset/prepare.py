@@ -17,6 +17,7 @@ from unetpipe.dataset.keys import case_key
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.memory_budget import MemoryBudget, preparation_bytes
 from unetpipe.dataset.planning.plan import Plan
+from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.dataset.store import EncodedCase, cases_folder, encode_case
 from unetpipe.errors import DatasetError, Fault, ImageFileError, UnetpipeError
 from unetpipe.imaging.geometry import orientation_to_ras
@@ -145,7 +146,8 @@ def _blamed_on(case: Case) -> Iterator[None]:
     try:
         yield
     except UnetpipeError as error:
-        raise DatasetError([Fault(case=case.id, kind="preprocessing", message=str(error))]) from error
+        message = SourceNames.of([case]).hide(str(error))
+        raise DatasetError([Fault(case=case.id, kind="preprocessing", message=message)]) from error
     except Exception as error:
         error.add_note(f"while preprocessing case {case.id}")
         raise

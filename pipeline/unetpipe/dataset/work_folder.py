@@ -6,10 +6,10 @@ from pathlib import Path
 
 from unetpipe.dataset.checks.statistics import CaseStatistics, KnownStatistics
 from unetpipe.dataset.folds import Folds
-from unetpipe.dataset.manifest import Manifest
+from unetpipe.dataset.manifest import Manifest, write_manifest
 from unetpipe.dataset.planning.fingerprint import Fingerprint
 from unetpipe.dataset.planning.plan import Plan, plan_text, read_plan
-from unetpipe.documents import Record, write_document
+from unetpipe.documents import Record, write_if_changed
 from unetpipe.files import write_text
 
 
@@ -39,14 +39,12 @@ def write_decisions(work: Path, decisions: Decisions) -> None:
         leftover.unlink()
     documents: dict[str, Record] = {
         "checks.json": KnownStatistics(statistics=tuple(decisions.statistics)),
-        "manifest.json": decisions.manifest,
         "fingerprint.json": decisions.fingerprint,
         "folds.json": decisions.folds,
     }
     for name, document in documents.items():
-        path = work / name
-        if not path.exists() or path.read_text(encoding="utf-8") != document.model_dump_json(indent=1) + "\n":
-            write_document(path, document)
+        write_if_changed(work / name, document)
+    write_manifest(work, decisions.manifest)
     path = work / "plan.yaml"
     if not path.exists() or read_plan(work) != decisions.plan:
         write_text(path, plan_text(decisions.plan))

@@ -19,6 +19,7 @@ from unetpipe.dataset.layouts.presence import absence
 from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.merging import DeclaredLabels, MergedValues, declare_labels
 from unetpipe.errors import DatasetError, Fault
+from unetpipe.evaluation.pseudonyms import Pseudonyms, warn_of_lost_names
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.files import has_image_suffix, strip_suffix
 from unetpipe.imaging.labels import read_label_names
@@ -96,8 +97,9 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
     """
     work = work_of(config)
     manifest = read_manifest(work) if work else None
-    references = _references(config, manifest)
-    ids = [*references, *(case.id for case in (manifest.cases if manifest else ()))]
+    pseudonyms = Pseudonyms.of(manifest, config.predictions)
+    references: Files = pseudonyms.reported(_references(config, manifest, pseudonyms.ids))
+    ids = [*references, *(case.id for case in (manifest.cases if manifest else ())), *pseudonyms.ids]
     if work is not None and (config.cross_validation or config.fold is not None):
         references = _held_out(references, work, config.fold)
     elif config.fold is not None:
@@ -110,6 +112,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         files = {next(iter(references)): path} if only_pair else _by_case(found, ids)
         if config.cross_validation:
             files = _renamed(files, ids)
+        files = pseudonyms.reported(files)
         records = _records(path)
         dicom = dicom or any(case.dicom for record in records for case in record.cases)
         models.append(
@@ -121,7 +124,8 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
                 extra=tuple(sorted(set(files) - set(references))),
             )
         )
-    images = _by_case(_label_files(config.images), ids) if config.images else _scans(manifest)
+        warn_of_lost_names(models[-1].missing, models[-1].extra, path)
+    images = pseudonyms.reported(_by_case(_label_files(config.images), ids)) if config.images else _scans(manifest)
     declared = _declared(config, manifest)
     classes = {label.value: label.name for label in declared.classes[1:]} or _named_by_files(references, models)
     return Inputs(
@@ -190,9 +194,10 @@ def _records(path: Path) -> list[Predictions]:
     return records
 
 
-def _references(config: EvaluateConfig, manifest: Manifest | None) -> Files:
+def _references(config: EvaluateConfig, manifest: Manifest | None, pseudonyms: Iterable[str]) -> Files:
     if config.reference is not None:
-        return _by_case(_label_files(config.reference), [case.id for case in manifest.cases] if manifest else [])
+        known = [case.id for case in manifest.cases] if manifest else []
+        return _by_case(_label_files(config.reference), [*known, *pseudonyms])
     if manifest is None:
         raise _fault("no_reference", "nothing to compare with: give references, or a work folder that names them")
     return {case.id: case.label for case in manifest.cases if case.label is not None}

@@ -11,6 +11,9 @@ from unetpipe.dataset.case_names import distinct_names, file_names
 from unetpipe.dataset.layouts.presence import absence
 from unetpipe.dataset.layouts.reading import read_text
 from unetpipe.dataset.layouts.recognition import LISTS
+from unetpipe.dataset.manifest import Case
+from unetpipe.dataset.privacy.case_ids import KEEP_NAMES, CaseIds, hidden
+from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.dicom.options import DicomOptions, choice_per_image
 from unetpipe.imaging.dicom.sources import is_dicom
@@ -28,6 +31,7 @@ class InputCase:
         dicom: Choice of the volume in each path's DICOM source; empty where each holds a single one.
         fault: Why the scan cannot be read, where that is known already, such as that it is a Git LFS pointer; empty
             where it is not.
+        name: What the scan would be called, where its id is a pseudonym; None where the id is that.
     """
 
     id: str
@@ -35,6 +39,7 @@ class InputCase:
     file_name: str
     dicom: tuple[DicomOptions, ...] = ()
     fault: str = ""
+    name: str | None = None
 
     @property
     def is_dicom(self) -> bool:
@@ -48,6 +53,7 @@ def find_inputs(
     *,
     patterns: Sequence[str] = (),
     dicom: Sequence[DicomOptions] = (),
+    ids: CaseIds = KEEP_NAMES,
     scratch: Path,
 ) -> list[InputCase]:
     """List the scans, sorted by id.
@@ -62,6 +68,7 @@ def find_inputs(
         channels: Number of the model's channels. If several, files CASE_0000, CASE_0001, ... are the channels of CASE.
         patterns: One per channel, to apply to inputs that are folders; see `dataset.layouts.patterns`.
         dicom: Choice of the volume in DICOM sources, one for all channels or one per channel.
+        ids: What scans are called.
         scratch: Temporary folder for what zips hold; it must be there until the scans have been read.
 
     Raises:
@@ -69,31 +76,33 @@ def find_inputs(
             lists give to two scans, or every scan's fault where none can be read.
         ImageFileError: If there are several choices of a series, and another number of images.
     """
-    finder = ScanFinder(channels, patterns, scratch)
+    finder = ScanFinder(channels, patterns, scratch, splits=not any(one.names_one_series for one in dicom))
     scans = list(dict.fromkeys(finder.find(path.absolute() for path in _expanded(inputs))))
     names = iter(distinct_names([scan.place for scan in scans if scan.id is None]))
-    ids = [next(names) if scan.id is None else scan.id for scan in scans]
+    named = [
+        Case(id=next(names) if scan.id is None else scan.id, images=scan.paths, dicom=scan.dicom) for scan in scans
+    ]
+    cases = [hidden(case, pseudonym) for case, pseudonym in zip(named, ids.pseudonyms(named), strict=True)]
     unusable = [scan.fault or _absence(scan.paths) for scan in scans]
     faults = list(finder.faults)
-    for name, count in Counter(ids).items():
+    for name, count in Counter(case.id for case in cases).items():
         if count > 1:
             faults.append(Fault(case=name, kind="duplicate", message=f"{count} inputs have this name"))
     if faults or all(unusable):
         faults += [
-            Fault(case=scan.place.name, kind="unreadable", message=reason)
-            for scan, reason in zip(scans, unusable, strict=True)
+            Fault(case=case.id if case.name else case.images[0].name, kind="unreadable", message=reason)
+            for case, reason in zip(cases, unusable, strict=True)
             if reason
         ]
     if faults:
-        raise DatasetError(faults)
-    written = file_names(ids)
-    cases = (
-        InputCase(name, paths, written[name], chosen, fault)
-        for name, (paths, chosen), fault in zip(
-            ids, (choice_per_image(scan.paths, dicom) for scan in scans), unusable, strict=True
-        )
-    )
-    return sorted(cases, key=lambda case: case.id)
+        source_names = SourceNames.of(cases)
+        raise DatasetError([source_names.hide_in(fault) for fault in faults])
+    written = file_names(case.id for case in cases)
+    found = []
+    for case, fault in zip(cases, unusable, strict=True):
+        paths, chosen = choice_per_image(case.images, dicom, case.dicom)
+        found.append(InputCase(case.id, paths, written[case.id], chosen, fault, case.name))
+    return sorted(found, key=lambda case: case.id)
 
 
 def read_list(file: Path) -> list[Path]:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from unetpipe.dataset.layouts.presence import absence, has_name
 from unetpipe.dataset.layouts.recognition import inspect_scans, is_dataset
+from unetpipe.dataset.manifest import Case
 from unetpipe.errors import DatasetError, Fault, ImageFileError
+from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.imaging.files import has_image_suffix, strip_suffix
 from unetpipe.inference.archives import folders_of, unpack
@@ -21,6 +23,7 @@ _CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's naming: case_0000.nii.gz, ca
 _SEGMENTATION = ".seg.nrrd"
 _WAY_ON = "name them by a wildcard, or by --images patterns"
 _LISTED = 5
+_DICOM = "DICOM"  # in place of the name of a file or folder, which may be a patient's
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class Scan:
         paths: One file per channel, or one with all of them, or one DICOM source.
         id: Name of the scan in its list or layout; None where the scan is named after its path.
         fault: Why the scan cannot be read, where that is known already; empty where it is not.
+        dicom: Choice of the volume in each path's DICOM source; empty where the list or the source needs none.
     """
 
     place: Path
     paths: tuple[Path, ...]
     id: str | None = None
     fault: str = ""
+    dicom: tuple[DicomOptions, ...] = ()
 
 
 class ScanFinder:
@@ -47,15 +52,16 @@ class ScanFinder:
         faults: Faults of all paths so far.
     """
 
-    def __init__(self, channels: int, patterns: Sequence[str], scratch: Path) -> None:
+    def __init__(self, channels: int, patterns: Sequence[str], scratch: Path, *, splits: bool = True) -> None:
         """Start without reading anything yet.
 
         Args:
             channels: Number of the model's channels. If several, files CASE_0000, CASE_0001, ... are channels of CASE.
             patterns: One per channel, to apply to folders; see `dataset.layouts.patterns`.
             scratch: Temporary folder for what zips hold; it must be there until the scans have been read.
+            splits: Make a scan of each study of a folder that holds files of several studies.
         """
-        self._channels, self._patterns, self._scratch = channels, patterns, scratch
+        self._channels, self._patterns, self._scratch, self._splits = channels, patterns, scratch, splits
         self.faults: list[Fault] = []
 
     def find(self, paths: Iterable[Path]) -> list[Scan]:
@@ -85,12 +91,22 @@ class ScanFinder:
         except DatasetError as error:
             cases, faults = [], list(error.faults)
         self.faults += [fault for fault in faults if fault.severity == "error"]
-        return [Scan(case.images[0], case.images, case.id) for case in cases]
+        return [scan for case in cases for scan in self._of_list(case)]
+
+    def _of_list(self, case: Case) -> list[Scan]:
+        """The scans that a case of a list stands for: several where its one image is a folder of several studies."""
+        image = case.images[0]
+        if len(case.images) > 1 or case.dicom or not image.is_dir():
+            return [Scan(image, case.images, case.id, dicom=case.dicom)]
+        scans = self._by_study(image)
+        if len(scans) == 1:
+            return [Scan(image, case.images, case.id)]
+        return [replace(scan, id=f"{case.id}_{number}") for number, scan in enumerate(scans, start=1)]
 
     def _in_folder(self, folder: Path) -> list[Scan]:
         """The images and zips in a folder, and the DICOM series in it or anywhere below."""
         if _holds_dicom(folder):
-            return [_series_in(folder)]
+            return self._by_study(folder)
         scans = self._by_channel(_images(folder), whole_folder=True)
         segmentations = [path for path in _visible(folder) if path.name.lower().endswith(_SEGMENTATION)]
         if segmentations:
@@ -101,7 +117,11 @@ class ScanFinder:
         series, others = _walk(folder)
         scans += self._series(series)
         left_out = sorted(image for other in others[1:] for image in _images(other))
-        if left_out and scans:
+        if left_out and series:
+            log.warning(
+                "images of other formats in a tree of DICOM series are left out: %d; %s", len(left_out), _WAY_ON
+            )
+        elif left_out and scans:
             log.warning("%s: images in subfolders are left out: %s; %s", folder.name, _names(left_out), _WAY_ON)
         elif left_out:
             self._fault(folder.name, "empty", f"its images are in subfolders: {_names(left_out)}; {_WAY_ON}")
@@ -113,7 +133,7 @@ class ScanFinder:
         """Find all images and series of a zip. A single one is named after the zip."""
         try:
             if is_dicom(archive) and len(folders_of(archive)) == 1:
-                return [Scan(archive, (archive,))]  # read as it is
+                return self._by_study(archive)  # read as it is
             folder = unpack(archive, self._scratch)
         except ImageFileError as error:
             return [Scan(archive, (archive,), fault=str(error))]
@@ -127,32 +147,56 @@ class ScanFinder:
             return [replace(scans[0], place=archive)]
         return [replace(scan, place=archive.parent / scan.place.relative_to(folder.parent)) for scan in scans]
 
+    def _by_study(self, source: Path) -> list[Scan]:
+        """A scan of each study in a folder of DICOM files or a zip; one scan where it holds one study."""
+        from unetpipe.imaging.dicom.study import studies_in  # pydicom
+
+        whole = _series_in(source)
+        try:
+            studies = studies_in(source) if self._splits else []
+        except ImageFileError:  # which the scan fails with when it is read
+            return [whole]
+        if len(studies) < 2:
+            return [whole]
+        log.warning("a DICOM source that holds %d studies gives a scan of each", len(studies))
+        name = strip_suffix(source.name)
+        return [
+            replace(whole, place=source.with_name(f"{name}_{number}"), dicom=(DicomOptions(study=study),))
+            for number, study in enumerate(studies, start=1)
+        ]
+
     def _series(self, folders: Sequence[Path]) -> list[Scan]:
         """A scan per study of a tree; what holds no image is left out.
 
         A study that shares its folder with others, as where folders are named after modalities, is a scan per series.
         """
         if len(folders) < 2:
-            return [_series_in(folder) for folder in folders]
+            return [scan for folder in folders for scan in self._by_study(folder)]
         from unetpipe.imaging.dicom.study import first_identifiers  # pydicom
 
+        scans: list[Scan] = []
         studies: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+        imageless = 0
         for folder in folders:
-            if (found := first_identifiers(folder)) is None:
-                log.warning("%s: no image of a DICOM series; left out", folder.name)
+            of_folder = self._by_study(folder)
+            if len(of_folder) > 1:
+                scans += of_folder
+            elif (found := first_identifiers(folder)) is None:
+                imageless += 1
             else:
                 study, uid = found
                 studies[study or uid or str(folder)][uid or str(folder)].append(folder)
+        if imageless:
+            log.warning("%d folders of DICOM files without an image of a series are left out", imageless)
         known = [folder for series in studies.values() for parts in series.values() for folder in parts]
-        scans = []
         for series in studies.values():
             together = [folder for parts in series.values() for folder in parts]
             for parts in [together] if _is_alone(together, known) else series.values():
                 if _is_alone(parts, known):
                     scans.append(_series_in(Path(os.path.commonpath(parts))))
                 else:
-                    message = f"one DICOM series is spread over folders that hold others too: {_names(parts)}"
-                    self._fault(Path(os.path.commonpath(parts)).name, "spread", f"{message}; give each series a folder")
+                    message = f"one series is spread over {len(parts)} folders that hold others too"
+                    self._fault(_DICOM, "spread", f"{message}: give each series a folder")
         return scans
 
     def _slices(self, files: Sequence[Path]) -> list[Scan]:
@@ -163,11 +207,9 @@ class ScanFinder:
                 grouped[file.parent, _series_of(file) or str(file)].append(file)
         for (folder, series), slices in grouped.items():
             if len(slices) > 1:
-                self._fault(
-                    folder.name, "slices", f"{len(slices)} files of one DICOM series: name their folder instead"
-                )
+                self._fault(_DICOM, "slices", f"{len(slices)} files of one series: name their folder instead")
             elif any(_series_of(file) == series for file in _visible(folder) if file != slices[0] and file.is_file()):
-                log.warning("%s: the other files of its DICOM series are left out; name their folder", slices[0].name)
+                log.warning("the other files of the series of a DICOM file are left out; name their folder")
         return [Scan(slices[0], (slices[0],)) for slices in grouped.values() if len(slices) == 1]
 
     def _by_channel(self, files: Sequence[Path], *, whole_folder: bool = False) -> list[Scan]:
@@ -237,7 +279,7 @@ def _holds_dicom(folder: Path) -> bool:
 def _series_in(folder: Path) -> Scan:
     images = _images(folder)
     if images:
-        log.warning("%s: a DICOM series; other images beside it are left out: %s", folder.name, _names(images))
+        log.warning("images of other formats beside the files of a DICOM series are left out: %d", len(images))
     return Scan(folder, (folder,))
 
 

@@ -179,7 +179,7 @@ def _work_folder(path: Path) -> WorkFolder:
     from unetpipe.networks.build import build_network
     from unetpipe.networks.definition import network_definition
 
-    manifest, plan = read_manifest(path), read_plan(path)
+    manifest, plan = read_manifest(path, with_files=False), read_plan(path)
     chosen = plan.configurations[plan.default]
     scheme = manifest.label_scheme
     definition = network_definition(
@@ -188,7 +188,7 @@ def _work_folder(path: Path) -> WorkFolder:
     return WorkFolder(
         name=manifest.name,
         cases=len(manifest.cases),
-        labelled=sum(case.label is not None for case in manifest.cases),
+        labelled=sum(case.label is not None or not case.images for case in manifest.cases),
         channels=manifest.channels,
         labels=_values(manifest.labels),
         folds=len(read_folds(path).folds),

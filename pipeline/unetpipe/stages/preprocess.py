@@ -27,6 +27,7 @@ from unetpipe.dataset.planning.choice import choose_plan
 from unetpipe.dataset.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpipe.dataset.planning.normalization import check_normalization, plan_normalization
 from unetpipe.dataset.planning.plan import Plan
+from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.dataset.store import remove_others, stored_key
 from unetpipe.dataset.work_folder import Decisions, write_decisions
 from unetpipe.documents import Record
@@ -168,7 +169,8 @@ def _check(
 ) -> tuple[Manifest, CheckReport]:
     """The dataset's manifest as it is declared, and every fault of the folder and of its cases together."""
     dicom = dicom_choices(config.series, config.phase, fix_geometry=config.fix_geometry)
-    manifest, structural = inspect_dataset(config.dataset, config.images, config.label, dicom)
+    ids = CaseIds(config.case_ids, config.out)
+    manifest, structural = inspect_dataset(config.dataset, config.images, config.label, dicom, ids)
     manifest = with_modalities(with_labels(manifest, config.labels), config.modality)
 
     def hold(case: Case) -> object:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unetpipe.dataset.case_label import read_case_label
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.planning.plan import Configuration
+from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import TrainingError, UnetpipeError
 from unetpipe.imaging.files import write_labels
@@ -158,7 +159,8 @@ class HeldOut:
                 read_image(known.images, known.dicom, adopt_affine=_adopted(known)), self._preprocessing
             )
         except (UnetpipeError, OSError) as error:
-            raise TrainingError(f"{case}: its image cannot be read again: {error}") from error
+            reason = SourceNames.of([known]).hide(str(error))
+            raise TrainingError(f"{case}: its image cannot be read again: {reason}") from error
         stored = self._store.record(case).placement
         if (image.placement.box, image.placement.shape) != (stored.box, stored.shape):
             raise TrainingError(
@@ -173,8 +175,9 @@ class HeldOut:
         try:
             label = read_case_label(case.label, image, self._manifest, adopt_affine=_adopted(case))
         except (UnetpipeError, OSError) as error:
+            reason = SourceNames.of([case]).hide(str(error))
             raise TrainingError(
-                f"{case.id}: its label has changed since it was preprocessed ({error}): run unetpipe preprocess again"
+                f"{case.id}: its label has changed since it was preprocessed ({reason}): run unetpipe preprocess again"
             ) from error
         return self._numbered(label)
 

@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from unetpipe.dataset.layouts.recognition import inspect_dataset, read_dataset
 from unetpipe.errors import DatasetError
+from unetpipe.imaging.dicom.options import DicomOptions
+from unetpipe.imaging.dicom.synthetic import write_series
+from unetpipe.imaging.geometry import Grid
 
-KEYS = "fold, id, image, images, label, modality, patient"
+KEYS = "fold, id, image, images, label, modality, patient, phase, series"
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +34,26 @@ def test_paths_of_windows(files: Any) -> None:
     files.image("scans/x.nii.gz")
     case = read_dataset(files.text("cases.csv", "image;label\n.\\scans\\x.nii.gz;.\\l.nii.gz\n")).cases[0]
     assert (case.id, case.images) == ("x", (files.folder / "scans" / "x.nii.gz",))
+
+
+def test_rows_choose_the_volume_of_a_dicom_source(files: Any) -> None:
+    """A series and a phase per row, or a series per channel of one source; what contradicts them is a fault."""
+    write_series(files.folder / "study", np.zeros((4, 3, 2), np.int16), Grid.of((4, 3, 2), np.eye(4)), seed=1)
+    text = "id,image,label,series,phase\n1,study,l.nii.gz,Modality=MR,2\n2,a.nii.gz,l.nii.gz,,\n"
+    one, plain = read_dataset(files.text("cases.csv", text)).cases
+    assert (one.dicom, plain.dicom) == ((DicomOptions(series="Modality=MR", phase=2),), ())
+    two = {"image": "study", "label": "l.nii.gz", "series": [1, "SeriesDescription~t2"]}
+    (case,) = read_dataset(files.json("cases.json", [two])).cases
+    assert (len(case.images), [choice.series for choice in case.dicom]) == (2, ["1", "SeriesDescription~t2"])
+    columns = files.text("more.csv", "image,label,series_0,series_1\nstudy,l.nii.gz,1,SeriesDescription~t2\n")
+    assert read_dataset(columns).cases[0].dicom == case.dicom
+    fixed = inspect_dataset(files.folder / "cases.json", dicom=(DicomOptions(fix_geometry=True),))[0].cases[0]
+    assert [choice.fix_geometry for choice in fixed.dicom] == [True, True]
+    faults = inspect_dataset(files.folder / "cases.json", dicom=(DicomOptions(series="1"),))[1]
+    assert "both the list of cases and --series or --phase choose a volume" in str(faults[0])
+    for bad in ({"series": "t1"}, {"phase": "x"}, {"series": "1", "image": "a.nii.gz"}, {"phase": 0}):
+        with pytest.raises(DatasetError, match=r"cases\[0\]"):
+            inspect_dataset(files.json("bad.json", [{**two, "series": None, **bad}]))
 
 
 def test_folds_that_split_a_patient(files: Any) -> None:

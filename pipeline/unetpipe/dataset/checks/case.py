@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from unetpipe.dataset.checks.statistics import CaseStatistics, content_hash, ima
 from unetpipe.dataset.checks.voxels import in_layout_of
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.merging import merge_counts, merge_values
+from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.errors import Fault, GeometryError, ImageFileError
 from unetpipe.imaging.alignment import adoption_hint, aligned, in_mm
 from unetpipe.imaging.boxes import nonzero_box
@@ -49,6 +51,10 @@ class CaseCheck:
     fix_affine: bool
     faults: list[Fault] = field(default_factory=list)
     statistics: CaseStatistics | None = None
+
+    @cached_property
+    def _names(self) -> SourceNames:
+        return SourceNames.of([self.case])
 
     @property
     def failed(self) -> bool:
@@ -124,7 +130,11 @@ class CaseCheck:
         """Compare the files of the case with each other, and take its statistics if they fit."""
         grid = images[0].grid
         files = zip(self.case.images[1:], images[1:], strict=True)
-        on_grid = [images[0], *(self._aligned(volume, grid, path.name) for path, volume in files)]
+        further = [
+            self._aligned(volume, grid, path.name if self.case.name is None else f"channel {number}")
+            for number, (path, volume) in enumerate(files, start=1)
+        ]
+        on_grid = [images[0], *further]
         names = self.manifest.channels
         count = sum(len(volume.array) for volume in images)
         if count != len(names):
@@ -214,7 +224,7 @@ class CaseCheck:
         assert self.case.label is not None
         files = [(path, "image") for path in self.case.images] + [(self.case.label, "label")]
         return tuple(
-            f"{what} {path.name if has_image_suffix(path.name) else '(DICOM)'}: {note}"
+            self._names.hide(f"{what} {path.name if has_image_suffix(path.name) else '(DICOM)'}: {note}")
             for (path, what), volume in zip(files, volumes, strict=True)
             for note in volume.notes
         )
@@ -254,7 +264,7 @@ class CaseCheck:
             self._warn("empty_label", "the label is empty: background only")
 
     def _fault(self, kind: str, message: str) -> None:
-        self.faults.append(Fault(case=self.case.id, kind=kind, message=message))
+        self.faults.append(Fault(case=self.case.id, kind=kind, message=self._names.hide(message)))
 
     def _warn(self, kind: str, message: str) -> None:
-        self.faults.append(Fault(case=self.case.id, kind=kind, message=message, severity="warning"))
+        self.faults.append(Fault(case=self.case.id, kind=kind, message=self._names.hide(message), severity="warning"))

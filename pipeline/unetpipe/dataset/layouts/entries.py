@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from unetpipe.dataset.case_names import distinct_names
 from unetpipe.dataset.layouts.declarations import as_names, as_text, as_whole, declare_modalities
 from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing
 from unetpipe.dataset.layouts.presence import as_on_disk
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.modality import modality_code
+from unetpipe.imaging.dicom.options import DicomOptions
+from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.imaging.files import strip_suffix
 
 
@@ -26,6 +30,7 @@ class Entry:
         patient: Whose case it is, if the list says so.
         fold: Number of the fold that holds the case out, if the list says so.
         modalities: One for all channels, or one per channel, if the list says so.
+        dicom: Choice of the volume in each image's DICOM source, if the list says so.
     """
 
     where: str
@@ -35,6 +40,7 @@ class Entry:
     patient: str | None = None
     fold: int | None = None
     modalities: tuple[str, ...] | None = None
+    dicom: tuple[DicomOptions, ...] = ()
 
     @property
     def named_after(self) -> Path:
@@ -51,7 +57,7 @@ def read_entry(raw: Any, where: str, folder: Path, listing: Listing) -> Entry | 
 
     Args:
         raw: Should hold ``image`` or ``images``, a path or a list of paths; may hold ``label``, ``id``, ``patient``,
-            ``fold`` and ``modality``. A mere path is an image.
+            ``fold``, ``modality``, ``series`` and ``phase``. A mere path is an image.
         where: Position of the entry in the list, for messages.
         folder: Folder that paths are relative to.
         listing: Listing that receives the fault.
@@ -64,6 +70,7 @@ def read_entry(raw: Any, where: str, folder: Path, listing: Listing) -> Entry | 
     image, label, fold = entry.get("images") or entry.get("image"), entry.get("label"), entry.get("fold")
     images, labels = _paths(image, folder), _paths(label, folder)
     odd = [key for key in ("id", "patient") if entry.get(key) not in (None, "") and as_text(entry[key]) is None]
+    dicom = _dicom_choices(entry.get("series"), entry.get("phase"), images)
     odd += ["modality"] if entry.get("modality") is not None and as_names(entry["modality"]) is None else []
     if not images:
         listing.fault("missing_image", f"{where}: 'image' should be a path or paths, got {image!r:.60}", case=case)
@@ -71,19 +78,41 @@ def read_entry(raw: Any, where: str, folder: Path, listing: Listing) -> Entry | 
         listing.fault("bad_entry", f"{where}: 'label' should be a path, got {label!r:.60}", case=case)
     elif fold is not None and as_whole(fold) is None:
         listing.fault("bad_entry", f"{where}: 'fold' should be a number, got {fold!r:.60}", case=case)
+    elif isinstance(dicom, str):
+        listing.fault("bad_choice", f"{where}: {dicom}", case=case)
     elif odd:
         listing.fault("bad_entry", f"{where}: {odd[0]!r} should be a text, got {entry[odd[0]]!r:.60}", case=case)
     else:
         return Entry(
             where=where,
-            images=images,
+            images=images * len(dicom) if len(images) == 1 and dicom else images,
             label=labels[0] if labels else None,
             id=as_text(entry.get("id")),
             patient=as_text(entry.get("patient")),
             fold=as_whole(fold),
             modalities=as_names(entry.get("modality")),
+            dicom=dicom,
         )
     return None
+
+
+def _dicom_choices(series: Any, phase: Any, images: Sequence[Path]) -> tuple[DicomOptions, ...] | str:
+    """The choices that a list makes for one case, none where it makes none; or what is wrong with them."""
+    if series in (None, "") and phase in (None, ""):
+        return ()
+    wanted: tuple[str | None, ...] | None = (None,) if series in (None, "") else as_names(series)
+    number = None if phase in (None, "") else as_whole(phase)
+    if wanted is None or (phase not in (None, "") and number is None):
+        return f"'series' should be a number, a UID or a rule, and 'phase' a number, got {series!r:.60}, {phase!r:.60}"
+    if not all(map(is_dicom, images)):
+        return "chooses a series or phase of an image that is no DICOM source"
+    if len(images) > 1 and len(wanted) not in (1, len(images)):
+        return f"{len(wanted)} series are chosen for {len(images)} images"
+    try:
+        chosen = tuple(DicomOptions(series=one, phase=number) for one in wanted)
+    except ValidationError as error:
+        return f"'series': {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+    return chosen * len(images) if len(chosen) == 1 else chosen
 
 
 def list_entries(entries: Sequence[Entry], listing: Listing) -> None:
@@ -109,6 +138,7 @@ def named_cases(entries: Sequence[Entry]) -> list[Case]:
         Case(
             id=next(names) if entry.id is None else entry.id,
             images=entry.images,
+            dicom=entry.dicom,
             label=entry.label,
             patient=entry.patient,
             fold=entry.fold,

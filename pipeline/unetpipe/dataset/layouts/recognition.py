@@ -12,6 +12,7 @@ from typing import Literal
 
 from unetpipe.dataset.layouts.bids import list_bids
 from unetpipe.dataset.layouts.decathlon import list_decathlon
+from unetpipe.dataset.layouts.hiding import hide_sources
 from unetpipe.dataset.layouts.listing import Listing, refuse
 from unetpipe.dataset.layouts.nnunet import list_nnunet
 from unetpipe.dataset.layouts.pairs import list_pairs
@@ -20,6 +21,7 @@ from unetpipe.dataset.layouts.presence import absence, has_name
 from unetpipe.dataset.layouts.reading import read_json
 from unetpipe.dataset.layouts.tables import list_json, list_table
 from unetpipe.dataset.manifest import Case, Manifest
+from unetpipe.dataset.privacy.case_ids import KEEP_NAMES, CaseIds
 from unetpipe.errors import DatasetError, Fault, ImageFileError, UnetpipeError
 from unetpipe.imaging.dicom.options import DicomOptions, choice_per_image
 from unetpipe.imaging.files import read_grid
@@ -45,7 +47,11 @@ def read_dataset(path: Path) -> Manifest:
 
 
 def inspect_dataset(
-    path: Path, images: Sequence[str] = (), label: str | None = None, dicom: Sequence[DicomOptions] = ()
+    path: Path,
+    images: Sequence[str] = (),
+    label: str | None = None,
+    dicom: Sequence[DicomOptions] = (),
+    ids: CaseIds = KEEP_NAMES,
 ) -> tuple[Manifest, list[Fault]]:
     """Read a dataset to train on, and give what is wrong with its structure beside the cases that have no such fault.
 
@@ -54,6 +60,7 @@ def inspect_dataset(
         images: Patterns of a folder that has no known layout, one per channel; see `patterns`.
         label: Pattern of label files.
         dicom: Choice of the volume in DICOM sources, one for all channels or one per channel.
+        ids: What cases are called.
 
     Raises:
         DatasetError: If no case can be listed at all.
@@ -61,6 +68,7 @@ def inspect_dataset(
     if bool(images) != (label is not None):
         raise refuse("bad_pattern", "patterns of images and of the label go together: give --images and --label")
     listing = _list(path.absolute(), images, label)
+    hide_sources(listing, ids)
     cases = [case for case in _present(listing.cases, listing) if case.label is not None]
     if not cases:
         raise DatasetError(_sorted([*listing.faults, *listing.training_faults]) or [_no_cases(path, "training cases")])
@@ -88,7 +96,7 @@ def is_dataset(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in LISTS
 
 
-def inspect_scans(path: Path, images: Sequence[str] = ()) -> tuple[list[Case], list[Fault]]:
+def inspect_scans(path: Path, images: Sequence[str] = (), ids: CaseIds = KEEP_NAMES) -> tuple[list[Case], list[Fault]]:
     """List the scans of a dataset that are to be segmented, and give what is wrong with its structure.
 
     These are the test cases where the layout sets some apart (Decathlon, nnU-Net), and otherwise all cases. Nothing
@@ -97,11 +105,13 @@ def inspect_scans(path: Path, images: Sequence[str] = ()) -> tuple[list[Case], l
     Args:
         path: Folder or list.
         images: Patterns of a folder that has no known layout, one per channel; see `patterns`.
+        ids: What cases are called.
 
     Raises:
         DatasetError: If the dataset cannot be listed at all.
     """
     listing = _list(path.absolute(), images, None)
+    hide_sources(listing, ids)
     wanted = listing.tests or listing
     cases = _present([case.model_copy(update={"label": None}) for case in wanted.cases], wanted, named_only=True)
     if not cases and not wanted.faults:
@@ -176,7 +186,8 @@ def _present(cases: Sequence[Case], listing: Listing, *, named_only: bool = Fals
         if named_only:
             lacking = [one for one in lacking if not has_name(one[1])]
         for what, file, reason in lacking:
-            listing.fault(f"missing_{what}", f"{what} {file.name} {reason}", case=case.id)
+            named = what if case.name is not None else f"{what} {file.name}"
+            listing.fault(f"missing_{what}", f"{named} {reason}", case=case.id)
         if not lacking:
             present.append(case.model_copy(update={"images": images, "label": label}))
     return present
@@ -184,7 +195,7 @@ def _present(cases: Sequence[Case], listing: Listing, *, named_only: bool = Fals
 
 def _with_choice(case: Case, dicom: Sequence[DicomOptions], listing: Listing) -> Case:
     try:
-        images, chosen = choice_per_image(case.images, dicom)
+        images, chosen = choice_per_image(case.images, dicom, case.dicom)
     except ImageFileError as error:
         listing.fault("bad_choice", str(error), case=case.id)
         return case

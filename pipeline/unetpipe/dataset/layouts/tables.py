@@ -1,8 +1,9 @@
 """A table or JSON list of cases, for data that stays where it is. Paths are relative to the file.
 
 A table (``.csv``, ``.tsv``) has the columns ``image`` (or ``image_0``, ``image_1``, ...: one per channel) and
-``label``, and may have ``id``, ``patient``, ``fold`` and ``modality`` (or ``modality_0``, ...). A JSON list holds
-objects with the same keys, where ``image`` or ``images`` is one path or a list of them. The list may be inside an
+``label``, and may have ``id``, ``patient``, ``fold``, ``modality`` (or ``modality_0``, ...), ``series`` (or
+``series_0``, ...) and ``phase``, which choose the volume in a DICOM source. A JSON list holds objects with the same
+keys, where ``image`` or ``images`` is one path or a list of them. The list may be inside an
 object, as ``cases``, beside ``name``, ``channels``, ``modality``, ``labels`` and ``regions_class_order``.
 """
 
@@ -22,7 +23,7 @@ from unetpipe.dataset.layouts.entries import list_entries, read_entry
 from unetpipe.dataset.layouts.listing import Listing, refuse
 from unetpipe.dataset.layouts.reading import read_table
 
-_COLUMNS = {"id", "image", "label", "patient", "fold", "modality"}
+_COLUMNS = {"id", "image", "label", "patient", "fold", "modality", "series", "phase"}
 _KEYS = _COLUMNS | {"images"}
 _TOP_KEYS = {"cases", "name", "channels", "modality", "labels", "regions_class_order"}
 
@@ -34,10 +35,13 @@ def list_table(path: Path) -> Listing:
         DatasetError: If the columns are not those above.
     """
     columns, rows = read_table(path)
-    images, modalities = (_numbered(name, columns) for name in ("image", "modality"))
-    unknown = set(columns) - _COLUMNS - {*images, *modalities}
+    images, modalities, series = (_numbered(name, columns) for name in ("image", "modality", "series"))
+    unknown = set(columns) - _COLUMNS - {*images, *modalities, *series}
     listing = Listing(name=path.stem)
-    expected = "columns should be image (or image_0, image_1, ...), label, and perhaps id, patient, fold, modality"
+    expected = (
+        "columns should be image (or image_0, image_1, ...), label, and perhaps id, patient, fold, modality, series, "
+        "phase"
+    )
     message = f"{path.name}: {expected}; got {', '.join(columns) or 'none'}"
     if unknown or ("image" in columns) == bool(images):
         raise refuse("bad_table", message)
@@ -52,6 +56,7 @@ def list_table(path: Path) -> Listing:
         raw: dict[str, Any] = dict(row.cells)
         raw |= {"images": [row.cells[column] for column in images]} if images else {}
         raw |= {"modality": [row.cells.get(column) for column in modalities]} if modalities else {}
+        raw |= {"series": [row.cells.get(column) for column in series]} if series else {}
         entry = read_entry(raw, where, path.parent, listing)
         if entry is not None:
             entries.append(entry)

@@ -38,11 +38,18 @@ class DicomOptions(Record):
         phase: Number of the volume in its series, where there are several.
         fix_geometry: Interpolate missing slices, make uneven spacing even and undo a gantry's tilt, instead of
             refusing them.
+        study: StudyInstanceUID of the study that the volume is of, where the source holds several.
     """
 
     series: str | None = None
     phase: Annotated[int, Field(ge=1)] | None = None
     fix_geometry: bool = False
+    study: str | None = None
+
+    @property
+    def names_one_series(self) -> bool:
+        """Whether the choice can hold for one series of one study only: a number or a UID, and no rule."""
+        return self.series is not None and not isinstance(parse_series(self.series), tuple)
 
     @field_validator("series")
     @classmethod
@@ -83,18 +90,22 @@ def dicom_choices(series: Sequence[str], phase: int | None, *, fix_geometry: boo
 
 
 def choice_per_image(
-    images: Sequence[Path], choices: Sequence[DicomOptions]
+    images: Sequence[Path], choices: Sequence[DicomOptions], own: Sequence[DicomOptions] = ()
 ) -> tuple[tuple[Path, ...], tuple[DicomOptions, ...]]:
     """Images with a choice for each, or none where no image is DICOM or nothing was chosen.
 
     Args:
         images: Files or DICOM sources.
-        choices: One counts for all images; several read a single source once per choice, as channels.
+        choices: Choices that count for all cases. One counts for all images; several read a single source once per
+            choice, as channels.
+        own: Choices that count for this case only, as its list has them, or its study where its source holds several.
 
     Raises:
-        ImageFileError: If there are several images, and not as many choices.
+        ImageFileError: If there are several images, and not as many choices, or both kinds choose a series.
     """
     paths, chosen = tuple(images), tuple(choices)
+    if own:
+        chosen = _combined(chosen, tuple(own))
     if not chosen or not any(map(is_dicom, paths)):
         return paths, ()
     if len(paths) == 1:
@@ -102,6 +113,16 @@ def choice_per_image(
     if len(chosen) not in (1, len(paths)):
         raise ImageFileError(f"--series is given {len(chosen)} times for {len(paths)} images")
     return paths, chosen if len(chosen) == len(paths) else chosen * len(paths)
+
+
+def _combined(choices: tuple[DicomOptions, ...], own: tuple[DicomOptions, ...]) -> tuple[DicomOptions, ...]:
+    """A case's own choices, and what was chosen for all cases where the two do not contradict each other."""
+    if (study := own[0].study) is not None:
+        return tuple(one.model_copy(update={"study": study}) for one in choices or own)
+    if any(one.series is not None or one.phase is not None for one in choices):
+        raise ImageFileError("both the list of cases and --series or --phase choose a volume: which holds?")
+    fix = any(one.fix_geometry for one in choices)
+    return tuple(one.model_copy(update={"fix_geometry": fix}) for one in own)
 
 
 def _condition(written: str) -> Condition:

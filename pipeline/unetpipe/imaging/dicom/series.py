@@ -75,7 +75,7 @@ def arrange(path: Path, options: DicomOptions, keywords: tuple[str, ...] = ()) -
         ImageFileError, GeometryError: As `read`, as far as headers tell.
     """
     chosen_by = () if options.series is None else keywords_of(options.series)
-    contents = read_contents(path, (*chosen_by, *keywords))
+    contents = read_contents(path, (*chosen_by, *keywords), options.study)
     chosen = choose(contents, options.series, options.phase)
     return chosen, repair(stack([frame.place for frame in chosen.frames]), fix=options.fix_geometry)
 

@@ -86,12 +86,13 @@ class Contents:
         )
 
 
-def read_contents(path: Path, keywords: tuple[str, ...] = ()) -> Contents:
+def read_contents(path: Path, keywords: tuple[str, ...] = (), study: str | None = None) -> Contents:
     """Read the headers of all files of a source.
 
     Args:
         path: A folder of any depth, a zip, or a file.
         keywords: Attributes to read beside those that are always read.
+        study: StudyInstanceUID of the images to keep; images of other studies are counted as left out.
 
     Raises:
         ImageFileError: If a zip is damaged or a file cannot be opened.
@@ -106,7 +107,9 @@ def read_contents(path: Path, keywords: tuple[str, ...] = ()) -> Contents:
             unknown.append((file, head))
             continue
         found = read_header(file, keywords)
-        if isinstance(found, Image):
+        if isinstance(found, Image) and study not in (None, found.study):
+            left_out["image of another study"] += 1
+        elif isinstance(found, Image):
             images.append(found)
         elif isinstance(found, Damaged):
             damaged.append(found)
@@ -130,17 +133,35 @@ def read_contents(path: Path, keywords: tuple[str, ...] = ()) -> Contents:
 
 
 @without_validation
-def first_identifiers(path: Path) -> tuple[str, str] | None:
+def first_identifiers(path: Path, study: str | None = None) -> tuple[str, str] | None:
     """StudyInstanceUID and SeriesInstanceUID of the first image of a source; None where there is no image.
 
     Either is empty where it cannot be read.
+
+    Args:
+        path: A folder of any depth, a zip, or a file.
+        study: StudyInstanceUID that the image has to have, where the source holds several studies.
     """
     for file in list_files(path):
         if looks_like_dicom(file.head()):
             found = read_header(file)
             if isinstance(found, Image | Damaged):
-                return found.study if isinstance(found, Image) else "", found.series
+                of_study = found.study if isinstance(found, Image) else ""
+                if study in (None, of_study):
+                    return of_study, found.series
     return None
+
+
+@without_validation
+def studies_in(path: Path) -> list[str]:
+    """StudyInstanceUIDs of a source's images, in the order of `Contents.series`; without those that say none."""
+    firsts: dict[str, tuple[str, str]] = {}
+    for file in list_files(path):
+        found = read_header(file) if looks_like_dicom(file.head()) else None
+        if isinstance(found, Image) and found.study:
+            moment = text(found.data, "StudyDate"), text(found.data, "StudyTime")
+            firsts[found.study] = min(moment, firsts.get(found.study, moment))
+    return sorted(firsts, key=lambda study: (firsts[study], study))
 
 
 def candidates(series: Sequence[Series]) -> list[Series]:

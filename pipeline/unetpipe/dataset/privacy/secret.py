@@ -1,0 +1,94 @@
+"""The site's secret, and the ids that are made from it.
+
+The secret lies in ``unetpipe-private``, a folder beside the one that a command writes, or in the folder that the
+environment variable UNETPIPE_PRIVATE names. Only its owner can read it. Whoever has the secret and a study's UIDs can
+compute the study's id; nobody can compute UIDs from an id.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from unetpipe.errors import UnetpipeError
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "UNETPIPE_PRIVATE"
+_FOLDER = "unetpipe-private"
+_SECRET = "secret"
+_KEY_BYTES = 32
+_ID_DIGITS = 16
+_OTHERS = 0o077
+"""Permissions of the group and of everybody else."""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A key that ids are made with.
+
+    Attributes:
+        key: Random bytes.
+    """
+
+    key: bytes = field(repr=False)
+
+    def digest(self, *parts: str) -> str:
+        """The first 64 bits, as hexadecimal digits, of the HMAC-SHA256 of texts."""
+        message = "\0".join(parts).encode(errors="surrogateescape")
+        return hmac.new(self.key, message, hashlib.sha256).hexdigest()[:_ID_DIGITS]
+
+
+def private_folder(folder: Path) -> Path:
+    """The folder that holds the secret and the tables of sources.
+
+    Args:
+        folder: Work folder, or folder of predictions, that a command writes.
+    """
+    named = os.environ.get(VARIABLE)
+    return Path(named).absolute() if named else folder.resolve().parent / _FOLDER
+
+
+def site_secret(folder: Path) -> Secret:
+    """Read the secret of a folder that a command writes; the first call makes it.
+
+    Raises:
+        UnetpipeError: If it can be neither read nor made.
+    """
+    path = private_folder(folder) / _SECRET
+    try:
+        if not path.exists():
+            _make(path)
+        if path.stat().st_mode & _OTHERS:
+            log.warning("the secret of this site's case ids can be read by other users: chmod 600 %s", path)
+        return Secret(bytes.fromhex(path.read_text(encoding="ascii")))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no secret of unetpipe"
+        raise UnetpipeError(
+            f"{path}: the secret of this site's case ids cannot be used ({reason}): name another folder by "
+            f"{VARIABLE}, or keep the dataset's names by --case-ids name"
+        ) from error
+
+
+def _make(path: Path) -> None:
+    """Write a new secret under another name and give it its own, unless another process was faster."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(name, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if path.exists():
+            return
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,63 @@
+"""Which pseudonyms stand for one case: those of a work folder, of predictions, and the name that references have."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetpipe.dataset.manifest import Manifest
+from unetpipe.dataset.privacy.case_ids import is_pseudonym
+from unetpipe.dataset.privacy.secret import VARIABLE, private_folder
+from unetpipe.dataset.privacy.sources import read_sources
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """Names of cases that have pseudonyms.
+
+    Folders of predictions may lie beside other secrets than the work folder, and references are called by the names of
+    their cases. All of them are reported under one pseudonym, the work folder's if there is one.
+
+    Attributes:
+        ids: The id that a case is reported under, by its pseudonyms and by its name.
+    """
+
+    ids: Mapping[str, str]
+
+    @classmethod
+    def of(cls, manifest: Manifest | None, predictions: Sequence[Path]) -> "Pseudonyms":
+        """Read the names that the work folder and the folders of predictions have in the site's tables.
+
+        Names that a table has more than once tell no cases apart, and their pseudonyms stay as they are.
+
+        Raises:
+            PlanError: If a table is there and cannot be read.
+        """
+        cases = manifest.cases if manifest is not None else ()
+        tables = [{case.id: case.name for case in cases if case.name is not None}]
+        tables += [{source.id: source.name for source in read_sources(folder)} for folder in predictions]
+        ids: dict[str, str] = {}
+        by_name: dict[str, str] = {}
+        for table in tables:
+            times = Counter(table.values())
+            for pseudonym, name in table.items():
+                ids.setdefault(pseudonym, by_name.setdefault(name, pseudonym) if times[name] == 1 else pseudonym)
+        return cls(by_name | ids)
+
+    def reported(self, files: Mapping[str, Path]) -> dict[str, Path]:
+        """Files by the id under which their cases are reported, sorted by it."""
+        return dict(sorted((self.ids.get(case, case), path) for case, path in files.items()))
+
+
+def warn_of_lost_names(missing: Iterable[str], extra: Iterable[str], predictions: Path) -> None:
+    """Say why predictions have no references, where they have pseudonyms that no table explains."""
+    if any(missing) and any(map(is_pseudonym, extra)):
+        log.warning(
+            "predictions have pseudonyms, and no table in %s says whose they are: it lies where they were made, or in "
+            "the folder that %s names",
+            private_folder(predictions),
+            VARIABLE,
+        )
