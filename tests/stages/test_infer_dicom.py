@@ -41,7 +41,8 @@ def series(tmp_path: Path) -> Path:
 
 def run(model: Path, source: Path, **more: Any) -> Any:
     out = source.parent / "out"
-    return infer(InferConfig(models=(model,), inputs=(source,), out=out, device="cpu", precision="fp32", **more))
+    options = {"device": "cpu", "precision": "fp32", "case_ids": "name", **more}
+    return infer(InferConfig(models=(model,), inputs=(source,), out=out, **options))
 
 
 def case_of(source: Path) -> Any:
