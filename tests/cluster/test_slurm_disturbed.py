@@ -136,3 +136,15 @@ def test_shards_outlive_their_node(
     assert list(merged) == [f"scan_{case:02}" for case in range(count)]
     assert merged[f"scan_{shard - 1:02}"]["status"] == "existing"
     assert {path.name for path in labels.glob("*.nii.gz")} == {case["output"] for case in merged.values()}
+
+
+def test_a_rank_that_fails_before_the_meeting_ends_the_others(work: Path, tmp_path: Path, until: Until) -> None:
+    """Slurm ends the other rank at once: it does not wait until the time of the meeting is over."""
+    program = tmp_path / "unetpipe"
+    program.write_text(f'#!/bin/bash\n((SLURM_PROCID == 1)) && exit 3\nexec {sys.executable} -m unetpipe "$@"\n')
+    program.chmod(0o755)
+    submit("--nodes", "2", "--program", str(program), "train", str(work), "--device", "cpu", "--tracking", "none")
+    assert ended(1, until).failed
+    said = Path("slurm/1/train.log").read_text()
+    assert "Exited with exit code 3" in said
+    assert "did not meet" not in said

@@ -1,47 +1,49 @@
-"""Processes that are started again do not meet those that were there before."""
+"""Processes that were started together find each other, or say who is missing; here as threads."""
 
-import threading
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from unittest.mock import patch
 
 import pytest
-from torch.distributed import HashStore, Store
 
 from unetpipe.training.distributed import meeting
+from unetpipe.training.distributed.meeting import meet
 from unetpipe.training.distributed.ranks import Ranks
 
 
-def names(store: Store, size: int) -> list[str]:
-    """Let all ranks meet in a store, as threads; what each then reads, of what rank 0 has written there."""
-    written = threading.Event()
-
-    def come(rank: int) -> str:
-        own = meeting.meet(Ranks(rank=rank, size=size, local_rank=rank, local_size=size))
-        if rank == 0:
-            assert not own.check(["word"])
-            own.set("word", "of this start")
-            written.set()
-        written.wait(30)
-        return own.get("word").decode() if own.check(["word"]) else "nothing"
-
-    with patch.object(meeting, "rendezvous", lambda *_, **__: iter([(store, 0, 0)])), ThreadPoolExecutor(size) as pool:
-        return list(pool.map(come, range(size)))
+@pytest.fixture
+def place() -> str:
+    """Where to meet: a port of this machine that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{free.getsockname()[1]}"
 
 
-def test_each_start_has_a_part_of_the_store_that_is_new() -> None:
-    """In one store, twice, after a start of which only the last rank had come: all meet, and read nothing older."""
-    store = HashStore()
-    store.set_timeout(timedelta(seconds=30))
-    store.set("asks/2", "who died")
-    for _ in range(2):
-        assert names(store, 3) == ["of this start"] * 3
+def arrive(place: str, *ranks: int, size: int) -> list[str]:
+    """What each rank that comes reads in the store after another has written there, or its error."""
+    stores = []  # rank 0's serves the others until all are done
+
+    def one(rank: int) -> str:
+        try:
+            store = meet(Ranks(rank=rank, size=size, local_rank=rank, local_size=size, meeting=place))
+        except RuntimeError as error:
+            return str(error)
+        stores.append(store)
+        store.set(f"from/{rank}", str(rank))
+        return ",".join(store.get(f"from/{other}").decode() for other in ranks)
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(one, ranks))
 
 
-def test_who_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the time that there is for it."""
-    monkeypatch.setattr(meeting, "MEETING", timedelta(0))
-    store = HashStore()
-    monkeypatch.setattr(meeting, "rendezvous", lambda *_, **__: iter([(store, 0, 0)]))
-    with pytest.raises(RuntimeError, match="rank 1, 2 did not come"):
-        meeting.meet(Ranks(size=3, local_size=3))
+def test_all_ranks_share_a_store(place: str) -> None:
+    """What one writes the others read."""
+    assert arrive(place, 0, 1, 2, size=3) == ["0,1,2"] * 3
+
+
+def test_every_rank_that_came_names_those_that_did_not(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within the time of the meeting: a plain `srun` does not end the others where one has died before."""
+    monkeypatch.setattr(meeting, "MEETING", timedelta(seconds=1))
+    monkeypatch.setattr(meeting, "_READING_SECONDS", 0.5)
+    assert arrive(place, 0, 2, size=5) == ["process 1, 3, 4 did not come"] * 2
+    assert "timed out" in arrive(place, 1, 2, size=5)[0]
