@@ -187,24 +187,24 @@ def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _balls_work(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def balls_work(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset preprocessed, with a small network planned; not to be written into."""
+    import yaml
+
     from unetpipe.config.preprocess import PreprocessConfig
     from unetpipe.stages.preprocess import preprocess
 
     out = tmp_path_factory.mktemp("work") / "balls"
     preprocess(PreprocessConfig(dataset=balls, out=out, preview=False, folds=3))
-    return out
-
-
-@pytest.fixture
-def work(_balls_work: Path, tmp_path: Path) -> Path:
-    """The dataset preprocessed, with a small network planned; a copy to train in."""
-    import yaml
-
-    out = Path(shutil.copytree(_balls_work, tmp_path / "work"))
     plan = yaml.safe_load((out / "plan.yaml").read_text())
     configuration = plan["configurations"]["3d_fullres"]
     configuration["features"] = [8, 16, 32, 64][: len(configuration["features"])]
     configuration["batch_size"] = 2
     (out / "plan.yaml").write_text(yaml.safe_dump(plan))
     return out
+
+
+@pytest.fixture
+def work(balls_work: Path, tmp_path: Path) -> Path:
+    """A copy of the preprocessed dataset to train in."""
+    return Path(shutil.copytree(balls_work, tmp_path / "work"))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from unetpipe.config.evaluate import EvaluateConfig
     from unetpipe.config.infer import InferConfig, MergeConfig
     from unetpipe.config.info import InfoConfig
+    from unetpipe.config.models import ModelsConfig
     from unetpipe.config.package import PackageConfig
     from unetpipe.config.preprocess import PreprocessConfig
     from unetpipe.config.train import TrainConfig
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         ImageFileError,
         PlanError,
         ServiceError,
+        TrackingError,
         TrainingError,
         UnetpipeError,
     )
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from unetpipe.stages.infer import InferResult, infer
     from unetpipe.stages.info import BundleFolder, DicomSource, Installation, WorkFolder, info
     from unetpipe.stages.merge import MergeResult, merge
+    from unetpipe.stages.models import ModelsResult, models
     from unetpipe.stages.package import PackageResult, package
     from unetpipe.stages.preprocess import PreprocessResult, preprocess
     from unetpipe.stages.train import FoldsResult, TrainResult, train
@@ -56,19 +59,21 @@ else:
         "config.evaluate": ("EvaluateConfig",),
         "config.infer": ("InferConfig", "MergeConfig"),
         "config.info": ("InfoConfig",),
+        "config.models": ("ModelsConfig",),
         "config.package": ("PackageConfig",),
         "config.preprocess": ("PreprocessConfig",),
         "config.train": ("TrainConfig",),
         "errors": (
             *("BundleError", "ClusterError", "ComponentError", "DatasetError", "ExtensionError", "Fault"),
-            *("GeometryError", "ImageFileError", "PlanError", "ServiceError", "TrainingError"),
-            "UnetpipeError",
+            *("GeometryError", "ImageFileError", "PlanError", "ServiceError", "TrackingError"),
+            *("TrainingError", "UnetpipeError"),
         ),
         "progress": ("Progress",),
         "stages.evaluate": ("EvaluateResult", "evaluate"),
         "stages.infer": ("InferResult", "infer"),
         "stages.info": ("BundleFolder", "DicomSource", "Installation", "WorkFolder", "info"),
         "stages.merge": ("MergeResult", "merge"),
+        "stages.models": ("ModelsResult", "models"),
         "stages.package": ("PackageResult", "package"),
         "stages.preprocess": ("PreprocessResult", "preprocess"),
         "stages.train": ("FoldsResult", "TrainResult", "train"),
@@ -114,6 +119,8 @@ __all__ = [
     "Installation",
     "MergeConfig",
     "MergeResult",
+    "ModelsConfig",
+    "ModelsResult",
     "PackageConfig",
     "PackageResult",
     "PlanError",
@@ -122,6 +129,7 @@ __all__ = [
     "PreprocessResult",
     "Progress",
     "ServiceError",
+    "TrackingError",
     "TrainConfig",
     "TrainResult",
     "TrainingError",
@@ -132,6 +140,7 @@ __all__ = [
     "infer",
     "info",
     "merge",
+    "models",
     "package",
     "preprocess",
     "register",

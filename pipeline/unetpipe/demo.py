@@ -25,7 +25,7 @@ from unetpipe.stages.evaluate import evaluate
 from unetpipe.stages.infer import infer
 from unetpipe.stages.preprocess import preprocess
 from unetpipe.stages.train import TrainResult, train
-from unetpipe.tracking.mlflow import default_tracking_uri
+from unetpipe.tracking.store import default_tracking_uri
 
 log = logging.getLogger(__name__)
 

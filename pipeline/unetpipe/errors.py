@@ -48,6 +48,10 @@ class ServiceError(UnetpipeError):
     """A DICOM node or a DICOMweb server cannot be used, or refuses what it is sent or asked for."""
 
 
+class TrackingError(UnetpipeError):
+    """A tracking store or its model registry does not answer, or has not what was asked of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """One thing wrong with one case.

@@ -18,7 +18,8 @@ from unetpipe.imaging.geometry import Grid
 from unetpipe.inference.predictions import ModelUsed, Prediction, Predictions, write_predictions
 from unetpipe.stages.evaluate import EvaluateResult, evaluate
 from unetpipe.tracking.background import BackgroundTracker
-from unetpipe.tracking.mlflow import EXPERIMENT, MlflowTracker
+from unetpipe.tracking.mlflow import MlflowTracker
+from unetpipe.tracking.store import EXPERIMENT
 from unetpipe.tracking.tracker import TrackedRun
 
 GRID = Grid.of((12, 12, 12), np.eye(4))

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetpipe.bundle.ensemble import agreed_postprocessing, common_mirror_axes, require_same_task
-from unetpipe.bundle.read import Bundle, find_bundles, read_bundle
+from unetpipe.bundle.named import read_models
+from unetpipe.bundle.read import Bundle
 from unetpipe.config.base import Precision
 from unetpipe.config.infer import Engine
 from unetpipe.errors import BundleError, GeometryError, UnetpipeError
@@ -63,7 +64,8 @@ class Predictor:
     Thread-safe: calls from several threads share the networks, and take turns on the device.
 
     Args:
-        models: A bundle folder or zip, a run's folder with ``fold_*``, or several of them: their logits are averaged.
+        models: A bundle folder or zip, a run's folder with ``fold_*``, the name of a bundle, a registered model
+            (see `read_models`), or several of them: their logits are averaged.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto`` takes the fastest that the device has in hardware. The first scan's central window is then
             also computed in float32, and a warning is logged where labels differ much.
@@ -82,6 +84,7 @@ class Predictor:
             before it, and where float32 is what computes.
 
     Raises:
+        TrackingError: If a registered model cannot be fetched.
         BundleError: If a bundle cannot be used, or several do not have the same channels and labels.
         ComponentError: If a preprocessing step of a bundle cannot be used, such as one of an extension that was not
             imported.
@@ -105,7 +108,7 @@ class Predictor:
         postprocess: bool = True,
     ) -> None:
         given = [models] if isinstance(models, Path | str) else models
-        self.bundles = tuple(read_bundle(path) for one in given for path in find_bundles(Path(one)))
+        self.bundles = tuple(bundle for one in given for bundle in read_models(one))
         if not self.bundles:
             raise BundleError("no model given")
         self.spec = self.bundles[0].spec

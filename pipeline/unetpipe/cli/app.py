@@ -16,6 +16,7 @@ from unetpipe.config.demo import DemoConfig
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.config.infer import MergeConfig
 from unetpipe.config.info import InfoConfig
+from unetpipe.config.models import ModelsConfig
 from unetpipe.config.package import PackageConfig
 from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.config.train import TrainConfig
@@ -170,17 +171,34 @@ def _last_as_reference(config: EvaluateConfig) -> EvaluateConfig:
 
 @command(PackageConfig, "model")
 def bundle(config: PackageConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
-    """Check a model bundle, export its network and pack it.
+    """Check a model bundle, export its network, pack it and register it.
 
-    Nothing is exported or packed if a check fails.
+    Nothing is exported, packed or registered if a check fails.
 
     \b
-    Example:
+    Examples:
       unetpipe bundle work/runs/default/fold_0 --torchscript --zip hippocampus.zip
+      unetpipe bundle work/runs/default/fold_0 --register hippocampus --alias champion
     """
     from unetpipe.stages.package import package
 
     return package(config)
+
+
+@command(ModelsConfig, "action")
+def models(config: ModelsConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
+    """List the bundles that can be called by their names.
+
+    These are the ones that ship with unetpipe and those in the folder that UNETPIPE_BUNDLES names; infer and info take
+    their names in place of a path.
+
+    \b
+    Example:
+      unetpipe models list
+    """
+    from unetpipe.stages.models import models as stage
+
+    return stage(config)
 
 
 @command(MergeConfig, "out")

@@ -13,7 +13,7 @@ from unetpipe.config.infer import InferConfig
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
 from unetpipe.errors import ClusterError
-from unetpipe.tracking.mlflow import is_file_store
+from unetpipe.tracking.store import is_file_store
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ class InferConfig(Config):
     """`unetpipe infer`."""
 
     models: tuple[Path, ...]
-    """Bundle folders or zips, or the folder of a run with several folds. Several models are averaged."""
+    """Bundle folders or zips, the folder of a run with several folds, names of bundles (`unetpipe models list`), or
+    models of MLflow's registry, such as models:/NAME@champion. Several models are averaged."""
     inputs: tuple[Path, ...] = ()
     """Scans: files, zips, folders of these, DICOM series and trees of them, wildcards, or a dataset of any layout, with
     or without labels."""

@@ -9,4 +9,5 @@ class InfoConfig(Config):
     """`unetpipe info`."""
 
     path: Path | None = None
-    """Work folder, bundle or DICOM source (folder, zip or file) to describe. Default: this installation."""
+    """Work folder, bundle (a path, a name of `unetpipe models list`, or models:/NAME@ALIAS of MLflow's registry) or
+    DICOM source (folder, zip or file) to describe. Default: this installation."""

@@ -1,9 +1,9 @@
 """The options of `unetpipe bundle`."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from unetpipe.config.base import Config
 
@@ -30,6 +30,11 @@ class PackageConfig(Config):
     and where needed `category`, `region`, `laterality` and `colour`."""
     zip: Path | None = None
     """Pack the bundle, without the other files of its folder, into this zip. The same bundle gives the same bytes."""
+    register_as: Annotated[str | None, Field(validation_alias=AliasChoices("register_as", "register"))] = None
+    """Register the bundle under this name in MLflow's model registry: that of the store which `MLFLOW_TRACKING_URI`
+    names, or of the work folder's."""
+    alias: str | None = None
+    """Let this alias of the registered model, such as champion, point at the bundle."""
 
     @model_validator(mode="after")
     def _folds_go_into_a_folder(self) -> Self:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpipe.evaluation.document import Evaluation, ModelEvaluation
-from unetpipe.tracking.mlflow import has_store
 from unetpipe.tracking.named import open_tracker
+from unetpipe.tracking.run import submission
+from unetpipe.tracking.store import has_store
 from unetpipe.tracking.tracker import TrackedRun
 
 _FOLDER = "evaluation"  # of the artifacts, and the lead of every figure's name
@@ -84,7 +85,9 @@ def track(
     """
     if not store.exists:
         return None
-    run = TrackedRun(work=store.work or Path(), name=target.name, run_id=target.run_id, only_add=True)
+    run = TrackedRun(
+        work=store.work or Path(), name=target.name, run_id=target.run_id, parent_id=submission(), only_add=True
+    )
     tracker = open_tracker(store.tracking, run)
     tracker.tags(
         {f"{_FOLDER}.references_sha256": evaluation.references_sha256[:16]}

@@ -83,6 +83,7 @@ def infer(
     Raises:
         ExtensionError: If an extension is not there or fails while it is imported.
         BundleError: If a model cannot be used, or has no code for a class of a DICOM output.
+        TrackingError: If a registered model cannot be fetched.
         DatasetError: If an input does not exist or holds no scan, or a DICOM output is wanted of another source.
     """
     return infer_with(load_predictor(config), config, progress)
@@ -94,6 +95,7 @@ def load_predictor(config: InferConfig) -> Predictor:
     Raises:
         ExtensionError: If an extension is not there or fails while it is imported.
         BundleError: If a model cannot be used, or has no code for a class of a DICOM output.
+        TrackingError: If a registered model cannot be fetched.
     """
     load_extensions(config.extension)
     predictor = Predictor(

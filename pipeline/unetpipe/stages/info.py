@@ -130,7 +130,7 @@ def info(config: InfoConfig) -> Installation | WorkFolder | BundleFolder | Dicom
         return _bundle(path)
     if is_dicom(path):
         return _dicom_source(path)
-    if path.suffix == ".zip":
+    if path.suffix == ".zip" or not path.exists():
         return _bundle(path)
     raise UnetpipeError(
         f"{path} is neither a work folder (manifest.json) nor a bundle (configs/metadata.json) nor DICOM"
@@ -203,9 +203,9 @@ def _work_folder(path: Path) -> WorkFolder:
 
 
 def _bundle(path: Path) -> BundleFolder:
-    from unetpipe.bundle.read import read_bundle
+    from unetpipe.bundle.named import read_models
 
-    bundle = read_bundle(path)
+    bundle, *_ = read_models(path)
     return BundleFolder(
         **_network_summary(bundle.network(), bundle.network_def, bundle.spec.patch_size),
         channels=bundle.spec.channels,

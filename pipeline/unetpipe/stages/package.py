@@ -12,6 +12,7 @@ from unetpipe.bundle.exports import Export, Format, Sample, export, remove_outda
 from unetpipe.bundle.large_files import write_large_files
 from unetpipe.bundle.pack import pack
 from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.registration import register_bundle
 from unetpipe.bundle.segment_codes import read_segments
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import SCRIPT
@@ -25,6 +26,7 @@ from unetpipe.documents import Record
 from unetpipe.errors import BundleError
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.inference.sliding_window import central_window
+from unetpipe.tracking.registry import RegisteredVersion
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class PackageResult(Record):
         checks: Checks of the bundle.
         torchscript, zip: Files written.
         exports: What else was exported, and how far it is from what torch gives.
+        registered: The version in MLflow's model registry.
     """
 
     passed: bool
@@ -46,14 +49,16 @@ class PackageResult(Record):
     torchscript: Path | None = None
     exports: tuple[Export, ...] = ()
     zip: Path | None = None
+    registered: RegisteredVersion | None = None
 
 
 def package(config: PackageConfig) -> PackageResult:
-    """Check a bundle folder, or make one of several folds; if it passes, export and pack it.
+    """Check a bundle folder, or make one of several folds; if it passes, export, pack and register it.
 
     Raises:
         BundleError: If there is no such folder, its folds make no ensemble, or the network cannot be exported.
         TrainingError: If `config.folds` names folds that the work folder does not have.
+        TrackingError: If the bundle cannot be registered.
     """
     segments = read_segments(config.segments) if config.segments else None
     folder = _ensemble(config, config.out, segments) if config.out else config.model
@@ -74,7 +79,18 @@ def package(config: PackageConfig) -> PackageResult:
         pack(folder, config.zip)
         log.info("packed %s", config.zip)
     script = folder / SCRIPT if config.torchscript else None
-    return PackageResult(passed=True, bundle=folder, checks=checks, torchscript=script, exports=exports, zip=config.zip)
+    registered = None
+    if config.register_as:
+        registered = register_bundle(folder, _work_folder(config), config.register_as, config.alias)
+    return PackageResult(
+        passed=True,
+        bundle=folder,
+        checks=checks,
+        torchscript=script,
+        exports=exports,
+        zip=config.zip,
+        registered=registered,
+    )
 
 
 def _ensemble(config: PackageConfig, out: Path, segments: Mapping[str, SegmentCode] | None) -> Path:

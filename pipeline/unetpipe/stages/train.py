@@ -25,7 +25,7 @@ from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.run_recorder import FolderRecorder
 from unetpipe.tracking.background import OpenTracker
 from unetpipe.tracking.named import find_tracker
-from unetpipe.tracking.run import tracked
+from unetpipe.tracking.run import submission, tracked, tracked_datasets
 from unetpipe.tracking.tracker import TrackedRun
 from unetpipe.training.checkpoint import load_checkpoint
 from unetpipe.training.distributed.devices import rank_device
@@ -132,7 +132,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult 
 def _train_folds(config: TrainConfig, group: Group, device: torch.device, progress: Progress) -> FoldsResult:
     known = _noted_run(config)
     options = {name: value for name, value in run_options(config).items() if name != "fold"}
-    run = TrackedRun(work=config.work, name=config.run_name, run_id=known)
+    run = TrackedRun(work=config.work, name=config.run_name, run_id=known, parent_id=submission())
     tracker = config.tracking if group.rank == 0 else "none"
     with tracked(tracker, run, {"config": options}) as parent:
         try:
@@ -194,7 +194,13 @@ def _recorder(setup: Setup, state: RunState, progress: Progress, parent: OpenTra
     config, name = setup.config, f"{setup.folder.parent.name}/{setup.folder.name}"
     with claimed(setup.folder) as claim:
         write_text(setup.folder / "config.yaml", yaml.safe_dump(dict(state.identity.options), sort_keys=False))
-        run = TrackedRun(work=config.work, name=name, run_id=state.tracking_run)
+        run = TrackedRun(
+            work=config.work,
+            name=name,
+            run_id=state.tracking_run,
+            parent_id=submission(),
+            datasets=tracked_datasets(config.work, setup.data),
+        )
         with tracked(config.tracking, run, _parameters(setup, state), parent) as tracker:
             recorder = FolderRecorder(setup, state, claim, tracker, progress)
             yield recorder

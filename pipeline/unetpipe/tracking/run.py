@@ -2,15 +2,41 @@
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from unetpipe import __version__
+from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.tracking.background import OpenTracker
 from unetpipe.tracking.named import open_tracker
-from unetpipe.tracking.tracker import Status, TrackedRun
+from unetpipe.tracking.tracker import DatasetContext, Status, TrackedDataset, TrackedRun
+
+SUBMISSION_VARIABLE = "UNETPIPE_SUBMISSION_RUN"
+
+
+def tracked_datasets(work: Path, data: TrainingSet) -> tuple[TrackedDataset, ...]:
+    """Identify the cases that a fold trains on, and those that it holds out, without their names.
+
+    Args:
+        work: Work folder, whose fingerprint identifies the dataset.
+        data: Cases of the fold.
+    """
+    fingerprint = (work / "fingerprint.json").read_bytes()
+    shape = {"channels": list(data.manifest.channels), "classes": data.foreground}
+
+    def of(context: DatasetContext, cases: Sequence[str]) -> TrackedDataset:
+        digest = _digest(fingerprint, "\0".join(sorted(cases)).encode())
+        return TrackedDataset(context=context, digest=digest, profile={"cases": len(cases), **shape})
+
+    return (of("training", data.training), of("validation", data.validation))
+
+
+def submission() -> str | None:
+    """Id of the run of the submission that this process is a job of, which `unetpipe submit` has set; else None."""
+    return os.environ.get(SUBMISSION_VARIABLE) or None
 
 
 @contextmanager
@@ -32,8 +58,8 @@ def tracked(
     tracker.parameters(parameters)
     tracker.tags(
         {
-            "dataset": _digest(run.work / "fingerprint.json"),
-            "plan": _digest(run.work / "plan.yaml"),
+            "dataset": _digest((run.work / "fingerprint.json").read_bytes()),
+            "plan": _digest((run.work / "plan.yaml").read_bytes()),
             "unetpipe": __version__,
             "torch": importlib.metadata.version("torch"),
         }
@@ -50,5 +76,5 @@ def tracked(
         tracker.finish(status)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]

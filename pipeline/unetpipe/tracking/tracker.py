@@ -6,6 +6,22 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+DatasetContext = Literal["training", "validation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedDataset:
+    """Cases that a run learns from or validates on, identified and not named.
+
+    Attributes:
+        context: What the run does with them.
+        digest: Digest of the dataset and of which cases these are.
+        profile: Figures to show, such as the number of cases.
+    """
+
+    context: DatasetContext
+    digest: str
+    profile: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +33,7 @@ class TrackedRun:
         name: Name in the list of runs.
         run_id: Id of a run to continue; None starts a run.
         parent_id: Id of the run that this one is a part of; None where there is none.
+        datasets: Cases that it is about.
         only_add: Leave the status and the times of a continued run as they are, because it has ended.
     """
 
@@ -24,6 +41,7 @@ class TrackedRun:
     name: str
     run_id: str | None = None
     parent_id: str | None = None
+    datasets: tuple[TrackedDataset, ...] = ()
     only_add: bool = False
 
 

@@ -1,0 +1,248 @@
+"""MLflow's model registry: models are logged and registered under a name, and fetched by it."""
+
+import logging
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.documents import Record
+from unetpipe.errors import TrackingError
+from unetpipe.tracking.store import client_of, named_for_mlflow, named_tracking_uri, open_store, store_errors
+
+log = logging.getLogger(__name__)
+
+REGISTERED = "models:/"
+_OF_THE_RUN = ("dataset", "plan", "unetpipe", "torch", "final_dice")  # its tags that a model takes over
+_FIGURES = "final_"  # how its figures begin that a model takes over as tags
+DATA = "bundle"  # what a model's code finds its data under, and their folder in the model
+_URI = re.compile(r"models:/+(?P<name>[^/@:]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@:]+))")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """What MLflow needs to load a model and to serve it.
+
+    Attributes:
+        code: Python file that MLflow copies into the model and runs to load it ("models from code").
+        data: Folder that the code is given as its artifact `DATA`.
+        example: An input by the names of its arrays.
+        sizes: Shape of each input by its name; -1 stands for any size.
+        output: Name, type and number of axes of the output.
+        requirements: Packages with their versions, as pip takes them.
+    """
+
+    code: Path
+    data: Path
+    example: Mapping[str, NDArray[Any]]
+    sizes: Mapping[str, tuple[int, ...]]
+    output: tuple[str, str, int]
+    requirements: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What the registry is told of a model.
+
+    Attributes:
+        name: Name of the registered model.
+        alias: Name that is to point at the new version, such as ``champion``; None leaves all aliases alone.
+        digest: Identifies the model: what is registered under this name already, with this digest, stays one version.
+        run_id: Run that trained the model; None where it is not known.
+        tags: Labels of the version.
+        parameters: What the model takes and gives.
+        description: Markdown.
+    """
+
+    name: str
+    alias: str | None
+    digest: str
+    run_id: str | None
+    tags: Mapping[str, str]
+    parameters: Mapping[str, str]
+    description: str
+
+
+class RegisteredVersion(Record):
+    """A version of a registered model.
+
+    Attributes:
+        name: Name of the registered model.
+        version: Number of the version, from 1.
+        alias: Name that was made to point at it.
+        uri: What `unetpipe infer` takes in place of a path, with `MLFLOW_TRACKING_URI` set.
+        model_id: MLflow's id of the logged model.
+        tracking_run: Run that trained it; None where the store has no such run.
+    """
+
+    name: str
+    version: int
+    alias: str | None
+    uri: str
+    model_id: str
+    tracking_run: str | None
+
+
+def register_model(model: ServedModel, entry: Entry, work: Path) -> RegisteredVersion:
+    """Log a model and register it as the next version of its name.
+
+    Args:
+        model: Model to log.
+        entry: How to register it.
+        work: Work folder whose store is used unless the environment names another.
+
+    Raises:
+        TrackingError: If the store does not answer, or takes no such name.
+    """
+    with store_errors(f"{entry.name} cannot be registered"), named_for_mlflow(work):
+        client, experiment = open_store(work)
+        version = _same_version(client, entry)
+        if version is None:
+            version = _new_version(client, experiment, model, entry)
+        else:
+            log.info("this model is version %s of %s already", version.version, entry.name)
+        if entry.alias:
+            client.set_registered_model_alias(entry.name, entry.alias, version.version)
+    suffix = f"@{entry.alias}" if entry.alias else f"/{version.version}"
+    return RegisteredVersion(
+        name=entry.name,
+        version=int(version.version),
+        alias=entry.alias,
+        uri=f"{REGISTERED}{entry.name}{suffix}",
+        model_id=version.source.removeprefix(REGISTERED),
+        tracking_run=version.run_id or None,
+    )
+
+
+def fetch_model(uri: str, folder: Path) -> Path:
+    """Fetch the data of a registered model from the store that `MLFLOW_TRACKING_URI` names.
+
+    Args:
+        uri: ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``.
+        folder: Folder to write them into, under the name of the model.
+
+    Raises:
+        TrackingError: If the URI is another, no store is named or answers, or it has no such model.
+    """
+    found = _URI.fullmatch(uri)
+    if not found:
+        raise TrackingError(f"{uri}: expected {REGISTERED}NAME/VERSION or {REGISTERED}NAME@ALIAS")
+    store = named_tracking_uri()
+    if store is None:
+        raise TrackingError(f"{uri}: MLFLOW_TRACKING_URI must name the store, such as sqlite:////data/work/mlflow.db")
+    name, version, alias = found["name"], found["version"], found["alias"]
+    with store_errors(f"{uri} cannot be fetched"):
+        client = client_of(store)
+        if alias is None:
+            registered = client.get_model_version(name, version)
+        else:
+            registered = client.get_model_version_by_alias(name, alias)
+        log.info("model %s: version %s of the registry", name, registered.version)
+        return _downloaded(client, registered, store, folder / name)
+
+
+def _downloaded(client: Any, registered: Any, store: str, target: Path) -> Path:
+    from mlflow.artifacts import download_artifacts
+
+    location = client.get_logged_model(registered.source.removeprefix(REGISTERED)).artifact_location
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        found = download_artifacts(f"{location}/artifacts/{DATA}", dst_path=scratch, tracking_uri=store)
+        shutil.move(found, target)
+    return target
+
+
+def _same_version(client: Any, entry: Entry) -> Any | None:
+    """The version that has the same digest; None where there is none."""
+    versions = client.search_model_versions(f"name = '{entry.name}'")
+    return next((version for version in versions if version.tags.get("digest") == entry.digest), None)
+
+
+def _known_run(client: Any, run_id: str | None) -> Any | None:
+    """A run if the store has it."""
+    from mlflow.exceptions import MlflowException
+
+    if run_id is None:
+        return None
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        log.warning(
+            "the store has no run %s, which trained the model: it is registered without its figures and digests "
+            "(unetpipe sync RUN sends them)",
+            run_id,
+        )
+        return None
+
+
+def _new_version(client: Any, experiment: str, model: ServedModel, entry: Entry) -> Any:
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.exceptions import MlflowException
+
+    run = _known_run(client, entry.run_id)
+    run_id = run and run.info.run_id
+    tags = {**entry.tags, "digest": entry.digest}
+    if run:
+        tags |= {key: run.data.tags[key] for key in _OF_THE_RUN if key in run.data.tags}
+        tags |= {key: f"{value:.4f}" for key, value in run.data.metrics.items() if key.startswith(_FIGURES)}
+    logged = client.create_logged_model(
+        experiment, entry.name, run_id, tags=tags, params=dict(entry.parameters), model_type="segmentation"
+    )
+    with tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch:
+        folder = Path(scratch) / "model"
+        _write_model(folder, model, logged, run_id)
+        client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, "READY")
+    if run_id:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    try:
+        client.create_registered_model(entry.name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client.create_model_version(
+        entry.name,
+        source=f"{REGISTERED}{logged.model_id}",
+        run_id=run_id,
+        tags=tags,
+        description=entry.description,
+        model_id=logged.model_id,
+    )
+
+
+def _write_model(folder: Path, model: ServedModel, logged: Any, run_id: str | None) -> None:
+    """Write MLflow's folder of a model: its code, data, signature, example and requirements."""
+    from mlflow import pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    name, kind, axes = model.output
+    inputs = [TensorSpec(array.dtype, model.sizes[key], key) for key, array in model.example.items()]
+    outputs = [TensorSpec(np.dtype(kind), (-1,) * axes, name)]
+    described = Model(
+        artifact_path=logged.artifact_location, model_uuid=logged.model_id, model_id=logged.model_id, run_id=run_id
+    )
+    with warnings.catch_warnings(record=True):  # it asks for type hints, in whose place is the signature
+        pyfunc.save_model(
+            folder,
+            python_model=str(model.code),
+            artifacts={DATA: str(model.data)},
+            signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs)),
+            input_example=dict(model.example),
+            pip_requirements=list(model.requirements),
+            mlflow_model=described,
+        )
+    flavor = described.flavors["python_function"]  # has the paths of what was copied, where only the copies count
+    flavor["model_code_path"] = model.code.name
+    flavor["artifacts"][DATA]["uri"] = flavor["artifacts"][DATA]["path"]
+    described.save(str(folder / "MLmodel"))
+    for cache in folder.rglob("__pycache__"):
+        shutil.rmtree(cache)

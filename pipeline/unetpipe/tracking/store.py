@@ -1,0 +1,139 @@
+"""The store of MLflow: where it is, and how it is opened.
+
+It is the one that `MLFLOW_TRACKING_URI` names, or a SQLite file in the work folder. MLflow's fluent interface is not
+used because it records the account and the script's path by itself; what a client is given is all that a store holds.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unetpipe.errors import TrackingError
+from unetpipe.process_setting import ProcessSetting
+
+EXPERIMENT = "unetpipe"
+_STORE = "mlflow.db"
+_SQLITE = "sqlite:"
+_SETTINGS = {  # by default MLflow waits minutes for a server that is not there, and reports every call to its makers
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's page opens as one for language models
+
+
+def named_tracking_uri() -> str | None:
+    """The store that `MLFLOW_TRACKING_URI` names; None where it is not set."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def default_tracking_uri(work: Path) -> str:
+    """`MLFLOW_TRACKING_URI` where it is set, else a SQLite file in the work folder."""
+    return named_tracking_uri() or _file_uri(work / _STORE)
+
+
+def has_store(work: Path | None) -> bool:
+    """Whether a store is known without making one: the environment names it, or the work folder has it."""
+    return named_tracking_uri() is not None or (work is not None and (work / _STORE).is_file())
+
+
+def is_file_store(work: Path) -> bool:
+    """Whether the store is a SQLite file."""
+    return default_tracking_uri(work).startswith(_SQLITE)
+
+
+def named_for_mlflow(work: Path) -> ProcessSetting[str | None]:
+    """Name the store in the environment while MLflow looks up there what it was told by its client already.
+
+    Its model registry in a database does so (`SqlAlchemyStore.create_model_version`).
+    """
+    return ProcessSetting(named_tracking_uri, _name, default_tracking_uri(work))
+
+
+def _name(uri: str | None) -> None:
+    if uri is None:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+    else:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+
+
+def open_store(work: Path) -> tuple[Any, str]:
+    """Open the store of a work folder, which is made where there is none.
+
+    Returns:
+        A client of MLflow, and the id of the experiment that all runs belong to.
+
+    Raises:
+        Exception: Whatever MLflow raises when the store does not answer.
+    """
+    uri = default_tracking_uri(work)
+    path = Path(uri.removeprefix(f"{_SQLITE}///"))
+    if uri == _file_uri(path) and not path.exists():
+        _make_file(path, work)
+    client = client_of(uri)
+    return client, _experiment(client, uri, work)
+
+
+def client_of(uri: str) -> Any:
+    """Make a client of the store at a URI, which gives up soon where no server answers and reports to nobody."""
+    for setting, value in _SETTINGS.items():
+        os.environ.setdefault(setting, value)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    from mlflow import MlflowClient  # takes two seconds
+
+    return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def store_errors(what: str) -> Iterator[None]:
+    """Turn what MLflow, the store's driver or the network raise into one line.
+
+    Args:
+        what: What was attempted, as the beginning of the message.
+
+    Raises:
+        TrackingError: In place of the error.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrackingError(f"{what}: {reason}") from error
+
+
+def _make_file(path: Path, work: Path) -> None:
+    """Make a SQLite store under another name and give it its own when it is whole, unless somebody else was faster.
+
+    MLflow builds its tables in many steps: processes that start at the same time would undo each other's, and lose what
+    the first of them has written by then.
+    """
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        uri = _file_uri(made)
+        _experiment(client_of(uri), uri, work)
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                made.replace(path)
+
+
+def _file_uri(path: Path) -> str:
+    return f"{_SQLITE}///{path.resolve().as_posix()}"
+
+
+def _experiment(client: Any, uri: str, work: Path) -> str:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    local = (work / "mlartifacts").resolve().as_uri() if uri.startswith(_SQLITE) else None
+    return str(client.create_experiment(EXPERIMENT, artifact_location=local, tags=_KIND))
