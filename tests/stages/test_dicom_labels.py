@@ -1,5 +1,6 @@
 """DICOM segmentations as training labels and as references of an evaluation."""
 
+import json
 from pathlib import Path
 
 import highdicom as hd
@@ -13,7 +14,7 @@ from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.errors import DatasetError
 from unetpipe.imaging.dicom.synthetic import write_series
-from unetpipe.imaging.files import read_grid, write_labels
+from unetpipe.imaging.files import read_grid, read_volume, write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.stages.evaluate import evaluate
 from unetpipe.stages.preprocess import preprocess
@@ -98,3 +99,54 @@ def test_other_values_of_classes_are_noticed(dataset: Path) -> None:
     assert preprocess(config).reused == 2
     changed = config.model_copy(update={"labels": {"liver": ((2, 2),), "spleen": ((1, 1),)}})
     assert preprocess(changed).written == 2
+
+
+def test_several_segments_are_one_class(dataset: Path) -> None:
+    """By a table on the command line or in the list; a name that is no class is refused, and a change is noticed."""
+    abdomen = {"abdomen": ((5, 5),)}
+    names = {"abdomen": ("Spleen", "LIVER")}
+    config = PreprocessConfig(
+        dataset=dataset / "list.csv", out=dataset / "work", folds=2, preview=False, labels=abdomen, segment_names=names
+    )
+    assert preprocess(config).written == 2
+    assert preprocess(config.model_copy(update={"segment_names": {"abdomen": ("liver",)}})).written == 2
+    with pytest.raises(DatasetError, match="names of segments: organs is no class; expected abdomen"):
+        preprocess(config.model_copy(update={"segment_names": {"organs": ("liver",)}}))
+    cases = [{"image": f"images/{case}", "label": f"references/{case}.dcm", "id": case} for case in "ab"]
+    listed = {
+        "cases": cases,
+        "labels": {"background": 0, "abdomen": 5},
+        "segment_names": {"abdomen": ["spleen", "liver"]},
+    }
+    (dataset / "list.json").write_text(json.dumps(listed))
+    config = PreprocessConfig(dataset=dataset / "list.json", out=dataset / "listed", folds=2, preview=False)
+    assert preprocess(config).written == 2
+    grid = read_grid(dataset / "images" / "a")[1]
+    for case in "ab":
+        path = dataset / "predictions" / f"{case}.nii.gz"
+        write_labels(path, (read_volume(path).array[0] > 0) * np.uint8(5), grid, {})
+    scores = evaluate(
+        EvaluateConfig(predictions=(dataset / "predictions",), work=dataset / "listed", out=dataset / "a", report=False)
+    )
+    assert [row.dice for row in scores.classes] == [1.0]
+
+
+def test_segmentations_are_predictions(dataset: Path) -> None:
+    """They are drawn on the grid of the reference or, where that is a segmentation too, of the scan."""
+    config = EvaluateConfig(
+        predictions=(dataset / "references",),
+        reference=dataset / "predictions",
+        out=dataset / "b",
+        labels=LABELS,
+        report=False,
+    )
+    assert [row.dice for row in evaluate(config).classes] == [1.0, 1.0]
+    both = config.model_copy(update={"reference": dataset / "references", "images": dataset / "images"})
+    assert [row.dice for row in evaluate(both).classes] == [1.0, 1.0]
+    with pytest.raises(DatasetError, match="name the scans by --images or --work"):
+        evaluate(both.model_copy(update={"images": None}))
+    for case in "ab":
+        path = dataset / "predictions" / f"{case}.nii.gz"
+        write_labels(path, read_volume(path).array[0], read_grid(path)[1], {})
+    with pytest.raises(DatasetError, match="name classes by --labels or --work"):
+        evaluate(config.model_copy(update={"labels": {}}))

@@ -13,14 +13,17 @@ from highdicom import sr
 from unetpipe import infer
 from unetpipe.bundle.segment_codes import read_segments
 from unetpipe.bundle.write import write_segments
+from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.label_scheme import LabelClass, Region
 from unetpipe.errors import BundleError, DatasetError
+from unetpipe.evaluation.pairing import gather_inputs
 from unetpipe.imaging.dicom.label_target import LabelTarget
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import read_grid, read_volume
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_volume
+from unetpipe.stages.evaluate import evaluate
 
 MakeBundle = Callable[..., Path]
 ORGANS = tuple(LabelClass(name=name, value=value) for value, name in enumerate(("background", "liver", "Kidney Left")))
@@ -161,3 +164,19 @@ def test_contours_and_a_report_beside_the_segmentation(make_bundle: MakeBundle, 
         assert volume.value == pytest.approx(case["volumes_ml"][group.tracking_identifier], abs=1e-4)
         assert agreement.value == pytest.approx(case["class_agreement"][group.tracking_identifier], abs=1e-4)
         assert group.referenced_segment.referenced_sop_instance_uid == segmentation.SOPInstanceUID
+
+
+def test_segmentations_are_evaluated_like_label_maps(make_bundle: MakeBundle, series: Path) -> None:
+    """Against a label map of the same labels they are perfect, and known to come from DICOM and from the model."""
+    run(make_bundle(labels=ORGANS), series, format=FORMATS)
+    out = series.parent / "out"
+    config = EvaluateConfig(
+        predictions=(out / "dicom-seg",),
+        reference=out / "series.nii.gz",
+        out=series.parent / "report",
+        labels={one.name: ((one.value, one.value),) for one in ORGANS[1:]},
+    )
+    inputs = gather_inputs(config)
+    assert inputs.from_dicom
+    assert [model.name for model in inputs.models[0].made_by] == ["model"]
+    assert {row.dice for row in evaluate(config).classes} == {1.0}

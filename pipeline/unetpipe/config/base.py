@@ -32,6 +32,11 @@ def typed_yaml(value: Any) -> Any:
         raise ValueError(f"{value!r} is no YAML") from None
 
 
+def _separated(value: Any) -> Any:
+    """Names that were typed with commas between them."""
+    return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+
 Series = Annotated[
     tuple[str, ...],
     Field(
@@ -45,6 +50,22 @@ Phase = Annotated[
         ge=1,
         description="Which volume of a DICOM series that holds several, such as echoes or time points: its number in "
         "`unetpipe info SOURCE`.",
+    ),
+]
+SegmentNames = Annotated[
+    dict[str, Annotated[tuple[str, ...], BeforeValidator(_separated)]],
+    Field(
+        description="Names of the segments or structures in DICOM labels that are one class, beside its own name: "
+        "kidney='left kidney,right kidney'."
+    ),
+]
+SegThreshold = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=1,
+        description="Share of the highest value from which a voxel belongs to a segment of a fractional DICOM "
+        "segmentation; 0.5 unless given.",
     ),
 ]
 FixGeometry = Annotated[

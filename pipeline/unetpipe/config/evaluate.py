@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, field_validator
 
 from unetpipe.components import Part
-from unetpipe.config.base import Config, Extensions, Tracking
+from unetpipe.config.base import Config, Extensions, SegmentNames, SegThreshold, Tracking
 from unetpipe.label_values import LabelValues
 
 
@@ -33,6 +33,8 @@ class EvaluateConfig(Config):
     labels: Annotated[dict[str, LabelValues], Field(validation_alias=AliasChoices("labels", "classes"))] = {}
     """Label values of each class to report, by name: liver=1, or several values as one class, such as axon=255,233-254.
     Empty: the work folder's, or every value that occurs."""
+    segment_names: SegmentNames = {}
+    seg_threshold: SegThreshold = None
     tolerance_mm: Annotated[float, Field(gt=0)] = 1.0
     """Tolerance of NSD in mm, for every class that `tolerances_mm` does not name."""
     tolerances_mm: dict[str, Annotated[float, Field(gt=0)]] = {}

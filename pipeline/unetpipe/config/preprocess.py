@@ -7,7 +7,16 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from unetpipe.components import Part
-from unetpipe.config.base import CaseIds, Config, Extensions, FixGeometry, Phase, Series
+from unetpipe.config.base import (
+    CaseIds,
+    Config,
+    Extensions,
+    FixGeometry,
+    Phase,
+    SegmentNames,
+    SegThreshold,
+    Series,
+)
 from unetpipe.label_values import LabelValues
 
 Preset = Literal["plain", "resenc-m", "resenc-l", "resenc-xl"]
@@ -35,6 +44,8 @@ class PreprocessConfig(Config):
     """Label values of each class by name, instead of those that the dataset declares: liver=1, or several values as
     one class, such as axon=255,233-254, of which predictions get the first. The names background and ignore say which
     values count as background and which take no part."""
+    segment_names: SegmentNames = {}
+    seg_threshold: SegThreshold = None
     series: Series = ()
     phase: Phase = None
     fix_geometry: FixGeometry = False

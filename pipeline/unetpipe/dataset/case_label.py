@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.merging import merge_values
 from unetpipe.imaging.alignment import aligned
-from unetpipe.imaging.dicom.label_target import LabelTarget
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_volume
 
@@ -29,5 +28,5 @@ def read_case_label(path: Path, image: Grid, manifest: Manifest, *, adopt_affine
         ImageFileError: If it cannot be read or is no label map.
         GeometryError: If it does not hold the image's voxels.
     """
-    label = read_label_volume(path, LabelTarget(image, manifest.values_of_segments))
+    label = read_label_volume(path, manifest.label_target(image))
     return merge_values(aligned(label, image, adopt_affine=adopt_affine).array[0], manifest.merged)

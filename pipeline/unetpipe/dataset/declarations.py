@@ -33,6 +33,27 @@ def with_labels(manifest: Manifest, labels: Mapping[str, Sequence[Range]]) -> Ma
     )
 
 
+def with_segments(manifest: Manifest, names: Mapping[str, tuple[str, ...]], threshold: float | None) -> Manifest:
+    """The manifest with these rules for segments of DICOM instead of its own, where they are given.
+
+    Args:
+        manifest: Manifest as the dataset's layout declares it, with its final classes.
+        names: Names of the segments of a class, by the class.
+        threshold: Share of the highest fraction from which a voxel belongs to a fractional segment.
+
+    Raises:
+        DatasetError: If names are given for what is no class or region.
+    """
+    rules = manifest.segment_rules
+    rules = rules.model_copy(update={"names": names} if names else {})
+    rules = rules.model_copy(update={"threshold": threshold} if threshold is not None else {})
+    known = manifest.label_scheme.names if manifest.labels else ()
+    if unknown := sorted(set(rules.names) - set(known)):
+        expected = ", ".join(known) or "none"
+        raise _refused("bad_segments", f"names of segments: {unknown[0]} is no class; expected {expected}")
+    return manifest.model_copy(update={"segment_rules": rules})
+
+
 def with_modalities(manifest: Manifest, modalities: Sequence[str]) -> Manifest:
     """The manifest with these modalities instead of its own; as it is where none are given.
 
@@ -47,13 +68,17 @@ def with_modalities(manifest: Manifest, modalities: Sequence[str]) -> Manifest:
         return manifest
     codes = [modality_code(name) for name in modalities]
     if unknown := [name for name, code in zip(modalities, codes, strict=True) if code is None]:
-        raise _refused(f"{unknown[0]!r} is no modality; expected DICOM's code, such as CT, MR, PT or US")
+        raise _refused(
+            "bad_modality",
+            f"--modality: {unknown[0]!r} is no modality; expected DICOM's code, such as CT, MR, PT or US",
+        )
     channels = len(manifest.channels)
     if len(codes) not in (1, channels):
         names = ", ".join(manifest.channels)
-        raise _refused(f"expected one modality, or one for each of the {channels} channels ({names}), got {len(codes)}")
+        expected = f"expected one modality, or one for each of the {channels} channels ({names})"
+        raise _refused("bad_modality", f"--modality: {expected}, got {len(codes)}")
     return manifest.model_copy(update={"modalities": tuple(codes if len(codes) == channels else codes * channels)})
 
 
-def _refused(message: str) -> DatasetError:
-    return DatasetError([Fault(case="dataset", kind="bad_modality", message=f"--modality: {message}")])
+def _refused(kind: str, message: str) -> DatasetError:
+    return DatasetError([Fault(case="dataset", kind=kind, message=message)])

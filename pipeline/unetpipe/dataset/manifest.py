@@ -22,7 +22,9 @@ from unetpipe.dataset.privacy.secret import VARIABLE, private_folder
 from unetpipe.dataset.privacy.sources import Source, read_sources, write_sources
 from unetpipe.documents import Record, read_document, write_if_changed
 from unetpipe.errors import PlanError
+from unetpipe.imaging.dicom.label_target import LabelTarget, SegmentRules
 from unetpipe.imaging.dicom.options import DicomOptions
+from unetpipe.imaging.geometry import Grid
 
 MANIFEST_SCHEMA: Final = 2
 
@@ -74,6 +76,7 @@ class Manifest(Record):
         merged: Further values of label files that count as one of a class. Label maps hold none of them once they are
             read with `merge_values`.
         ignore_value: Label value of voxels that take no part in training, if there is one.
+        segment_rules: How segments of DICOM become labels.
         spatial_dims: Axes of the images, 2 or 3.
         data_root: In the file, the folder that paths are relative to, itself relative to the work folder. None once the
             manifest is read, and in files of the first version, whose paths are absolute.
@@ -90,6 +93,7 @@ class Manifest(Record):
     regions: tuple[Region, ...] = ()
     merged: tuple[MergedValues, ...] = ()
     ignore_value: int | None = None
+    segment_rules: SegmentRules = SegmentRules()
     spatial_dims: Literal[2, 3]
     data_root: str | None = None
     sources: str | None = None
@@ -104,6 +108,10 @@ class Manifest(Record):
     def values_of_segments(self) -> Mapping[frozenset[str], int]:
         """Value of a voxel by the names of the classes or regions that hold it, for segmentations that name them."""
         return values_of_segments({label.value: label.name for label in self.labels}, self.regions)
+
+    def label_target(self, grid: Grid) -> LabelTarget:
+        """What segments of DICOM are drawn into, for an image's grid."""
+        return LabelTarget(grid, self.values_of_segments, self.segment_rules)
 
     @cached_property
     def file_names(self) -> Mapping[str, str]:

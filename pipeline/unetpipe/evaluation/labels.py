@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from unetpipe.dataset.merging import merge_values
-from unetpipe.errors import GeometryError
+from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.evaluation.pairing import Inputs
 from unetpipe.imaging.alignment import aligned, same_voxels
 from unetpipe.imaging.dicom.label_target import LabelTarget
@@ -21,14 +21,21 @@ _LONGEST_TABLE = 1 << 24
 def reference_grid(case: str, inputs: Inputs) -> Grid:
     """The grid of a reference: that of its own header, or its image's if the work folder adopted that.
 
-    A segmentation or structure set in DICOM is drawn on the grid of the first prediction that there is, since it may
-    hold only the slices that have something on them.
+    A segmentation or structure set in DICOM is drawn on the grid of the first prediction that is none, or else of the
+    scan, since it may hold only the slices that have something on them.
 
     Raises:
-        ImageFileError, GeometryError: If a header cannot be read.
+        ImageFileError: If a header cannot be read, or only segmentations in DICOM are there.
+        GeometryError: If a header cannot be used.
     """
-    if is_dicom_source(inputs.references[case]) and (drawn_on := _first_prediction(case, inputs)) is not None:
-        return read_grid(drawn_on)[1]
+    if is_dicom_source(inputs.references[case]):
+        files = [model.files[case] for model in inputs.models if case in model.files]
+        if (drawn_on := next((file for file in files if not is_dicom_source(file)), None)) is not None:
+            return read_grid(drawn_on)[1]
+        if case in inputs.images:
+            return read_grid(inputs.images[case], inputs.choices.get(case))[1]
+        if files:
+            raise ImageFileError("segmentations in DICOM hold no whole grid: name the scans by --images or --work")
     if case in inputs.adopted:
         return read_grid(inputs.adopted[case], inputs.choices.get(case))[1]
     return read_grid(inputs.references[case])[1]
@@ -50,7 +57,7 @@ def read_reference(case: str, inputs: Inputs) -> tuple[NDArray[np.integer], Grid
     """
     target = None
     if is_dicom_source(inputs.references[case]):
-        target = LabelTarget(reference_grid(case, inputs), inputs.values_of_segments)
+        target = inputs.label_target(reference_grid(case, inputs))
     volume = read_label_volume(inputs.references[case], target)
     if case in inputs.adopted:
         volume = aligned(volume, reference_grid(case, inputs), adopt_affine=True)
@@ -68,7 +75,7 @@ def read_prediction(path: Path, grid: Grid, inputs: Inputs) -> NDArray[np.intege
     Raises:
         ImageFileError, GeometryError: As `read_reference`; or if it has another number of axes.
     """
-    volume = read_label_volume(path)
+    volume = read_label_volume(path, _drawn_on(path, grid, inputs))
     if volume.grid.ndim != grid.ndim:
         raise GeometryError(f"{path.name}: has {volume.grid.ndim} axes, expected {grid.ndim}")
     if same_voxels(grid, volume.grid):
@@ -76,8 +83,17 @@ def read_prediction(path: Path, grid: Grid, inputs: Inputs) -> NDArray[np.intege
     return onto_grid(merge_values(volume.array[0], inputs.merged), volume.grid, grid)
 
 
-def _first_prediction(case: str, inputs: Inputs) -> Path | None:
-    return next((model.files[case] for model in inputs.models if case in model.files), None)
+def _drawn_on(path: Path, grid: Grid, inputs: Inputs) -> LabelTarget | None:
+    """What segments of a DICOM prediction are drawn into; None for other files.
+
+    Raises:
+        ImageFileError: If no classes are known: numbers of segments would be compared with values of labels.
+    """
+    if not is_dicom_source(path):
+        return None
+    if not inputs.classes:
+        raise ImageFileError("segments of DICOM have names and no values: name classes by --labels or --work")
+    return inputs.label_target(grid)
 
 
 def values_in(labels: NDArray[np.integer]) -> set[int]:

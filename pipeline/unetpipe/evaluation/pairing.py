@@ -5,11 +5,13 @@ prediction stays in the list.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.config.infer import DicomFormat
 from unetpipe.dataset.case_names import former_ids, match_ids
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.label_names import agree_on_names
@@ -20,8 +22,10 @@ from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.merging import DeclaredLabels, MergedValues, declare_labels
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.evaluation.pseudonyms import Pseudonyms, warn_of_lost_names
+from unetpipe.imaging.dicom.label_target import LabelTarget, SegmentRules
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.files import has_image_suffix, strip_suffix
+from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_names
 from unetpipe.inference.predictions import ModelUsed, Predictions, read_predictions
 
@@ -63,6 +67,7 @@ class Inputs:
         choices: Choice of the volume in a scan's DICOM source, by case id, where the work folder records one.
         regions: Sets of label values that make one class each, named by the value that is written for it.
         ignore_value: Value of reference voxels that are not evaluated.
+        segment_rules: How segments of DICOM become labels.
         patients: Patient by case id, where they are known.
         images: Scans, where they are known.
         from_dicom: Whether scans are DICOM sources, so that case ids may identify patients.
@@ -78,14 +83,14 @@ class Inputs:
     adopted: Files = field(default_factory=dict)
     choices: Mapping[str, DicomOptions] = field(default_factory=dict)
     ignore_value: int | None
+    segment_rules: SegmentRules = field(default_factory=SegmentRules)
     patients: Mapping[str, str]
     images: Files
     from_dicom: bool
 
-    @property
-    def values_of_segments(self) -> Mapping[frozenset[str], int]:
-        """Value of a voxel by the names of the classes or regions that hold it, for segmentations that name them."""
-        return values_of_segments(self.classes, self.regions)
+    def label_target(self, grid: Grid) -> LabelTarget:
+        """What segments of DICOM are drawn into, for the grid of an image."""
+        return LabelTarget(grid, values_of_segments(self.classes, self.regions), self.segment_rules)
 
 
 def gather_inputs(config: EvaluateConfig) -> Inputs:
@@ -139,6 +144,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         adopted=_adopted(config, manifest),
         choices={case.id: case.dicom[0] for case in manifest.cases if case.dicom} if manifest else {},
         ignore_value=declared.ignore_value,
+        segment_rules=_segment_rules(config, manifest, classes.values()),
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
         images=images,
         from_dicom=dicom or not all(has_image_suffix(path.name) for path in images.values()),
@@ -172,10 +178,12 @@ def work_of(config: EvaluateConfig) -> Path | None:
 def _records(path: Path) -> list[Predictions]:
     """The predictions.json files that `infer`, or each of its shards, wrote beside its labels.
 
+    DICOM outputs lie in folders that are called after their format, beside these files.
+
     Raises:
         DatasetError: If they contradict each other, so that nobody can say which of them describes the labels.
     """
-    files = sorted(path.glob("predictions*.json"))
+    files = sorted((path.parent if path.name in get_args(DicomFormat) else path).glob("predictions*.json"))
     totals = sorted(
         {found[1] for file in files if (found := re.fullmatch(r"predictions-\d+-of-(\d+)\.json", file.name))}
     )
@@ -186,11 +194,10 @@ def _records(path: Path) -> list[Predictions]:
     models: dict[str, tuple[ModelUsed, ...]] = {}
     for record in records:
         for case in record.cases:
-            if case.output is not None and models.setdefault(case.output, record.models) != record.models:
-                message = (
-                    f"{path.name}/{case.output}: two predictions*.json name different models: delete the older one"
-                )
-                raise _fault("other_models", message)
+            for output in case.outputs:
+                if models.setdefault(output, record.models) != record.models:
+                    message = f"{path.name}/{output}: two predictions*.json name different models: delete the older one"
+                    raise _fault("other_models", message)
     return records
 
 
@@ -279,6 +286,20 @@ def _declared(config: EvaluateConfig, manifest: Manifest | None) -> DeclaredLabe
     named = tuple(LabelClass(name=region.name, value=region.written) for region in manifest.regions)
     classes = (manifest.labels[0], *(named or manifest.labels[1:]))
     return DeclaredLabels(classes=classes, merged=manifest.merged, ignore_value=manifest.ignore_value)
+
+
+def _segment_rules(config: EvaluateConfig, manifest: Manifest | None, classes: Collection[str]) -> SegmentRules:
+    """The work folder's rules for segments of DICOM, and over them those that a person gives.
+
+    Raises:
+        DatasetError: If names are given for what is no class.
+    """
+    rules = manifest.segment_rules if manifest else SegmentRules()
+    given = {"names": config.segment_names, "threshold": config.seg_threshold}
+    if unknown := sorted(set(config.segment_names) - set(classes)):
+        expected = ", ".join(classes) or "none"
+        raise _fault("bad_segments", f"names of segments: {unknown[0]} is no class; expected {expected}")
+    return rules.model_copy(update={key: value for key, value in given.items() if value})
 
 
 def _adopted(config: EvaluateConfig, manifest: Manifest | None) -> Files:

@@ -19,7 +19,7 @@ from unetpipe.evaluation.named_metrics import NamedMetric
 from unetpipe.evaluation.orientation_hint import Turned, find_turn, orientation_hint
 from unetpipe.evaluation.pairing import Inputs, Model
 from unetpipe.imaging.alignment import describe_difference, same_voxels
-from unetpipe.imaging.files import read_grid
+from unetpipe.imaging.files import is_dicom_source, read_grid
 from unetpipe.imaging.geometry import Grid
 from unetpipe.metrics.scores import ClassScore, absent_score, score_case
 from unetpipe.progress import Progress
@@ -64,6 +64,8 @@ def check_grids(inputs: Inputs, workers: int) -> None:
             with _naming("the reference"):
                 expected = reference_grid(case, inputs)
             with _naming(f"the prediction of {model.name}"):
+                if is_dicom_source(model.files[case]):  # is drawn on the reference's grid, or refused
+                    return None
                 _, found = read_grid(model.files[case])
         except (ImageFileError, GeometryError) as error:
             return Fault(case=case, kind="unreadable", message=str(error))

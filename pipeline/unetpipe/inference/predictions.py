@@ -70,6 +70,11 @@ class Prediction(Record):
     warnings: tuple[str, ...] = ()
     error: str | None = None
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Files that hold the labels, relative to the folder of predictions.json."""
+        return (*filter(None, [self.output]), *self.dicom_output.values())
+
 
 class Predictions(Record):
     """The outcome of one run of `infer`, or of one of its shards.

@@ -67,7 +67,7 @@ def _faults(name: str, report: Predictions | None, reports: Sequence[Predictions
         faults.append(_fault(case, "incomplete", f"reports {len(report.cases)} of {number} scans: it was interrupted"))
     if report.models != reports[0].models:
         faults.append(_fault(case, "other_model", "was segmented by other models than the first shard"))
-    absent = [one.id for one in report.cases if one.output is not None and not (out / one.output).is_file()]
+    absent = [one.id for one in report.cases if not all((out / name).is_file() for name in one.outputs)]
     faults += [_fault(one, "no_labels", "was segmented, but its labels are not there") for one in absent]
     return faults
 

@@ -17,7 +17,7 @@ from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.cores import available_cores
 from unetpipe.dataset.checks.cases import CheckReport, check_cases, completed
 from unetpipe.dataset.checks.statistics import CaseStatistics, read_known_statistics
-from unetpipe.dataset.declarations import with_labels, with_modalities
+from unetpipe.dataset.declarations import with_labels, with_modalities, with_segments
 from unetpipe.dataset.folds import Folds, keep_folds, make_folds, read_folds
 from unetpipe.dataset.keys import case_key
 from unetpipe.dataset.layouts.recognition import inspect_dataset
@@ -172,6 +172,7 @@ def _check(
     ids = CaseIds(config.case_ids, config.out)
     manifest, structural = inspect_dataset(config.dataset, config.images, config.label, dicom, ids)
     manifest = with_modalities(with_labels(manifest, config.labels), config.modality)
+    manifest = with_segments(manifest, config.segment_names, config.seg_threshold)
 
     def hold(case: Case) -> object:
         return budget.hold(check_bytes(case))

@@ -13,7 +13,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from unetpipe.errors import GeometryError, ImageFileError
-from unetpipe.imaging.dicom.label_target import LabelTarget
+from unetpipe.imaging.dicom.label_target import LabelTarget, SegmentRules
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import read_grid
 from unetpipe.imaging.geometry import Grid
@@ -83,6 +83,20 @@ def test_a_segmentation_is_the_label_map_that_it_was_made_of(image: Path, tmp_pa
     assert volume.grid == grid
     assert np.array_equal(volume.array[0], np.array([0, 7, 8, 9])[labels])
     assert any("Fractional" in note for note in volume.notes) == (kind == "FRACTIONAL")
+
+
+def test_fractions_count_from_a_threshold_on(image: Path, tmp_path: Path) -> None:
+    """The share of the highest value that a person asks for; a half unless told."""
+    grid = read_grid(image)[1]
+    labels = label_map(grid)
+    fractions = np.stack([np.where(frames(labels) == number, 0.9, 0.3) for number in (1, 2, 3)], axis=-1)
+    write_segmentation(image, tmp_path / "seg.dcm", fractions, "FRACTIONAL")
+    values = {frozenset(["liver"]): 7}
+    for threshold, expected in ((0.5, labels == 1), (0.25, labels >= 0), (0.95, labels < 0)):
+        target = LabelTarget(grid, values, SegmentRules(threshold=threshold))
+        found = read_label_volume(tmp_path / "seg.dcm", target)
+        assert np.array_equal(found.array[0] == 7, expected)
+        assert any(f"from {threshold} on" in note for note in found.notes)
 
 
 def test_without_classes_values_are_numbers_with_names(image: Path, tmp_path: Path) -> None:

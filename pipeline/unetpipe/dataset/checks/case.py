@@ -19,7 +19,7 @@ from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.errors import Fault, GeometryError, ImageFileError
 from unetpipe.imaging.alignment import adoption_hint, aligned, in_mm
 from unetpipe.imaging.boxes import nonzero_box
-from unetpipe.imaging.dicom.label_target import LabelTarget
+from unetpipe.imaging.dicom.label_target import SegmentRules
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.files import has_image_suffix, is_dicom_source, read_volume
 from unetpipe.imaging.finite import describe_non_finite
@@ -98,8 +98,11 @@ class CaseCheck:
         """What segments in DICOM depend on beside their bytes: the values of the classes that are called like them."""
         if self.case.label is None or not is_dicom_source(self.case.label):
             return ""
-        values = sorted((sorted(names), value) for names, value in self.manifest.values_of_segments.items())
-        return hashlib.sha256(repr(values).encode()).hexdigest()[:8]
+        manifest = self.manifest
+        values = repr(sorted((sorted(names), value) for names, value in manifest.values_of_segments.items()))
+        if manifest.segment_rules != SegmentRules():  # work folders that are older than rules keep their hashes
+            values += manifest.segment_rules.model_dump_json()
+        return hashlib.sha256(values.encode()).hexdigest()[:8]
 
     def _still_holds(self, known: CaseStatistics, content: str) -> bool:
         return (
@@ -112,7 +115,7 @@ class CaseCheck:
         return self._read_by(lambda: read_volume(path, choice), path, "image")
 
     def _read_label(self, path: Path, image: Grid | None) -> Volume | None:
-        target = None if image is None else LabelTarget(image, self.manifest.values_of_segments)
+        target = None if image is None else self.manifest.label_target(image)
         return self._read_by(lambda: read_label_file(path, target), path, "label")
 
     def _read_by(self, read: Callable[[], Volume], path: Path, what: str) -> Volume | None:

@@ -101,6 +101,15 @@ def declare_classes(value: Any, order: Any, where: str, listing: Listing) -> Non
         _set_regions({name: values for name, values in taken if set(values) != {0}}, order, listing)
 
 
+def declare_segment_names(value: Any, where: str, listing: Listing) -> None:
+    """Take names of segments by class, each a text or a list of texts; a fault at `where` for anything else."""
+    names = {key: as_names(one) for key, one in value.items()} if isinstance(value, dict) else {None: None}
+    if not all(isinstance(key, str) and found for key, found in names.items()):
+        listing.training_fault("bad_segments", f"{where} should map classes to names of segments, got {_shown(value)}")
+        return
+    listing.segment_names = {str(key): found for key, found in names.items() if found}
+
+
 def set_classes(classes: Sequence[LabelClass], listing: Listing) -> None:
     """Order classes by value, background first, and see that values are distinct."""
     values = [label.value for label in classes]

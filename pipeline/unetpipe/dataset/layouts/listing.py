@@ -1,6 +1,7 @@
 """The findings of a layout's reader: cases, and faults of the folder's structure."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Listing:
             whose modality is not declared; None where the layout declares no modality at all.
         labels: Names of the classes; None where the layout does not name them: classes are then what label files hold.
         regions: Sets of label values, where the layout asks for them.
+        segment_names: Names of the segments of DICOM labels that are one class, by the class.
         cases: Cases with a label each, or without one and with a fault that says so.
         tests: Cases that the layout sets apart from those to train on, with faults of their own; None where it sets
             none apart.
@@ -36,6 +38,7 @@ class Listing:
     labels: tuple[LabelClass, ...] | None = None
     regions: tuple[Region, ...] = ()
     ignore_value: int | None = None
+    segment_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cases: list[Case] = field(default_factory=list)
     tests: "Listing | None" = None
     faults: list[Fault] = field(default_factory=list)

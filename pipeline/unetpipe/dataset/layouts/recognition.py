@@ -23,6 +23,7 @@ from unetpipe.dataset.layouts.tables import list_json, list_table
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.privacy.case_ids import KEEP_NAMES, CaseIds
 from unetpipe.errors import DatasetError, Fault, ImageFileError, UnetpipeError
+from unetpipe.imaging.dicom.label_target import SegmentRules
 from unetpipe.imaging.dicom.options import DicomOptions, choice_per_image
 from unetpipe.imaging.files import read_grid
 
@@ -82,6 +83,7 @@ def inspect_dataset(
         labels=listing.labels or (),
         regions=listing.regions,
         ignore_value=listing.ignore_value,
+        segment_rules=SegmentRules(names=listing.segment_names),
         spatial_dims=spatial_dims,
         cases=tuple(sorted(cases, key=lambda case: case.id)),
     )

@@ -4,7 +4,8 @@ A table (``.csv``, ``.tsv``) has the columns ``image`` (or ``image_0``, ``image_
 ``label``, and may have ``id``, ``patient``, ``fold``, ``modality`` (or ``modality_0``, ...), ``series`` (or
 ``series_0``, ...) and ``phase``, which choose the volume in a DICOM source. A JSON list holds objects with the same
 keys, where ``image`` or ``images`` is one path or a list of them. The list may be inside an
-object, as ``cases``, beside ``name``, ``channels``, ``modality``, ``labels`` and ``regions_class_order``.
+object, as ``cases``, beside ``name``, ``channels``, ``modality``, ``labels``, ``regions_class_order`` and
+``segment_names``.
 """
 
 import re
@@ -18,6 +19,7 @@ from unetpipe.dataset.layouts.declarations import (
     declare_channels,
     declare_classes,
     declare_modalities,
+    declare_segment_names,
 )
 from unetpipe.dataset.layouts.entries import list_entries, read_entry
 from unetpipe.dataset.layouts.listing import Listing, refuse
@@ -25,7 +27,7 @@ from unetpipe.dataset.layouts.reading import read_table
 
 _COLUMNS = {"id", "image", "label", "patient", "fold", "modality", "series", "phase"}
 _KEYS = _COLUMNS | {"images"}
-_TOP_KEYS = {"cases", "name", "channels", "modality", "labels", "regions_class_order"}
+_TOP_KEYS = {"cases", "name", "channels", "modality", "labels", "regions_class_order", "segment_names"}
 
 
 def list_table(path: Path) -> Listing:
@@ -79,13 +81,15 @@ def list_json(path: Path, content: Any) -> Listing:
         raise refuse(
             "bad_table",
             f"{path.name}: should be a list of cases, or an object with cases and perhaps name, channels, modality, "
-            f"labels, regions_class_order; got {', '.join(unknown) or 'no list of cases'}",
+            f"labels, regions_class_order, segment_names; got {', '.join(unknown) or 'no list of cases'}",
         )
     listing = Listing(name=as_text(declared.get("name")) or path.stem)
     if declared.get("channels") is not None:
         declare_channels(declared["channels"], f"{path.name}: 'channels'", listing)
     if declared.get("labels") is not None:
         declare_classes(declared["labels"], declared.get("regions_class_order"), f"{path.name}: 'labels'", listing)
+    if declared.get("segment_names") is not None:
+        declare_segment_names(declared["segment_names"], f"{path.name}: 'segment_names'", listing)
     if declared.get("modality") is not None:
         declare_modalities(as_names(declared["modality"]) or (), f"{path.name}: 'modality'", listing)
     entries = []

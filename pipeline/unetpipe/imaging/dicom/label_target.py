@@ -4,7 +4,20 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from unetpipe.documents import Record
 from unetpipe.imaging.geometry import Grid
+
+
+class SegmentRules(Record):
+    """How segments become labels, where their names and numbers alone do not say it.
+
+    Attributes:
+        names: Further names of the segments of a class, by its own name.
+        threshold: Share of the highest fraction from which a voxel belongs to a fractional segment.
+    """
+
+    names: Mapping[str, tuple[str, ...]] = {}
+    threshold: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -15,10 +28,12 @@ class LabelTarget:
         grid: Grid of the image.
         values: Value of a voxel by the names of all classes or regions that hold it. Empty where no classes are
             declared: then values are the numbers of segments.
+        rules: Which segments are which class.
     """
 
     grid: Grid
     values: Mapping[frozenset[str], int] = field(default_factory=dict)
+    rules: SegmentRules = field(default_factory=SegmentRules)
 
     @property
     def names(self) -> Collection[str]:
@@ -27,7 +42,11 @@ class LabelTarget:
 
     def class_of(self, segment: str) -> str | None:
         """The class of a segment's name, in any case of letters and with any separators; None if there is none."""
-        return next((name for name in self.names if plain_name(name) == plain_name(segment)), None)
+        given = plain_name(segment)
+        for name in self.names:
+            if given in map(plain_name, (name, *self.rules.names.get(name, ()))):
+                return name
+        return None
 
 
 def plain_name(name: str) -> str:

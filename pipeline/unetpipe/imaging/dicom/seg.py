@@ -18,8 +18,6 @@ from unetpipe.imaging.dicom.slices import Slice, grid_of, mixture_of
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
 
-_THRESHOLD = 0.5
-"""Share of the highest fraction from which a voxel belongs to a fractional segment."""
 _ON_GRID = 0.1
 """Greatest distance of a frame's pixels from the image's voxels, in voxels."""
 
@@ -53,11 +51,11 @@ def read_seg(data: Dataset, syntax: UID, target: LabelTarget | None) -> Volume:
         raise ImageFileError(f"a segmentation has pixels of {len(pixels)} frames, and places of {len(places)}")
     for frame, place, one in zip(pixels, places, attributes, strict=True):
         where, turned = _on_grid(frame, place, target.grid)
-        for segment, mask in _masks(turned, kind, one, data):
+        for segment, mask in _masks(turned, kind, one, _least(kind, data, target)):
             builder.draw(segment, where, mask)
     notes = list(builder.notes)
     if kind == "FRACTIONAL":
-        notes.append(f"Fractional segments are taken from {_THRESHOLD:g} on.")
+        notes.append(f"Fractional segments are taken from {target.rules.threshold:g} on.")
     return Volume(builder.labels()[None], target.grid, notes=tuple(notes), names=builder.names())
 
 
@@ -77,9 +75,9 @@ def _segments(data: Dataset) -> list[Segment]:
 
 
 def _masks(
-    frame: NDArray[Any], kind: str, attributes: Dataset, data: Dataset
+    frame: NDArray[Any], kind: str, attributes: Dataset, least: float
 ) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """Decide which pixels of a frame belong to which segment."""
+    """Decide which pixels of a frame belong to which segment: those of at least that value, but for label maps."""
     if kind == "LABELMAP":
         for value in np.unique(frame).tolist():
             if value:
@@ -88,8 +86,14 @@ def _masks(
     segment = number(attributes, "ReferencedSegmentNumber")
     if segment is None:
         raise ImageFileError("a frame of a segmentation has no ReferencedSegmentNumber")
-    highest = 1.0 if kind == "BINARY" else number(data, "MaximumFractionalValue") or 255.0
-    yield int(segment), frame >= _THRESHOLD * highest
+    yield int(segment), frame >= least
+
+
+def _least(kind: str, data: Dataset, target: LabelTarget) -> float:
+    """Least stored value of a voxel that belongs to a segment."""
+    if kind == "BINARY":
+        return 1.0
+    return target.rules.threshold * (number(data, "MaximumFractionalValue") or 255.0)
 
 
 def _on_grid(frame: NDArray[Any], place: Slice, grid: Grid) -> tuple[tuple[slice | int, ...], NDArray[Any]]:
