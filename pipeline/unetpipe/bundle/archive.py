@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
+
 from unetpipe.components import first_line
 from unetpipe.errors import BundleError
 
@@ -18,6 +20,7 @@ Reader = Callable[[str], bytes]
 """Gives the content of a file of the bundle, by its path in it; raises BundleError."""
 
 _LARGEST_CONFIG = 16 * 2**20  # bytes
+_LARGEST_YAML = 2**18  # bytes: it is read a hundred times as slowly as JSON
 _LARGEST_WEIGHTS = 2 * 2**30
 _UNSUSPICIOUS = 16 * 2**20  # a file of this size may shrink as much as it likes: weights that are all 0 do
 _MOST_SHRUNK = 20  # times; real weights shrink by a tenth
@@ -42,7 +45,7 @@ def open_bundle(path: Path) -> Reader:
 
 
 def read_config(name: str, member: str, read: Reader) -> dict[str, Any]:
-    """Read one JSON config.
+    """Read one config, JSON or by its name YAML.
 
     Args:
         name: Name of the bundle, for messages.
@@ -50,18 +53,33 @@ def read_config(name: str, member: str, read: Reader) -> dict[str, Any]:
         read: Reader of the bundle.
 
     Raises:
-        BundleError: If it is missing, too large, no JSON, no object, or nested too deeply.
+        BundleError: If it is missing, too large, no JSON or YAML, no object, or nested too deeply.
     """
     content = read(member)
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{name}: {member} is not JSON: {shown(first_line(error))}") from error
+    if member.endswith((".yaml", ".yml")):
+        value = _yaml(name, member, content)
+    else:
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{name}: {member} is not JSON: {shown(first_line(error))}") from error
     if not isinstance(value, dict):
         raise BundleError(f"{name}: {member} must be an object")
     if next((True for _, depth in walk(value) if depth > _DEEPEST_CONFIG), False):
         raise BundleError(f"{name}: {member} is nested deeper than {_DEEPEST_CONFIG} levels")
     return value
+
+
+def _yaml(name: str, member: str, content: bytes) -> Any:
+    """Read YAML without tags that build objects, and without aliases, which a short file may multiply."""
+    if len(content) > _LARGEST_YAML:
+        raise BundleError(f"{name}: {member} is implausibly large")
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(content)):
+            raise BundleError(f"{name}: {member} has aliases (*name), which are not followed")
+        return yaml.safe_load(content)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise BundleError(f"{name}: {member} is not YAML: {shown(first_line(error))}") from error
 
 
 def walk(value: Any) -> Iterator[tuple[Any, int]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unetpipe.bundle.read import Bundle
-from unetpipe.bundle.spec import ModelSpec
+from unetpipe.bundle.spec import ModelSpec, ModelTask
 from unetpipe.bundle.write import coded, write_members
 from unetpipe.errors import BundleError
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
@@ -88,7 +88,7 @@ def common_mirror_axes(specs: Sequence[ModelSpec]) -> tuple[int, ...]:
     return tuple(sorted(set.intersection(*(set(spec.mirror_axes) for spec in specs))))
 
 
-def agreed_postprocessing(specs: Sequence[ModelSpec]) -> tuple[str, ...]:
+def agreed_postprocessing(specs: Sequence[ModelTask]) -> tuple[str, ...]:
     """Names of the classes of which more than half of the models keep the largest component alone."""
     votes = Counter(name for spec in specs for name in spec.postprocessing)
     return tuple(label.name for label in specs[0].labels if 2 * votes[label.name] > len(specs))

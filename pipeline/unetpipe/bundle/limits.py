@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from unetpipe.bundle.archive import METADATA, shown
-from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
+from unetpipe.bundle.spec import SPEC_KEY, ModelSpec, ModelTask
 from unetpipe.errors import BundleError
+from unetpipe.imaging.geometry import Shape
 
 _SPACING_MM = (1e-7, 1e5)  # from electron microscopy to what no scanner sees
 _MOST_PATCH_VOXELS = 2**26
@@ -48,13 +49,31 @@ def parse_spec(name: str, metadata: dict[str, Any]) -> ModelSpec:
     return spec
 
 
+def require_within_limits(name: str, task: ModelTask, patch_size: Shape) -> None:
+    """See that channels, classes and patch of a model are within limits.
+
+    Args:
+        name: Name of the bundle, for messages.
+        task: What the model takes and gives.
+        patch_size: Shape of the sliding window.
+
+    Raises:
+        BundleError: If a value is out of range; names it.
+    """
+    fault = next(_task_faults(task, patch_size), None)
+    if fault:
+        raise BundleError(f"{name}: {shown(fault)}")
+
+
 def _faults(spec: ModelSpec) -> Iterator[str]:
     """Values out of range, each as ``key: what was expected and what was found``."""
+    yield from _task_faults(spec, spec.patch_size)
     yield from _preprocessing_faults(spec)
-    yield from _label_faults(spec)
+    if strange := set(spec.segments) - set(spec.label_scheme.names):
+        yield f"segments: expected names of classes or regions, got {_listed(sorted(strange))}"
+    if unknown := set(spec.postprocessing) - {label.name for label in spec.labels}:
+        yield f"postprocessing: expected names of classes, got {_listed(sorted(unknown))}"
     dims = spec.spatial_dims
-    if len(spec.patch_size) != dims or min(spec.patch_size) < 1 or math.prod(spec.patch_size) > _MOST_PATCH_VOXELS:
-        yield f"patch_size: expected {dims} sizes of at most {_MOST_PATCH_VOXELS} voxels, got {spec.patch_size}"
     if len(set(spec.mirror_axes)) < len(spec.mirror_axes) or not set(spec.mirror_axes) <= set(range(dims)):
         yield f"mirror_axes: expected each of 0 to {dims - 1} at most once, got {spec.mirror_axes}"
     folds = spec.folds
@@ -82,8 +101,6 @@ def _preprocessing_faults(spec: ModelSpec) -> Iterator[str]:
         yield f"preprocessing.spacing_mm: expected {dims} sizes from {low:g} to {high:g} mm, got {given.spacing_mm}"
     if len(given.interpolation) != dims:
         yield f"preprocessing.interpolation: expected {dims}, got {len(given.interpolation)}"
-    if not 1 <= len(spec.channels) <= _MOST_CHANNELS or not all(map(_is_name, spec.channels)):
-        yield f"channels: expected 1 to {_MOST_CHANNELS} names, got {spec.channels}"
     if len(given.normalization) != len(spec.channels):
         yield f"preprocessing.normalization: expected one for each channel, got {len(given.normalization)}"
     for channel in given.normalization:
@@ -95,7 +112,12 @@ def _reversed(lower: float | None, upper: float | None) -> bool:
     return lower is not None and upper is not None and lower > upper
 
 
-def _label_faults(spec: ModelSpec) -> Iterator[str]:
+def _task_faults(spec: ModelTask, patch_size: Shape) -> Iterator[str]:
+    dims = spec.spatial_dims
+    if len(patch_size) != dims or min(patch_size) < 1 or math.prod(patch_size) > _MOST_PATCH_VOXELS:
+        yield f"patch_size: expected {dims} sizes of at most {_MOST_PATCH_VOXELS} voxels, got {patch_size}"
+    if not 1 <= len(spec.channels) <= _MOST_CHANNELS or not all(map(_is_name, spec.channels)):
+        yield f"channels: expected 1 to {_MOST_CHANNELS} names, got {spec.channels}"
     values, names = [label.value for label in spec.labels], [label.name for label in spec.labels]
     low, high = _LABEL_VALUES
     if not 2 <= len(values) <= _MOST_CLASSES or len(set(values)) < len(values) or len(set(names)) < len(names):
@@ -112,10 +134,6 @@ def _label_faults(spec: ModelSpec) -> Iterator[str]:
     for name in [*names, *(region.name for region in spec.regions)]:
         if not _is_name(name):
             yield f"labels: {name!r:.60} cannot be the name of a class"
-    if strange := set(spec.segments) - set(spec.label_scheme.names):
-        yield f"segments: expected names of classes or regions, got {_listed(sorted(strange))}"
-    if unknown := set(spec.postprocessing) - set(names):
-        yield f"postprocessing: expected names of classes, got {_listed(sorted(unknown))}"
 
 
 def _listed(values: Sequence[str]) -> str:

@@ -9,14 +9,15 @@ import tempfile
 from pathlib import Path
 
 from unetpipe.bundle.catalogue import VARIABLE, find_named, list_bundles, read_index
-from unetpipe.bundle.read import Bundle, find_bundles, read_bundle
+from unetpipe.bundle.models import AnyBundle, read_model
+from unetpipe.bundle.read import find_bundles
 from unetpipe.errors import BundleError
 from unetpipe.tracking.registry import REGISTERED, fetch_model
 
 log = logging.getLogger(__name__)
 
 
-def read_models(called: Path | str) -> tuple[Bundle, ...]:
+def read_models(called: Path | str) -> tuple[AnyBundle, ...]:
     """Read the bundles that a person calls by a path, a name or a URI.
 
     Args:
@@ -31,11 +32,11 @@ def read_models(called: Path | str) -> tuple[Bundle, ...]:
     if path.exists():
         if is_bare_name(name) and find_named(name):
             log.info("model %s: what is in this folder, and not the bundle that has the same name", name)
-        return tuple(map(read_bundle, find_bundles(path)))
+        return tuple(map(read_model, find_bundles(path)))
     if name.startswith(REGISTERED):
         with tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch:
-            return tuple(map(read_bundle, find_bundles(fetch_model(name, Path(scratch)))))
-    return (_named(name),) if is_bare_name(name) else tuple(map(read_bundle, find_bundles(path)))
+            return tuple(map(read_model, find_bundles(fetch_model(name, Path(scratch)))))
+    return (_named(name),) if is_bare_name(name) else tuple(map(read_model, find_bundles(path)))
 
 
 def is_bare_name(called: str) -> bool:
@@ -43,11 +44,11 @@ def is_bare_name(called: str) -> bool:
     return Path(called).name == called
 
 
-def _named(name: str) -> Bundle:
+def _named(name: str) -> AnyBundle:
     place, indexed = find_named(name), read_index().get(name)
     if place is None:
         raise BundleError(f"{name}: {_unknown(name)}")
-    bundle = read_bundle(place)
+    bundle = read_model(place)
     log.info("model %s: version %s in %s", name, bundle.version, place.parent)
     if indexed and indexed.version == bundle.version and indexed.sha256 != bundle.sha256:
         raise BundleError(

@@ -13,29 +13,38 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetpipe.bundle.ensemble import agreed_postprocessing, common_mirror_axes, require_same_task
+from unetpipe.bundle.foreign.group import ForeignGroup, ForeignImage
+from unetpipe.bundle.foreign.read import ForeignBundle
+from unetpipe.bundle.models import AnyBundle
 from unetpipe.bundle.named import read_models
 from unetpipe.bundle.read import Bundle
+from unetpipe.bundle.spec import ModelSpec, ModelTask
 from unetpipe.config.base import Precision
 from unetpipe.config.infer import Engine
+from unetpipe.dataset.training_domain import domain_check
 from unetpipe.errors import BundleError, GeometryError, UnetpipeError
 from unetpipe.imaging.finite import refuse_non_finite
-from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.geometry import Grid, Shape
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.labels import renumbered
-from unetpipe.imaging.network_input import NetworkImage, network_image
+from unetpipe.imaging.network_input import NetworkImage
 from unetpipe.imaging.steps import require_steps
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.components import keep_largest
-from unetpipe.inference.decoding import ScanPrediction, label_scan
+from unetpipe.inference.decoding import GroupLogits, ScanPrediction, label_scan
 from unetpipe.inference.engines.openvino import OpenvinoNetwork
-from unetpipe.inference.ensemble import Ensemble, for_inference
-from unetpipe.inference.group import NetworkGroup
+from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
+from unetpipe.inference.group import NetworkGroup, default_batch
 from unetpipe.inference.sliding_window import central_window
 from unetpipe.networks.device import compute_dtype, resolve_device
 from unetpipe.networks.precision import differing_share
 
 log = logging.getLogger(__name__)
 
+PreparedImage = NetworkImage | ForeignImage
+"""A scan that a group of models has preprocessed."""
+
+_STEP = 0.5  # between windows, as a fraction of the patch, as nnU-Net has it
 _MUCH = 0.01  # of a window's voxels that get another class
 
 
@@ -65,12 +74,13 @@ class Predictor:
 
     Args:
         models: A bundle folder or zip, a run's folder with ``fold_*``, the name of a bundle, a registered model
-            (see `read_models`), or several of them: their logits are averaged.
+            (see `read_models`), or several of them: their logits are averaged. A bundle of others' making, such as one
+            of MONAI's Model Zoo, is run with its own semantics, and alone.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto`` takes the fastest that the device has in hardware. The first scan's central window is then
             also computed in float32, and a warning is logged where labels differ much.
         engine: Engine that computes the network: torch, or OpenVINO on a CPU.
-        step: Distance between windows as a fraction of the patch.
+        step: Distance between windows as a fraction of the patch; None takes 0.5, or what a foreign bundle says.
         batch: Windows per forward pass; None takes 1 on a CPU and 4 elsewhere.
         tta: Average over mirrored copies, along the axes that were mirrored in training.
         postprocess: Keep only the largest component of the classes for which more than half of the bundles ask so.
@@ -80,6 +90,7 @@ class Predictor:
         spec: The first model's: all have the same channels and labels.
         device: Device that computes.
         dtype: Type of matrix products.
+        step: Distance between windows as a fraction of the patch.
         differs: Share of voxels that get another class than in float32, in the central window of the first scan; None
             before it, and where float32 is what computes.
 
@@ -102,7 +113,7 @@ class Predictor:
         device: str = "auto",
         precision: Precision = "auto",
         engine: Engine = "torch",
-        step: float = 0.5,
+        step: float | None = None,
         batch: int | None = None,
         tta: bool = False,
         postprocess: bool = True,
@@ -111,10 +122,9 @@ class Predictor:
         self.bundles = tuple(bundle for one in given for bundle in read_models(one))
         if not self.bundles:
             raise BundleError("no model given")
-        self.spec = self.bundles[0].spec
-        for bundle in self.bundles[1:]:
-            require_same_task(self.bundles[0], bundle)
-        for bundle in self.bundles:
+        self.spec: ModelTask = self.bundles[0].spec
+        own = _of_one_task(self.bundles)
+        for bundle in own:
             if not bundle.spec.preprocessing.only_normalizes:
                 require_steps(bundle.spec.preprocessing)
         self.device = resolve_device("cpu" if engine == "openvino" and device == "auto" else device)
@@ -125,20 +135,44 @@ class Predictor:
         self.differs: float | None = None
         self._largest = agreed_postprocessing([bundle.spec for bundle in self.bundles]) if postprocess else ()
         self._turn = threading.Lock()
-        self._groups = tuple(self._group(members, step, batch, tta) for members in _grouped(self.bundles))
+        self._groups: tuple[NetworkGroup | ForeignGroup, ...]
+        if own:
+            self._groups = tuple(self._group(members, step or _STEP, batch, tta) for members in _grouped(own))
+        elif tta:
+            raise BundleError(f"{self.bundles[0].name} does not say along which axes it was mirrored in training")
+        else:
+            self._groups = tuple(self._foreign(bundle, step, batch, postprocess) for bundle in self.bundles)
+        self.step = self._groups[0].inferer.step
+
+    def _foreign(self, bundle: AnyBundle, step: float | None, batch: int | None, postprocess: bool) -> ForeignGroup:
+        """A foreign bundle, whose preprocessing, windows and read-out are its own."""
+        assert isinstance(bundle, ForeignBundle)
+        spec, windows = bundle.spec, bundle.spec.windows
+        ensemble = Ensemble(
+            [self._ready(bundle, bundle.network(), windows.patch_size)], device=self.device, dtype=self.dtype
+        )
+        inferer = SlabInferer(
+            windows.patch_size,
+            step=step or 1 - windows.overlap,
+            batch=batch or default_batch(self.device),
+            blending=windows.blending,
+        )
+        return ForeignGroup(spec, ensemble, inferer, postprocess)
 
     def _group(self, bundles: Sequence[Bundle], step: float, batch: int | None, tta: bool) -> NetworkGroup:
         """Bundles that share preprocessing and patch, as networks that see the same windows."""
-        networks = [self._ready(bundle, network) for bundle in bundles for network in bundle.networks()]
+        networks = [
+            self._ready(bundle, network, bundle.spec.patch_size) for bundle in bundles for network in bundle.networks()
+        ]
         axes = common_mirror_axes([bundle.spec for bundle in bundles]) if tta else ()
         ensemble = Ensemble(networks, device=self.device, dtype=self.dtype, mirror_axes=axes)
         spec = bundles[0].spec
         return NetworkGroup.of(spec.preprocessing, ensemble, spec.patch_size, step=step, batch=batch)
 
-    def _ready(self, bundle: Bundle, network: nn.Module) -> nn.Module:
+    def _ready(self, bundle: AnyBundle, network: nn.Module, patch: Shape) -> nn.Module:
         """Prepare one of a bundle's networks for the engine."""
         if self.engine == "openvino":
-            return OpenvinoNetwork(network, len(bundle.spec.channels), bundle.spec.patch_size, self.dtype)
+            return OpenvinoNetwork(network, len(bundle.spec.channels), patch, self.dtype)
         return for_inference(network, self.device, self.dtype)
 
     @property
@@ -174,7 +208,7 @@ class Predictor:
         grid = Grid.of(values.shape[1:], np.asarray(affine, dtype=np.float64))
         return self.segment(self.prepare(Image.of(values, grid))).labels
 
-    def prepare(self, image: Image) -> tuple[NetworkImage, ...]:
+    def prepare(self, image: Image) -> tuple[PreparedImage, ...]:
         """Preprocess a scan for every group of models, once where they agree.
 
         Returns:
@@ -191,18 +225,33 @@ class Predictor:
             options = f"{channels} channel{'s' if channels > 1 else ''} ({', '.join(self.spec.channels)})"
             raise GeometryError(f"the model takes {options}, got {len(image.channels)}")
         refuse_non_finite(image.channels, self.spec.channels)
-        done: list[NetworkImage] = []
+        done: list[PreparedImage] = []
         for number, group in enumerate(self._groups):
             same = next((n for n in range(number) if self._groups[n].preprocessing == group.preprocessing), None)
-            done.append(self._pinned(network_image(image, group.preprocessing)) if same is None else done[same])
+            done.append(self._pinned(group.prepare(image)) if same is None else done[same])
         return tuple(done)
 
-    def _pinned(self, image: NetworkImage) -> NetworkImage:
+    def warnings(self, image: Image, images: Sequence[PreparedImage]) -> list[str]:
+        """Say where a scan is far from the data that the first model was trained on.
+
+        Args:
+            image: Scan to compare.
+            images: The scan as `prepare` returned it.
+
+        Returns:
+            One warning for each thing that is far; none for a foreign bundle, whose training data are not known.
+        """
+        spec, first = self.spec, images[0]
+        if not isinstance(spec, ModelSpec) or not isinstance(first, NetworkImage):
+            return []
+        return domain_check(image, first.placement, spec.preprocessing, spec.training_domain)
+
+    def _pinned(self, image: PreparedImage) -> PreparedImage:
         """Move the image to page-locked memory, from which a GPU copies while it computes; only for a GPU."""
         return replace(image, values=image.values.pin_memory()) if self.device.type == "cuda" else image
 
     def segment(
-        self, images: Sequence[NetworkImage], *, entropy: bool = False, probabilities: bool = False
+        self, images: Sequence[PreparedImage], *, entropy: bool = False, probabilities: bool = False
     ) -> Segmentation:
         """Run the networks on what `prepare` gave, and bring their prediction back to the scan's grid.
 
@@ -220,22 +269,22 @@ class Predictor:
                 self._compare_with_float32(images[0].values)
             for group in self._groups:
                 group.ensemble.agreement = None if scheme.overlapping else agreement
-            logits = [group.logits(image.values) for group, image in zip(self._groups, images, strict=True)]
-            out = images[0].placement.before_resampling
+            logits = [_scan_logits(group, image) for group, image in zip(self._groups, images, strict=True)]
+            out = images[0].decision_shape
             prediction = label_scan(logits, out, scheme, entropy=entropy, probabilities=probabilities)
         return self._restored(prediction, images[0], agreement)
 
     def _compare_with_float32(self, values: Tensor) -> None:
         """Measure on one window what the precision, or the engine, changes; warn where that is much."""
         bundle, group = self.bundles[0], self._groups[0]
-        window = central_window(values.to(self.device), group.inferer.patch)
+        window = central_window(values.to(self.device), group.inferer.patch, group.inferer.blending)
         reference = bundle.networks()[0].to(self.device)
         self.differs = differing_share(group.ensemble.networks[0], reference, window, self.dtype)
         if self.differs > _MUCH:
             name = f"{self.engine} in {str(self.dtype).removeprefix('torch.')}"
             log.warning("%s gives %.1f %% of a window's voxels another class than float32", name, 100 * self.differs)
 
-    def _restored(self, prediction: ScanPrediction, image: NetworkImage, agreement: Agreement) -> Segmentation:
+    def _restored(self, prediction: ScanPrediction, image: PreparedImage, agreement: Agreement) -> Segmentation:
         """The prediction on the scan's own grid, post-processed, as the dataset's label values."""
         spec = self.spec
         indices = image.restore(prediction.labels)
@@ -254,6 +303,29 @@ class Predictor:
         )
 
 
+def _scan_logits(group: NetworkGroup | ForeignGroup, image: PreparedImage) -> GroupLogits:
+    """What the classes are decided by, from an image that the same group has prepared."""
+    if isinstance(group, ForeignGroup):
+        assert isinstance(image, ForeignImage)
+        return group.scan_logits(image)
+    return group.logits(image.values)
+
+
+def _of_one_task(bundles: Sequence[AnyBundle]) -> tuple[Bundle, ...]:
+    """The bundles, which have to be for the same task to be averaged; none where the only one is foreign.
+
+    Raises:
+        BundleError: If they cannot be averaged.
+    """
+    foreign = next((bundle for bundle in bundles if isinstance(bundle, ForeignBundle)), None)
+    if foreign is not None and len(bundles) > 1:
+        raise BundleError(f"{foreign.name} was not made by unetpipe: it cannot be averaged with other models")
+    own = tuple(bundle for bundle in bundles if isinstance(bundle, Bundle))
+    for bundle in own[1:]:
+        require_same_task(own[0], bundle)
+    return own
+
+
 def _grouped(bundles: Sequence[Bundle]) -> list[list[Bundle]]:
     """Bundles that share preprocessing and patch beside each other, in the order of each group's first."""
     groups: list[list[Bundle]] = []
@@ -269,7 +341,7 @@ def _grouped(bundles: Sequence[Bundle]) -> list[list[Bundle]]:
 
 
 def _restored_probabilities(
-    probabilities: Tensor | None, image: NetworkImage, *, regions: bool
+    probabilities: Tensor | None, image: PreparedImage, *, regions: bool
 ) -> NDArray[np.float16] | None:
     if probabilities is None:
         return None

@@ -12,6 +12,7 @@ import numpy as np
 
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import Bundle, read_bundle
+from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.verify import bundle_files
 from unetpipe.errors import TrackingError
 from unetpipe.tracking.registry import DATA, Entry, RegisteredVersion, ServedModel, register_model
@@ -56,12 +57,11 @@ def register_bundle(folder: Path, work: Path, name: str, alias: str | None = Non
             target = data / file.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-        return register_model(_served(code, data), entry, work)
+        return register_model(_served(code, data, bundle.spec), entry, work)
 
 
-def _served(code: Path, data: Path) -> ServedModel:
+def _served(code: Path, data: Path, spec: ModelSpec) -> ServedModel:
     predictor = Predictor(data)
-    spec = predictor.spec
     dims = spec.spatial_dims
     shape = (len(spec.channels), *(_EXAMPLE_SIZE,) * dims)
     ramp = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)

@@ -17,19 +17,38 @@ from unetpipe.imaging.preprocessing import Preprocessing
 SPEC_KEY = "unetpipe"
 
 
-class ModelSpec(Record):
-    """Everything about a trained model but its weights and its network.
+class ModelTask(Record):
+    """What a model takes and what it gives.
 
     Attributes:
-        spatial_dims: Number of spatial axes, 2 or 3.
+        spatial_dims: Number of spatial axes of an image, 2 or 3.
         channels: Modality of each input channel.
         labels: Classes, each with its value in label files; in the order of the network's logits but for regions.
         regions: Regions that the network's logits stand for, where they are not classes.
+        segments: Codes of classes or regions in DICOM outputs, by name.
+        postprocessing: Names of the classes of which only the largest component is kept on the scan's grid.
+    """
+
+    spatial_dims: Literal[2, 3]
+    channels: tuple[str, ...]
+    labels: tuple[LabelClass, ...]
+    regions: tuple[Region, ...] = ()
+    segments: Mapping[str, SegmentCode] = {}
+    postprocessing: tuple[str, ...] = ()
+
+    @property
+    def label_scheme(self) -> LabelScheme:
+        """Classes and regions that the network's logits stand for."""
+        return LabelScheme(self.labels, self.regions)
+
+
+class ModelSpec(ModelTask):
+    """Everything about a trained model but its weights and its network.
+
+    Attributes:
         preprocessing: Steps from an image in RAS+ order to the network's input.
         patch_size: Shape of the sliding window.
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
-        segments: Codes of classes or regions in DICOM outputs, by name.
-        postprocessing: Names of the classes of which only the largest component is kept.
         folds: Numbers of the folds whose networks the bundle holds, and whose logits are averaged; empty where it holds
             a single network.
         registered_network: Definition of a network that an extension registers; it is run from its TorchScript. None
@@ -42,15 +61,9 @@ class ModelSpec(Record):
     """
 
     schema_version: Literal[1] = 1
-    spatial_dims: Literal[2, 3]
-    channels: tuple[str, ...]
-    labels: tuple[LabelClass, ...]
-    regions: tuple[Region, ...] = ()
     preprocessing: Preprocessing
     patch_size: Shape
     mirror_axes: tuple[int, ...]
-    segments: Mapping[str, SegmentCode] = {}
-    postprocessing: tuple[str, ...] = ()
     folds: tuple[int, ...] = ()
     registered_network: Definition | None = None
     weights: Literal["last", "best"] = "last"
@@ -63,8 +76,3 @@ class ModelSpec(Record):
     def weight_files(self) -> tuple[str, ...]:
         """Path in the bundle of each network's weights."""
         return tuple(f"models/model_fold{fold}.pt" for fold in self.folds) or ("models/model.pt",)
-
-    @property
-    def label_scheme(self) -> LabelScheme:
-        """Classes and regions that the network's logits stand for."""
-        return LabelScheme(self.labels, self.regions)

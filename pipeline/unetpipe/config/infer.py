@@ -51,8 +51,9 @@ class InferConfig(Config):
     engine: Engine = "torch"
     """What computes the network. `openvino` is faster on CPUs and takes longer to start; it needs `pip install
     'unetpipe[openvino]'`."""
-    step: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Distance between neighbouring windows, as a fraction of the patch."""
+    step: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Distance between neighbouring windows, as a fraction of the patch. Default: 0.5, or what a bundle of MONAI's
+    Model Zoo says."""
     batch: Annotated[int, Field(ge=1)] | None = None
     """Number of windows per forward pass. Default: chosen for the device."""
     tta: bool = False

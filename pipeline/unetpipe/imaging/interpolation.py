@@ -57,6 +57,47 @@ def linear_taps(size: int, out: int, interpolation: Interpolation) -> Taps:
     return Taps(before, before + (share > 0), share)
 
 
+class PlacedAxis(NamedTuple):
+    """Linear interpolation where edges do not stay: new voxels at given places on a longer axis that old ones lie on.
+
+    MONAI's ``Spacingd`` keeps the voxel size and with it the first voxel's centre, and other transforms cut pieces off
+    an axis. New voxel j lies at ``first + j * step`` on an axis of `length` voxels, and beyond its outermost centres
+    the edge value continues. Of that axis the old voxels are those from `start` on; all others are 0.
+
+    Attributes:
+        first: Place of new voxel 0.
+        step: Distance between new voxels, in voxels of the axis; positive.
+        length: Number of voxels of the axis.
+        start: Index on the axis of old voxel 0; negative where old voxels lie before the axis.
+    """
+
+    first: float
+    step: float
+    length: int
+    start: int
+
+    def reached(self, size: int, out: int) -> tuple[int, int]:
+        """Range of the new voxels that are made of at least one of `size` old ones."""
+        before, after, _ = self.taps(out)
+        reached = torch.nonzero((after >= 0) & (before < size))
+        return (int(reached[0]), int(reached[-1]) + 1) if len(reached) else (0, 0)
+
+    def taps(self, out: int) -> Taps:
+        """The old voxels between which each of `out` new ones lies; some may not exist."""
+        places = (self.first + self.step * torch.arange(out, dtype=torch.float64)).clamp(0, self.length - 1)
+        before = places.floor().long()
+        share = places - before
+        return Taps(before - self.start, before - self.start + (share > 0), share)
+
+    def shifted(self, count: int) -> "PlacedAxis":
+        """The same without the first new voxels."""
+        return self._replace(first=self.first + count * self.step)
+
+
+Sampling = Interpolation | PlacedAxis
+"""Where the new voxels of an axis lie: over the extent of the old ones, or placed."""
+
+
 class _Block(NamedTuple):
     """Rows of a matrix, and the columns where they are not 0."""
 
@@ -74,13 +115,17 @@ class AxisMatrix:
         is_identity: n and m are equal, so that nothing changes.
     """
 
-    def __init__(self, size: int, out: int, interpolation: Interpolation, device: torch.device) -> None:
+    def __init__(self, size: int, out: int, sampling: Sampling, device: torch.device) -> None:
         self.size, self.out = size, out
-        self.is_identity = size == out
-        if interpolation == "cubic" and not self.is_identity:
+        self.is_identity = size == out and (
+            not isinstance(sampling, PlacedAxis) or sampling == PlacedAxis(0.0, 1.0, size, 0)
+        )
+        if isinstance(sampling, PlacedAxis):
+            blocks, starts, stops = _placed(sampling.taps(out), size)
+        elif sampling == "cubic" and not self.is_identity:
             blocks, starts, stops = _cubic(size, out)
         else:
-            blocks, starts, stops = _linear(linear_taps(size, out, interpolation))
+            blocks, starts, stops = _linear(linear_taps(size, out, sampling))
         self._blocks = [_Block(rows, columns, weights.to(device)) for rows, columns, weights in blocks]
         self._starts, self._stops = starts, stops
 
@@ -126,9 +171,9 @@ class AxisMatrix:
 
 
 @lru_cache(maxsize=256)
-def axis_matrix(size: int, out: int, interpolation: Interpolation, device: torch.device) -> AxisMatrix:
+def axis_matrix(size: int, out: int, sampling: Sampling, device: torch.device) -> AxisMatrix:
     """The `AxisMatrix` of these arguments, made once."""
-    return AxisMatrix(size, out, interpolation, device)
+    return AxisMatrix(size, out, sampling, device)
 
 
 def _rows(out: int) -> list[slice]:
@@ -137,13 +182,26 @@ def _rows(out: int) -> list[slice]:
 
 def _linear(taps: Taps) -> tuple[list[_Block], list[int], list[int]]:
     """Blocks, and of each row the range of columns that it reads."""
-    starts, stops = taps.before.tolist(), (taps.after + 1).tolist()
+    return _blocks(taps.before, taps.after, 1 - taps.share, taps.share)
+
+
+def _placed(taps: Taps, size: int) -> tuple[list[_Block], list[int], list[int]]:
+    """Build `_linear`'s counterpart where some of the columns do not exist: what they would add is 0."""
+    first, second = ((column >= 0) & (column < size) for column in (taps.before, taps.after))
+    before, after = taps.before.clamp(0, size - 1), taps.after.clamp(0, size - 1)
+    return _blocks(before, after, (1 - taps.share) * first, taps.share * second)
+
+
+def _blocks(
+    before: Tensor, after: Tensor, weight_before: Tensor, weight_after: Tensor
+) -> tuple[list[_Block], list[int], list[int]]:
+    starts, stops = before.tolist(), (after + 1).tolist()
     blocks = []
     for rows in _rows(len(starts)):
         columns = slice(starts[rows.start], stops[rows.stop - 1])
         weights = torch.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=torch.float64)
-        weights.scatter_add_(1, (taps.before[rows] - columns.start).unsqueeze(1), 1 - taps.share[rows].unsqueeze(1))
-        weights.scatter_add_(1, (taps.after[rows] - columns.start).unsqueeze(1), taps.share[rows].unsqueeze(1))
+        weights.scatter_add_(1, (before[rows] - columns.start).unsqueeze(1), weight_before[rows].unsqueeze(1))
+        weights.scatter_add_(1, (after[rows] - columns.start).unsqueeze(1), weight_after[rows].unsqueeze(1))
         blocks.append(_Block(rows, columns, weights.float()))
     return blocks, starts, stops
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.boxes import nonzero_box
-from unetpipe.imaging.geometry import orientation_to_ras
+from unetpipe.imaging.geometry import Shape, orientation_to_ras
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.labels import renumbered
 from unetpipe.imaging.normalization import normalizer
@@ -45,6 +45,11 @@ class NetworkImage:
     placement: Placement
     steps: Sequence[Step] = DEFAULT_STEPS
     applied: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def decision_shape(self) -> Shape:
+        """Shape of the grid on which the class of each voxel is decided."""
+        return self.placement.before_resampling
 
     def restore(self, found: Tensor) -> NDArray[Any]:
         """Take what was found in the image back to its file's axis order and full extent; 0 where nothing was sought.

@@ -20,6 +20,7 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, Randomizable, Transform
 from monai.transforms.utils import convert_applied_interp_mode
 from monai.utils import SpaceKeys, TraceKeys
+from numpy.typing import NDArray
 from torch import Tensor
 
 from unetpipe.components import TARGET, Definition, arguments_of, build, find, first_line, takes, target_of
@@ -68,15 +69,15 @@ def run_steps(values: Tensor, grid: Grid, spec: Preprocessing, label: Tensor | N
     Raises:
         ComponentError: If a step cannot be built, fails, changes what it may not, or gives NaN or infinite values.
     """
-    data: dict[str, Any] = {IMAGE: _placed(values.clone(), grid)}
+    data: dict[str, Any] = {IMAGE: placed_tensor(values.clone(), grid)}
     if label is not None:
-        data[LABEL] = _placed(label[None].float(), grid)
+        data[LABEL] = placed_tensor(label[None].float(), grid)
     for step in spec.steps:
         if step == NORMALIZE:
             channels = zip(data[IMAGE].as_subclass(Tensor), spec.normalization, strict=True)
             data[IMAGE] = MetaTensor(torch.stack([normalize(*pair) for pair in channels])).copy_meta_from(data[IMAGE])
         else:
-            data = _run(step, data)
+            data = run_step(step, data)
     image = data[IMAGE]
     affine = np.eye(4)
     affine[: len(image.affine), : len(image.affine)] = image.affine.numpy()
@@ -88,19 +89,31 @@ def run_steps(values: Tensor, grid: Grid, spec: Preprocessing, label: Tensor | N
     )
 
 
-def undo_steps(values: Tensor, steps: Sequence[Step], applied: Applied) -> Tensor:
-    """Take what was found in an image back to where the image was before its steps, by nearest neighbours.
+def undo_steps(
+    values: Tensor,
+    steps: Sequence[Step],
+    applied: Applied,
+    *,
+    affine: NDArray[np.float64] | None = None,
+    nearest: bool = True,
+) -> Tensor:
+    """Take what was found in an image back to where the image was before its steps.
 
     Args:
         values: (N, ...) of the shape after the steps; any type.
         steps: Steps of the preprocessing.
         applied: MONAI's record of the steps on the image.
+        affine: Affine of the image after the steps, 4x4, where one of them resampled it.
+        nearest: Interpolate by nearest neighbours, and not as the image was interpolated.
 
     Returns:
-        The same type, of the shape before the steps; 0 where the steps cut the image off.
+        The same type, of the shape before the steps; 0 where the steps cut the image off. Integers are rounded.
     """
-    moved = MetaTensor(values.as_subclass(Tensor).float())
-    records = convert_applied_interp_mode(deepcopy(list(applied)), mode="nearest", align_corners=None)
+    placed = None if affine is None else torch.from_numpy(affine)
+    moved = MetaTensor(values.as_subclass(Tensor).float(), affine=placed)
+    records = deepcopy(list(applied))
+    if nearest:
+        records = convert_applied_interp_mode(records, mode="nearest", align_corners=None)
     # the transforms are built anew, as those that the image went through may be in use by another thread
     moved.applied_operations = [_of_anybody(record) for record in records]
     data = {IMAGE: moved}
@@ -179,8 +192,16 @@ def _require_undone(stepped: SteppedImage, spec: Preprocessing, shape: Shape, na
         raise ComponentError(f"preprocessing steps {names} cannot be undone: {shape} becomes {tuple(back.shape[1:])}")
 
 
-def _run(step: Step, data: dict[str, Any]) -> dict[str, Any]:
-    """Run one step and check its result."""
+def run_step(step: Step, data: dict[str, Any]) -> dict[str, Any]:
+    """Run one step and check its result.
+
+    Args:
+        step: Registered name or definition; not ``normalize``.
+        data: The image, a `MetaTensor` (C, ...), and the label map where there is one, by their keys.
+
+    Raises:
+        ComponentError: If the step cannot be built, fails, changes what it may not, or gives NaN or infinite values.
+    """
     name, before = str(target_of(step)), data[IMAGE]
     transform = make_step(step)
     try:
@@ -235,7 +256,8 @@ def _given(step: Step, keys: Sequence[str]) -> Definition:
     return {name: value for name, value in given.items() if name in takes(factory)}
 
 
-def _placed(values: Tensor, grid: Grid) -> MetaTensor:
+def placed_tensor(values: Tensor, grid: Grid) -> MetaTensor:
+    """The voxels (C, ...) of a grid as MONAI's transforms take them."""
     return MetaTensor(values, affine=torch.from_numpy(grid.matrix), meta={"space": SpaceKeys.RAS})
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from unetpipe.dataset.label_scheme import LabelScheme
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.geometry import Shape
-from unetpipe.imaging.preprocessing import Interpolation
+from unetpipe.imaging.interpolation import Sampling
 from unetpipe.inference.resampling import Chunk, SlabResampler, label_dtype
 from unetpipe.inference.sliding_window import Planes
 
@@ -26,12 +26,16 @@ class GroupLogits:
     Attributes:
         planes: Finished logits, in order.
         shape: Shape of the network's array.
-        interpolation: Interpolation of the image between the scan's grid and the network's, per axis.
+        sampling: Sampling of the image between the scan's grid and the network's, per axis.
+        probabilities: Whether the planes hold probabilities, after a softmax or a sigmoid, and not logits.
+        threshold: Value above which a region is found; not of use for classes.
     """
 
     planes: Iterable[Planes]
     shape: Shape
-    interpolation: Sequence[Interpolation]
+    sampling: Sequence[Sampling]
+    probabilities: bool = False
+    threshold: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def label_scan(
     Raises:
         UnetpipeError: If a logit is NaN or infinite.
     """
-    group = groups[0] if len(groups) == 1 else GroupLogits(_mean_planes(groups, out), out, groups[0].interpolation)
+    group = groups[0] if len(groups) == 1 else GroupLogits(_mean_planes(groups, out), out, groups[0].sampling)
     prediction = ScanPrediction(
         torch.zeros(out, dtype=label_dtype(len(scheme.labels))),
         torch.zeros(out) if entropy else None,
@@ -81,12 +85,12 @@ def label_scan(
     )
     for axis, chunk in _chunks(group, out):
         with _one_thread():
-            _write(prediction, axis, chunk, scheme)
+            _write(prediction, axis, chunk, scheme, group)
     return prediction
 
 
-def decided(chunk: Chunk, scheme: LabelScheme) -> Tensor:
-    """The class of each voxel: that of the largest logit, or of the last region whose logit is above 0.
+def decided(chunk: Chunk, scheme: LabelScheme, threshold: float = 0.0) -> Tensor:
+    """The class of each voxel: that of the largest logit, or of the last region whose logit is above a threshold.
 
     Returns:
         Class indices (P, A[, B]), uint8 or int16. Ties go to the lower class; no region is class 0.
@@ -99,7 +103,7 @@ def decided(chunk: Chunk, scheme: LabelScheme) -> Tensor:
         for region, index in enumerate(scheme.decoded_indices[1:]):
             values = chunk.values(region)
             _require_finite(values)
-            labels.masked_fill_(values > 0, index)
+            labels.masked_fill_(values > threshold, index)
         return labels
     best = torch.full(chunk.shape, -math.inf, device=chunk.device)
     for label, box in enumerate(chunk.boxes()):
@@ -137,7 +141,7 @@ def _chunks(group: GroupLogits, out: Shape) -> Iterator[tuple[int, Chunk]]:
     """Yield each chunk with the axis that its planes follow."""
     resampler: SlabResampler | None = None
     for one in group.planes:
-        resampler = resampler or SlabResampler(group.shape, out, group.interpolation, one.axis, one.logits.device)
+        resampler = resampler or SlabResampler(group.shape, out, group.sampling, one.axis, one.logits.device)
         for chunk in resampler.push(one):
             yield one.axis, chunk
 
@@ -156,16 +160,18 @@ def _mean_planes(groups: Sequence[GroupLogits], out: Shape) -> Iterator[Planes]:
     yield Planes(0, 0, total.div_(len(groups)))
 
 
-def _write(prediction: ScanPrediction, axis: int, chunk: Chunk, scheme: LabelScheme) -> None:
+def _write(prediction: ScanPrediction, axis: int, chunk: Chunk, scheme: LabelScheme, group: GroupLogits) -> None:
     """Write what one chunk says where its planes lie."""
     first, count = chunk.planes[0], chunk.shape[0]
     if prediction.entropy is not None or prediction.probabilities is not None:
         chunk = chunk.resampled()
-    prediction.labels.narrow(axis, first, count).copy_(decided(chunk, scheme).movedim(0, axis))
+    prediction.labels.narrow(axis, first, count).copy_(decided(chunk, scheme, group.threshold).movedim(0, axis))
     if prediction.entropy is None and prediction.probabilities is None:
         return
     logits = chunk.source.logits
-    probabilities = logits.sigmoid() if scheme.overlapping else logits.softmax(dim=0)
+    probabilities = logits
+    if not group.probabilities:
+        probabilities = logits.sigmoid() if scheme.overlapping else logits.softmax(dim=0)
     if prediction.entropy is not None:
         found = _entropy(probabilities, overlapping=scheme.overlapping)
         prediction.entropy.narrow(axis, first, count).copy_(found.movedim(0, axis))

@@ -13,7 +13,7 @@ from unetpipe.imaging.geometry import Shape
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.engines.cuda_graphs import RecordedNetwork
 from unetpipe.inference.resampling import label_dtype
-from unetpipe.inference.sliding_window import Forward, Planes, Windows, finished_planes
+from unetpipe.inference.sliding_window import GAUSSIAN, Blending, Forward, Planes, Windows, finished_planes
 from unetpipe.networks.device import autocast
 from unetpipe.networks.memory_format import use_fastest_layout
 
@@ -120,23 +120,25 @@ def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) 
 
 
 class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
-    """Sliding window inference with Gaussian weights whose finished planes can be used before the last window.
+    """Sliding window inference whose finished planes can be used before the last window.
 
     Called as any MONAI inferer, it returns the logits of the whole volume, equal to those of
-    ``SlidingWindowInferer(patch, overlap=1 - step, mode="gaussian")``. `planes` yields them piece by piece, so that
-    they never exist as a whole.
+    ``SlidingWindowInferer(patch, overlap=1 - step, mode="gaussian")``, or with the blending asked for. `planes` yields
+    them piece by piece, so that they never exist as a whole.
 
     Args:
         patch: Shape of a window.
         step: Distance between windows as a fraction of the patch.
         batch: Windows per call of the network.
+        blending: How windows are averaged and the volume padded.
     """
 
-    def __init__(self, patch: Shape, *, step: float = 0.5, batch: int = 1) -> None:
+    def __init__(self, patch: Shape, *, step: float = 0.5, batch: int = 1, blending: Blending = GAUSSIAN) -> None:
         super().__init__()
         self.patch = patch
         self.step = step
         self.batch = batch
+        self.blending = blending
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map (B, C, *spatial) to logits (B, L, *spatial)."""
@@ -148,5 +150,5 @@ class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
 
     def planes(self, image: Tensor, forward: Forward) -> Iterator[Planes]:
         """Yield the mean logits of a volume (C, *spatial) in the order of their planes."""
-        windows = Windows.over(tuple(image.shape[1:]), self.patch, self.step)
+        windows = Windows.over(tuple(image.shape[1:]), self.patch, self.step, self.blending)
         return finished_planes(image, windows, forward, batch=self.batch)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from unetpipe.imaging.geometry import Shape
+from unetpipe.imaging.image import Image
+from unetpipe.imaging.network_input import NetworkImage, network_image
 from unetpipe.imaging.preprocessing import Preprocessing
 from unetpipe.inference.decoding import GroupLogits
 from unetpipe.inference.ensemble import Ensemble, SlabInferer
@@ -39,6 +41,15 @@ class NetworkGroup:
         batch = batch or default_batch(ensemble.device)
         return cls(preprocessing, ensemble, SlabInferer(patch, step=step, batch=batch))
 
+    def prepare(self, image: Image) -> NetworkImage:
+        """Preprocess a scan.
+
+        Raises:
+            GeometryError: If channels or axes are not as many as the preprocessing is for.
+            ComponentError: If a step fails, or gives NaN or infinite values.
+        """
+        return network_image(image, self.preprocessing)
+
     def logits(self, values: Tensor) -> GroupLogits:
         """Mean logits of an image (C, *network), computed as its planes are asked for."""
         return GroupLogits(
@@ -46,7 +57,7 @@ class NetworkGroup:
                 values.to(self.ensemble.device, torch.float32, non_blocking=True), self.ensemble
             ),
             shape=tuple(values.shape[1:]),
-            interpolation=self.preprocessing.interpolation,
+            sampling=self.preprocessing.interpolation,
         )
 
 

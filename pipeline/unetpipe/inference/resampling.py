@@ -17,8 +17,7 @@ from torch import Tensor
 
 from unetpipe.imaging.boxes import Box, mask_box
 from unetpipe.imaging.geometry import Shape
-from unetpipe.imaging.interpolation import AxisMatrix, axis_matrix
-from unetpipe.imaging.preprocessing import Interpolation
+from unetpipe.imaging.interpolation import AxisMatrix, Sampling, axis_matrix
 from unetpipe.inference.sliding_window import Planes
 
 _BLOCK = 4  # voxels per side of the blocks whose extremes decide where a class can win
@@ -30,16 +29,14 @@ class SlabResampler:
     Args:
         shape: Shape of the network's array.
         out: Shape of the scan's (cropped, RAS+) grid.
-        interpolation: Interpolation of images along each axis; logits go linearly where images go cubically.
+        sampling: Sampling of images along each axis; logits go linearly where images go cubically.
         axis: Axis along which planes come.
         device: Device of the planes.
     """
 
-    def __init__(
-        self, shape: Shape, out: Shape, interpolation: Sequence[Interpolation], axis: int, device: torch.device
-    ) -> None:
+    def __init__(self, shape: Shape, out: Shape, sampling: Sequence[Sampling], axis: int, device: torch.device) -> None:
         order = [axis, *(a for a in range(len(shape)) if a != axis)]
-        kinds = ["linear" if interpolation[a] == "cubic" else interpolation[a] for a in order]
+        kinds: list[Sampling] = ["linear" if sampling[a] == "cubic" else sampling[a] for a in order]
         self._axis = axis
         self._axes = [axis_matrix(shape[a], out[a], kind, device) for a, kind in zip(order, kinds, strict=True)]
         self._kept: Tensor | None = None

@@ -3,8 +3,8 @@
 Shape legend: B batch, C channels, L classes; spatial axes are (I, J, K) or (I, J). A *slab* is the stretch of planes
 along one axis that windows still touch; it is as thick as the patch.
 
-Windows lie where MONAI's `sliding_window_inference` puts them, with the same Gaussian weights, so that a bundle gives
-the same labels here and there.
+Windows lie where MONAI's `sliding_window_inference` puts them, with the same weights and padding, so that a bundle
+gives the same labels here and there.
 """
 
 import itertools
@@ -12,11 +12,13 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unetpipe.documents import Record
 from unetpipe.imaging.geometry import Shape
 
 log = logging.getLogger(__name__)
@@ -24,9 +26,26 @@ log = logging.getLogger(__name__)
 Forward = Callable[[Tensor], Tensor]
 """(B, C, *patch) to logits (B, L, *patch)."""
 
-_SIGMA_SCALE = 0.125  # sigma = patch / 8, as nnU-Net and MONAI have it
 _SMALLEST_WEIGHT = 1e-3  # MONAI's floor
 _CLASSES_AT_ONCE = 16  # bounds the float32 copy of half-precision logits
+
+
+class Blending(Record):
+    """How overlapping windows are averaged, and what lies around a volume that is smaller than a window.
+
+    Attributes:
+        sigma_scale: Standard deviation of the Gaussian weights, as a fraction of the patch; nnU-Net and MONAI take an
+            eighth. None weighs all voxels of a window alike, as MONAI does unless asked.
+        padding: Mode of `torch.nn.functional.pad`.
+        fill: Value around the volume where the mode is ``constant``.
+    """
+
+    sigma_scale: float | None = 0.125
+    padding: Literal["constant", "reflect", "replicate", "circular"] = "constant"
+    fill: float = 0.0
+
+
+GAUSSIAN = Blending()
 
 
 @dataclass(frozen=True)
@@ -37,16 +56,19 @@ class Windows:
         shape: Shape of the volume.
         patch: Shape of a window.
         starts: Where windows start along each axis of the volume, padded to at least one patch; ascending.
+        blending: How windows are averaged and the volume padded.
     """
 
     shape: Shape
     patch: Shape
     starts: tuple[tuple[int, ...], ...]
+    blending: Blending = GAUSSIAN
 
     @classmethod
-    def over(cls, shape: Shape, patch: Shape, step: float) -> "Windows":
+    def over(cls, shape: Shape, patch: Shape, step: float, blending: Blending = GAUSSIAN) -> "Windows":
         """Lay windows at most `step` patches apart, the last one flush with the end."""
-        return cls(shape, patch, tuple(_starts(max(n, p), p, step) for n, p in zip(shape, patch, strict=True)))
+        starts = tuple(_starts(max(n, p), p, step) for n, p in zip(shape, patch, strict=True))
+        return cls(shape, patch, starts, blending)
 
     @property
     def count(self) -> int:
@@ -83,16 +105,18 @@ def _starts(size: int, patch: int, step: float) -> tuple[int, ...]:
     return tuple(min(n * interval, size - patch) for n in range(math.ceil((size - patch) / interval) + 1))
 
 
-def window_weights(patch: Shape) -> Tensor:
-    """Return Gaussian weights (*patch) with their peak in the centre of the window, at least 0.001.
+def window_weights(patch: Shape, sigma_scale: float | None = GAUSSIAN.sigma_scale) -> Tensor:
+    """Return Gaussian weights (*patch) with their peak in the centre of the window, at least 0.001; or ones.
 
     Source:
-        `monai.data.utils.compute_importance_map`, mode "gaussian".
+        `monai.data.utils.compute_importance_map`, modes "gaussian" and "constant".
     """
+    if sigma_scale is None:
+        return torch.ones(patch)
     weights = torch.ones(())
     for size in patch:
         x = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
-        weights = weights.unsqueeze(-1) * torch.exp(x**2 / (-2 * (_SIGMA_SCALE * size) ** 2))
+        weights = weights.unsqueeze(-1) * torch.exp(x**2 / (-2 * (sigma_scale * size) ** 2))
     return weights.clamp_min(max(float(weights.min()), _SMALLEST_WEIGHT))
 
 
@@ -142,9 +166,9 @@ def finished_planes(image: Tensor, windows: Windows, forward: Forward, *, batch:
         yield from slab.advance(windows.padded[axis])
 
 
-def central_window(image: Tensor, patch: Shape) -> Tensor:
+def central_window(image: Tensor, patch: Shape, blending: Blending = GAUSSIAN) -> Tensor:
     """The window (1, C, *patch) in the middle of a volume (C, *spatial), padded as windows are."""
-    windows = Windows.over(tuple(image.shape[1:]), patch, 0.5)
+    windows = Windows.over(tuple(image.shape[1:]), patch, 0.5, blending)
     corner = tuple((n - p) // 2 for n, p in zip(windows.padded, patch, strict=True))
     return _pad(image, windows)[_box(corner, patch)][None]
 
@@ -165,7 +189,9 @@ def _pad(image: Tensor, windows: Windows) -> Tensor:
     sides = [(b, p - n - b) for n, p, b in zip(windows.shape, windows.padded, windows.before, strict=True)]
     if not any(itertools.chain(*sides)):
         return image
-    return functional.pad(image, [n for side in reversed(sides) for n in side])
+    blending = windows.blending
+    value = blending.fill if blending.padding == "constant" else None
+    return functional.pad(image[None], [n for side in reversed(sides) for n in side], blending.padding, value)[0]
 
 
 class _Slab:
@@ -178,17 +204,17 @@ class _Slab:
         shape[axis] = windows.patch[axis]
         self._sum = torch.zeros((classes, *shape), device=device)
         self._weight = torch.zeros((1, *shape), device=device)
-        self._gaussian = window_weights(windows.patch).to(device)
+        self._weights_of_window = window_weights(windows.patch, windows.blending.sigma_scale).to(device)
         self._first = 0
 
     def add(self, corner: tuple[int, ...], logits: Tensor) -> None:
         """Add one window's logits (L, *patch). Its corner lies at the slab's first plane along the axis."""
         within = _box((*corner[: self._axis], 0, *corner[self._axis + 1 :]), self._windows.patch)
-        self._weight[within] += self._gaussian
+        self._weight[within] += self._weights_of_window
         total = self._sum[within]
         for start in range(0, len(logits), _CLASSES_AT_ONCE):
             some = logits[start : start + _CLASSES_AT_ONCE].to(total.device, torch.float32)
-            total[start : start + _CLASSES_AT_ONCE].addcmul_(some, self._gaussian)
+            total[start : start + _CLASSES_AT_ONCE].addcmul_(some, self._weights_of_window)
 
     def advance(self, start: int) -> Iterator[Planes]:
         """Yield the planes before `start` and make room for as many behind."""

@@ -13,14 +13,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from unetpipe.bundle.predictor import Predictor, Segmentation
+from unetpipe.bundle.predictor import Predictor, PreparedImage, Segmentation
+from unetpipe.bundle.read import Bundle
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.dataset.privacy.secret import private_folder
 from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.dataset.privacy.sources import Source, write_sources
-from unetpipe.dataset.training_domain import domain_check
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError, ImageFileError, UnetpipeError
 from unetpipe.extensions import load_extensions
@@ -28,7 +28,6 @@ from unetpipe.imaging.dicom.derived.algorithm import Algorithm
 from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import read_image
-from unetpipe.imaging.network_input import NetworkImage
 from unetpipe.inference.dicom_outputs import DicomOutputs, Predicted, require_dicom
 from unetpipe.inference.ensemble import is_out_of_memory
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
@@ -211,8 +210,13 @@ def _write(file: PredictionsFile, config: InferConfig, predictor: Predictor) -> 
     differs = {} if predictor.differs is None else {"differs_from_float32": round(predictor.differs, 6)}
     file.write(
         models=tuple(
-            ModelUsed(name=b.name, version=b.version, sha256=b.sha256, tracking_run=b.spec.tracking_run)
-            for b in predictor.bundles
+            ModelUsed(
+                name=bundle.name,
+                version=bundle.version,
+                sha256=bundle.sha256,
+                tracking_run=bundle.spec.tracking_run if isinstance(bundle, Bundle) else None,
+            )
+            for bundle in predictor.bundles
         ),
         versions={name: importlib.metadata.version(name) for name in ("unetpipe", "monai", config.engine)},
         device=predictor.device_name,
@@ -220,7 +224,7 @@ def _write(file: PredictionsFile, config: InferConfig, predictor: Predictor) -> 
             "precision": str(predictor.dtype).removeprefix("torch."),
             "engine": config.engine,
             **differs,
-            "step": config.step,
+            "step": predictor.step,
             "tta": config.tta,
             "postprocess": config.postprocess,
         },
@@ -232,7 +236,7 @@ class _Loaded:
     """A scan on its way from the loader to the networks."""
 
     source: Grid
-    images: tuple[NetworkImage, ...]
+    images: tuple[PreparedImage, ...]
     warnings: tuple[str, ...]
     seconds: float
 
@@ -273,10 +277,9 @@ class _Stations:
         if case.fault:
             raise ImageFileError(case.fault)
         start = time.perf_counter()
-        spec = self.predictor.spec
         image = read_image(case.paths, case.dicom, adopt_affine=self.config.fix_affine)
         images = self.predictor.prepare(image)
-        warnings = domain_check(image, images[0].placement, spec.preprocessing, spec.training_domain)
+        warnings = self.predictor.warnings(image, images)
         return _Loaded(image.source, images, (*image.notes, *warnings), time.perf_counter() - start)
 
     def segment(self, _case: InputCase, loaded: _Loaded) -> _Segmented:

@@ -100,6 +100,23 @@ class BundleFolder(NetworkSummary):
     sha256: str
 
 
+class ForeignBundleFolder(NetworkSummary):
+    """A model that others made, as it is understood.
+
+    Attributes:
+        preprocessing: Transforms of the image, in order.
+        windows: The sliding window.
+        postprocessing: From logits to labels, in order.
+    """
+
+    channels: tuple[str, ...]
+    labels: dict[int, str]
+    preprocessing: tuple[str, ...]
+    windows: str
+    postprocessing: tuple[str, ...]
+    sha256: str
+
+
 class DicomSource(Record):
     """The contents of a folder, zip or file of DICOM.
 
@@ -115,7 +132,7 @@ class DicomSource(Record):
     volumes: tuple[VolumeRow, ...]
 
 
-def info(config: InfoConfig) -> Installation | WorkFolder | BundleFolder | DicomSource:
+def info(config: InfoConfig) -> Installation | WorkFolder | BundleFolder | ForeignBundleFolder | DicomSource:
     """Describe what lies at a path, or this installation where none is given.
 
     Raises:
@@ -202,10 +219,23 @@ def _work_folder(path: Path) -> WorkFolder:
     )
 
 
-def _bundle(path: Path) -> BundleFolder:
+def _bundle(path: Path) -> BundleFolder | ForeignBundleFolder:
+    from unetpipe.bundle.foreign.description import preprocessing_lines, readout_lines, windows_line
+    from unetpipe.bundle.foreign.read import ForeignBundle
     from unetpipe.bundle.named import read_models
 
     bundle, *_ = read_models(path)
+    if isinstance(bundle, ForeignBundle):
+        windows = bundle.spec.windows
+        return ForeignBundleFolder(
+            **_network_summary(bundle.network(), bundle.network_def, windows.patch_size),
+            channels=bundle.spec.channels,
+            labels=_values(bundle.spec.labels),
+            preprocessing=preprocessing_lines(bundle.spec),
+            windows=windows_line(bundle.spec),
+            postprocessing=readout_lines(bundle.spec),
+            sha256=bundle.sha256,
+        )
     return BundleFolder(
         **_network_summary(bundle.network(), bundle.network_def, bundle.spec.patch_size),
         channels=bundle.spec.channels,

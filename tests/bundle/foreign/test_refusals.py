@@ -1,0 +1,262 @@
+"""What is not understood of a foreign bundle is refused by name, in one line; hostile ones do no harm."""
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unetpipe.bundle.models import read_model
+from unetpipe.bundle.predictor import Predictor
+from unetpipe.config.info import InfoConfig
+from unetpipe.errors import BundleError
+from unetpipe.stages.info import ForeignBundleFolder, info
+
+Config = dict[str, Any]
+Change = Callable[[Config], Any]
+
+SECONDS = 5  # of this process's own time, so that a busy machine changes nothing
+MEGABYTES = 2000
+
+
+def _set(*keys: str | int, value: Any) -> Change:
+    """Put a value in place of another, deep in the config."""
+
+    def change(config: Config) -> None:
+        inner: Any = config
+        for key in keys[:-1]:
+            inner = inner[key]
+        inner[keys[-1]] = value
+
+    return change
+
+
+def _step(number: int, **arguments: Any) -> Change:
+    return lambda config: config["preprocessing"]["transforms"][number].update(arguments)
+
+
+def _post(number: int, **arguments: Any) -> Change:
+    return lambda config: config["postprocessing"]["transforms"][number].update(arguments)
+
+
+def _appended(*values: Config) -> Change:
+    return lambda config: config["preprocessing"]["transforms"].extend(values)
+
+
+def _network(**arguments: Any) -> Change:
+    return lambda config: config["network_def"].update(arguments)
+
+
+def _laughs(config: Config) -> None:
+    config.update({f"a{n}": [f"@a{n + 1}"] * 10 for n in range(9)}, a9=1)
+    config["inferer"]["roi_size"] = "@a0"
+
+
+DEEP: Any = "x"
+for _ in range(400):
+    DEEP = {"a": DEEP}
+
+# in the form of spleen_ct: LoadImaged, EnsureChannelFirstd, Orientationd, Spacingd, ScaleIntensityRanged, EnsureTyped;
+# Activationsd, Invertd, AsDiscreted, SaveImaged
+REFUSED: dict[str, tuple[Change, str]] = {
+    "code of its own in the network": (_network(_target_="scripts.networks.UNesT"), "scripts.networks.UNesT"),
+    "a network by an expression": (_set("network_def", value="$monai.networks.nets.UNet(3, 1, 2)"), "network_def"),
+    "code of its own in preprocessing": (_step(3, _target_="scripts.transforms.MySpacingd"), "scripts.transforms"),
+    "clicks": (_step(3, _target_="monai.apps.deepedit.transforms.AddGuidanced"), "AddGuidanced"),
+    "a lambda in preprocessing": (_step(4, _target_="Lambdad", func="$lambda x: x * 2"), "Lambdad"),
+    "a function that chooses the foreground": (
+        _appended({"_target_": "CropForegroundd", "keys": "image", "source_key": "image", "select_fn": "$my.choice"}),
+        "select_fn",
+    ),
+    "another key": (_step(3, keys=["image", "label"]), "only key"),
+    "an argument that nobody knows": (_step(4, dim=3), "dim"),
+    "resampling by a spline": (_step(3, mode=3), "mode"),
+    "an expression as a value": (_step(4, a_min="$-57 * 2"), "a_min is an expression"),
+    "several resamplings": (
+        _appended({"_target_": "Spacingd", "keys": "image", "pixdim": [2, 2, 2]}),
+        "Spacingd after Spacingd",
+    ),
+    "an inferer of its own": (_set("inferer", "_target_", value="scripts.inferer.Vista3dInferer"), "Vista3dInferer"),
+    "an inferer of another kind": (_set("inferer", "_target_", value="SimpleInferer"), "SimpleInferer"),
+    "a window of the image's size": (_set("inferer", "roi_size", value=[96, 96, -1]), "roi_size"),
+    "a weight map of its own": (_set("inferer", "roi_weight_map", value=[1]), "roi_weight_map"),
+    "an activation of its own": (_post(0, softmax=False, other="$lambda x: x"), "Activationsd"),
+    "one-hot labels": (_post(2, to_onehot=2), "to_onehot"),
+    "holes to be filled": (_post(2, _target_="FillHolesd"), "FillHolesd"),
+    "another transform to be undone": (_post(1, transform="@other", other=1), "refers to nothing"),
+    "channels that overlap": (_post(2, argmax=False, threshold=0.5), "may overlap"),
+    "a rule of another form": (
+        lambda c: c["postprocessing"].update(
+            transforms=[
+                {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5},
+                {"_target_": "Lambdad", "keys": "pred", "func": "$lambda x: __import__('os').system('true')"},
+            ]
+        ),
+        "__import__",
+    ),
+    "labels that stay on the network's grid": (
+        lambda c: c["postprocessing"]["transforms"].pop(1),
+        "no Invertd",
+    ),
+    "another post-processing than is run": (_set("evaluator", "postprocessing", value="@other"), "expected @post"),
+    "weights elsewhere": (_set("handlers", 0, "load_path", value="/etc/passwd"), "expected a file in models"),
+    "weights above": (_set("handlers", 0, "load_path", value="models/../../x.pt"), "expected a file in models"),
+    "weights by code": (_set("handlers", 0, "load_path", value="$os.environ['HOME']"), "expected a file in models"),
+    "weights that are not there": (
+        _set("handlers", 0, "load_path", value="models/other.pt"),
+        "models/other.pt is missing",
+    ),
+    "more channels than declared": (_network(out_channels=3), "declares 2"),
+    # hostile
+    "a reference to itself": (_set("inferer", "roi_size", value="@inferer#roi_size"), "refers to itself"),
+    "a circle of references": (
+        lambda c: c.update({"a": "@b", "b": "@a"}) or _set("inferer", "roi_size", value="@a")(c),
+        "refers to itself",
+    ),
+    "references that multiply": (_laughs, "grows beyond"),
+    "a macro leads elsewhere": (_set("inferer", "roi_size", value="%../../etc/passwd::x"), "no reference"),
+    "a macro of another file": (_set("inferer", "roi_size", value="%other.json::x"), "other.json is missing"),
+    "a deep config": (_set("network_def", "act", value=DEEP), "nested deeper"),
+    "an expression that computes": (_set("inferer", "overlap", value="$9**9**9**9"), "overlap is an expression"),
+    "an expression that multiplies a text": (_set("inferer", "mode", value="$'a' * 10**10"), "mode is an expression"),
+    "a network is a program": (_network(_target_="os.system", command="true"), "os.system"),
+    "a network of a million channels": (_network(channels=[10**6] * 3), "MiB"),
+    "a transform is a program": (_step(3, _target_="monai.transforms.os.system"), "is not among"),
+    "a window huge": (_set("inferer", "roi_size", value=[10**6] * 3), "patch_size"),
+    "voxels tiny": (_step(3, pixdim=[1e-9] * 3), "pixdim"),
+    "voxels of no size": (_step(3, pixdim=[0, 1, 1]), "pixdim"),
+    "voxels NaN": (_step(3, pixdim=[float("nan"), 1, 1]), "pixdim"),
+    "a pad beyond memory": (
+        _appended({"_target_": "SpatialPadd", "keys": "image", "spatial_size": [10**9] * 3}),
+        "4096 voxels",
+    ),
+    "an overlap of everything": (_set("inferer", "overlap", value=1.0), "overlap"),
+    "transforms are a text": (_set("preprocessing", "transforms", value="x"), "expected a Compose"),
+    "preprocessing is a number": (_set("preprocessing", value=5), "expected a Compose"),
+    "a transform is a number": (_set("preprocessing", "transforms", value=[5]), "expected transforms"),
+    "the inferer is a list": (_set("inferer", value=[1]), "inferer"),
+    "channels beyond all": (_network(out_channels=10**9), "out_channels"),
+}
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """No more than so many seconds of computing, and so much memory."""
+
+    def too_long(*_: Any) -> None:
+        raise AssertionError(f"more than {SECONDS} s")
+
+    before = signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+    assert _peak_mb() - _AT_FIRST < MEGABYTES
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+_AT_FIRST = _peak_mb()
+
+
+def _rewritten(bundle: Path, change: Change) -> Path:
+    file = bundle / "configs" / "inference.json"
+    config = json.loads(file.read_text())
+    change(config)
+    file.write_text(json.dumps(config))
+    return bundle
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_not_understood_is_named(
+    what: str, zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path], tmp_path: Path
+) -> None:
+    """One printable line says the first thing that cannot be taken; nothing runs and nothing is written."""
+    change, message = REFUSED[what]
+    bundle = _rewritten(write_foreign(zoo_config("spleen_ct")), change)
+    before = sorted(tmp_path.rglob("*"))
+    with _bounded(), pytest.raises(BundleError) as caught:
+        read_model(bundle).network()
+    assert message in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", ["a: !!python/object/apply:os.system ['true']", "a: &a [1]\nb: [*a, *a]", "[" * 5000])
+def test_hostile_yaml_is_refused(
+    text: str, zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path]
+) -> None:
+    """YAML builds no objects, and has no aliases that multiply it."""
+    bundle = write_foreign(zoo_config("spleen_ct"))
+    (bundle / "configs" / "inference.json").unlink()
+    (bundle / "configs" / "inference.yaml").write_text(text)
+    with _bounded(), pytest.raises(BundleError, match=r"inference\.yaml"):
+        read_model(bundle)
+
+
+class _Runs:
+    def __init__(self, folder: Path) -> None:
+        self.command = f"touch {folder}/executed"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, (self.command,))
+
+
+def test_a_program_among_the_weights_does_not_run(
+    zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path]
+) -> None:
+    """Weights are read as tensors alone, also below a checkpoint's key."""
+    bundle = write_foreign(zoo_config("spleen_ct"))
+    torch.save({"model": {"weight": _Runs(bundle)}}, bundle / "models" / "model.pt")
+    with pytest.raises(BundleError, match="damaged or hold more than tensors"):
+        read_model(bundle).network()
+    assert not (bundle / "executed").exists()
+
+
+def test_weights_below_the_key_of_the_loader_are_found(
+    zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path]
+) -> None:
+    """A checkpoint may hold the weights under the key that the bundle's loader names."""
+    bundle = write_foreign(zoo_config("spleen_ct"))
+    file = bundle / "models" / "model.pt"
+    weights = torch.load(file, weights_only=True)
+    torch.save({"model": weights, "epoch": 5}, file)
+    network = read_model(bundle).network()
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def test_foreign_bundles_are_not_averaged(
+    zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path], bundle_folder: Path
+) -> None:
+    """Nor are they mirrored, as they do not say how they were trained."""
+    bundle = write_foreign(zoo_config("spleen_ct"), "theirs")
+    with pytest.raises(BundleError, match="theirs was not made by unetpipe"):
+        Predictor([bundle_folder, bundle], device="cpu")
+    with pytest.raises(BundleError, match="mirrored"):
+        Predictor(bundle, device="cpu", tta=True)
+
+
+def test_info_says_what_was_understood(zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path]) -> None:
+    """The rule of overlapping regions is shown in its order, and labels say which regions they leave out."""
+    bundle = write_foreign(zoo_config("brats_mri"))
+    found = info(InfoConfig(path=bundle))
+    assert isinstance(found, ForeignBundleFolder)
+    assert found.preprocessing == ("NormalizeIntensityd nonzero=True channel_wise=True",)
+    assert found.postprocessing == (
+        "sigmoid",
+        "above 0.5, the first that holds: channel 2 is 4; channel 0 is 1; channel 1 is 2",
+    )
+    assert found.windows.startswith("24 x 24 x 16, overlap 0.5, all voxels weigh the same")
+    assert found.labels[2] == "organ without class 2 and background"
