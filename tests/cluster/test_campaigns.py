@@ -14,6 +14,7 @@ from unetpipe.cluster.pipeline import pipeline_jobs
 from unetpipe.cluster.profiles import resources_for
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.config.infer import InferConfig
+from unetpipe.config.package import PackageConfig
 from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.config.train import TrainConfig
 from unetpipe.errors import ClusterError, TrainingError
@@ -120,13 +121,16 @@ def test_a_pipeline_is_a_chain(balls: Path) -> None:
         ("preprocess", (), 0, 1),
         ("train", ("preprocess",), 1, 3),
         ("evaluate", ("train",), 0, 1),
+        ("bundle", ("train",), 0, 1),
         ("infer", ("train",), 1, 2),
         ("merge", ("infer",), 0, 1),
     ]
-    kinds = [PreprocessConfig, TrainConfig, EvaluateConfig, InferConfig]
-    checked = [check_command(app, _CONFIGS, job.command) for job in made[:4]]
-    assert [type(one) for one in checked] == kinds
+    kinds = [PreprocessConfig, TrainConfig, EvaluateConfig, PackageConfig, InferConfig]
+    checked = [check_command(app, _CONFIGS, job.command) for job in made[:5]]
+    assert all(isinstance(one, kind) for one, kind in zip(checked, kinds, strict=True))
     assert isinstance(checked[1], TrainConfig)
     assert checked[1].epochs == 2
-    assert isinstance(checked[3], InferConfig)
-    assert checked[3].models == tuple(Path(f"w/runs/default/fold_{fold}") for fold in range(3))
+    assert isinstance(checked[3], PackageConfig)
+    assert (checked[3].model, checked[3].folds) == (Path("w/runs/default"), "0,1,2")
+    assert isinstance(checked[4], InferConfig)
+    assert checked[4].models == tuple(Path(f"w/runs/default/fold_{fold}") for fold in range(3))

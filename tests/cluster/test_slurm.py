@@ -76,6 +76,7 @@ def test_a_pipeline_whose_first_job_fails_ends(balls: Path, tmp_path: Path) -> N
         "train_0": "cancelled",
         "train_1": "cancelled",
         "evaluate": "cancelled",
+        "bundle": "cancelled",
     }
     assert {one["reason"] for one in states[1:]} <= {"DependencyNeverSatisfied", "Dependency", ""}
     assert not Path("work").exists()
@@ -83,7 +84,7 @@ def test_a_pipeline_whose_first_job_fails_ends(balls: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_pipeline_from_dataset_to_report(balls: Path, tmp_path: Path) -> None:
-    """Preprocess, a fold on each of three nodes with a fresh store, evaluate, and infer in shards that are merged."""
+    """A fold on each of three nodes with a fresh store, the report, the ensemble, and shards that are merged."""
     options = [f"{name}={value}" for name, value in (("device", "cpu"), ("epochs", 1), ("iterations", 2))]
     train = [word for option in options for word in ("--train", option)]
     unetpipe(
@@ -91,6 +92,7 @@ def test_a_pipeline_from_dataset_to_report(balls: Path, tmp_path: Path) -> None:
         *("--preprocess", "folds=3", "--scans", str(balls / "imagesTr"), "--infer", "device=cpu", *train),
     )
     assert (tmp_path / "work" / "report" / "report.html").is_file()
+    assert (tmp_path / "work" / "runs" / "default" / "ensemble" / "configs" / "metadata.json").is_file()
     merged = json.loads((tmp_path / "work" / "labels" / "predictions.json").read_text())
     assert [case["id"] for case in merged["cases"]] == [f"ball_{k}" for k in range(6)]
     with sqlite3.connect(tmp_path / "work" / "mlflow.db") as store:

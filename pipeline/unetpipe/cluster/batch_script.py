@@ -1,9 +1,10 @@
-"""A job as the text of a script for sbatch. Nothing is sent from here.
+"""The text of a job's batch script. `cluster/slurm.py` submits it.
 
-Slurm sends a signal before it takes a node away: SIGTERM, or the one of ``--signal``, when a job is preempted, and the
-latter before its time limit. Training saves and ends with an exit code of 128 or more. The script then asks Slurm to
-start the job again if Slurm says that it was preempted or that its time is nearly up. A job that a person cancels is
-never started again: Slurm ends the script itself before its command can end, and its state is no longer RUNNING.
+Slurm sends a signal before it stops a job: SIGTERM or the signal of ``--signal`` when the job is preempted, and the
+signal of ``--signal`` before its time limit. A training then saves and ends with exit code 130. The script asks Slurm
+to start the job again if Slurm reports that the job was preempted or that its time is nearly over. A job that a person
+cancels is never started again: Slurm ends the script before its command can end, and the job's state is no longer
+RUNNING.
 """
 
 import shlex
@@ -14,8 +15,8 @@ from pathlib import Path
 from unetpipe.cluster.jobs import Job
 from unetpipe.errors import ClusterError
 
-_WARNING_S = 120  # before the time limit; for jobs of less than eight minutes, an eighth of it
-_EARLY_S = 60  # Slurm may send its warning so much earlier
+_WARNING_S = 120  # from the warning to the time limit; for jobs of less than 16 minutes, an eighth of their time
+_EARLY_S = 60  # by which Slurm may send its warning earlier
 _OWN_OPTIONS = {
     **dict.fromkeys(("array", "output", "error", "open-mode", "signal", "requeue", "no-requeue"), "unetpipe itself"),
     **dict.fromkeys(("dependency", "kill-on-invalid-dep", "job-name", "chdir"), "unetpipe itself"),
@@ -26,20 +27,20 @@ _OWN_OPTIONS = {
 
 
 def program_words(program: str | None) -> tuple[str, ...]:
-    """How unetpipe is called: as a person says, or by this interpreter."""
+    """Return the words that call unetpipe on a node: those of the option `program`, or this interpreter's."""
     return tuple(shlex.split(program)) if program else (sys.executable, "-m", "unetpipe")
 
 
 def batch_script(job: Job, folder: Path, where: Path) -> str:
-    """Write a job as a script for sbatch.
+    """Return the batch script of a job.
 
     Args:
-        job: What it runs.
-        folder: Absolute, for its output; ``NAME.log`` and ``NAME.exit`` for each task.
-        where: Absolute, the folder that it runs in.
+        job: Job that the script runs.
+        folder: Absolute path of the submission's folder, for ``TASK.log`` and ``TASK.exit`` of each task.
+        where: Absolute path of the folder that the job runs in.
 
     Raises:
-        ClusterError: If the options of sbatch name one that is set in another way.
+        ClusterError: If the further options of sbatch contain one that unetpipe sets itself.
     """
     lines = ["#!/bin/bash", *(_directive(name, value) for name, value in _options(job, folder, where).items()), ""]
     return "\n".join(lines) + _body(job, folder)
@@ -109,7 +110,7 @@ def _limit_check(job: Job) -> str:
 
 
 def _command(job: Job) -> str:
-    # srun takes neither the cores of the job, since Slurm 22.05, nor does it end ranks that wait for one that died
+    # since Slurm 22.05 srun ignores the cores of the job, and by default it lets ranks wait for one that has failed
     srun = ["srun", "--unbuffered", "--kill-on-bad-exit=1", f"--cpus-per-task={job.resources.cpus}"]
     srun += [f"--{name}={value}" for name, value in job.resources.srun.items()]
     words = [*srun, *program_words(job.resources.program), *job.command]
@@ -122,12 +123,12 @@ def _warning_s(job: Job) -> int:
 
 
 def sbatch_command(job: Job, script: Path, ids: Mapping[str, str]) -> Sequence[str]:
-    """The call of sbatch that submits a script after the jobs that it depends on.
+    """Return the call of sbatch that submits the script of a job.
 
     Args:
-        job: What the script runs.
-        script: Where it lies.
-        ids: Slurm's ids of the jobs submitted before.
+        job: Job that the script runs.
+        script: Path of the script.
+        ids: Slurm's id of each job that has been submitted before, by its name.
     """
     words = ["sbatch", "--parsable"]
     if job.after:

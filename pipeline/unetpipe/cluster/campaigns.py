@@ -1,4 +1,4 @@
-"""What a command becomes when it is submitted: one job, one per fold, or shards and a merge of what they report."""
+"""The jobs of a submitted command: one, an array of folds, or an array of shards and the merge of their reports."""
 
 import logging
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ def jobs_of(config: SubmitConfig, checked: BaseModel) -> tuple[Job, ...]:
     """Make the jobs of a command.
 
     Args:
-        config: Where and how it is submitted.
-        checked: The config that the command's own options make.
+        config: Options of `submit`, with the command line.
+        checked: Config that the command line has been parsed into.
 
     Raises:
         ClusterError: If an option of `submit` does not go with the command, or contradicts one of the command.
-        PlanError: If the folds are asked for and the work folder has none.
-        TrainingError: If a fold is not a number, or not there.
+        PlanError: If folds are wanted and the work folder has no split.
+        TrainingError: If a fold is not a number, or the split has no such fold.
     """
     name, *_ = config.command
     if config.folds is not None and not isinstance(checked, TrainConfig):
@@ -50,10 +50,16 @@ def jobs_of(config: SubmitConfig, checked: BaseModel) -> tuple[Job, ...]:
 
 
 def train_job(command: Command, checked: TrainConfig, resources: Resources, folds: Sequence[int] | None) -> Job:
-    """A training, or an array of one per fold; each with a process for each of its GPUs.
+    """Make the job of a training, or of one training per fold; each GPU of a node gets a process.
+
+    Args:
+        command: Command line of `train`.
+        checked: Config that the command line has been parsed into.
+        resources: Resources of each training.
+        folds: Numbers of the folds; None for the fold that the command names.
 
     Raises:
-        ClusterError: If the command says itself which fold, or asks for other GPUs than the job has.
+        ClusterError: If both `submit` and the command name folds, or they name different numbers of GPUs.
     """
     if folds is not None and checked.model_fields_set & {"fold", "folds"}:
         raise ClusterError("--folds of submit goes with a train command that names no fold itself")
@@ -70,10 +76,17 @@ def train_job(command: Command, checked: TrainConfig, resources: Resources, fold
 def infer_jobs(
     command: Command, checked: InferConfig, resources: Resources, merge: Resources, shards: int
 ) -> tuple[Job, Job]:
-    """An array of shards, and the job that merges what they report, whatever became of them.
+    """Make an array of shards, and the job that merges their reports once all have ended, failed ones included.
+
+    Args:
+        command: Command line of `infer`.
+        checked: Config that the command line has been parsed into.
+        resources: Resources of each shard.
+        merge: Resources of the merge.
+        shards: Number of shards.
 
     Raises:
-        ClusterError: If the command says itself which shard.
+        ClusterError: If the command names a shard itself.
     """
     if checked.shard is not None:
         raise ClusterError("--array goes with an infer command without --shard")
@@ -93,7 +106,13 @@ def infer_jobs(
 
 
 def warn_of_file_store(config: SubmitConfig, training: TrainConfig, folds: Sequence[int]) -> None:
-    """Say that trainings on several nodes would write to one SQLite file, where they would."""
+    """Log a warning if trainings on several nodes will write to one SQLite file.
+
+    Args:
+        config: Options of `submit`.
+        training: Config of the training.
+        folds: Numbers of the folds that are trained at the same time.
+    """
     on_slurm = config.cluster != "local" and is_installed()
     if on_slurm and len(folds) > 1 and training.tracking == "mlflow" and is_file_store(training.work):
         log.warning(
@@ -103,7 +122,7 @@ def warn_of_file_store(config: SubmitConfig, training: TrainConfig, folds: Seque
 
 
 def without_gpus(resources: Resources) -> Resources:
-    """The same for a command that computes on the processor."""
+    """Return the same resources for a command that runs on one node without a GPU."""
     return resources.model_copy(update={"gpus": 0, "nodes": 1})
 
 

@@ -1,4 +1,4 @@
-"""What a person can set of jobs: their resources, where they run, and what whole pipelines are made of."""
+"""The options of `unetpipe submit`: resources of jobs, the cluster, and the parts of whole pipelines."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ from unetpipe.config.base import Config
 
 
 class Resources(Config):
-    """What a job is given by the cluster. All but `gpus` concern Slurm only."""
+    """Resources of a job. All but `gpus` and `program` concern Slurm only."""
 
     partition: str | None = None
     """Slurm's partition; its default unless given."""
@@ -24,10 +24,9 @@ class Resources(Config):
     minutes: Annotated[int, Field(ge=1)] = 1440
     """Wall-clock limit of a job; a training, or `infer --skip-existing`, that meets it is requeued and goes on."""
     requeues: Annotated[int, Field(ge=0)] = 20
-    """How often a job may be started again: one that has been restarted so often by then ends where it is preempted or
-    meets its time limit."""
+    """Number of restarts after which a job that is preempted or meets its time limit ends instead of starting again."""
     sbatch: dict[str, str] = {}
-    """Further options of sbatch by their long names, such as account=lab or qos=high."""
+    """Further options of sbatch by their long names, such as account=lab or qos=high; may be given several times."""
     srun: dict[str, str] = {}
     """Further options of srun by their long names, such as container-image=unetpipe.sqsh."""
     program: str | None = None
@@ -61,17 +60,19 @@ class PipelineConfig(Config):
     """`unetpipe submit pipeline`."""
 
     dataset: Path
-    """What `unetpipe preprocess` takes."""
+    """Dataset, as `unetpipe preprocess` takes it."""
     out: Path
-    """The work folder to make."""
+    """Work folder to make."""
     folds: str = "all"
     """Folds to train: `all`, or numbers such as 0,1,4."""
     run_name: str = "default"
-    """Folder under OUT/runs."""
+    """Name of the run's folder under OUT/runs."""
     report: Path | None = None
     """Folder of the cross-validation's report; OUT/report unless given."""
+    ensemble: Path | None = None
+    """Folder of the bundle that averages the models of all folds; OUT/runs/RUN_NAME/ensemble unless given."""
     scans: Path | None = None
-    """Scans for the models of all folds together to segment."""
+    """Folder or file of further scans, which the models of all folds segment together."""
     labels: Path | None = None
     """Folder for the labels of `scans`; OUT/labels unless given."""
     preprocess: dict[str, str] = {}
@@ -86,4 +87,4 @@ class SubmissionConfig(Config):
     """`unetpipe submit status`, `logs`, `cancel` and `retry`."""
 
     number: Annotated[int, Field(ge=1)] | None = None
-    """Which submission; the last one unless given."""
+    """Number of the submission; the last one unless given."""

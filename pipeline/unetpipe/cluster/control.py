@@ -1,4 +1,4 @@
-"""What became of submissions: their state and output; cancelling one, and submitting again what failed of it."""
+"""The state and output of submissions that were made before, and how to cancel and retry them."""
 
 import logging
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 
 class SubmissionStatus(Record):
-    """How far a submission is.
+    """The state of a submission.
 
     Attributes:
-        number: Of the submission.
-        submitted: When, in UTC.
-        tasks: In the order of the jobs.
+        number: Number of the submission.
+        submitted: Time of the submission, in UTC.
+        tasks: State of every task, in the order of the jobs.
     """
 
     number: int
@@ -32,18 +32,26 @@ class SubmissionStatus(Record):
 
     @property
     def failed(self) -> bool:
-        """Whether a task has ended with another exit code than 0."""
+        """Whether any task has ended with an exit code other than 0."""
         return any(task.exit_code for task in self.tasks)
 
 
 class SubmissionLogs(Record):
-    """The end of what each task has printed."""
+    """The output of a submission.
+
+    Attributes:
+        logs: Last lines of every task's output, below a line with its file.
+    """
 
     logs: str
 
 
 def show_status(config: SubmitConfig, which: SubmissionConfig) -> SubmissionStatus:
-    """Ask how far a submission is.
+    """Return the state of a submission.
+
+    Args:
+        config: Options of `submit`; `logs` is the folder of all submissions.
+        which: Number of the submission.
 
     Raises:
         ClusterError: If there is no such submission.
@@ -54,7 +62,11 @@ def show_status(config: SubmitConfig, which: SubmissionConfig) -> SubmissionStat
 
 
 def show_logs(config: SubmitConfig, which: SubmissionConfig) -> SubmissionLogs:
-    """Gather the last lines of every task that has printed something.
+    """Return the last lines of every task that has printed something.
+
+    Args:
+        config: Options of `submit`; `logs` is the folder of all submissions.
+        which: Number of the submission.
 
     Raises:
         ClusterError: If there is no such submission, or none of its tasks has printed anything.
@@ -67,7 +79,11 @@ def show_logs(config: SubmitConfig, which: SubmissionConfig) -> SubmissionLogs:
 
 
 def cancel(config: SubmitConfig, which: SubmissionConfig) -> SubmissionStatus:
-    """Cancel whatever of a submission has not ended.
+    """Cancel the tasks of a submission that have not ended, and return its state.
+
+    Args:
+        config: Options of `submit`; `logs` is the folder of all submissions.
+        which: Number of the submission.
 
     Raises:
         ClusterError: If there is no such submission, or Slurm does not answer.
@@ -78,10 +94,15 @@ def cancel(config: SubmitConfig, which: SubmissionConfig) -> SubmissionStatus:
 
 
 def retry(config: SubmitConfig, which: SubmissionConfig, progress: Progress) -> SubmitResult | Scripts:
-    """Submit again the tasks that failed or were cancelled, and the jobs that depend on them.
+    """Submit the tasks that failed or were cancelled again, and the jobs that depend on them.
+
+    Args:
+        config: Options of `submit`; the cluster is that of the earlier submission.
+        which: Number of the earlier submission.
+        progress: Shows the jobs that end, if they are waited for.
 
     Raises:
-        ClusterError: If there is no such submission, or it has not ended, or nothing of it failed.
+        ClusterError: If there is no such submission, it has not ended, or none of its tasks has failed.
     """
     folder, submission = _find(config, which)
     states = job_states(submission, folder)
@@ -95,11 +116,13 @@ def retry(config: SubmitConfig, which: SubmissionConfig, progress: Progress) -> 
 
 
 def failed_jobs(jobs: Sequence[Job], states: Sequence[TaskState]) -> list[Job]:
-    """Jobs with those tasks alone that failed, and whole jobs that depend on one of them.
+    """Return the jobs that must run again: those that failed, and all that depend on them.
+
+    Of an array that failed only the failed tasks run again; a job that depends on a failed one runs again whole.
 
     Args:
-        jobs: Each after those that it depends on.
-        states: Of every task.
+        jobs: Jobs in an order in which each stands after those that it depends on.
+        states: State of every task.
     """
     failed = {state.task for state in states if state.exit_code != 0}
     chosen: dict[str, Job] = {}

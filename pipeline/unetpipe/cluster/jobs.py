@@ -1,4 +1,4 @@
-"""What a job is: one command line, or an array of them that differ in one option."""
+"""A job: one command line of unetpipe, or an array of command lines that differ in one option."""
 
 from unetpipe.cluster.config import Resources
 from unetpipe.documents import Record
@@ -7,12 +7,12 @@ Command = tuple[str, ...]
 
 
 class Array(Record):
-    """The tasks of a job that differ in one option of its command.
+    """The tasks of a job, which differ in the value of one option.
 
     Attributes:
-        option: Such as ``--fold``.
-        tasks: Numbers of the tasks, which are Slurm's array indices.
-        total: With it, a task's option is given ``I/N`` instead of its number alone.
+        option: Option of the command, such as ``--fold``.
+        tasks: Number of each task, which is its index in Slurm's array.
+        total: Number N of parts that the option's value ``I/N`` names; None if the value is the task's number alone.
     """
 
     option: str
@@ -20,7 +20,11 @@ class Array(Record):
     total: int | None = None
 
     def value(self, task: int | str) -> str:
-        """What a task's option is given; `task` may be the name of a shell variable that holds its number."""
+        """Return the value of a task's option.
+
+        Args:
+            task: Number of the task, or a shell expression that gives it.
+        """
         return str(task) if self.total is None else f"{task}/{self.total}"
 
 
@@ -28,14 +32,15 @@ class Job(Record):
     """One command line, or an array of them.
 
     Attributes:
-        name: Unique within a submission.
-        command: Of unetpipe, without the array's option.
-        resources: What it is given.
-        array: None for a single task.
-        processes: On each node, started by Slurm, that carry out the command together.
-        after: Names of the jobs that must have ended before it starts.
-        after_failure: It also starts where those before it have failed.
-        resumes: Started again, the command goes on where it was stopped, so that meeting the time limit is no failure.
+        name: Name of the job, unique within its submission.
+        command: Command line of unetpipe, without the option in which the tasks of an array differ.
+        resources: Resources of each task.
+        array: Tasks of the job; None for a single one.
+        processes: Number of processes on each node that run the command together, as the ranks of one training.
+        after: Names of the jobs that must have ended before this one starts.
+        after_failure: Whether this job starts even if one of those has failed.
+        resumes: Whether the command, started again, continues where it was stopped. Its job is then started again when
+            it meets its time limit.
     """
 
     name: str
@@ -49,13 +54,13 @@ class Job(Record):
 
     @property
     def tasks(self) -> dict[str, int | None]:
-        """Number of each task by its name, under which its log is kept; None for the only one."""
+        """The number of each task by the task's name; None for the single task of a job without an array."""
         if self.array is None:
             return {self.name: None}
         return {f"{self.name}_{number}": number for number in self.array.tasks}
 
     def command_of(self, task: int | None) -> Command:
-        """The command line of a task."""
+        """Return the command line of the task with a number, or of the single task for None."""
         if self.array is None or task is None:
             return self.command
         return (*self.command, self.array.option, self.array.value(task))

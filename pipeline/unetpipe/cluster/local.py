@@ -1,4 +1,4 @@
-"""A submission as one background process of this machine."""
+"""Jobs on this machine: one background process runs all jobs of a submission, one after the other."""
 
 import os
 import signal
@@ -17,10 +17,14 @@ _SCRIPT = "jobs.sh"
 
 
 def submit_jobs(submission: Submission, folder: Path) -> Submission:
-    """Start all jobs, one after the other, in a process that lives on when this one ends.
+    """Start the background process, which outlives this one, and write the record of the submission.
+
+    Args:
+        submission: Submission without ids.
+        folder: Folder of the submission.
 
     Returns:
-        The submission with the process's id, as it is written down.
+        The submission with the id of the process.
 
     Raises:
         ClusterError: If a job is for several nodes.
@@ -41,7 +45,7 @@ def submit_jobs(submission: Submission, folder: Path) -> Submission:
 
 
 def job_states(submission: Submission, folder: Path) -> list[TaskState]:
-    """Every task's state. One that has not begun when the process has ended was left out, or the process was killed."""
+    """Return the state of every task. A task without an exit code whose process has ended was skipped or killed."""
     runs = _is_running(submission)
     states = []
     for job in submission.jobs:
@@ -58,7 +62,7 @@ def job_states(submission: Submission, folder: Path) -> list[TaskState]:
 
 
 def cancel_jobs(submission: Submission) -> None:
-    """Ask the process and its commands to end; a training saves first."""
+    """Send SIGTERM to the process and its commands; a training saves before it ends."""
     if _is_running(submission):
         os.killpg(_process_id(submission), signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""Jobs as the text of one script for this machine, where they run one after the other. Nothing is started here."""
+"""The text of the script that runs all jobs of a submission on this machine. `cluster/local.py` starts it."""
 
 import shlex
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from unetpipe.cluster.batch_script import program_words
 from unetpipe.cluster.jobs import Job
 
 _FUNCTIONS = """\
-run() { # NAME WORD...: run a command, and keep what it prints and its exit code
+run() { # NAME WORD...: run a command, and keep its output and its exit code
   local name=$1
   shift
   "$@" >>"$name.log" 2>&1
@@ -25,12 +25,12 @@ succeeded() { # NAME...
 
 
 def local_script(jobs: Sequence[Job], folder: Path, where: Path) -> str:
-    """Write jobs as a script that runs them in their order, and leaves out those that depend on a failed one.
+    """Return a script that runs jobs in their order, and skips those that depend on a failed one.
 
     Args:
-        jobs: Each after those that it depends on.
-        folder: Absolute, for their output; ``NAME.log`` and ``NAME.exit`` for each task.
-        where: Absolute, the folder that they run in.
+        jobs: Jobs in an order in which each stands after those that it depends on.
+        folder: Absolute path of the submission's folder, for ``TASK.log`` and ``TASK.exit`` of each task.
+        where: Absolute path of the folder that the jobs run in.
     """
     by_name = {job.name: job for job in jobs}
     lines = ["#!/bin/bash", f"cd {shlex.quote(str(where))} || exit", "", _FUNCTIONS]

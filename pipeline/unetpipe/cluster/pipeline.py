@@ -1,6 +1,14 @@
-"""A whole pipeline as jobs that wait for each other: preprocess, train folds, evaluate, segment scans."""
+"""A whole pipeline as jobs that wait for each other.
 
-from collections.abc import Callable, Mapping
+`preprocess` comes first, then an array of one training per fold. When all folds are trained, `evaluate` sums up what
+each fold's model predicted for its held-out cases, `bundle` makes one model of all folds, and `infer` segments further
+scans.
+
+The pipeline chooses no single fold as the best: folds are measured on different cases, so that the highest Dice is
+mostly that of the easiest cases. The average of all folds' logits is what nnU-Net deploys too.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -22,12 +30,12 @@ Check = Callable[[Command], BaseModel]
 
 
 def pipeline_jobs(config: SubmitConfig, pipeline: PipelineConfig, check: Check) -> tuple[Job, ...]:
-    """Make the jobs of a pipeline. One whose predecessor fails is cancelled by Slurm, and left out locally.
+    """Make the jobs of a pipeline. If one fails, those that depend on it never start.
 
     Args:
-        config: Where and how it is submitted; GPUs and nodes are given to training, GPUs to inference.
-        pipeline: What to do.
-        check: Checks each command before anything is submitted.
+        config: Options of `submit`: its nodes and GPUs are for training, its GPUs for inference too.
+        pipeline: Options of the pipeline.
+        check: Parses each command line before anything is submitted.
 
     Raises:
         ClusterError: If options contradict each other.
@@ -35,31 +43,50 @@ def pipeline_jobs(config: SubmitConfig, pipeline: PipelineConfig, check: Check) 
     """
     if config.folds is not None:
         raise ClusterError("a pipeline is given its folds after its name: submit pipeline DATASET --folds 0,1")
-    work, run = pipeline.out, pipeline.out / "runs" / pipeline.run_name
-    preprocess = _command("preprocess", str(pipeline.dataset), {"out": work}, pipeline.preprocess)
-    train = _command("train", str(work), {"run_name": pipeline.run_name}, pipeline.train)
-    report = pipeline.report or work / "report"
-    evaluate = _command("evaluate", str(work), {"cross_validation": True, "run_name": pipeline.run_name, "out": report})
-    preprocessing, training = check(preprocess), check(train)
-    check(evaluate)
+    preprocess = _command("preprocess", str(pipeline.dataset), {"out": pipeline.out}, pipeline.preprocess)
+    preprocessing = check(preprocess)
     assert isinstance(preprocessing, PreprocessConfig)
-    assert isinstance(training, TrainConfig)
     folds = choose_folds(pipeline.folds, _count_folds(preprocessing))
-    warn_of_file_store(config, training, folds)
-    folds_job = train_job(train, training, resources_for("train", config), folds)
-    processor = {name: without_gpus(resources_for(name, config)) for name in ("preprocess", "evaluate")}
-    jobs = [
-        Job(name="preprocess", command=preprocess, resources=processor["preprocess"]),
-        folds_job.model_copy(update={"after": ("preprocess",)}),
-        Job(name="evaluate", command=evaluate, resources=processor["evaluate"], after=("train",)),
-    ]
+    jobs = [Job(name="preprocess", command=preprocess, resources=without_gpus(resources_for("preprocess", config)))]
+    jobs.append(_training(config, pipeline, folds, check))
+    for command in (_evaluation(pipeline), *([_ensemble(pipeline, folds)] if len(folds) > 1 else [])):
+        check(command)
+        resources = without_gpus(resources_for(command[0], config))
+        jobs.append(Job(name=command[0], command=command, resources=resources, after=("train",)))
     if pipeline.scans is not None:
-        first, *others = [str(run / f"fold_{fold}") for fold in folds]
-        models = [word for other in others for word in ("--model", other)]
-        labels = pipeline.labels or work / "labels"
-        infer = _command("infer", first, {"out": labels}, pipeline.infer)
-        jobs += _segmenting(config, (*infer[:2], *models, str(pipeline.scans), *infer[2:]), check)
+        jobs += _segmenting(config, _inference(pipeline, pipeline.scans, folds), check)
     return tuple(jobs)
+
+
+def _training(config: SubmitConfig, pipeline: PipelineConfig, folds: Sequence[int], check: Check) -> Job:
+    command = _command("train", str(pipeline.out), {"run_name": pipeline.run_name}, pipeline.train)
+    training = check(command)
+    assert isinstance(training, TrainConfig)
+    warn_of_file_store(config, training, folds)
+    job = train_job(command, training, resources_for("train", config), folds)
+    return job.model_copy(update={"after": ("preprocess",)})
+
+
+def _evaluation(pipeline: PipelineConfig) -> Command:
+    report = pipeline.report or pipeline.out / "report"
+    return _command(
+        "evaluate", str(pipeline.out), {"cross_validation": True, "run_name": pipeline.run_name, "out": report}
+    )
+
+
+def _ensemble(pipeline: PipelineConfig, folds: Sequence[int]) -> Command:
+    run = pipeline.out / "runs" / pipeline.run_name
+    return _command(
+        "bundle", str(run), {"folds": ",".join(map(str, folds)), "out": pipeline.ensemble or run / "ensemble"}
+    )
+
+
+def _inference(pipeline: PipelineConfig, scans: Path, folds: Sequence[int]) -> Command:
+    """Segment scans with the models of the folds, and not with their ensemble, which takes networks of MONAI's only."""
+    first, *others = [str(pipeline.out / "runs" / pipeline.run_name / f"fold_{fold}") for fold in folds]
+    name, *options = _command("infer", first, {"out": pipeline.labels or pipeline.out / "labels"}, pipeline.infer)
+    models = [word for other in others for word in ("--model", other)]
+    return (name, options[0], *models, str(scans), *options[1:])
 
 
 def _segmenting(config: SubmitConfig, command: Command, check: Check) -> list[Job]:

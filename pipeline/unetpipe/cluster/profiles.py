@@ -1,4 +1,4 @@
-"""Resources by command, from a file that a lab writes once for its cluster."""
+"""Resources of each command, from a YAML file that is written once for a cluster."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ COMMANDS = ("preprocess", "train", "infer", "evaluate", "bundle", "merge")
 
 
 def resources_for(command: str, config: SubmitConfig) -> Resources:
-    """What a job with such a command is given.
+    """Return the resources of a job.
 
     Args:
-        command: Such as ``train``.
-        config: Its own settings win over the profile's for the command, and those over the profile's for all.
+        command: Name of the job's command, such as ``train``.
+        config: Options of `submit`. Those that were given override the profile of the command, which overrides the
+            profile of all commands.
 
     Raises:
-        ClusterError: If the profiles cannot be read, or name something that is not there.
+        ClusterError: If the profiles cannot be read, or name an unknown command or setting.
     """
     sections = _read(config.profiles) if config.profiles else {}
     fields = set(Resources.model_fields)

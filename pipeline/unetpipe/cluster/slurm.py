@@ -1,4 +1,4 @@
-"""Slurm's commands: submit a script, ask for states, cancel."""
+"""Jobs on Slurm: submit them, ask for their states and cancel them, through Slurm's own commands."""
 
 import shutil
 import subprocess
@@ -31,10 +31,14 @@ def require_answer() -> None:
 
 
 def submit_jobs(submission: Submission, folder: Path) -> Submission:
-    """Submit jobs, each after those that it depends on; none is left behind if one is refused.
+    """Submit the jobs of a submission, and write its record. If Slurm refuses one, the others are cancelled.
+
+    Args:
+        submission: Submission without ids.
+        folder: Folder of the submission.
 
     Returns:
-        The submission with Slurm's ids, as it is written down.
+        The submission with Slurm's ids.
 
     Raises:
         ClusterError: If Slurm refuses a job.
@@ -55,7 +59,7 @@ def submit_jobs(submission: Submission, folder: Path) -> Submission:
 
 
 def job_states(submission: Submission, folder: Path) -> list[TaskState]:
-    """Ask Slurm for every task's state; what it has forgotten is read from the exit code that the task has left."""
+    """Return the state of every task: Slurm's, or, if Slurm has forgotten the task, that of its recorded exit code."""
     ids = list(submission.ids.values())
     known = _accounted(ids) | _queued(ids)
     states = []
@@ -70,7 +74,7 @@ def job_states(submission: Submission, folder: Path) -> list[TaskState]:
 
 
 def cancel_jobs(submission: Submission) -> None:
-    """Cancel whatever has not ended.
+    """Cancel the tasks that have not ended.
 
     Raises:
         ClusterError: If Slurm does not answer.
@@ -79,7 +83,7 @@ def cancel_jobs(submission: Submission) -> None:
 
 
 def _queued(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """State and reason by id, of tasks that wait, run, or ended in the last minutes."""
+    """State and reason of each task by its id, for the tasks that Slurm's controller still knows."""
     try:
         lines = _call("squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(ids)}", "--format=%i|%T|%r")
     except ClusterError:
@@ -89,7 +93,7 @@ def _queued(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def _accounted(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The same from the accounting database, where there is one."""
+    """The same from Slurm's accounting database; empty if there is none."""
     try:
         lines = _call(
             "sacct", "--allocations", "--noheader", "--parsable2", f"--jobs={','.join(ids)}", "--format=JobID,State"
@@ -101,10 +105,10 @@ def _accounted(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def _call(*words: str) -> str:
-    """What a command of Slurm prints.
+    """Run a command of Slurm and return its output.
 
     Raises:
-        ClusterError: If it fails, or does not answer in a minute.
+        ClusterError: If it fails, or does not answer within a minute.
     """
     try:
         answer = subprocess.run(words, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)

@@ -1,4 +1,8 @@
-"""The record of a submission: a numbered folder with its scripts, its jobs' output, and what was submitted."""
+"""The record of a submission.
+
+It is a numbered folder that holds the scripts, the output of every task, and `submission.json`, from which `status`,
+`logs`, `cancel` and `retry` know what was submitted.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,16 +22,16 @@ ClusterName = Literal["slurm", "local"]
 
 
 class Submission(Record):
-    """What was submitted together.
+    """The jobs that were submitted together.
 
     Attributes:
-        cluster: Where to.
-        submitted: When, in UTC.
-        where: Folder that the jobs run in.
-        jobs: Each after those that it depends on.
-        ids: By job name: Slurm's id, or that of the process that runs all jobs of a submission in turn.
-        process_started: When that process was started, in seconds since 1970, by which it is told from a later one
-            with the same id.
+        cluster: Slurm, or this machine.
+        submitted: Time of the submission, in UTC.
+        where: Absolute path of the folder that the jobs run in.
+        jobs: Jobs in an order in which each stands after those that it depends on.
+        ids: Slurm's id of each job by its name; for a local submission the id of the one process that runs all jobs.
+        process_started: Start time of that process in seconds since 1970, which distinguishes it from a later process
+            with the same id; None on Slurm.
     """
 
     schema_version: Literal[1] = SUBMISSION_SCHEMA
@@ -40,26 +44,36 @@ class Submission(Record):
 
 
 def new_submission(cluster: ClusterName, jobs: tuple[Job, ...]) -> Submission:
-    """Describe what is about to be submitted from the current folder."""
+    """Describe a submission of jobs that will run in the current folder, before they have ids."""
     return Submission(cluster=cluster, submitted=datetime.now(UTC), where=Path.cwd(), jobs=jobs)
 
 
 def make_folder(logs: Path) -> Path:
-    """Make the folder of the next submission, with the next number as its name; absolute."""
+    """Make the folder of the next submission and return its absolute path.
+
+    Its name is the next number, also if several people submit at the same time.
+
+    Args:
+        logs: Folder of all submissions; it is made if it does not exist.
+    """
     while True:
         folder = logs.absolute() / str(max(_numbers(logs), default=0) + 1)
         try:
             folder.mkdir(parents=True)
-        except FileExistsError:  # somebody else has just taken this number
+        except FileExistsError:  # another submission has just taken this number
             continue
         return folder
 
 
 def find_folder(logs: Path, number: int | None) -> Path:
-    """Find the folder of a submission, the last one unless a number is given.
+    """Find the folder of a submission and return its absolute path.
+
+    Args:
+        logs: Folder of all submissions.
+        number: Number of the submission; None for the last one.
 
     Raises:
-        ClusterError: If there is none.
+        ClusterError: If there is no such submission.
     """
     numbers = [one for one in _numbers(logs) if (logs / str(one) / _FILE).is_file()]
     if not numbers:
@@ -70,15 +84,15 @@ def find_folder(logs: Path, number: int | None) -> Path:
 
 
 def write_submission(folder: Path, submission: Submission) -> None:
-    """Write the record, atomically."""
+    """Write the record of a submission into its folder, atomically."""
     write_document(folder / _FILE, submission)
 
 
 def read_submission(folder: Path) -> Submission:
-    """Read the record.
+    """Read the record of a submission from its folder.
 
     Raises:
-        ClusterError: If it cannot be read.
+        ClusterError: If the record is malformed.
     """
     try:
         return Submission.model_validate_json((folder / _FILE).read_bytes())

@@ -1,4 +1,4 @@
-"""Submit jobs: write their scripts, hand them to Slurm or to this machine, and wait if asked to."""
+"""Submit jobs to Slurm or to this machine, and wait for them if that is wanted."""
 
 import logging
 import time
@@ -27,10 +27,10 @@ class SubmittedTask(Record):
     """One task of a submission.
 
     Attributes:
-        task: Its name.
-        id: Slurm's, or that of the process that runs all tasks in turn.
-        log: File with what it prints.
-        exit_code: None while it is not known.
+        task: Name of the task.
+        id: Slurm's id of the task, or the id of the local process that runs all tasks.
+        log: File that receives the output of the task.
+        exit_code: Exit code of the task; None if it was not waited for.
     """
 
     task: str
@@ -40,10 +40,12 @@ class SubmittedTask(Record):
 
 
 class SubmitResult(Record):
-    """What was submitted, and how it ended if that was waited for.
+    """A submission, and how its tasks ended if they were waited for.
 
     Attributes:
-        number: By which `submit status`, `logs`, `cancel` and `retry` know the submission.
+        cluster: Slurm, or this machine.
+        number: Number of the submission, as `submit status`, `logs`, `cancel` and `retry` take it.
+        tasks: Every task, in the order of the jobs.
     """
 
     cluster: ClusterName
@@ -52,26 +54,30 @@ class SubmitResult(Record):
 
     @property
     def exit_code(self) -> int:
-        """That of the first task that failed; 0 if none did, or none was waited for."""
+        """The exit code of the first task that failed; 0 if none failed, or none was waited for."""
         return next((task.exit_code for task in self.tasks if task.exit_code), 0)
 
 
 class Scripts(Record):
-    """What would be submitted."""
+    """The result of a dry run.
+
+    Attributes:
+        scripts: The scripts that would be submitted, one after the other.
+    """
 
     scripts: str
 
 
 def submit_jobs(config: SubmitConfig, jobs: Sequence[Job], progress: Progress | None = None) -> SubmitResult | Scripts:
-    """Submit jobs and, if asked to, wait for them.
+    """Submit jobs and, with `config.wait`, wait for them.
 
     Args:
-        config: Where, and whether to wait.
-        jobs: Each after those that it depends on.
-        progress: Shows jobs that end.
+        config: Options of `submit`.
+        jobs: Jobs in an order in which each stands after those that it depends on.
+        progress: Shows the jobs that end, if they are waited for.
 
     Returns:
-        The scripts alone for a dry run, else what was submitted.
+        The scripts alone for a dry run, otherwise the submission.
 
     Raises:
         ClusterError: If Slurm does not answer or refuses a job.
@@ -99,28 +105,31 @@ def submit_jobs(config: SubmitConfig, jobs: Sequence[Job], progress: Progress | 
 
 
 def module_of(cluster: ClusterName) -> ModuleType:
-    """The module that submits, asks for states and cancels."""
+    """Return the module that submits to a cluster, reports the state of its tasks and cancels them."""
     return slurm if cluster == "slurm" else local
 
 
 def job_states(submission: Submission, folder: Path) -> list[TaskState]:
-    """How far each task is."""
+    """Return the state of every task of a submission, in the order of its jobs."""
     states: list[TaskState] = module_of(submission.cluster).job_states(submission, folder)
     return states
 
 
 def last_lines(folder: Path, task: str) -> str:
-    """The end of what a task has printed."""
+    """Return the last lines of a task's output."""
     path = folder / f"{task}.log"
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     return "\n".join(lines[-_LAST_LINES:]) or "(it has printed nothing)"
 
 
 def _choose(config: SubmitConfig) -> ClusterName:
-    """Where to. A login node must not start to train because Slurm's controller is down for a minute.
+    """Choose between Slurm and this machine.
+
+    A login node must not start to train because Slurm's controller is down for a minute: where Slurm is installed,
+    `auto` does not fall back to this machine.
 
     Raises:
-        ClusterError: If Slurm is asked for or installed, and does not answer.
+        ClusterError: If Slurm is wanted or installed, and does not answer.
     """
     if config.cluster == "local" or (config.cluster == "auto" and not slurm.is_installed()):
         return "local"

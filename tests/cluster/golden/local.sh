@@ -1,7 +1,7 @@
 #!/bin/bash
 cd /home/lab || exit
 
-run() { # NAME WORD...: run a command, and keep what it prints and its exit code
+run() { # NAME WORD...: run a command, and keep its output and its exit code
   local name=$1
   shift
   "$@" >>"$name.log" 2>&1
