@@ -20,8 +20,10 @@ import pytest
 from unetpipe import Predictor, infer
 from unetpipe.cli.run import FAILED, exit_code
 from unetpipe.config.infer import InferConfig
+from unetpipe.errors import BundleError
 from unetpipe.imaging.files import read_volume, write_image
 from unetpipe.imaging.geometry import Grid, Orientation, Unit
+from unetpipe.inference.quality import ClassQuality, Quality
 
 MakeBundle = Callable[..., Path]
 OBLIQUE = np.array([[-0.9, 0.3, 0.0, 10.0], [0.3, 0.9, 0.2, -5.0], [0.05, -0.2, 1.4, 3.0], [0, 0, 0, 1]])
@@ -337,3 +339,21 @@ def test_hippocampus_labels_from_a_zip(bundle_folder: Path, shared_data: Path, t
     config = InferConfig(models=(Path(archive),), inputs=(scan,), out=tmp_path / "out", device="cpu")
     assert infer(config).failed == {}
     assert read_volume(tmp_path / "out" / scan.name).grid == read_volume(scan).grid
+
+
+def test_predicted_dice_is_written_and_low_ones_are_flagged(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """A model that knows what its confidence is worth predicts each class's Dice; others refuse the bound for it."""
+    sure = ClassQuality(name="class 1", intercept=0, slope=0, below=0.2, above=0.1, cases=9, presence=1)
+    unsure = sure.model_copy(update={"name": "class 2", "intercept": 3.0})
+    model = make_bundle(quality=Quality(classes=(sure, unsure)))
+    scan = write_scan(tmp_path / "a.nii.gz")
+    result = run(model, scan, flag_below=0.8)
+    assert result.flagged == {"a": ("class 1",)}
+    (case,) = json.loads((tmp_path / "out" / "predictions.json").read_text())["cases"]
+    assert case["predicted_dice"]["class 1"] == {"dice": 0.5, "low": 0.3, "high": 0.6}
+    assert case["predicted_dice"]["class 2"]["dice"] == pytest.approx(0.9526, abs=1e-4)
+    assert case["flagged"] == ["class 1"]
+    both = infer(InferConfig(models=(model, make_bundle("other")), inputs=(scan,), out=tmp_path / "two", device="cpu"))
+    assert both.flagged == {}
+    with pytest.raises(BundleError, match="--flag-below needs a model that predicts its Dice"):
+        run(make_bundle("plain"), scan, flag_below=0.8)

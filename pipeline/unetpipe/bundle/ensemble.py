@@ -9,6 +9,7 @@ from unetpipe.bundle.spec import ModelSpec, ModelTask
 from unetpipe.bundle.write import coded, write_members
 from unetpipe.errors import BundleError
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
+from unetpipe.inference.quality import mean_quality
 
 _TASK = ("spatial_dims", "channels", "labels", "regions")
 
@@ -22,8 +23,8 @@ def write_ensemble(
 ) -> None:
     """Write a bundle of the networks of several folds, or renew it.
 
-    It mirrors along the axes along which all members may be, and keeps the largest component of the classes that more
-    than half of them name.
+    It mirrors along the axes along which all members may be, keeps the largest component of the classes that more than
+    half of them name, and predicts the Dice of its labels by the mean of their lines.
 
     Args:
         folder: Folder of the new bundle.
@@ -53,6 +54,7 @@ def write_ensemble(
             "folds": tuple(folds),
             "mirror_axes": common_mirror_axes(specs),
             "postprocessing": agreed_postprocessing(specs),
+            "quality": mean_quality([spec.quality for spec in specs if spec.quality is not None]),
             "tracking_run": tracking_run,
         }
     )

@@ -31,10 +31,12 @@ from unetpipe.imaging.network_input import NetworkImage
 from unetpipe.imaging.steps import require_steps
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.components import keep_largest
+from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import GroupLogits, ScanPrediction, label_scan
 from unetpipe.inference.engines.openvino import OpenvinoNetwork
 from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
 from unetpipe.inference.group import NetworkGroup, default_batch
+from unetpipe.inference.quality import PredictedDice, Quality, mean_prediction
 from unetpipe.inference.sliding_window import central_window
 from unetpipe.networks.device import compute_dtype, resolve_device
 from unetpipe.networks.precision import differing_share
@@ -59,12 +61,15 @@ class Segmentation:
         probabilities: Mean probabilities, float16 (L, *spatial). None unless asked for.
         agreement: Dice between folds and mirrored passes (`Agreement`) of each class but the background that one of
             them found; empty with one network and no mirroring.
+        predicted: Dice to be expected of each class but the background; the mean over the models that know. Empty where
+            no model does.
     """
 
     labels: NDArray[Any]
     entropy: NDArray[np.float32] | None = None
     probabilities: NDArray[np.float16] | None = None
     agreement: dict[str, float] = field(default_factory=dict)
+    predicted: dict[str, PredictedDice] = field(default_factory=dict)
 
 
 class Predictor:
@@ -176,6 +181,12 @@ class Predictor:
         return for_inference(network, self.device, self.dtype)
 
     @property
+    def qualities(self) -> list[Quality]:
+        """What the models know about the worth of their confidence; empty if none does."""
+        specs = (bundle.spec for bundle in self.bundles)
+        return [spec.quality for spec in specs if isinstance(spec, ModelSpec) and spec.quality is not None]
+
+    @property
     def names(self) -> dict[int, str]:
         """Class of each label value."""
         return {label.value: label.name for label in self.spec.labels}
@@ -264,6 +275,7 @@ class Predictor:
             UnetpipeError: If the networks' output is NaN or infinite.
         """
         scheme, agreement = self.spec.label_scheme, Agreement()
+        confidence = Confidence(scheme) if self.qualities else None
         with self._turn, torch.inference_mode():
             if self.differs is None and (self.dtype, self.engine) != (torch.float32, "torch"):
                 self._compare_with_float32(images[0].values)
@@ -271,8 +283,12 @@ class Predictor:
                 group.ensemble.agreement = None if scheme.overlapping else agreement
             logits = [_scan_logits(group, image) for group, image in zip(self._groups, images, strict=True)]
             out = images[0].decision_shape
-            prediction = label_scan(logits, out, scheme, entropy=entropy, probabilities=probabilities)
-        return self._restored(prediction, images[0], agreement)
+            prediction = label_scan(
+                logits, out, scheme, entropy=entropy, probabilities=probabilities, confidence=confidence
+            )
+        expected = confidence.expected_dice() if confidence else {}
+        predicted = mean_prediction([quality.predicted(expected) for quality in self.qualities])
+        return replace(self._restored(prediction, images[0], agreement), predicted=predicted)
 
     def _compare_with_float32(self, values: Tensor) -> None:
         """Measure on one window what the precision, or the engine, changes; warn where that is much."""

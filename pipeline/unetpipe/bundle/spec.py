@@ -13,6 +13,7 @@ from unetpipe.documents import Record
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Preprocessing
+from unetpipe.inference.quality import Quality
 
 SPEC_KEY = "unetpipe"
 
@@ -53,6 +54,8 @@ class ModelSpec(ModelTask):
             a single network.
         registered_network: Definition of a network that an extension registers; it is run from its TorchScript. None
             where MONAI builds the network.
+        quality: The worth of the network's confidence in held-out cases, by which the Dice of its labels is predicted;
+            None where it is not known.
         weights: Which weights `models/model.pt` holds: those of the last step, or the best on validation cases.
         recipe: How `train.json` trains.
         training_domain: Voxel sizes, extents and intensities of the training set; None where they are not known.
@@ -66,6 +69,7 @@ class ModelSpec(ModelTask):
     mirror_axes: tuple[int, ...]
     folds: tuple[int, ...] = ()
     registered_network: Definition | None = None
+    quality: Quality | None = None
     weights: Literal["last", "best"] = "last"
     recipe: TrainingRecipe = TrainingRecipe()
     training_domain: TrainingDomain | None = Field(None, validation_alias=AliasChoices("training_domain", "familiar"))

@@ -60,6 +60,8 @@ class InferConfig(Config):
     """Average over mirrored copies of each window, along the axes that were mirrored in training."""
     postprocess: bool = True
     """Keep only the largest connected component of those classes for which the model's validation found that better."""
+    flag_below: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Name in the result, as scans to check, those with a class whose predicted Dice is below this, such as 0.8."""
     shard: str | None = None
     """Segment only the I-th of N parts of the scans, given as I/N, for job arrays."""
     skip_existing: bool = False

@@ -13,6 +13,7 @@ from unetpipe import __version__
 from unetpipe.documents import Record
 from unetpipe.evaluation.comparison import Comparison
 from unetpipe.evaluation.definitions import DEFINITIONS
+from unetpipe.evaluation.predicted_dice import PredictionCheck
 from unetpipe.evaluation.subgroups import Subgroups
 from unetpipe.evaluation.summary import ClassSummary
 from unetpipe.inference.predictions import ModelUsed
@@ -55,6 +56,7 @@ class Evaluation(Record):
         seed: Seed of the bootstrap.
         models: Results of each model.
         comparisons: Comparison of every further model with the first.
+        predicted_dice: Predicted against measured Dice, for models whose predictions.json has predictions.
         subgroups: Figures of every model by groups of cases, for each column that was asked for.
         hints: Sentences about what suggests a mistake in the files, such as masks of 255 against masks of 1.
         versions: Versions of the packages that computed the metrics.
@@ -69,6 +71,7 @@ class Evaluation(Record):
     seed: int
     models: tuple[ModelEvaluation, ...]
     comparisons: tuple[Comparison, ...] = ()
+    predicted_dice: tuple[PredictionCheck, ...] = ()
     subgroups: tuple[Subgroups, ...] = ()
     hints: tuple[str, ...] = ()
     versions: dict[str, str] = Field(

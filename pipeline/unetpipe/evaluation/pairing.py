@@ -21,6 +21,7 @@ from unetpipe.dataset.layouts.presence import absence
 from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.merging import DeclaredLabels, MergedValues, declare_labels
 from unetpipe.errors import DatasetError, Fault
+from unetpipe.evaluation.predicted_dice import PredictedOfCases
 from unetpipe.evaluation.pseudonyms import Pseudonyms, warn_of_lost_names
 from unetpipe.imaging.dicom.label_target import LabelTarget, SegmentRules
 from unetpipe.imaging.dicom.options import DicomOptions
@@ -43,6 +44,7 @@ class Model:
         made_by: Bundles that made the predictions, where predictions.json names them.
         missing: Ids of references without a prediction.
         extra: Ids of predictions without a reference, which are not evaluated.
+        predicted: Predicted Dice by case id, where predictions.json has it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Model:
     made_by: tuple[ModelUsed, ...]
     missing: tuple[str, ...]
     extra: tuple[str, ...]
+    predicted: PredictedOfCases = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +128,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
                 name=name,
                 files=files,
                 made_by=tuple(dict.fromkeys(model for record in records for model in record.models)),
+                predicted=_predicted(files, records),
                 missing=tuple(case for case in references if case not in files),
                 extra=tuple(sorted(set(files) - set(references))),
             )
@@ -199,6 +203,12 @@ def _records(path: Path) -> list[Predictions]:
                     message = f"{path.name}/{output}: two predictions*.json name different models: delete the older one"
                     raise _fault("other_models", message)
     return records
+
+
+def _predicted(files: Files, records: Sequence[Predictions]) -> PredictedOfCases:
+    """Predicted Dice of the cases whose labels a record names."""
+    named = {case.output: case.predicted_dice for record in records for case in record.cases if case.predicted_dice}
+    return {case: named[path.name] for case, path in files.items() if path.name in named}
 
 
 def _references(config: EvaluateConfig, manifest: Manifest | None, pseudonyms: Iterable[str]) -> Files:

@@ -4,6 +4,7 @@ import math
 
 from unetpipe.documents import Record
 from unetpipe.evaluation.document import Evaluation
+from unetpipe.evaluation.predicted_dice import PredictionCheck
 from unetpipe.evaluation.summary import MetricSummary
 
 
@@ -107,6 +108,15 @@ def group_rows(evaluation: Evaluation) -> tuple[GroupRow, ...]:
                     )
                 )
     return tuple(rows)
+
+
+def prediction_rows(evaluation: Evaluation) -> tuple[PredictionCheck, ...]:
+    """Predicted against measured Dice, rounded."""
+    rounded = ("mean_error", "mean_absolute_error", "covered", "auroc")
+    return tuple(
+        one.model_copy(update={key: round(getattr(one, key), 3) for key in rounded})
+        for one in evaluation.predicted_dice
+    )
 
 
 def _full_name(model: str, name: str, evaluation: Evaluation) -> str:

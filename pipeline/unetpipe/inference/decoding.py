@@ -6,7 +6,7 @@ Shape legend: L logits per voxel; the scan's grid is the cropped RAS+ one, (I, J
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from unetpipe.dataset.label_scheme import LabelScheme
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.interpolation import Sampling
+from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.resampling import Chunk, SlabResampler, label_dtype
 from unetpipe.inference.sliding_window import Planes
 
@@ -61,6 +62,7 @@ def label_scan(
     *,
     entropy: bool = False,
     probabilities: bool = False,
+    confidence: Confidence | None = None,
 ) -> ScanPrediction:
     """Bring logits to the scan's grid, average over `groups`, and decide the class of each voxel.
 
@@ -73,11 +75,14 @@ def label_scan(
         scheme: Label scheme of the logits.
         entropy: Return the entropy too.
         probabilities: Return the probabilities too.
+        confidence: Sums that finished logits are added to.
 
     Raises:
         UnetpipeError: If a logit is NaN or infinite.
     """
     group = groups[0] if len(groups) == 1 else GroupLogits(_mean_planes(groups, out), out, groups[0].sampling)
+    if confidence is not None:
+        group = replace(group, planes=confidence.watch(group.planes))
     prediction = ScanPrediction(
         torch.zeros(out, dtype=label_dtype(len(scheme.labels))),
         torch.zeros(out) if entropy else None,

@@ -12,6 +12,7 @@ from unetpipe.dataset.checks.statistics import label_counts
 from unetpipe.dataset.label_scheme import LabelScheme
 from unetpipe.documents import Record, write_document
 from unetpipe.imaging.geometry import Grid
+from unetpipe.inference.quality import PredictedDice
 
 PREDICTIONS_SCHEMA: Final = 1
 
@@ -52,6 +53,9 @@ class Prediction(Record):
             mirroring, or where no class was found.
         class_agreement: Dice between the labels of folds and mirrored passes, for each class but the background that
             any of them found.
+        predicted_dice: Dice to be expected of each class but the background, with the interval that nine of ten
+            held-out cases lay in (`inference.quality`); empty where the models do not know.
+        flagged: Names of the classes whose predicted Dice is below `--flag-below`.
         peak_memory_mb: Peak memory of the process up to the end of this scan.
         warnings: Sentences about what a person should check.
         error: Why there are no labels; None where there are.
@@ -67,6 +71,8 @@ class Prediction(Record):
     volumes_ml: Mapping[str, float] = {}
     agreement: float | None = None
     class_agreement: Mapping[str, float] = {}
+    predicted_dice: Mapping[str, PredictedDice] = {}
+    flagged: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     error: str | None = None
 

@@ -116,8 +116,22 @@ def _payload(
             for model, items in enumerate(scores.values())
             for score in items
         ],
+        "predicted": _predicted(scores, classes, inputs),
         "views": [view_case(chosen, inputs, classes) for chosen in choose_cases(scores)],
     }
+
+
+def _predicted(
+    scores: Mapping[str, Sequence[ClassScore]], classes: Mapping[int, str], inputs: Inputs
+) -> list[list[float]]:
+    """Pairs of a row's index and the Dice that was predicted for it."""
+    known = {model.name: model.predicted for model in inputs.models}
+    items = ((model, score) for model, own in scores.items() for score in own)
+    return [
+        [index, one.dice]
+        for index, (model, score) in enumerate(items)
+        if (one := known[model].get(score.case, {}).get(classes[score.value])) is not None
+    ]
 
 
 def _rounded(value: float) -> float | None:

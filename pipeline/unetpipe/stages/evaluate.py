@@ -15,7 +15,16 @@ from unetpipe.evaluation.gate import gate_failures
 from unetpipe.evaluation.groups_table import read_groups
 from unetpipe.evaluation.named_metrics import NamedMetric, find_metrics
 from unetpipe.evaluation.pairing import Inputs, gather_inputs, work_of
-from unetpipe.evaluation.rows import ClassRow, ComparisonRow, GroupRow, class_rows, comparison_rows, group_rows
+from unetpipe.evaluation.predicted_dice import PredictionCheck, check_predictions
+from unetpipe.evaluation.rows import (
+    ClassRow,
+    ComparisonRow,
+    GroupRow,
+    class_rows,
+    comparison_rows,
+    group_rows,
+    prediction_rows,
+)
 from unetpipe.evaluation.scoring import check_grids, score_all
 from unetpipe.evaluation.subgroups import compare_subgroups
 from unetpipe.evaluation.summary import summarise
@@ -42,6 +51,7 @@ class EvaluateResult(Record):
         classes: The figures asked for most; all of them are in summary.json.
         comparison: Every further model against the first.
         groups: Every group of cases that was asked for.
+        predicted_dice: Predicted against measured Dice of every class for which `infer` predicted it.
         tracking_runs: Ids of the tracking runs that have the figures now.
     """
 
@@ -57,6 +67,7 @@ class EvaluateResult(Record):
     classes: tuple[ClassRow, ...]
     comparison: tuple[ComparisonRow, ...]
     groups: tuple[GroupRow, ...]
+    predicted_dice: tuple[PredictionCheck, ...]
     tracking_runs: tuple[str, ...]
 
 
@@ -108,6 +119,7 @@ def evaluate(
         comparisons=(
             tuple(compare(scores, classes, inputs.patients, config.seed, higher_is_better)) if len(scores) > 1 else ()
         ),
+        predicted_dice=tuple(check_predictions(scores, classes, {one.name: one.predicted for one in inputs.models})),
         subgroups=tuple(compare_subgroups(scores, classes, inputs.patients, columns, config.seed)),
         definitions=DEFINITIONS | {metric.name: metric.meaning for metric in metrics},
         higher_is_better=higher_is_better,
@@ -138,6 +150,7 @@ def evaluate(
         classes=class_rows(evaluation),
         comparison=comparison_rows(evaluation),
         groups=group_rows(evaluation),
+        predicted_dice=prediction_rows(evaluation),
         tracking_runs=_tracked(config, evaluation, [] if inputs.from_dicom else files),
     )
 

@@ -59,6 +59,7 @@ class InferResult(Record):
         out: Folder of the labels.
         predictions: Record of each scan's outputs, as a file.
         warnings: Warnings to check, by scan.
+        flagged: Classes whose predicted Dice is below `--flag-below`, by scan.
         failed: Why there are no labels, by scan.
     """
 
@@ -68,6 +69,7 @@ class InferResult(Record):
     out: Path
     predictions: Path
     warnings: dict[str, tuple[str, ...]]
+    flagged: dict[str, tuple[str, ...]]
     failed: dict[str, str]
 
 
@@ -122,6 +124,8 @@ def infer_with(
         BundleError: If the models have no code for a class of a DICOM output.
         DatasetError: If an input does not exist or holds no scan, or a DICOM output is wanted of another source.
     """
+    if config.flag_below is not None and not predictor.qualities:
+        raise BundleError("--flag-below needs a model that predicts its Dice: train it with at least 8 held-out cases")
     objects = _dicom_outputs(config, predictor)
     dicom = dicom_choices(config.series, config.phase, fix_geometry=config.fix_geometry)
     inputs = [*config.inputs, *(read_list(config.list) if config.list else [])]
@@ -180,6 +184,7 @@ def _infer(stations: "_Stations", cases: Sequence[InputCase], progress: Progress
         out=config.out,
         predictions=file.path,
         warnings={record.id: record.warnings for record in records if record.warnings},
+        flagged={record.id: record.flagged for record in records if record.flagged},
         failed={record.id: record.error or "" for record in records if record.status == "failed"},
     )
 
@@ -304,7 +309,8 @@ class _Stations:
             outputs.write_entropy(case, segmentation.entropy, grid)
         if self.config.save_classes:
             outputs.write_classes(case, labels, grid)
-        agreement, volumes = segmentation.agreement, volumes_ml(labels, grid, outputs.scheme)
+        agreement, predicted = segmentation.agreement, segmentation.predicted
+        volumes = volumes_ml(labels, grid, outputs.scheme)
         found_here = Predicted(
             grid=grid, labels=labels, probabilities=probabilities, volumes_ml=volumes, agreement=agreement
         )
@@ -321,6 +327,8 @@ class _Stations:
             "volumes_ml": volumes,
             "agreement": round(fmean(agreement.values()), 4) if agreement else None,
             "class_agreement": {name: round(value, 4) for name, value in agreement.items()},
+            "predicted_dice": {name: one.rounded() for name, one in predicted.items()},
+            "flagged": tuple(name for name, one in predicted.items() if one.dice < (self.config.flag_below or 0)),
             "warnings": (*loaded.warnings, *notes, *label_warnings(labels, outputs.scheme)),
         }
         return self.record(case, "written").model_copy(update=known)

@@ -86,6 +86,7 @@ class FolderRecorder:
             mirror_axes=self._setup.augmentation.mirror_axes,
             weights=result.weights if result else "last",
             postprocessing=result.largest if result else (),
+            quality=result.quality if result else None,
             training_domain=training_domain(read_fingerprint(self._setup.config.work)),
             tracking_run=self._tracker.run_id,
             finished=result is not None,

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field
 
 from unetpipe.documents import Record
+from unetpipe.inference.quality import Quality
 
 Deployed = Literal["last", "best"]
 
@@ -22,6 +23,7 @@ class HeldOutResult:
         weights: Weights that were deployed, "last" or "best".
         unseen: Whether none of `cases` was used to choose the weights or the end of training.
         largest: Names of the classes that are better with only their largest component; `dice` is without that.
+        quality: The worth of the network's confidence in all held-out cases; None where these are too few.
     """
 
     dice: Mapping[str, float | None]
@@ -30,6 +32,7 @@ class HeldOutResult:
     weights: Deployed
     unseen: bool
     largest: tuple[str, ...] = ()
+    quality: Quality | None = None
 
 
 class TrainingOutcome(Record):

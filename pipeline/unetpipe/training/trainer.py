@@ -23,10 +23,12 @@ from unetpipe.training.epoch import Epoch
 from unetpipe.training.optimization.compilation import compile_if_faster
 from unetpipe.training.outcome import HeldOutResult, TrainingOutcome, mean_of_known
 from unetpipe.training.postprocessing import classes_to_reduce
+from unetpipe.training.quality import fit_quality
 from unetpipe.training.recorder import RunRecorder
 from unetpipe.training.schedule import Cooldown
 from unetpipe.training.setup import Setup
 from unetpipe.training.state import EpochRecord, RunState
+from unetpipe.training.validation import CaseResult
 
 log = logging.getLogger(__name__)
 
@@ -183,13 +185,12 @@ class Trainer:
         network = build_network(state.definition).to(setup.device)
         network.load_state_dict(weights)
 
-        def predict(case: str) -> tuple[tuple[Overlap, ...], list[float]]:
-            overlaps, gains = held_out.predict(network, case, folder)
-            return overlaps, gains.tolist()
+        def predict(case: str) -> CaseResult:
+            return held_out.predict(network, case, folder)
 
         with self._progress.task("held-out cases", len(data.validation)) as advance:
             found = setup.group.map(predict, data.validation, stop, advance)
-        counts, gains = ([one[index] for one in found] for index in range(2))
+        counts, gains, expected = ([one[index] for one in found] for index in range(3))
         reduced = classes_to_reduce(
             np.array([one for case, one in zip(data.validation, gains, strict=True) if case in held_out.selection])
         )
@@ -197,7 +198,8 @@ class Trainer:
             counts = setup.group.map(lambda case: held_out.reduce(case, reduced, folder), data.validation, stop)
         selected = deploy == "best" or state.cooldown is not None or bool(reduced)
         cases = (held_out.unseen or held_out.selection) if selected else data.validation
-        of_case = dict(zip(data.validation, _overlaps(counts), strict=True))
+        overlaps = _overlaps(counts)
+        of_case = dict(zip(data.validation, overlaps, strict=True))
         dice = mean_dice(of_case[case] for case in cases)
         result = HeldOutResult(
             dice=dict(zip(data.foreground, dice, strict=True)),
@@ -206,6 +208,7 @@ class Trainer:
             weights=deploy,
             unseen=bool(held_out.unseen) or not selected,
             largest=tuple(data.manifest.labels[index].name for index in reduced),
+            quality=fit_quality(data.manifest.label_scheme.names, overlaps, expected),
         )
         state.seconds = self._elapsed()
         self._recorder.held_out_cases_predicted(state, weights, result, held_out.example(network))

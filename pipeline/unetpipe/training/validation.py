@@ -6,8 +6,9 @@ preprocessing of a file and the same way back to its grid. So the reported Dice 
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from unetpipe.imaging.labels import read_label_volume, renumbered
 from unetpipe.imaging.network_input import IGNORED, network_image
 from unetpipe.imaging.preprocessing import Preprocessing
 from unetpipe.inference.components import keep_largest
+from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import label_scan
 from unetpipe.inference.ensemble import Ensemble, for_inference
 from unetpipe.inference.group import NetworkGroup
@@ -34,6 +36,20 @@ from unetpipe.metrics.overlap import Overlap, joint_histogram, overlaps
 from unetpipe.training.postprocessing import largest_component_gain
 
 _Labels = NDArray[np.integer]
+
+
+class CaseResult(NamedTuple):
+    """One held-out case, in values that ranks can send each other.
+
+    Attributes:
+        overlaps: One overlap with the reference for each of the label scheme's names.
+        gains: `largest_component_gain` of every class.
+        expected: Dice that the network expects of each of the names; None where it found nothing.
+    """
+
+    overlaps: Sequence[Overlap]
+    gains: Sequence[float]
+    expected: Mapping[str, float | None]
 
 
 class HeldOut:
@@ -101,7 +117,7 @@ class HeldOut:
         data = self._store.load(self._ids[0])
         return data[0].astype(np.float32), self._on_network_grid(network, data), data[-1].astype(np.int16)
 
-    def predict(self, network: nn.Module, case: str, folder: Path) -> tuple[tuple[Overlap, ...], NDArray[np.float64]]:
+    def predict(self, network: nn.Module, case: str, folder: Path) -> CaseResult:
         """Segment a case from its file as `infer` does, write its labels, and compare them with the reference.
 
         Args:
@@ -109,18 +125,20 @@ class HeldOut:
             case: Case id.
             folder: Folder for a ``.nii.gz`` (2-D: ``.png``), named by `Manifest.file_names`.
 
-        Returns:
-            One overlap for each of the label scheme's names, and `largest_component_gain` of every class.
-
         Raises:
             TrainingError: If the case's files cannot be read, or are not those that were preprocessed.
         """
         if self._deployed is None or self._deployed[0] is not network:
             self._deployed = network, self._group(for_inference(network, self._device, self._dtype))
-        indices, source = self._on_own_grid(self._deployed[1], case)
+        confidence = Confidence(self._scheme)
+        indices, source = self._on_own_grid(self._deployed[1], case, confidence)
         reference = self._reference(self._cases[case], source)
         self._write(case, indices, source, folder)
-        return self._overlaps(reference, indices), largest_component_gain(indices, reference, len(self._scheme.labels))
+        return CaseResult(
+            self._overlaps(reference, indices),
+            largest_component_gain(indices, reference, len(self._scheme.labels)).tolist(),
+            confidence.expected_dice(),
+        )
 
     def reduce(self, case: str, classes: Sequence[int], folder: Path) -> tuple[Overlap, ...]:
         """Keep only the largest component of some classes in the labels that `predict` wrote, and compare anew.
@@ -142,16 +160,18 @@ class HeldOut:
         ensemble = Ensemble([network.eval()], device=self._device, dtype=self._dtype)
         return NetworkGroup.of(self._preprocessing, ensemble, self._configuration.patch_size)
 
-    def _decided(self, group: NetworkGroup, values: Tensor, out: Shape) -> Tensor:
+    def _decided(self, group: NetworkGroup, values: Tensor, out: Shape, confidence: Confidence | None = None) -> Tensor:
         with torch.inference_mode():
-            return label_scan([group.logits(values)], out, self._scheme).labels
+            return label_scan([group.logits(values)], out, self._scheme, confidence=confidence).labels
 
     def _on_network_grid(self, network: nn.Module, data: NDArray[np.float16]) -> _Labels:
         """Class indices of a stored case."""
         image = torch.from_numpy(data[:-1])
         return self._decided(self._group(network), image, tuple(image.shape[1:])).numpy()
 
-    def _on_own_grid(self, group: NetworkGroup, case: str) -> tuple[_Labels, Grid]:
+    def _on_own_grid(
+        self, group: NetworkGroup, case: str, confidence: Confidence | None = None
+    ) -> tuple[_Labels, Grid]:
         """Class indices in the axis order of a case's file, and its grid."""
         known = self._cases[case]
         try:
@@ -166,7 +186,7 @@ class HeldOut:
             raise TrainingError(
                 f"{case}: its image has changed since it was preprocessed: run unetpipe preprocess again"
             )
-        labels = self._decided(group, image.values, image.placement.before_resampling)
+        labels = self._decided(group, image.values, image.placement.before_resampling, confidence)
         return image.restore(labels), image.placement.source
 
     def _reference(self, case: Case, image: Grid) -> _Labels:

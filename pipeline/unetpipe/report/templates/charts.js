@@ -104,6 +104,17 @@ function drawVolumes() {
   });
 }
 
+function drawPredicted() {
+  if (!byId("foresight")) return;
+  const wanted = +byId("predicted-class").value, place = 6 + data.metrics.findIndex((metric) => metric.key === "dice");
+  const pairs = new Map(data.predicted.map(([index, dice]) => [data.rows[index], dice]));
+  const rows = [...pairs.keys()].filter((row) => row[2] === wanted && row[place] !== null);
+  const low = Math.min(0.7, ...rows.flatMap((row) => [pairs.get(row), row[place]]));
+  plot("foresight", rows, [low, 1], [low, 1], (row) => [pairs.get(row), row[place]], "Predicted Dice", "Measured Dice", (svg, x, y) => {
+    svg.append(element("line", { class: "guide", x1: x(low), y1: y(low), x2: x(1), y2: y(1) }));
+  });
+}
+
 function plot(id, rows, [x0, x1], [y0, y1], place, xTitle, yTitle, decorate) {
   const holder = byId(id), width = Math.max(280, holder.clientWidth), height = Math.min(400, width * 0.8), left = 48, bottom = height - 42;
   const x = (v) => left + ((v - x0) / (x1 - x0)) * (width - left - 10), y = (v) => bottom - ((v - y0) / (y1 - y0)) * (bottom - 22);
@@ -122,6 +133,10 @@ function plot(id, rows, [x0, x1], [y0, y1], place, xTitle, yTitle, decorate) {
 fill(byId("metric"), data.metrics.map((metric) => metric.title));
 fill(byId("volume-class"), data.classes);
 byId("metric").addEventListener("change", drawStrips);
+if (byId("foresight")) {
+  fill(byId("predicted-class"), data.classes);
+  byId("predicted-class").addEventListener("change", drawPredicted);
+}
 byId("volume-class").addEventListener("change", drawVolumes);
 let drawnWidth = 0;
 function drawCharts() {
@@ -129,6 +144,7 @@ function drawCharts() {
   drawnWidth = byId("strips").clientWidth;
   drawStrips();
   drawVolumes();
+  drawPredicted();
 }
 addEventListener("resize", drawCharts);
 drawCharts();

@@ -1,0 +1,88 @@
+"""The Dice that `infer` predicted for its labels (`inference.quality`), against the Dice that was measured."""
+
+from collections.abc import Mapping, Sequence
+from math import isnan, nan
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetpipe.documents import Record
+from unetpipe.inference.quality import PredictedDice
+from unetpipe.metrics.scores import ClassScore
+
+FAILED_BELOW = 0.8
+PredictedOfCases = Mapping[str, Mapping[str, PredictedDice]]
+"""By case id, the predicted Dice of each class by name."""
+
+
+class PredictionCheck(Record):
+    """Predicted against measured Dice of one class.
+
+    Attributes:
+        model: Name of the model.
+        name: Name of the class.
+        cases: Number of cases with a predicted and a measured Dice.
+        mean_error: Mean of predicted minus measured Dice.
+        mean_absolute_error: Mean of its absolute value.
+        covered: Share of cases whose Dice lies in the predicted interval, which is made for 0.9.
+        failed: Number of cases whose Dice is below 0.8.
+        auroc: Probability that a failed case has a lower predicted Dice than one that did not fail; NaN where there
+            are not both.
+    """
+
+    model: str
+    name: str
+    cases: int
+    mean_error: float
+    mean_absolute_error: float
+    covered: float
+    failed: int
+    auroc: float
+
+
+def check_predictions(
+    scores: Mapping[str, Sequence[ClassScore]], names: Mapping[int, str], predicted: Mapping[str, PredictedOfCases]
+) -> list[PredictionCheck]:
+    """Hold predicted Dice against measured ones, for every model and class that has any.
+
+    Args:
+        scores: Scores of every class of every case, by model.
+        names: Name of each class by label value.
+        predicted: Predictions by model.
+    """
+    found = (
+        _check(model, name, [one for one in items if one.value == value], predicted.get(model, {}))
+        for model, items in scores.items()
+        for value, name in names.items()
+    )
+    return [one for one in found if one is not None]
+
+
+def _check(model: str, name: str, scores: Sequence[ClassScore], predicted: PredictedOfCases) -> PredictionCheck | None:
+    pairs = [
+        (predicted[score.case][name], score.overlap.dice)
+        for score in scores
+        if name in predicted.get(score.case, {}) and not isnan(score.overlap.dice)
+    ]
+    if not pairs:
+        return None
+    expected, measured = np.array([one.dice for one, _ in pairs]), np.array([dice for _, dice in pairs])
+    failed = measured < FAILED_BELOW
+    return PredictionCheck(
+        model=model,
+        name=name,
+        cases=len(pairs),
+        mean_error=float((expected - measured).mean()),
+        mean_absolute_error=float(np.abs(expected - measured).mean()),
+        covered=sum(one.low <= dice <= one.high for one, dice in pairs) / len(pairs),
+        failed=int(failed.sum()),
+        auroc=_auroc(expected[failed], expected[~failed]),
+    )
+
+
+def _auroc(lower: NDArray[np.float64], higher: NDArray[np.float64]) -> float:
+    """Share of pairs in the right order; ties count half."""
+    if not lower.size or not higher.size:
+        return nan
+    order = np.sign(higher[:, None] - lower)
+    return float((order + 1).mean() / 2)

@@ -1,0 +1,64 @@
+"""The Dice that a network expects of its own labels, if its probabilities are right.
+
+Where a voxel's probability of a class is p, the expected overlap of the labels with the truth is the sum of p over the
+voxels that got the class. A network that is unsure about a structure, its outline or its presence expects less.
+
+What that is worth is learned from held-out cases (`inference.quality`): networks are too sure of themselves, of images
+that are unlike those they were trained on above all.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from unetpipe.dataset.label_scheme import LabelScheme
+from unetpipe.inference.sliding_window import Planes
+
+
+class Confidence:
+    """Sums over the voxels of a scan, taken from finished logits as they pass.
+
+    Args:
+        scheme: Label scheme of the logits.
+    """
+
+    def __init__(self, scheme: LabelScheme) -> None:
+        self._scheme = scheme
+        self._sums: Tensor | None = None
+
+    def watch(self, planes: Iterable[Planes]) -> Iterator[Planes]:
+        """Hand on finished logits, and count them."""
+        for one in planes:
+            self.add(one.logits)
+            yield one
+
+    def add(self, logits: Tensor) -> None:
+        """Count some voxels.
+
+        Args:
+            logits: Shape (L, ...).
+        """
+        flat = logits.flatten(1).float()
+        if self._scheme.overlapping:
+            probabilities = flat.sigmoid()
+            found = flat > 0
+            sums = [(probabilities * found).sum(1), found.sum(1), probabilities.sum(1)]
+        else:
+            probabilities = flat.softmax(0)
+            sure, best = probabilities.max(0)
+            sums = [
+                torch.bincount(best, sure, minlength=len(flat)),
+                torch.bincount(best, minlength=len(flat)),
+                probabilities.sum(1),
+            ]
+        total = torch.stack([one.double() for one in sums])
+        self._sums = total if self._sums is None else self._sums + total
+
+    def expected_dice(self) -> dict[str, float | None]:
+        """Expected Dice of each class but the background, or region, by name; None where no voxel got it."""
+        if self._sums is None:
+            return {}
+        sums = self._sums.T.tolist()[-len(self._scheme.names) :]
+        found = (2 * common / (size + mass) if size else None for common, size, mass in sums)
+        return dict(zip(self._scheme.names, found, strict=True))

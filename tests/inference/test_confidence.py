@@ -1,0 +1,59 @@
+"""The Dice that a network expects of its own labels, from probabilities that are known."""
+
+import pytest
+import torch
+
+from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
+from unetpipe.inference.confidence import Confidence
+from unetpipe.inference.sliding_window import Planes
+
+LABELS = (LabelClass(name="background", value=0), LabelClass(name="a", value=1), LabelClass(name="b", value=2))
+CLASSES = LabelScheme(LABELS, ())
+REGIONS = LabelScheme(
+    LABELS, (Region(name="whole", values=(1, 2), written=1), Region(name="core", values=(2,), written=2))
+)
+
+
+def test_a_network_that_is_sure_expects_one() -> None:
+    """Logits far apart: every class that was found has 1, one that was not found has None."""
+    logits = 50 * torch.nn.functional.one_hot(torch.tensor([0, 1, 1, 0]), 3).T.float()
+    confidence = Confidence(CLASSES)
+    confidence.add(logits)
+    assert confidence.expected_dice() == {"a": pytest.approx(1.0), "b": None}
+
+
+def test_the_expectation_is_that_of_drawn_truths() -> None:
+    """For labels drawn from the probabilities, the mean overlap over the mean sizes is what is expected."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 400, generator=generator) * 2
+    confidence = Confidence(CLASSES)
+    confidence.add(logits[:, :150])
+    confidence.add(logits[:, 150:])
+    probabilities, found = logits.softmax(0), logits.argmax(0)
+    truths = torch.multinomial(probabilities.T, 4000, replacement=True, generator=generator)
+    for index, name in enumerate(("a", "b"), start=1):
+        mine = (found == index)[:, None]
+        drawn = truths == index
+        dice = 2 * (drawn & mine).sum(0).double().mean() / (mine.sum() + drawn.sum(0).double().mean())
+        assert confidence.expected_dice()[name] == pytest.approx(float(dice), abs=0.005)
+
+
+def test_regions_are_expected_each_by_itself() -> None:
+    """A logit above 0 is the region; both probabilities count, those of voxels outside it too."""
+    logits = torch.tensor([[2.0, 1.0, -1.0], [3.0, -2.0, -2.0]])
+    confidence = Confidence(REGIONS)
+    confidence.add(logits)
+    p = logits.sigmoid()
+    assert confidence.expected_dice() == {
+        "whole": pytest.approx(float(2 * p[0, :2].sum() / (2 + p[0].sum()))),
+        "core": pytest.approx(float(2 * p[1, :1].sum() / (1 + p[1].sum()))),
+    }
+
+
+def test_planes_pass_as_they_are() -> None:
+    """Watching hands on the very planes, and nothing is expected before the first."""
+    planes = [Planes(0, 0, torch.zeros(3, 1, 4, 4)), Planes(0, 1, torch.zeros(3, 1, 4, 4))]
+    confidence = Confidence(CLASSES)
+    assert confidence.expected_dice() == {}
+    assert list(confidence.watch(planes)) == planes
+    assert set(confidence.expected_dice()) == {"a", "b"}
