@@ -20,6 +20,7 @@ from nibabel.eulerangles import euler2mat
 from numpy.typing import NDArray
 
 from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import read_image
 from unetpipe.imaging.labels import read_label_volume
 from unetpipe.imaging.network_input import network_image
@@ -174,10 +175,10 @@ PREPROCESSING = Preprocessing(
 )
 
 
-def spec_of(truth: Truth) -> Preprocessing:
-    """Target voxels of about the image's own size, so that arrays stay small."""
-    smallest = float(np.linalg.norm(truth.affine[:3, :3], axis=0).min())
-    spacing = tuple(smallest * factor for factor in (1.0, 1.3, 0.9))
+def spec_of(grid: Grid) -> Preprocessing:
+    """Target voxels of about the image's own size along each axis."""
+    factors = (1.0, 1.3, 0.9)
+    spacing = tuple(size * factor for size, factor in zip(grid.spacing_mm, factors, strict=True))
     return PREPROCESSING.model_copy(update={"spacing_mm": spacing})
 
 
@@ -185,13 +186,14 @@ def spec_of(truth: Truth) -> Preprocessing:
 @given(truths(), storages(), storages())
 def test_two_files_of_one_image_give_one_network_input(truth: Truth, one: Storage, other: Storage) -> None:
     """The array that the network sees does not depend on axis order, format, type, scaling, unit or header."""
-    spec = spec_of(truth)
     with TemporaryDirectory() as folder:
         paths = [
             storage.write(Path(folder) / name, "image", truth.values, truth.affine)
             for storage, name in ((one, "a"), (other, "b"))
         ]
-        first, second = (network_image(read_image([path]), spec).values.numpy() for path in paths)
+        images = [read_image([path]) for path in paths]
+        spec = spec_of(images[0].grid)
+        first, second = (network_image(image, spec).values.numpy() for image in images)
     assert first.shape == second.shape
     np.testing.assert_allclose(first, second, atol=2e-3)
 
