@@ -1,8 +1,7 @@
 """A bundle gives the same labels with MONAI alone as with `unetpipe infer`."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import monai.bundle
@@ -22,6 +21,8 @@ from unetpipe.imaging.preprocessing import DEFAULT_STEPS, ChannelNormalization, 
 from unetpipe.networks.build import build_network, output_channels
 from unetpipe.networks.definition import network_definition
 from unetpipe.stages.infer import infer
+
+RunMonai = Callable[..., str]
 
 ZSCORE = ChannelNormalization(scheme="zscore")
 NONZERO = ChannelNormalization(scheme="zscore_nonzero")
@@ -93,16 +94,8 @@ def _blobs(shape: tuple[int, ...], seed: int) -> np.ndarray:
     return np.where(frame, image, 0).astype(np.float32)
 
 
-def _run_monai(bundle: Path, images: Path, out: Path, *overrides: str) -> None:
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(bundle / "configs/inference.json")]
-    options = ["--bundle_root", str(bundle), "--dataset_dir", str(images), "--output_dir", str(out), *overrides]
-    device = ["--device", "$torch.device('cpu')"]
-    done = subprocess.run([*command, *options, *device], capture_output=True, text=True, timeout=300, cwd=out.parent)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 def _in_process(bundle: Path, images: Path, out: Path) -> None:
-    """As `_run_monai`; a process of its own would only import torch and MONAI again."""
+    """As `run_monai`; a process of its own would only import torch and MONAI again."""
     monai.bundle.run(
         config_file=str(bundle / "configs" / "inference.json"),
         bundle_root=str(bundle),
@@ -135,6 +128,7 @@ def test_same_labels_in_3d(
     interpolation: tuple[Interpolation, ...],
     normalization: tuple[ChannelNormalization, ...],
     values: tuple[int, ...],
+    run_monai: RunMonai,
 ) -> None:
     """Any orientation, oblique too, cropped and resampled: same grid, and the same labels but for ties."""
     images = tmp_path / "images"
@@ -149,7 +143,7 @@ def test_same_labels_in_3d(
     )
     infer(InferConfig(models=(bundle,), inputs=(images,), out=tmp_path / "ours", device="cpu", precision="fp32"))
     (tmp_path / "theirs").mkdir()
-    _run_monai(bundle, images, tmp_path / "theirs")
+    run_monai(bundle, "inference", dataset_dir=images, output_dir=tmp_path / "theirs")
     for name, affine in AFFINES.items():
         ours = nib.load(tmp_path / "ours" / f"{name}.nii.gz")
         suffix = "_0000" if len(normalization) > 1 else ""
@@ -164,7 +158,7 @@ def test_same_labels_in_3d(
 
 
 @pytest.mark.slow
-def test_same_labels_in_2d(tmp_path: Path) -> None:
+def test_same_labels_in_2d(tmp_path: Path, run_monai: RunMonai) -> None:
     """RGB images through the classic U-Net with one output channel."""
     images = tmp_path / "images"
     images.mkdir()
@@ -181,7 +175,7 @@ def test_same_labels_in_2d(tmp_path: Path) -> None:
     )
     infer(InferConfig(models=(bundle,), inputs=(images,), out=tmp_path / "ours", device="cpu", precision="fp32"))
     (tmp_path / "theirs").mkdir()
-    _run_monai(bundle, images, tmp_path / "theirs", "--output_ext", ".png")
+    run_monai(bundle, "inference", dataset_dir=images, output_dir=tmp_path / "theirs", output_ext=".png")
     for seed in range(2):
         a, b = (np.asarray(Image.open(tmp_path / who / f"photo_{seed}.png")) for who in ("ours", "theirs"))
         assert a.shape == b.shape == (45, 33)

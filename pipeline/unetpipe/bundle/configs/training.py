@@ -285,7 +285,13 @@ def _augmentation(spec: ModelSpec) -> list[Config]:
         transform("RandGaussianSmoothd", "image", prob=0.2, **{f"sigma_{axis}": [0.5, 1.0] for axis in "xyz"[:dims]}),
         transform("RandScaleIntensityd", "image", prob=0.15, factors=0.25),
         transform("RandScaleIntensityFixedMeand", "image", prob=0.15, factors=0.25, fixed_mean=True),
-        transform("RandSimulateLowResolutiond", "image", prob=0.25, zoom_range=[0.5, 1.0]),
+        transform(
+            "RandSimulateLowResolutiond",
+            "image",
+            prob=0.25,
+            zoom_range=[0.5, 1.0],
+            upsample_mode="bilinear" if dims == 2 else "trilinear",
+        ),
         transform("RandAdjustContrastd", "image", prob=0.1, gamma=[0.7, 1.5], invert_image=True, retain_stats=True),
         transform("RandAdjustContrastd", "image", prob=0.3, gamma=[0.7, 1.5], retain_stats=True),
     ]
