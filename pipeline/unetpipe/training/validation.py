@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import Grid, Shape
 from unetpipe.imaging.image import read_image
 from unetpipe.imaging.labels import read_label_volume, renumbered
-from unetpipe.imaging.network_input import IGNORED, network_image
+from unetpipe.imaging.network_input import IGNORED, NetworkImage, network_image
 from unetpipe.imaging.preprocessing import Preprocessing
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.confidence import Confidence
@@ -82,22 +83,29 @@ class HeldOut:
         self.selection = [case for case in ids if patients[case] in selecting]
         self.unseen = [case for case in ids if patients[case] not in selecting]
 
-    def measure(self, network: nn.Module) -> float:
-        """Seconds that one case takes from its file to labels on its own grid."""
+    def estimate_seconds(self, network: nn.Module) -> float:
+        """Seconds that all cases together take from their files to labels on their own grids.
+
+        A case of middle size is timed, and counts for the others by its number of windows. What only a first case pays
+        for, such as imports and the choice of algorithms, is done before.
+        """
+        patch, windows = self._configuration.patch_size, self._windows(self._ids)
+        middle = sorted(self._ids, key=windows.__getitem__)[len(self._ids) // 2]
+        group = self._group(network)
+        self._decided(group, torch.zeros(len(self._manifest.channels), *patch), patch)
+        self._read(self._cases[middle])
         before = time.monotonic()
-        self._on_own_grid(self._group(network), self._ids[0])
-        return time.monotonic() - before
+        self._on_own_grid(group, middle)
+        return (time.monotonic() - before) * sum(windows.values()) / windows[middle]
 
     def sample(self, windows: float) -> list[str]:
         """Selection cases to validate with between epochs, spread evenly, as many as have so many windows.
 
         At least one, and always the same ones: what they decide must not depend on how fast a machine is.
         """
-        patch = self._configuration.patch_size
-        shapes = [self._store.record(case).placement.shape for case in self.selection]
-        of_each = [math.prod(max(1, math.ceil(2 * n / p) - 1) for n, p in zip(s, patch, strict=True)) for s in shapes]
-        count = max(1, min(len(shapes), int(windows / np.mean(of_each))))
-        return [self.selection[index * len(shapes) // count] for index in range(count)]
+        cases = self.selection
+        count = max(1, min(len(cases), int(windows / fmean(self._windows(cases).values()))))
+        return [cases[index * len(cases) // count] for index in range(count)]
 
     def count(self, network: nn.Module, case: str) -> tuple[Overlap, ...]:
         """Overlap of a preprocessed case's prediction with its reference, on the network's grid.
@@ -156,6 +164,15 @@ class HeldOut:
         self._write(case, indices, source, folder)
         return self._overlaps(self._reference(self._cases[case], source), indices)
 
+    def _windows(self, cases: Sequence[str]) -> dict[str, int]:
+        """Number of windows that lie half a patch apart over each case."""
+        patch = self._configuration.patch_size
+        shapes = {case: self._store.record(case).placement.shape for case in cases}
+        return {
+            case: math.prod(max(1, math.ceil(2 * n / p) - 1) for n, p in zip(shape, patch, strict=True))
+            for case, shape in shapes.items()
+        }
+
     def _group(self, network: nn.Module) -> NetworkGroup:
         ensemble = Ensemble([network.eval()], device=self._device, dtype=self._dtype)
         return NetworkGroup.of(self._preprocessing, ensemble, self._configuration.patch_size)
@@ -173,14 +190,7 @@ class HeldOut:
         self, group: NetworkGroup, case: str, confidence: Confidence | None = None
     ) -> tuple[_Labels, Grid]:
         """Class indices in the axis order of a case's file, and its grid."""
-        known = self._cases[case]
-        try:
-            image = network_image(
-                read_image(known.images, known.dicom, adopt_affine=_adopted(known)), self._preprocessing
-            )
-        except (UnetpipeError, OSError) as error:
-            reason = SourceNames.of([known]).hide(str(error))
-            raise TrainingError(f"{case}: its image cannot be read again: {reason}") from error
+        image = self._read(self._cases[case])
         stored = self._store.record(case).placement
         if (image.placement.box, image.placement.shape) != (stored.box, stored.shape):
             raise TrainingError(
@@ -188,6 +198,14 @@ class HeldOut:
             )
         labels = self._decided(group, image.values, image.placement.before_resampling, confidence)
         return image.restore(labels), image.placement.source
+
+    def _read(self, case: Case) -> NetworkImage:
+        """Read a case's files anew, and preprocess them."""
+        try:
+            return network_image(read_image(case.images, case.dicom, adopt_affine=_adopted(case)), self._preprocessing)
+        except (UnetpipeError, OSError) as error:
+            reason = SourceNames.of([case]).hide(str(error))
+            raise TrainingError(f"{case.id}: its image cannot be read again: {reason}") from error
 
     def _reference(self, case: Case, image: Grid) -> _Labels:
         """Class indices of a case's label file in the axis order of its image; -1 for what is to be ignored."""
