@@ -12,7 +12,7 @@ from unetpipe.evaluation.pairing import Inputs, Model
 def inputs(**more: object) -> Inputs:
     model = Model(name="m", files={}, made_by=(), missing=(), extra=())
     known = {"dataset": None, "classes": {}, "ignore_value": None, "patients": {}, "images": {}, **more}
-    return Inputs(references={"a": Path("a")}, models=(model,), from_dicom=False, **known)  # type: ignore[arg-type]
+    return Inputs(references={"a": Path("a")}, models=(model,), names_patients=False, **known)  # type: ignore[arg-type]
 
 
 def hints(pairs: list[tuple[set[int], set[int] | None]], **more: object) -> list[str]:

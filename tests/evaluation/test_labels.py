@@ -26,7 +26,7 @@ def inputs() -> Callable[..., Inputs]:
 
     def make(reference: Path, **more: object) -> Inputs:
         known = {"dataset": None, "models": (), "classes": {}, "ignore_value": None, "patients": {}, "images": {}}
-        return Inputs(references={"a": reference}, from_dicom=False, **{**known, **more})  # type: ignore[arg-type]
+        return Inputs(references={"a": reference}, names_patients=False, **{**known, **more})  # type: ignore[arg-type]
 
     return make
 

@@ -177,6 +177,6 @@ def test_segmentations_are_evaluated_like_label_maps(make_bundle: MakeBundle, se
         labels={one.name: ((one.value, one.value),) for one in ORGANS[1:]},
     )
     inputs = gather_inputs(config)
-    assert inputs.from_dicom
+    assert inputs.names_patients
     assert [model.name for model in inputs.models[0].made_by] == ["model"]
     assert {row.dice for row in evaluate(config).classes} == {1.0}

@@ -20,6 +20,7 @@ from unetpipe.dataset.layouts.listing import may_be_image
 from unetpipe.dataset.layouts.presence import absence
 from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.merging import DeclaredLabels, MergedValues, declare_labels
+from unetpipe.dataset.privacy.case_ids import is_pseudonym
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.evaluation.predicted_dice import PredictedOfCases
 from unetpipe.evaluation.pseudonyms import Pseudonyms, warn_of_lost_names
@@ -73,7 +74,7 @@ class Inputs:
         segment_rules: How segments of DICOM become labels.
         patients: Patient by case id, where they are known.
         images: Scans, where they are known.
-        from_dicom: Whether scans are DICOM sources, so that case ids may identify patients.
+        names_patients: Whether some scans are DICOM sources without a pseudonym, whose ids may identify patients.
     """
 
     dataset: str | None
@@ -89,7 +90,7 @@ class Inputs:
     segment_rules: SegmentRules = field(default_factory=SegmentRules)
     patients: Mapping[str, str]
     images: Files
-    from_dicom: bool
+    names_patients: bool
 
     def label_target(self, grid: Grid) -> LabelTarget:
         """What segments of DICOM are drawn into, for the grid of an image."""
@@ -122,7 +123,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
             files = _renamed(files, ids)
         files = pseudonyms.reported(files)
         records = _records(path)
-        dicom = dicom or any(case.dicom for record in records for case in record.cases)
+        dicom = dicom or any(case.dicom and not is_pseudonym(case.id) for record in records for case in record.cases)
         models.append(
             Model(
                 name=name,
@@ -151,8 +152,12 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         segment_rules=_segment_rules(config, manifest, classes.values()),
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
         images=images,
-        from_dicom=dicom or not all(has_image_suffix(path.name) for path in images.values()),
+        names_patients=dicom or any(_may_name_patient(case, path) for case, path in images.items()),
     )
+
+
+def _may_name_patient(case: str, scan: Path) -> bool:
+    return not has_image_suffix(scan.name) and not is_pseudonym(case)
 
 
 def _named_by_files(references: Files, models: Sequence[Model]) -> dict[int, str]:
@@ -238,7 +243,9 @@ def _label_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise _fault("missing", f"{path.name}: no such file or folder")
-    return [file for file in sorted(path.iterdir()) if may_be_image(file) and not file.name.startswith(".")]
+    by_infer = any(path.glob("predictions*.json"))  # whose folders hold the same labels in other forms
+    files = [file for file in sorted(path.iterdir()) if may_be_image(file) and not file.name.startswith(".")]
+    return [file for file in files if not (by_infer and file.is_dir())]
 
 
 def _validations(work: Path, run: str) -> list[Path]:

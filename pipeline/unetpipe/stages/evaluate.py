@@ -151,7 +151,7 @@ def evaluate(
         comparison=comparison_rows(evaluation),
         groups=group_rows(evaluation),
         predicted_dice=prediction_rows(evaluation),
-        tracking_runs=_tracked(config, evaluation, [] if inputs.from_dicom else files),
+        tracking_runs=_tracked(config, evaluation, [] if inputs.names_patients else files),
     )
 
 
@@ -196,7 +196,7 @@ def _tracked(config: EvaluateConfig, evaluation: Evaluation, files: Sequence[Pat
         if run is not None:
             runs[run] = None
     if runs and not files:
-        log.info("MLflow has the figures only: ids of DICOM cases, which report and tables hold, may name patients")
+        log.info("MLflow has the figures only: report and tables hold names of DICOM cases, which may be patients'")
     return tuple(runs)
 
 
