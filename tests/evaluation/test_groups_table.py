@@ -28,6 +28,13 @@ def test_rows_are_found_by_the_columns_that_lists_have(tmp_path: Path, rows: str
     assert read_groups(table, ["Scanner"], IDS, PATIENTS) == {"scanner": {"p1_a": "x", "p1_b": "x", "p2": "y"}}
 
 
+def test_rows_may_have_the_names_of_cases_with_pseudonyms(tmp_path: Path) -> None:
+    """The dataset's own list says in which group a case is that is reported under a pseudonym."""
+    (tmp_path / "t.csv").write_text("id,sex\nMuster,f\np2,m\n")
+    found = read_groups(tmp_path / "t.csv", ["sex"], ["case-1", "p2"], {}, {"Muster": "case-1", "Other": "case-2"})
+    assert found == {"sex": {"case-1": "f", "p2": "m"}}
+
+
 def test_an_empty_cell_puts_a_case_into_no_group(tmp_path: Path) -> None:
     """A case whose cell is empty, or that has no row, is left out of the column."""
     (tmp_path / "t.csv").write_text("case,sex\np1_a,f\np1_b,\n")

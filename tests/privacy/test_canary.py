@@ -117,7 +117,8 @@ def test_the_search_finds_marks_wherever_they_are(tmp_path: Path, canary: Simple
     """Packed, stored, encoded and in names: each file of this folder has a mark, and each is found."""
     mark = canary.mark.encode()
     (tmp_path / "deep.zip").write_bytes(packed("in.zip", packed("a", gzip.compress(mark))))
-    (tmp_path / "page.html").write_bytes(b"<img src='" + base64.b64encode(zlib.compress(bytes(range(256)) + mark)) + b"'>")
+    page = base64.b64encode(zlib.compress(bytes(range(256)) + mark))
+    (tmp_path / "page.html").write_bytes(b"<img src='" + page + b"'>")
     (tmp_path / "wide.txt").write_bytes(canary.mark.lower().encode("utf-16"))
     (tmp_path / f"{canary.mark}.txt").touch()
     with sqlite3.connect(tmp_path / "store.db") as database:

@@ -1,7 +1,8 @@
 """The columns of a table by whose values an evaluation is split into groups of cases."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from unetpipe.dataset.case_names import match_ids
 from unetpipe.dataset.layouts.reading import Row, read_table
@@ -13,7 +14,11 @@ _KEYS = ("case", "id", "image", "image_0", "label", "patient")
 
 
 def read_groups(
-    table: Path, columns: Sequence[str], ids: Iterable[str], patients: dict[str, str]
+    table: Path,
+    columns: Sequence[str],
+    ids: Iterable[str],
+    patients: dict[str, str],
+    known_as: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, dict[str, str]]:
     """Read the value of each case in the columns that are asked for.
 
@@ -25,6 +30,7 @@ def read_groups(
         columns: Names of columns, in any case of letters.
         ids: Ids of all cases.
         patients: Patient by case id.
+        known_as: Ids of cases with pseudonyms, by what the dataset calls them.
 
     Returns:
         By column, the value of each case that has one.
@@ -42,20 +48,23 @@ def read_groups(
     key = next((key for key in _KEYS if key in named), None)
     if key is None:
         raise UnetpipeError(f"{table.name} should say whose rows they are in a column {', '.join(_KEYS)}; it has none")
-    owners = _owners(rows, key, list(ids), patients)
+    owners = _owners(rows, key, list(ids), patients, known_as)
     if not any(owners):
         raise UnetpipeError(f"{table.name}: no row belongs to a case that is evaluated; its column {key} is taken")
     return {column: _values(table, column, rows, owners) for column in wanted}
 
 
-def _owners(rows: Sequence[Row], key: str, ids: list[str], patients: dict[str, str]) -> list[list[str]]:
+def _owners(
+    rows: Sequence[Row], key: str, ids: list[str], patients: dict[str, str], known_as: Mapping[str, str]
+) -> list[list[str]]:
     """The cases of each row."""
     cells = [row.cells.get(key, "") for row in rows]
     if key == "patient":
         return [[case for case in ids if patients.get(case, case) == cell] for cell in cells]
     names = [strip_suffix(Path(cell).name) if key.startswith(("image", "label")) else cell for cell in cells]
-    cases = match_ids(filter(None, names), ids)
-    return [[cases[name]] if name in cases else [] for name in names]
+    cases = match_ids(filter(None, names), [*ids, *known_as])
+    owners = (known_as.get(cases[name], cases[name]) if name in cases else None for name in names)
+    return [[owner] if owner in ids else [] for owner in owners]
 
 
 def _values(table: Path, column: str, rows: Sequence[Row], owners: Sequence[Sequence[str]]) -> dict[str, str]:

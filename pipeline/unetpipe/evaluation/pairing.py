@@ -73,6 +73,7 @@ class Inputs:
         ignore_value: Value of reference voxels that are not evaluated.
         segment_rules: How segments of DICOM become labels.
         patients: Patient by case id, where they are known.
+        known_as: Ids of cases with pseudonyms, by what the dataset calls them and by their other pseudonyms.
         images: Scans, where they are known.
         names_patients: Whether some scans are DICOM sources without a pseudonym, whose ids may identify patients.
     """
@@ -91,6 +92,7 @@ class Inputs:
     patients: Mapping[str, str]
     images: Files
     names_patients: bool
+    known_as: Mapping[str, str] = field(default_factory=dict)
 
     def label_target(self, grid: Grid) -> LabelTarget:
         """What segments of DICOM are drawn into, for the grid of an image."""
@@ -152,6 +154,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         segment_rules=_segment_rules(config, manifest, classes.values()),
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
         images=images,
+        known_as=pseudonyms.ids,
         names_patients=dicom or any(_may_name_patient(case, path) for case, path in images.items()),
     )
 

@@ -38,7 +38,8 @@ class Pseudonyms:
         """
         cases = manifest.cases if manifest is not None else ()
         tables = [{case.id: case.name for case in cases if case.name is not None}]
-        tables += [{source.id: source.name for source in read_sources(folder)} for folder in predictions]
+        folders = [folder for one in predictions for folder in (one, one.parent)]  # DICOM outputs lie in folders
+        tables += [{source.id: source.name for source in read_sources(folder)} for folder in folders]
         ids: dict[str, str] = {}
         by_name: dict[str, str] = {}
         for table in tables:
