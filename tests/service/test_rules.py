@@ -14,7 +14,7 @@ RULES = """
 - series: Modality=CT,BodyPartExamined=ABDOMEN,SeriesDescription~portal
   model: liver
 - series: Modality=MR,SeriesDescription~t1
-  model: /models/brain
+  model: models:/brain@champion
   phase: 1
 - series: Modality=CT
   model: body
@@ -26,7 +26,7 @@ RULES = """
     [
         ("CT", {"BodyPartExamined": "ABDOMEN", "SeriesDescription": "1.5 Portal venous"}, "liver"),
         ("CT", {"BodyPartExamined": "CHEST", "SeriesDescription": "portal"}, "body"),
-        ("MR", {"SeriesDescription": "ax T1 post"}, "brain"),
+        ("MR", {"SeriesDescription": "ax T1 post"}, "brain@champion"),
         ("MR", {"SeriesDescription": "ax T2"}, None),
     ],
 )
@@ -35,10 +35,11 @@ def test_the_first_rule_that_is_met_counts(
 ) -> None:
     """All conditions of a rule must hold; a study that meets none has no model."""
     (tmp_path / "rules.yaml").write_text(RULES)
+    (tmp_path / "liver").mkdir()
     write_study(tmp_path / "study", 1, modality=modality, **attributes)
     rules = read_rules(tmp_path / "rules.yaml")
     assert rules[0].model == tmp_path / "liver"
-    assert rules[1].model == Path("/models/brain")
+    assert rules[1].model == Path("models:/brain@champion")
     found = rule_for(tmp_path / "study", rules)
     assert (found.model.name if found else None) == model
 
@@ -48,6 +49,7 @@ def test_the_first_rule_that_is_met_counts(
     [
         ("[]", "expected a list of rules, got an empty one"),
         ("- series: Modality\n  model: a", "0.series: .* expected the number of a series"),
+        ("- series: Modalty=CT\n  model: a", "0.series: .* DICOM has no attribute Modalty"),
         ("- serie: Modality=CT\n  model: a", "0.serie: Extra inputs"),
         ("- series: Modality=CT", "0.model: Field required"),
         ("- [", "is not YAML"),

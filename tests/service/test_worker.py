@@ -38,14 +38,14 @@ class Segmenter:
     def identity(self, rule: Rule) -> str:
         return str(rule.model)
 
-    def segment(self, study: Path, rule: Rule, out: Path) -> Path:
+    def segment(self, study: Path, rule: Rule, out: Path) -> tuple[Path, tuple[str, ...]]:
         del rule
         self.calls += 1
         if self.error is not None:
             raise self.error
         data = pydicom.dcmread(sorted(study.rglob("*.dcm"))[0])
         data.save_as(out / "segmentation.dcm")
-        return out / "segmentation.dcm"
+        return out / "segmentation.dcm", ("empty: no class was found",)
 
 
 class Archive:
@@ -144,6 +144,26 @@ def test_the_same_study_has_the_same_result_after_a_day(
             record.unlink()
     assert segmenter.calls == 2
     assert names[0] == names[1]
+
+
+def test_other_objects_and_studies_of_ignored_kinds_are_forgotten(
+    config: ListenConfig, write_study: WriteStudy, tmp_path: Path
+) -> None:
+    """A report without its images, and a study whose rule has no model, leave a count and nothing else."""
+    report = write_study(tmp_path / "report", 1, slices=1, Modality="SR")
+    with opened(config) as node:
+        rules = [Rule(series="Modality=MR", model=None), Rule(series="Modality=CT", model=Path("model"))]
+        worker = Worker(node, rules, Segmenter(), announce=lambda: None)
+        others = [
+            write_study(tmp_path / modality, seed, Modality=modality) for seed, modality in ((2, "MR"), (3, "PT"))
+        ]
+        for files in (report, *others):
+            receive(node, files)
+            assert worker.step()
+        for outcome in ("without_images", "ignored", "failed"):
+            assert node.metrics.total("studies", f'outcome="{outcome}"') == 1
+        assert node.spool.waiting == 0
+        assert node.spool.dead_letters == 1
 
 
 def test_slices_that_come_late_are_no_volume(config: ListenConfig, write_study: WriteStudy, tmp_path: Path) -> None:

@@ -46,22 +46,27 @@ class Delivery:
         self._destination = destination
         self._over = threading.Event()
         self._new = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
 
     def wake(self) -> None:
         """Say that there is a new result."""
         self._new.set()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether results are being sent."""
+        return self._thread.is_alive()
+
     @contextmanager
-    def running(self) -> Iterator[threading.Thread]:
+    def running(self) -> Iterator[None]:
         """Send in a thread of its own until left; what is not sent by then is sent at the next start."""
-        thread = threading.Thread(target=self._run, name="delivery", daemon=True)
-        thread.start()
+        self._thread.start()
         try:
-            yield thread
+            yield
         finally:
             self._over.set()
             self._new.set()
-            thread.join()
+            self._thread.join()
 
     def _run(self) -> None:
         wait = _FIRST_WAIT_SECONDS
@@ -75,18 +80,19 @@ class Delivery:
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     def _send_all(self) -> bool:
-        """Send what there is; False as soon as the destination is unavailable."""
-        for file in sorted(self._results.glob("*.dcm"), key=lambda path: path.stat().st_mtime):
+        """Try to send each result; False where one has to wait."""
+        waits = False
+        for file, made in self._waiting():
             if self._over.is_set():
-                return True
+                break
             try:
                 self._destination.store(file)
             except UnavailableError as error:
                 self._metrics.count("send_failures")
                 log.warning("result %s waits: %s", file.stem, error)
-                if time.time() - file.stat().st_mtime < _GIVEN_UP_SECONDS:
-                    return False
-                self._spool.bury_result(file, f"not taken for a day: {error}")
+                waits = True
+                if time.time() - made > _GIVEN_UP_SECONDS:
+                    self._spool.bury_result(file, f"not taken for a day: {error}")
             except Exception as error:  # whatever libraries raise on an answer, the next result is sent
                 self._metrics.count("send_failures")
                 reason = str(error) if isinstance(error, UnetpipeError) else type(error).__name__
@@ -97,4 +103,9 @@ class Delivery:
                 self._metrics.count("results_sent")
                 log.info("result %s: sent", file.stem)
                 self._spool.recount()
-        return True
+        return not waits
+
+    def _waiting(self) -> list[tuple[Path, float]]:
+        """The results and when they were made, the oldest first."""
+        made = [(file, file.stat().st_mtime) for file in self._results.glob("*.dcm")]
+        return sorted(made, key=lambda one: one[1])

@@ -13,6 +13,7 @@ import requests
 from dicomweb_client.web import DICOMwebClient
 
 from unetpipe.errors import ServiceError
+from unetpipe.imaging.dicom.headers import NO_IMAGE_MODALITIES
 from unetpipe.imaging.dicom.instances import read_whole
 from unetpipe.service.credentials import Credentials, require_safe
 from unetpipe.service.quiet import quiet_libraries
@@ -22,7 +23,6 @@ Value = TypeVar("Value")
 
 _TIMEOUT_SECONDS = (10.0, 120.0)  # to connect, and without a byte of the answer
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
-_NO_IMAGES = frozenset({"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC", "AU", "ECG"})
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DicomwebServer:
             ServiceError: If it refuses, or there is no such study.
         """
         found = retried(lambda: self._asked(lambda: self._client.search_for_series(study)))
-        series = [one for one in found if _first(one, "00080060") not in _NO_IMAGES]
+        series = [one for one in found if _first(one, "00080060") not in NO_IMAGE_MODALITIES]
         if not series:
             raise ServiceError(f"the DICOMweb server has {'no image series of' if found else 'not got'} the study")
         return [ServedSeries(str(_first(one, "0020000E")), _count(_first(one, "00201209"))) for one in series]

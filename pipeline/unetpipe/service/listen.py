@@ -64,7 +64,7 @@ def listen(config: ListenConfig) -> ListenResult:
         if delivery is not None:
             running.enter_context(delivery.running())
         worker = Worker(node, rules, segmenter, announce=delivery.wake if delivery else lambda: None)
-        running.enter_context(serving(config.health_port, node.metrics, node.problems))
+        running.enter_context(serving(config.health_port, node.metrics, lambda: _problems(node, delivery)))
         stop = running.enter_context(stop_requested())
         running.enter_context(receiving(config, Receiver(node, at_release=config.at_release)))
         log.info("listening on %s port %d as %s", config.host, config.port, config.ae_title)
@@ -73,6 +73,16 @@ def listen(config: ListenConfig) -> ListenResult:
                 stop.wait(_IDLE_SECONDS)
         log.info("stopping: what waits is done after the next start")
     return _result(node)
+
+
+def _problems(node: Node, delivery: Delivery | None) -> list[str]:
+    """What `/healthz` names: each calls for a person."""
+    problems = []
+    if node.spool.is_full:
+        problems.append("the folder of the node has reached its size")
+    if delivery is not None and not delivery.is_alive:
+        problems.append("results are not sent any more: start the node again")
+    return problems
 
 
 def _rules(config: ListenConfig) -> tuple[Rule, ...]:

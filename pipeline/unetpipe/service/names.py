@@ -1,75 +1,52 @@
-"""Names that do not tell what they stand for: HMACs of DICOM identifiers under a secret of the node.
+"""Names that do not tell what they stand for: HMACs of DICOM identifiers under the site's secret.
 
 A result is named after what it was made of, and its UIDs are derived from that name: made again, after a kill or
 because a study was sent again, it is the same instance, which an archive holds once.
 """
 
-import hmac
-import os
-import secrets
-from pathlib import Path
+import re
 
-from unetpipe.errors import ServiceError
+from unetpipe.dataset.privacy.secret import Secret
 from unetpipe.imaging.dicom.instances import InstanceIdentity, uid_of
 from unetpipe.service.journal import Segmented
 
-_BYTES = 32
+_RESULT_UID = re.compile(r"2\.25\.(0|[1-9]\d{0,38})")
 
 
 class Names:
     """Names studies, series, instances and results; the same ones always get the same name.
 
     Args:
-        key: The secret.
+        secret: The site's secret.
     """
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-
-    @classmethod
-    def at(cls, path: Path) -> "Names":
-        """Read the secret of a node, or make it where there is none; only its owner can read the file.
-
-        Raises:
-            ServiceError: If the file holds anything else.
-        """
-        if not path.exists():
-            temporary = path.with_name(f".{path.name}.tmp")
-            temporary.unlink(missing_ok=True)
-            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_bytes(_BYTES))
-                file.flush()
-                os.fsync(descriptor)
-            temporary.replace(path)
-        key = path.read_bytes()
-        if len(key) != _BYTES:
-            raise ServiceError(f"{path.name}: expected a secret of {_BYTES} bytes, got {len(key)}")
-        return cls(key)
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
 
     def of(self, instance: InstanceIdentity) -> tuple[str, str, str]:
         """Names of the study, the series and the instance."""
+        digest = self._secret.digest
         return (
-            self._name("study", instance.study),
-            self._name("series", instance.series),
-            self._name("instance", instance.instance),
+            digest("study", instance.study),
+            digest("series", instance.series),
+            digest("instance", instance.instance),
         )
 
     def result(self, segmented: Segmented) -> str:
-        """Name of the result of a study."""
+        """Name of the result of a study: 32 hexadecimal digits."""
         instances = sorted(name for names in segmented.series.values() for name in names)
-        return self._name("result", segmented.study, segmented.model, *instances)
+        return self._long("result", segmented.study, segmented.model, *instances)
 
     def uids_of(self, result: str) -> tuple[str, str]:
         """UIDs of a result's series and instance."""
-        return uid_of(bytes.fromhex(self._name("series of", result))), uid_of(bytes.fromhex(result))
+        return uid_of(bytes.fromhex(self._long("series of", result))), uid_of(bytes.fromhex(result))
 
     @staticmethod
     def result_of(instance_uid: str) -> str:
-        """Name of the result that has this SOPInstanceUID, if it is one of this node's."""
-        root, _, number = instance_uid.rpartition(".")
-        return f"{int(number):032x}" if root == "2.25" and number.isdigit() else ""
+        """Name that a result has if this is its SOPInstanceUID; empty where no result can have it."""
+        match = _RESULT_UID.fullmatch(instance_uid)
+        return f"{int(match[1]):032x}" if match else ""
 
-    def _name(self, *parts: str) -> str:
-        """Return 32 hexadecimal digits that stand for these texts."""
-        return hmac.digest(self._key, "\0".join(parts).encode(), "sha256")[:16].hex()
+    def _long(self, *parts: str) -> str:
+        """128 bits, as a UID of the root 2.25 stands for, where a digest has 64."""
+        return self._secret.digest("1", *parts) + self._secret.digest("2", *parts)

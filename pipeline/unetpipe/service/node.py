@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from unetpipe.dataset.privacy.secret import site_secret
 from unetpipe.errors import ServiceError
 from unetpipe.service.config import ListenConfig
 from unetpipe.service.journal import Journal
@@ -39,10 +40,6 @@ class Node:
         """Number of results that have not been sent."""
         return sum(1 for _ in self.results.glob("*.dcm"))
 
-    def problems(self) -> list[str]:
-        """What keeps the node from taking instances now."""
-        return ["the folder of the node has reached its size"] if self.spool.is_full else []
-
 
 @contextmanager
 def opened(config: ListenConfig) -> Iterator[Node]:
@@ -50,6 +47,7 @@ def opened(config: ListenConfig) -> Iterator[Node]:
 
     Raises:
         ServiceError: If another process holds it, or others can read it.
+        UnetpipeError: If the site's secret can be neither read nor made.
     """
     root = config.out
     root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
@@ -66,7 +64,7 @@ def opened(config: ListenConfig) -> Iterator[Node]:
         node = Node(
             spool=Spool(root, limits),
             journal=Journal(root / "journal"),
-            names=Names.at(root / "secret"),
+            names=Names(site_secret(root)),
             metrics=Metrics(),
             results=results,
             scratch=root / "scratch",

@@ -5,30 +5,52 @@
     - series: Modality=MR,SeriesDescription~t1
       model: bundles/brain
       phase: 1
+    - series: Modality~CR|DX
+      model: null
 
 `series` is written as for ``--series``, and also chooses the series that is segmented. A rule without it takes the only
-volume of a study.
+volume of a study. Studies that meet a rule whose model is null are forgotten.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
-from unetpipe.documents import explain
-from unetpipe.errors import ServiceError
-from unetpipe.imaging.dicom.options import DicomOptions
+from unetpipe.documents import Record, explain
+from unetpipe.errors import ImageFileError, ServiceError
 
 
-class Rule(DicomOptions):
+class Rule(Record):
     """A model and the volumes that it segments.
 
     Attributes:
-        model: Bundle folder or zip, or the folder of a run with several folds; in a file relative to its folder.
+        series: Rule for series, such as ``Modality=MR,SeriesDescription~t1``; None for the only one that holds a
+            volume.
+        phase: Number of the volume in its series, where there are several.
+        fix_geometry: Mend what is wrong with a volume's geometry, as `DicomOptions` says.
+        model: Model as `unetpipe infer` takes it, its path relative to the folder of the rules; None to segment
+            nothing.
     """
 
-    model: Path
+    series: str | None = None
+    phase: Annotated[int, Field(ge=1)] | None = None
+    fix_geometry: bool = False
+    model: Path | None
+
+    @field_validator("series")
+    @classmethod
+    def _names_attributes(cls, series: str | None) -> str | None:
+        from unetpipe.imaging.dicom.choice import keywords_of  # pydicom
+
+        try:
+            if series is not None:
+                keywords_of(series)
+        except ImageFileError as error:
+            raise ValueError(str(error).removeprefix("--series: ")) from None
+        return series
 
 
 def read_rules(path: Path) -> tuple[Rule, ...]:
@@ -48,7 +70,12 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
         raise ServiceError(explain(path.name, error)) from error
     if not rules:
         raise ServiceError(f"{path.name}: expected a list of rules, got an empty one")
-    return tuple(rule.model_copy(update={"model": path.parent / rule.model}) for rule in rules)
+    return tuple(rule.model_copy(update={"model": _placed(rule.model, path.parent)}) for rule in rules)
+
+
+def _placed(model: Path | None, folder: Path) -> Path | None:
+    """A path relative to the folder of the rules as it is from here; names of models stay as they are."""
+    return folder / model if model is not None and (folder / model).exists() else model
 
 
 def rule_for(study: Path, rules: Sequence[Rule]) -> Rule | None:

@@ -26,19 +26,20 @@ class Segmenter:
 
     def __init__(self, rules: Sequence[Rule], config: ListenConfig) -> None:
         self._config = config
-        self._predictors: dict[Path, Predictor] = {}
+        self._predictors: dict[Path | None, Predictor] = {}
         for rule in rules:
-            if rule.model not in self._predictors:
+            if rule.model is not None and rule.model not in self._predictors:
                 self._predictors[rule.model] = load_predictor(self._options(rule, config.out, config.out))
 
     def identity(self, rule: Rule) -> str:
-        """Hash of what a result depends on beside the study: the weights, and how they are used."""
-        weights = [bundle.sha256 for bundle in self._predictors[rule.model].bundles]
-        used = [str(rule.phase), str(rule.fix_geometry), str(rule.series), str(self._config.tta)]
-        return hashlib.sha256("\0".join((*weights, *used)).encode()).hexdigest()
+        """Hash of what a result depends on beside the study: the models, and how they are used."""
+        models = [(bundle.sha256, bundle.version) for bundle in self._predictors[rule.model].bundles]
+        config = self._config
+        used = (rule.series, rule.phase, rule.fix_geometry, config.tta, config.seg_type, config.uncoded)
+        return hashlib.sha256(repr((models, used)).encode()).hexdigest()
 
-    def segment(self, study: Path, rule: Rule, out: Path) -> Path:
-        """Write the segmentation of a study, and return its file.
+    def segment(self, study: Path, rule: Rule, out: Path) -> tuple[Path, tuple[str, ...]]:
+        """Write the segmentation of a study, and return its file and what a person should check.
 
         Args:
             study: Folder of the study.
@@ -55,12 +56,12 @@ class Segmenter:
         files = sorted(out.glob("dicom-seg/*.dcm"))
         if len(files) != 1:
             raise ServiceError(f"expected one segmentation of a study, got {len(files)}")
-        return files[0]
+        return files[0], tuple(warning for found in result.warnings.values() for warning in found)
 
     def _options(self, rule: Rule, study: Path, out: Path) -> InferConfig:
         config = self._config
         return InferConfig(
-            models=(rule.model,),
+            models=tuple(filter(None, [rule.model])),
             inputs=(study,),
             out=out,
             series=() if rule.series is None else (rule.series,),
@@ -72,5 +73,6 @@ class Segmenter:
             device=config.device,
             precision=config.precision,
             tta=config.tta,
+            case_ids="name",  # folders of the spool have pseudonyms already
             extension=config.extension,
         )

@@ -185,7 +185,7 @@ class Spool:
         """
         while self._interrupted:
             cut_off = self._interrupted.popleft()
-            name, _, attempt = cut_off.name.partition(".")
+            name, _, attempt = cut_off.name.rpartition(".")
             if int(attempt) < _ATTEMPTS:
                 again = cut_off.with_name(f"{name}.{int(attempt) + 1}")
                 cut_off.rename(again)
@@ -194,7 +194,8 @@ class Spool:
         with self._lock:
             now = time.monotonic()
             for folder in self._incoming.iterdir():  # what an earlier process received, or an operator puts back
-                self._last_arrival.setdefault(folder.name, now)
+                if folder.is_dir():
+                    self._last_arrival.setdefault(folder.name, now)
             complete = [
                 (arrived, name)
                 for name, arrived in self._last_arrival.items()

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from unetpipe.errors import UnetpipeError
 from unetpipe.files import sync_folder
+from unetpipe.imaging.dicom.choice import NoImageError
 from unetpipe.imaging.dicom.instances import renumber
 from unetpipe.service.journal import Segmented
 from unetpipe.service.node import Node
@@ -28,8 +29,8 @@ class Segments(Protocol):
     def identity(self, rule: Rule) -> str:
         """Hash of what a result depends on beside the study."""
 
-    def segment(self, study: Path, rule: Rule, out: Path) -> Path:
-        """Write the segmentation of a study, and return its file."""
+    def segment(self, study: Path, rule: Rule, out: Path) -> tuple[Path, tuple[str, ...]]:
+        """Write the segmentation of a study, and return its file and what a person should check."""
 
 
 class Worker:
@@ -52,6 +53,9 @@ class Worker:
             return False
         try:
             outcome = self._outcome(study)
+        except NoImageError:
+            outcome = "without_images"  # such as a dose report that comes after its images
+            self._node.spool.remove(study)
         except UnetpipeError as error:
             outcome = self._fail(study, (str(error).splitlines() or [""])[0])
         except Exception as error:  # one study must not end the node
@@ -71,11 +75,14 @@ class Worker:
         """Segment a study, unless that has been done.
 
         Raises:
+            NoImageError: If it holds other objects only.
             UnetpipeError: If it cannot be segmented.
         """
         rule = rule_for(study.folder, self._rules)
         if rule is None:
             raise UnetpipeError("no rule chooses a model for it")
+        if rule.model is None:
+            return "ignored"
         segmented = Segmented(study=study.name, series=study.series(), model=self._segmenter.identity(rule))
         if self._node.journal.is_repeat(segmented):
             return "repeated"
@@ -93,7 +100,9 @@ class Worker:
         start = time.perf_counter()
         shutil.rmtree(self._node.scratch, ignore_errors=True)
         self._node.scratch.mkdir(mode=PRIVATE)
-        file = self._segmenter.segment(study.folder, rule, self._node.scratch)
+        file, warnings = self._segmenter.segment(study.folder, rule, self._node.scratch)
+        for warning in warnings:
+            log.warning("study %s: %s", study.name, warning)
         series, instance = self._node.names.uids_of(result.stem)
         renumber(file, series=series, instance=instance)
         file.replace(result)

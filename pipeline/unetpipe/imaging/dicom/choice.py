@@ -21,6 +21,10 @@ from unetpipe.imaging.dicom.study import Contents, Series, candidates, read_cont
 _LISTED = 12
 
 
+class NoImageError(ImageFileError):
+    """A DICOM source holds objects of other kinds, and none that is damaged."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """A volume of a source.
@@ -79,16 +83,19 @@ def first_met(path: Path, choices: Sequence[str | None]) -> int | None:
         choices: Numbers, UIDs or rules; None is met by every series.
 
     Raises:
-        ImageFileError: If the source holds no image, or a rule names an attribute that DICOM does not have.
+        NoImageError: If the source holds other objects only.
+        ImageFileError: If no image of it can be read, or a rule names an attribute that DICOM does not have.
     """
     keywords = tuple(keyword for choice in choices if choice is not None for keyword in keywords_of(choice))
-    series = read_contents(path, keywords).series
-    if not series:
-        raise ImageFileError("DICOM series: no image in it")
+    contents = read_contents(path, keywords)
+    if not contents.series and contents.damaged:
+        raise ImageFileError(f"DICOM series: {contents.damaged[0].reason}")
+    if not contents.series:
+        raise NoImageError("DICOM series: no image in it")
     met = (
         number
         for number, choice in enumerate(choices)
-        if choice is None or any(_matches(one, parse_series(choice)) for one in series)
+        if choice is None or any(_matches(one, parse_series(choice)) for one in contents.series)
     )
     return next(met, None)
 

@@ -50,7 +50,8 @@ _PRIVATE = (
     *(Tag(0x2001, 0x0010), Tag(0x2001, 0x1003)),  # Philips
     *(Tag(0x7053, 0x0010), Tag(0x7053, 0x1000)),  # Philips' PET
 )
-_NO_IMAGE_MODALITIES = frozenset({"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC", "AU", "ECG"})
+NO_IMAGE_MODALITIES = frozenset({"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC", "AU", "ECG"})
+"""Modalities of objects that are no images, such as segmentations and reports."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def _classify(file: DicomFile, data: Dataset, syntax: UID, series: str, end: int
         return Other(file, "DICOMDIR")
     if "Rows" not in data and (not stored or declared not in ("", stored) or "Image Storage" in stored.name):
         return Damaged(file, "an image is cut off inside its header", series)
-    if "Rows" not in data or modality in _NO_IMAGE_MODALITIES or stored == MRSpectroscopyStorage:
+    if "Rows" not in data or modality in NO_IMAGE_MODALITIES or stored == MRSpectroscopyStorage:
         return Other(file, f"{modality or 'other'} object", modality)
     if "LOCALIZER" in texts(data, "ImageType"):
         return Other(file, "localizer")
