@@ -52,6 +52,9 @@ class PreprocessConfig(Config):
     case_ids: CaseIds = None
     fix_affine: bool = False
     """Adopt the first image's affine where that of a label or of another channel differs and the shapes are equal."""
+    init: str | None = None
+    """Bundle to be trained on with this dataset by `train --init`: a path, the name of a bundle, or a registered model.
+    Its preprocessing, patch and network's shape become the plan."""
     preset: Preset = "plain"
     """What the plan is for: nnU-Net's plain U-Net, or its residual encoders for GPUs of 8, 24 and 40 GB."""
     memory_gb: Annotated[float, Field(gt=0)] | None = None

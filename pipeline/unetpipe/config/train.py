@@ -31,6 +31,13 @@ class TrainConfig(Config):
     """`dice_ce`: Dice + cross-entropy. `dice_focal`: Dice + focal (gamma 2), where most voxels are easy. `tversky_ce`:
     Tversky (alpha 0.3, beta 0.7) + cross-entropy, where a missed voxel should cost more than a false one. Or a loss of
     an extension, or a definition, such as '{_target_: monai.losses.HausdorffDTLoss}'."""
+    init: str | None = None
+    """Bundle whose weights training starts from: a path, the name of a bundle, or a registered model. The work folder
+    has to be preprocessed with the same `--init`. The head starts anew where the classes are others."""
+    init_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Learning rate of the weights that `--init` gives, as a share of that of all others."""
+    freeze: Literal["encoder"] | None = None
+    """Part of the network of `--init` whose weights stay as they are."""
     class_weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Weight of a class in the cross-entropy or focal term, by name; 1 unless given."""
     optimizer: Part | None = None

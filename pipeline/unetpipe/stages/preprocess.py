@@ -88,6 +88,7 @@ def preprocess(
         ExtensionError: If an extension is not there or fails while it is imported.
         DatasetError: If any case has an error; lists all faults of all cases. Nothing has been written then.
         PlanError: If an edited plan cannot be read or does not fit the dataset.
+        BundleError: If the bundle of `config.init` cannot be adopted.
         ComponentError: If a preprocessing step cannot be used.
     """
     started = time.perf_counter()
@@ -98,6 +99,11 @@ def preprocess(
         for step in config.preprocessing_step:
             if step != NORMALIZE:
                 make_step(step)  # refuses what cannot be built before anything is read
+    adopted = None
+    if config.init is not None:
+        from unetpipe.bundle.initial import read_initial_model  # imports MONAI
+
+        adopted = read_initial_model(config.init).plan  # refuses what cannot be adopted before anything is read
     workers = config.workers or available_cores()
     budget = MemoryBudget(None if config.max_memory_gb is None else int(config.max_memory_gb * 1e9))
     with _loading_torch(config):
@@ -114,7 +120,7 @@ def preprocess(
     work = config.out
     assert work is not None  # the config saw to it
 
-    plan = choose_plan(config, work, manifest, fingerprint)
+    plan = choose_plan(config, work, manifest, fingerprint, adopted)
     faults = _all_faults(report, plan.normalization, fingerprint, manifest)
     name = config.configuration or plan.default
     spec = plan.preprocessing(name)  # refuses an unknown name before anything is written

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from unetpipe.bundle.initial import read_initial_model
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
 from unetpipe.documents import Record
@@ -148,8 +149,9 @@ def _train_folds(config: TrainConfig, group: Group, device: torch.device, progre
 def _train_fold(
     config: TrainConfig, group: Group, device: torch.device, progress: Progress, parent: OpenTracker | None = None
 ) -> TrainResult:
-    setup = Setup.of(config, group, device)
-    identity, state = RunIdentity.of(config, setup.data), load_checkpoint(setup.folder)
+    initial = None if config.init is None else read_initial_model(config.init)
+    setup = Setup.of(config, group, device, initial)
+    identity, state = RunIdentity.of(config, setup.data, initial), load_checkpoint(setup.folder)
     _require_same_on_all_ranks(group, identity, state)
     name = f"{config.run_name}/fold_{config.fold}"
     if state is not None:
@@ -162,6 +164,8 @@ def _train_fold(
             log.info("run %s is finished", name)
             return _result(config, state, state.outcome)
         log.info("run %s goes on after epoch %d", name, len(state.history))
+    if initial is not None and setup.start is not None and state is None:
+        initial.report(setup.start)
     state = state or first_state(setup, identity)
     with _recorder(setup, state, progress, parent) as recorder, stop_requested() as stop:
         outcome = Trainer(setup, state, recorder, progress).train(stop)
@@ -213,6 +217,7 @@ def _parameters(setup: Setup, state: RunState) -> dict[str, object]:
         "config": state.identity.options,
         "configuration": setup.data.configuration.model_dump(mode="json"),
         "network": state.definition,
+        "init": None if setup.initial is None else setup.initial.plan.model_dump(include={"name", "digest"}),
         "budget": asdict(state.budget),
         "cases": {"training": len(setup.data.training), "validation": len(setup.data.validation)},
     }

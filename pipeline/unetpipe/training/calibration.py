@@ -53,6 +53,7 @@ def calibrate(
     *,
     limit_seconds: float,
     smallest_batch: int = SMALLEST_BATCH,
+    may_narrow: bool = True,
 ) -> Calibration:
     """Keep what is planned if it gets `ENOUGH_ITERATIONS`; else halve the batch, then the features, until it does.
 
@@ -62,6 +63,7 @@ def calibrate(
         measure: Measures the times of a width and batch size.
         limit_seconds: Time limit of the whole run, in seconds.
         smallest_batch: Batch size that is not halved further.
+        may_narrow: Halve the features too; not where the weights of a network are given.
 
     Raises:
         TrainingError: If there is not time for a single step.
@@ -74,7 +76,7 @@ def calibrate(
             break
         if batch_size > smallest_batch:
             batch_size = max(batch_size // 2, smallest_batch)
-        elif features[0] // 2 >= _NARROWEST:
+        elif may_narrow and features[0] // 2 >= _NARROWEST:
             features = tuple(n // 2 for n in features)
         else:
             break

@@ -5,7 +5,6 @@ import time
 
 from unetpipe.training.calibration import SMALLEST_BATCH, Calibration, Measurement, calibrate
 from unetpipe.training.optimization.recipe import choose_recipe
-from unetpipe.training.parts import chosen_network
 from unetpipe.training.run_identity import RunIdentity
 from unetpipe.training.schedule import Budget
 from unetpipe.training.setup import Setup
@@ -25,7 +24,7 @@ def first_state(setup: Setup, identity: RunIdentity) -> RunState:
     calibration = _calibration(setup) if config.max_minutes is not None else None
     return RunState(
         identity=identity,
-        definition=chosen_network(config, setup.data, calibration.features if calibration else plan.features),
+        definition=setup.network(calibration.features if calibration else plan.features),
         budget=Budget.plan(
             epochs=config.epochs, iterations=config.iterations, batch_size=plan.batch_size, calibration=calibration
         ),
@@ -38,7 +37,7 @@ def _calibration(setup: Setup) -> Calibration:
     predicting: dict[tuple[int, ...], float] = {}
 
     def measure(features: tuple[int, ...], batch_size: int) -> Measurement:
-        learner = setup.learner(chosen_network(config, setup.data, features), choose_recipe(0))
+        learner = setup.learner(setup.network(features), choose_recipe(0))
         step = setup.measure_step(learner, batch_size)
         if features not in predicting:
             predicting[features] = held_out.estimate_seconds(learner.network) / group.size
@@ -53,4 +52,5 @@ def _calibration(setup: Setup) -> Calibration:
         measure,
         limit_seconds=60 * (config.max_minutes or math.inf),
         smallest_batch=max(SMALLEST_BATCH, group.size),
+        may_narrow=setup.initial is None,
     )

@@ -15,18 +15,26 @@ from unetpipe.networks.torchscript import to_torchscript
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.augmentation.steps import make_step, require_step
 from unetpipe.training.batches.symmetry import mirror_axes
+from unetpipe.training.initial_model import InitialModel
 from unetpipe.training.optimization.loss import Loss, LossFunction
 from unetpipe.training.optimization.named_loss import Task, make_loss, require_loss
 from unetpipe.training.optimization.optimizers import require_a_step
 from unetpipe.training.optimization.recipe import Recipe
 
 
-def chosen_network(config: TrainConfig, data: TrainingSet, features: tuple[int, ...]) -> Definition:
-    """The network that the config asks for, with so many features per stage.
+def chosen_network(
+    config: TrainConfig, data: TrainingSet, features: tuple[int, ...], initial: InitialModel | None = None
+) -> Definition:
+    """The network that the config asks for, with so many features per stage, or that of the initial model.
 
     Raises:
         PlanError: If it cannot be built, or does not map the plan's patch to logits.
+        TrainingError: If the config names a network although there is an initial model.
     """
+    if initial is not None:
+        if config.network != "auto" or config.network_options:
+            raise TrainingError("--network and --network-options cannot be given with --init, whose network is trained")
+        return initial.definition_for(data)
     scheme = data.manifest.label_scheme
     return network_definition(
         config.network,
@@ -67,7 +75,7 @@ def chosen_augmentation(config: TrainConfig, data: TrainingSet) -> Augmentation:
     return augmentation.model_copy(update={"steps": steps})
 
 
-def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction) -> None:
+def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction, initial: InitialModel | None = None) -> None:
     """Try network, loss, optimiser and schedule without data, where they are not the package's own, before hours go in.
 
     Raises:
@@ -78,7 +86,7 @@ def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction) -> Non
     own_network = target_of(config.network) in registered("network")
     if isinstance(loss, Loss) and config.optimizer is None and not own_network:
         return
-    definition = chosen_network(config, data, data.configuration.features)
+    definition = chosen_network(config, data, data.configuration.features, initial)
     channels, patch = len(data.manifest.channels), data.configuration.patch_size
     with torch.random.fork_rng(devices=[]):
         network = build_network(definition)

@@ -10,8 +10,9 @@ from typing import Any
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.extensions import extension_digest, extension_name
+from unetpipe.training.initial_model import InitialModel
 
-_ELSEWHERE = {"work", "folds"}  # fields that do not say what a run is; work is a path
+_ELSEWHERE = {"work", "folds", "init"}  # fields that do not say what a run is; work and init are paths
 _WITHOUT_EFFECT = {"gpus"}  # a run is the same for any number of processes
 
 
@@ -28,14 +29,16 @@ class RunIdentity:
     digests: Mapping[str, str]
 
     @classmethod
-    def of(cls, config: TrainConfig, data: TrainingSet) -> "RunIdentity":
-        """Describe the run that a config asks for."""
+    def of(cls, config: TrainConfig, data: TrainingSet, initial: InitialModel | None = None) -> "RunIdentity":
+        """Describe the run that a config asks for, and the model that it starts from."""
         plan = [data.name, data.configuration.model_dump(mode="json"), data.plan.preprocessing(data.name).model_dump()]
         dataset = [data.manifest.channels, [label.model_dump() for label in data.manifest.labels]]
         dataset += [[region.model_dump() for region in data.manifest.regions]] if data.manifest.regions else []
         parts = {"plan.yaml": plan, "manifest.json": dataset, "folds.json": [data.training, data.validation]}
         extensions = {f"extension {extension_name(one)}": extension_digest(one)[:16] for one in config.extension}
         digests = extensions | {name: _digest(part) for name, part in parts.items()}
+        if initial is not None:
+            digests["the model of --init"] = initial.plan.digest[:16]
         return cls(options=run_options(config), digests=digests)
 
     def changes(self, now: "RunIdentity") -> list[str]:
@@ -57,7 +60,8 @@ class RunIdentity:
         ]
 
     def _other_files(self, other: "RunIdentity") -> list[str]:
-        return [name for name in other.digests if other.digests[name] != self.digests.get(name)]
+        names = dict.fromkeys([*other.digests, *self.digests])
+        return [name for name in names if other.digests.get(name) != self.digests.get(name)]
 
 
 def run_folder(config: TrainConfig) -> Path:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import psutil
@@ -18,10 +19,12 @@ from unetpipe.networks.device import compute_dtype
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import PatchLoader
 from unetpipe.training.distributed.group import Group
+from unetpipe.training.initial_model import InitialModel
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.optimization.loss import LossFunction
 from unetpipe.training.optimization.recipe import Recipe, RecipeName
-from unetpipe.training.parts import chosen_augmentation, chosen_loss, try_parts
+from unetpipe.training.optimization.start import StartingWeights
+from unetpipe.training.parts import chosen_augmentation, chosen_loss, chosen_network, try_parts
 from unetpipe.training.run_identity import run_folder
 from unetpipe.training.validation import HeldOut
 
@@ -39,6 +42,7 @@ class Setup:
         group: The processes that train together.
         data: Cases of the fold.
         augmentation: Augmentation of each batch.
+        initial: Model whose weights the run starts from; None starts from random ones.
         loss: Loss that is minimised.
         device: Device that computes.
         dtype: Data type of matrix products, where the hardware computes them correctly in it.
@@ -49,13 +53,16 @@ class Setup:
     group: Group
     data: TrainingSet
     augmentation: Augmentation
+    initial: InitialModel | None
     loss: LossFunction
     device: torch.device
     dtype: torch.dtype
     started: float
 
     @classmethod
-    def of(cls, config: TrainConfig, group: Group, device: torch.device) -> "Setup":
+    def of(
+        cls, config: TrainConfig, group: Group, device: torch.device, initial: InitialModel | None = None
+    ) -> "Setup":
         """Read what there is to learn from, and try the parts that the config names.
 
         Raises:
@@ -64,15 +71,18 @@ class Setup:
         started = time.monotonic()
         data = read_training_set(config.work, config.fold, config.configuration)
         _require_a_patch_each(data.configuration.batch_size, group)
+        if initial is not None:
+            initial.require_suits(data)
         if not (preprocessing := data.plan.preprocessing(data.name)).only_normalizes:
             require_steps(preprocessing)  # the held-out cases go through them at the end
         loss = chosen_loss(config, data)
-        try_parts(config, data, loss)
+        try_parts(config, data, loss, initial)
         return cls(
             config=config,
             group=group,
             data=data,
             augmentation=chosen_augmentation(config, data),
+            initial=initial,
             loss=loss,
             device=device,
             dtype=compute_dtype(device, config.precision),
@@ -114,10 +124,25 @@ class Setup:
             pinned=self.device.type == "cuda",
         )
 
+    @cached_property
+    def start(self) -> StartingWeights | None:
+        """Weights that a network starts from; None where they are random."""
+        if self.initial is None:
+            return None
+        return self.initial.start(self.data, rate=self.config.init_rate, frozen=self.config.freeze == "encoder")
+
+    def network(self, features: tuple[int, ...]) -> Definition:
+        """The network that the config asks for, with so many features per stage, or that of the initial model.
+
+        Raises:
+            PlanError: If it cannot be built, or does not map the plan's patch to logits.
+        """
+        return chosen_network(self.config, self.data, features, self.initial)
+
     def learner(self, definition: Definition, name: RecipeName) -> Learner:
-        """Make a network that has learned nothing yet."""
+        """Make a network that has learned nothing of the data yet."""
         patch, recipe = self.data.configuration.patch_size, Recipe.of(self.config, name, self.loss)
-        return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed)
+        return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed, self.start)
 
     def measure_step(self, learner: Learner, batch_size: int) -> float:
         """Let a learner take a few optimiser steps; seconds of the shortest of them, the first left out."""

@@ -12,7 +12,7 @@ from unetpipe.imaging.transform_chain import SPACING
 _MODULE = "monai.transforms."
 # reading, and types: the package reads images itself, channels first and as float32
 _READING = {"LoadImaged", "LoadImageD", "EnsureChannelFirstd", "EnsureTyped", "ToTensord", "ToDeviced"}
-_INTENSITIES = {
+INTENSITIES = {
     "ScaleIntensityd": {"minv", "maxv", "factor", "channel_wise"},
     "ScaleIntensityRanged": {"a_min", "a_max", "b_min", "b_max", "clip"},
     "ScaleIntensityRangePercentilesd": {"lower", "upper", "b_min", "b_max", "clip", "relative", "channel_wise"},
@@ -25,7 +25,7 @@ SPATIAL = {
     "SpatialPadd": {"spatial_size", "method", "mode"},
     "DivisiblePadd": {"k", "mode", "method"},
 }
-_KNOWN = {**_INTENSITIES, **SPATIAL}
+_KNOWN = {**INTENSITIES, **SPATIAL}
 _WITHOUT_EFFECT = ["allow_missing_keys", "meta_keys", "meta_key_postfix", "dtype", "lazy"]
 _WITHOUT_EFFECT += ["start_coord_key", "end_coord_key"]
 _POSITIVE = {"$lambda x: x > 0", "$lambda x: x>0", "$lambda img: img > 0"}  # what CropForegroundd does unless told

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.dataset.manifest import Manifest
+from unetpipe.dataset.planning.adoption import AdoptedModel, adopt
 from unetpipe.dataset.planning.fingerprint import Fingerprint
 from unetpipe.dataset.planning.plan import Plan, read_plan
 from unetpipe.dataset.planning.planner import make_plan
@@ -18,7 +19,13 @@ PLANNER_SCHEMA = 2
 """Version of the planner: raise it when the same fingerprint leads to another plan."""
 
 
-def choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, fingerprint: Fingerprint) -> Plan:
+def choose_plan(
+    config: PreprocessConfig,
+    work: Path,
+    manifest: Manifest,
+    fingerprint: Fingerprint,
+    adopted: AdoptedModel | None = None,
+) -> Plan:
     """Read WORK/plan.yaml, or plan anew where it is missing or stale.
 
     Args:
@@ -26,12 +33,13 @@ def choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, finger
         work: Work folder.
         manifest: Manifest of the dataset.
         fingerprint: Fingerprint of the dataset.
+        adopted: Model whose plan is taken over; None plans for the dataset.
 
     Raises:
         PlanError: If the plan on disk is malformed, or was edited and contradicts the dataset, or if the order of the
-            given preprocessing steps makes no sense.
+            given preprocessing steps makes no sense, or options contradict the adopted model.
     """
-    basis = _basis(config, manifest, fingerprint)
+    basis = _basis(config, manifest, fingerprint, adopted)
     if (work / "plan.yaml").exists():
         plan = read_plan(work)
         if plan.is_edited:
@@ -45,10 +53,29 @@ def choose_plan(config: PreprocessConfig, work: Path, manifest: Manifest, finger
         if plan.made_from == basis:
             return plan
         log.info("the dataset or the options have changed: planning afresh")
+    if adopted is not None:
+        return _adopted(config, manifest, fingerprint, adopted).signed(basis)
     plan = make_plan(fingerprint, manifest, config.preset, config.memory_gb, config.spacing_mm)
     if config.preprocessing_step:
         plan = _with_steps(plan, config.preprocessing_step)
     return plan.signed(basis)
+
+
+def _adopted(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint, model: AdoptedModel) -> Plan:
+    """The plan of a model.
+
+    Raises:
+        PlanError: If options would change it, or the model does not suit the dataset.
+    """
+    for name in ("spacing_mm", "preprocessing_step", "memory_gb"):
+        if getattr(config, name):
+            option = name.replace("_", "-")
+            raise PlanError(f"--{option} cannot be given with --init: the plan is that of {model.name}")
+    spacing_mm = model.preprocessing.spacing_mm
+    if len(spacing_mm) != manifest.spatial_dims:
+        raise PlanError(f"{model.name} is for {len(spacing_mm)}-D images, the dataset is {manifest.spatial_dims}-D")
+    log.info("the plan is that of %s", model.name)
+    return adopt(make_plan(fingerprint, manifest, spacing_mm=spacing_mm), model)
 
 
 def _with_steps(plan: Plan, given: tuple[Step, ...]) -> Plan:
@@ -65,7 +92,7 @@ def _with_steps(plan: Plan, given: tuple[Step, ...]) -> Plan:
     return plan.model_copy(update={"steps": steps})
 
 
-def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint) -> str:
+def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprint, adopted: AdoptedModel | None) -> str:
     """Hash of everything that planning depends on."""
     parts = (
         PLANNER_SCHEMA,
@@ -78,6 +105,7 @@ def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprin
         config.memory_gb,
         config.spacing_mm,
         *([config.preprocessing_step] if config.preprocessing_step else []),
+        *([adopted.model_dump_json(exclude={"name"})] if adopted else []),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

@@ -20,6 +20,7 @@ from unetpipe.training.batches.loader import Batch
 from unetpipe.training.distributed.devices import data_parallel
 from unetpipe.training.optimization.loss import deep_supervision_loss
 from unetpipe.training.optimization.recipe import Recipe
+from unetpipe.training.optimization.start import StartingWeights, still
 
 LearnerState = dict[str, Any]
 """Tensors and plain Python values."""
@@ -44,8 +45,9 @@ class Learner:
         device: torch.device,
         dtype: torch.dtype,
         seed: int,
+        start: StartingWeights | None = None,
     ) -> None:
-        """Initialise weights from `seed`.
+        """Initialise weights from `seed`, and those that there are from another model.
 
         Args:
             definition: Definition of the network.
@@ -54,10 +56,13 @@ class Learner:
             device: Device to compute on.
             dtype: Type that autocast uses where that is sound (see `trainable_dtype`); float32 means no autocast.
             seed: Seed of the initial weights and of augmentation.
+            start: Weights of another model.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             learning = build_network(definition)
+            if start is not None:
+                start.load_into(learning)
             self._module = supervised(learning, definition)
             self.network = build_network(definition)
         self.network.load_state_dict(learning.state_dict())
@@ -70,7 +75,10 @@ class Learner:
         use_fastest_layout(self.network.to(device), device, len(patch))
         self._learning, self._deployed = _floats(learning), _floats(self.network)
         self._patch, self.recipe, self._seed = patch, recipe, seed
+        self._start = start
         self._optimizer = recipe.optimizer(self._module.parameters())
+        if start is not None:
+            start.slow_down(self._optimizer, learning)
         self._peaks = [group["lr"] for group in self._optimizer.param_groups]
         self._scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
@@ -86,6 +94,8 @@ class Learner:
             The loss, a scalar on the device that is not waited for, and the learning rate of the first parameter group.
         """
         self._module.train()
+        if self._start is not None:
+            still(self._module.modules())
         draws = Draws(self._seed, batch.number, batch.places)
         factor = self.recipe.schedule(progress)
         for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
