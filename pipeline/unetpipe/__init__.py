@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from unetpipe.config.models import ModelsConfig
     from unetpipe.config.package import PackageConfig
     from unetpipe.config.preprocess import PreprocessConfig
+    from unetpipe.config.sync import SyncConfig
     from unetpipe.config.train import TrainConfig
     from unetpipe.errors import (
         BundleError,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from unetpipe.stages.models import ModelsResult, models
     from unetpipe.stages.package import PackageResult, package
     from unetpipe.stages.preprocess import PreprocessResult, preprocess
+    from unetpipe.stages.sync import SyncResult, sync
     from unetpipe.stages.train import FoldsResult, TrainResult, train
 
     __version__: str
@@ -62,6 +64,7 @@ else:
         "config.models": ("ModelsConfig",),
         "config.package": ("PackageConfig",),
         "config.preprocess": ("PreprocessConfig",),
+        "config.sync": ("SyncConfig",),
         "config.train": ("TrainConfig",),
         "errors": (
             *("BundleError", "ClusterError", "ComponentError", "DatasetError", "ExtensionError", "Fault"),
@@ -76,6 +79,7 @@ else:
         "stages.models": ("ModelsResult", "models"),
         "stages.package": ("PackageResult", "package"),
         "stages.preprocess": ("PreprocessResult", "preprocess"),
+        "stages.sync": ("SyncResult", "sync"),
         "stages.train": ("FoldsResult", "TrainResult", "train"),
     }
 
@@ -129,6 +133,8 @@ __all__ = [
     "PreprocessResult",
     "Progress",
     "ServiceError",
+    "SyncConfig",
+    "SyncResult",
     "TrackingError",
     "TrainConfig",
     "TrainResult",
@@ -144,6 +150,7 @@ __all__ = [
     "package",
     "preprocess",
     "register",
+    "sync",
     "train",
 ]
 

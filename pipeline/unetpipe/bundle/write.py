@@ -162,6 +162,13 @@ def coded(spec: ModelSpec, segments: Mapping[str, SegmentCode]) -> ModelSpec:
     return spec.model_copy(update={"segments": segments})
 
 
+def write_tracking_run(folder: Path, run_id: str) -> None:
+    """Let a bundle folder name another tracking run as the one that trained it."""
+    metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    metadata[SPEC_KEY]["tracking_run"] = run_id
+    write_json(folder / METADATA, metadata)
+
+
 def _release_in(folder: Path, model: Model) -> Release:
     """The release of a model that is to be written into a folder, which may hold an earlier one."""
     if not (folder / METADATA).is_file():

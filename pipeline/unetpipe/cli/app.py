@@ -19,6 +19,7 @@ from unetpipe.config.info import InfoConfig
 from unetpipe.config.models import ModelsConfig
 from unetpipe.config.package import PackageConfig
 from unetpipe.config.preprocess import PreprocessConfig
+from unetpipe.config.sync import SyncConfig
 from unetpipe.config.train import TrainConfig
 from unetpipe.progress import Progress
 from unetpipe.service.config import ArchiveInferConfig, ListenConfig
@@ -197,6 +198,23 @@ def models(config: ModelsConfig, progress: Progress) -> BaseModel:  # noqa: ARG0
       unetpipe models list
     """
     from unetpipe.stages.models import models as stage
+
+    return stage(config)
+
+
+@command(SyncConfig, "runs")
+def sync(config: SyncConfig, progress: Progress) -> BaseModel:  # noqa: ARG001 - every command is given one
+    """Send a tracking store what it missed of trainings.
+
+    A store that did not answer, or another one than trainings wrote to, gets what it does not have, from the runs' own
+    folders. The same call again changes nothing.
+
+    \b
+    Examples:
+      unetpipe sync work/runs/default/fold_0
+      unetpipe sync work/runs/default work/runs/wide
+    """
+    from unetpipe.stages.sync import sync as stage
 
     return stage(config)
 

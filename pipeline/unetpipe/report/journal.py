@@ -1,23 +1,23 @@
 """The readable record of a training run: metrics of each epoch as lines and curves, pictures, and tracking."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from unetpipe.files import write_text
 from unetpipe.progress import Progress
 from unetpipe.report.curves import draw_curves, draw_overlay
-from unetpipe.report.held_out import basis
+from unetpipe.report.run_figures import FINAL_FILES, epoch_figures, final_figures, final_tags, known
 from unetpipe.tracking.tracker import Tracker
-from unetpipe.training.outcome import HeldOutResult, mean_of_known
+from unetpipe.training.outcome import HeldOutResult
 from unetpipe.training.recorder import Example
 from unetpipe.training.state import EpochRecord, RunState
 
 _SHOWN_CLASSES = 8  # in a line on the terminal
 _POINTS = 30  # of a course on the terminal
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_CURVES = ("loss", "learning_rate", "smoothed_dice", "seconds", "patches_per_second", "data_wait", "memory_gb")
+_EPOCHS = "metrics.jsonl"
 
 
 class Journal:
@@ -37,16 +37,14 @@ class Journal:
     def epoch(self, history: Sequence[EpochRecord]) -> None:
         """Record the last epoch of `history`. The files are written from the whole, so that a resume leaves no gap."""
         lines = "".join(json.dumps(asdict(past)) + "\n" for past in history)
-        write_text(self._folder / "metrics.jsonl", lines)
+        write_text(self._folder / _EPOCHS, lines)
         draw_curves(history, self._classes, self._folder / "curves.png")
         self.track(history[-1])
         self._progress.board(self._board(history), self._line(history[-1]))
 
     def track(self, record: EpochRecord) -> None:
         """Add an epoch to the tracking store."""
-        figures: dict[str, float] = {name: getattr(record, name) for name in _CURVES}
-        dice = {f"dice/{name}": value for name, value in self._known_dice(record)}
-        self._tracker.metrics({**figures, **dice, **record.system}, step=record.epoch)
+        self._tracker.metrics(epoch_figures(record, self._classes), step=record.epoch)
 
     def _line(self, record: EpochRecord) -> str:
         dice = "  ".join(f"{name} {value:.3f}" for name, value in self._known_dice(record)[:_SHOWN_CLASSES])
@@ -76,7 +74,7 @@ class Journal:
         return [*rows, ("patches/s", f"{record.patches_per_second:.1f}", waiting)]
 
     def _known_dice(self, record: EpochRecord) -> list[tuple[str, float]]:
-        return list(_known(dict(zip(self._classes, record.dice, strict=True))).items())
+        return list(known(dict(zip(self._classes, record.dice, strict=True))).items())
 
     def end(self, state: RunState, result: HeldOutResult, example: Example) -> None:
         """Record what the held-out cases gave.
@@ -87,18 +85,17 @@ class Journal:
             example: Image, reference and prediction of one held-out case.
         """
         draw_overlay(*example, self._folder / "overlay.png")
-        figures = {f"final_dice/{name}": value for name, value in _known(result.dice).items()}
-        mean = mean_of_known(result.dice.values())
-        if mean is not None:
-            figures["final_mean_dice"] = mean
-        self._tracker.metrics(figures | {"duration_seconds": state.seconds}, step=len(state.history))
-        self._tracker.tags({"weights": result.weights, "final_dice": basis(result)})
-        for name in ("curves.png", "overlay.png", "config.yaml"):
+        self._tracker.metrics(final_figures(result, state.seconds), step=len(state.history))
+        self._tracker.tags(final_tags(result))
+        for name in FINAL_FILES:
             self._tracker.artifact(self._folder / name)
 
 
-def _known(dice: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: value for name, value in dice.items() if value is not None}
+def read_history(folder: Path) -> list[EpochRecord]:
+    """Read the epochs of a run from its `metrics.jsonl`; none where it has none yet."""
+    path = folder / _EPOCHS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [EpochRecord(**{**row, "dice": tuple(row["dice"])}) for row in map(json.loads, lines)]
 
 
 def _course(values: Sequence[float]) -> str:

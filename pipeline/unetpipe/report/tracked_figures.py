@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unetpipe.evaluation.document import Evaluation, ModelEvaluation
 from unetpipe.tracking.named import open_tracker
-from unetpipe.tracking.run import submission
+from unetpipe.tracking.parent import submission_run
 from unetpipe.tracking.store import has_store
 from unetpipe.tracking.tracker import TrackedRun
 
@@ -86,7 +86,7 @@ def track(
     if not store.exists:
         return None
     run = TrackedRun(
-        work=store.work or Path(), name=target.name, run_id=target.run_id, parent_id=submission(), only_add=True
+        work=store.work or Path(), name=target.name, run_id=target.run_id, parent_id=submission_run(), only_add=True
     )
     tracker = open_tracker(store.tracking, run)
     tracker.tags(

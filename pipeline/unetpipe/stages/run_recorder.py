@@ -53,7 +53,7 @@ class FolderRecorder:
     def save(self, state: RunState) -> None:
         """Save a checkpoint."""
         self._claim.require()
-        state.tracking_run = self._tracker.run_id
+        state.tracking_run = self._tracking_run(state)
         save_checkpoint(self._folder, state)
 
     def held_out_cases_predicted(
@@ -70,9 +70,13 @@ class FolderRecorder:
 
         In a short run the store has answered only now: then the bundle comes to name the tracking run.
         """
-        if self._tracker.run_id != state.tracking_run:
+        if self._tracking_run(state) != state.tracking_run:
             self._write_bundle(state, torch.load(self._folder / MODEL, map_location="cpu", weights_only=True))
         self.save(state)
+
+    def _tracking_run(self, state: RunState) -> str | None:
+        """Id of the tracking run; without a tracker that of an earlier one, or of `unetpipe sync`."""
+        return self._tracker.run_id or state.tracking_run
 
     def _write_bundle(self, state: RunState, weights: Weights) -> None:
         data, result = self._setup.data, self._result
@@ -88,7 +92,7 @@ class FolderRecorder:
             postprocessing=result.largest if result else (),
             quality=result.quality if result else None,
             training_domain=training_domain(read_fingerprint(self._setup.config.work)),
-            tracking_run=self._tracker.run_id,
+            tracking_run=self._tracking_run(state),
             finished=result is not None,
         )
         write_bundle(self._folder, spec, state.definition, weights, results=held_out_markdown(result) if result else "")

@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -26,7 +25,8 @@ from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.run_recorder import FolderRecorder
 from unetpipe.tracking.background import OpenTracker
 from unetpipe.tracking.named import find_tracker
-from unetpipe.tracking.run import submission, tracked, tracked_datasets
+from unetpipe.tracking.parent import note_run, noted_run, submission_run
+from unetpipe.tracking.run import tracked, tracked_datasets, training_parameters
 from unetpipe.tracking.tracker import TrackedRun
 from unetpipe.training.checkpoint import load_checkpoint
 from unetpipe.training.distributed.devices import rank_device
@@ -131,16 +131,16 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult 
 
 
 def _train_folds(config: TrainConfig, group: Group, device: torch.device, progress: Progress) -> FoldsResult:
-    known = _noted_run(config)
+    known = noted_run(_run_of_folds(config))
     options = {name: value for name, value in run_options(config).items() if name != "fold"}
-    run = TrackedRun(work=config.work, name=config.run_name, run_id=known, parent_id=submission())
+    run = TrackedRun(work=config.work, name=config.run_name, run_id=known, parent_id=submission_run())
     tracker = config.tracking if group.rank == 0 else "none"
     with tracked(tracker, run, {"config": options}) as parent:
         try:
             results = [_train_fold(one, group, device, progress, parent) for one in _each_fold(config)]
         finally:
             if parent.run_id:
-                write_text(_note(config), parent.run_id)
+                note_run(_run_of_folds(config), parent.run_id)
         result = FoldsResult.of(results, None)
         parent.metrics({f"final_dice/{name}": mean for name, mean in result.dice.items() if mean is not None}, step=0)
     return result.model_copy(update={"tracking_run": parent.run_id})
@@ -202,25 +202,18 @@ def _recorder(setup: Setup, state: RunState, progress: Progress, parent: OpenTra
             work=config.work,
             name=name,
             run_id=state.tracking_run,
-            parent_id=submission(),
+            parent_id=submission_run(),
             datasets=tracked_datasets(config.work, setup.data),
         )
-        with tracked(config.tracking, run, _parameters(setup, state), parent) as tracker:
+        with tracked(config.tracking, run, training_parameters(state, setup.data) | _start(setup), parent) as tracker:
             recorder = FolderRecorder(setup, state, claim, tracker, progress)
             yield recorder
         recorder.finish(state)
 
 
-def _parameters(setup: Setup, state: RunState) -> dict[str, object]:
-    """Parameters of a run for the tracking store: the options given, and the choices made."""
-    return {
-        "config": state.identity.options,
-        "configuration": setup.data.configuration.model_dump(mode="json"),
-        "network": state.definition,
-        "init": None if setup.initial is None else setup.initial.plan.model_dump(include={"name", "digest"}),
-        "budget": asdict(state.budget),
-        "cases": {"training": len(setup.data.training), "validation": len(setup.data.validation)},
-    }
+def _start(setup: Setup) -> dict[str, object]:
+    """The model that training starts from, as a parameter of the run."""
+    return {} if setup.initial is None else {"init": setup.initial.plan.model_dump(include={"name", "digest"})}
 
 
 def _each_fold(config: TrainConfig) -> list[TrainConfig]:
@@ -237,7 +230,7 @@ def _finished(config: TrainConfig) -> TrainResult | FoldsResult:
         if state is None or state.outcome is None:
             raise TrainingError(f"run {one.run_name}/fold_{one.fold} has not come to its end")
         results.append(_result(one, state, state.outcome))
-    return results[0] if config.folds is None else FoldsResult.of(results, _noted_run(config))
+    return results[0] if config.folds is None else FoldsResult.of(results, noted_run(_run_of_folds(config)))
 
 
 def _result(config: TrainConfig, state: RunState, outcome: TrainingOutcome) -> TrainResult:
@@ -246,10 +239,6 @@ def _result(config: TrainConfig, state: RunState, outcome: TrainingOutcome) -> T
     )
 
 
-def _note(config: TrainConfig) -> Path:
-    """File that names the tracking run of all folds together."""
-    return config.work / "runs" / config.run_name / "tracking_run"
-
-
-def _noted_run(config: TrainConfig) -> str | None:
-    return _note(config).read_text(encoding="utf-8") if _note(config).is_file() else None
+def _run_of_folds(config: TrainConfig) -> Path:
+    """Folder of all folds of a run."""
+    return run_folder(config).parent

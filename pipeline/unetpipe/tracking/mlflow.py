@@ -63,7 +63,7 @@ class MlflowTracker:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        points = [Metric(_key(name), value, now, step) for name, value in values.items()]
+        points = [Metric(metric_key(name), value, now, step) for name, value in values.items()]
         for first in range(0, len(points), _BATCH):
             self._client.log_batch(self.run_id, metrics=points[first : first + _BATCH])
 
@@ -91,7 +91,7 @@ def _input(dataset: TrackedDataset) -> Any:
     return DatasetInput(entity, [InputTag("mlflow.data.context", dataset.context)])
 
 
-def _key(name: str) -> str:
+def metric_key(name: str) -> str:
     """A name that MLflow takes: letters, digits and a few signs, parts between slashes that are not empty or dots."""
     parts = re.sub(r"[^\w.\- /]", "_", name).split("/")
     return "/".join(part for part in parts if part.strip("."))[:_LONGEST_KEY]

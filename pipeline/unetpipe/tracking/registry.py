@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unetpipe.documents import Record
 from unetpipe.errors import TrackingError
-from unetpipe.tracking.store import client_of, named_for_mlflow, named_tracking_uri, open_store, store_errors
+from unetpipe.tracking.store import client_of, find_run, named_for_mlflow, named_tracking_uri, open_store, store_errors
 
 log = logging.getLogger(__name__)
 
@@ -164,30 +164,16 @@ def _same_version(client: Any, entry: Entry) -> Any | None:
     return next((version for version in versions if version.tags.get("digest") == entry.digest), None)
 
 
-def _known_run(client: Any, run_id: str | None) -> Any | None:
-    """A run if the store has it."""
-    from mlflow.exceptions import MlflowException
-
-    if run_id is None:
-        return None
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        log.warning(
-            "the store has no run %s, which trained the model: it is registered without its figures and digests "
-            "(unetpipe sync RUN sends them)",
-            run_id,
-        )
-        return None
-
-
 def _new_version(client: Any, experiment: str, model: ServedModel, entry: Entry) -> Any:
     from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
 
-    run = _known_run(client, entry.run_id)
+    run = find_run(client, entry.run_id) if entry.run_id else None
+    if run is None:
+        log.warning(
+            "the store does not have the run that trained the model: it is registered without figures and digests "
+            "(unetpipe sync RUN sends the run)"
+        )
     run_id = run and run.info.run_id
     tags = {**entry.tags, "digest": entry.digest}
     if run:

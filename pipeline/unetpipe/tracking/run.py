@@ -2,9 +2,9 @@
 
 import hashlib
 import importlib.metadata
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,7 @@ from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.tracking.background import OpenTracker
 from unetpipe.tracking.named import open_tracker
 from unetpipe.tracking.tracker import DatasetContext, Status, TrackedDataset, TrackedRun
-
-SUBMISSION_VARIABLE = "UNETPIPE_SUBMISSION_RUN"
+from unetpipe.training.state import RunState
 
 
 def tracked_datasets(work: Path, data: TrainingSet) -> tuple[TrackedDataset, ...]:
@@ -34,9 +33,30 @@ def tracked_datasets(work: Path, data: TrainingSet) -> tuple[TrackedDataset, ...
     return (of("training", data.training), of("validation", data.validation))
 
 
-def submission() -> str | None:
-    """Id of the run of the submission that this process is a job of, which `unetpipe submit` has set; else None."""
-    return os.environ.get(SUBMISSION_VARIABLE) or None
+def training_parameters(state: RunState, data: TrainingSet | None) -> dict[str, object]:
+    """Parameters of a training's run: the options given, and the choices made.
+
+    Args:
+        state: State of the run.
+        data: Cases of the fold; None where they are not known any more.
+    """
+    given: dict[str, object] = {
+        "config": state.identity.options,
+        "network": state.definition,
+        "budget": asdict(state.budget),
+    }
+    if data is None:
+        return given
+    return given | {
+        "configuration": data.configuration.model_dump(mode="json"),
+        "cases": {"training": len(data.training), "validation": len(data.validation)},
+    }
+
+
+def work_tags(work: Path) -> dict[str, str]:
+    """Digests that identify the dataset and the plan of a work folder."""
+    files = {"dataset": "fingerprint.json", "plan": "plan.yaml"}
+    return {name: _digest((work / file).read_bytes()) for name, file in files.items()}
 
 
 @contextmanager
@@ -56,14 +76,7 @@ def tracked(
     """
     tracker = open_tracker(named, run, parent)
     tracker.parameters(parameters)
-    tracker.tags(
-        {
-            "dataset": _digest((run.work / "fingerprint.json").read_bytes()),
-            "plan": _digest((run.work / "plan.yaml").read_bytes()),
-            "unetpipe": __version__,
-            "torch": importlib.metadata.version("torch"),
-        }
-    )
+    tracker.tags({**work_tags(run.work), "unetpipe": __version__, "torch": importlib.metadata.version("torch")})
     tracker.artifact(run.work / "plan.yaml")
     status: Status = "FAILED"
     try:

@@ -108,6 +108,19 @@ def store_errors(what: str) -> Iterator[None]:
         raise TrackingError(f"{what}: {reason}") from error
 
 
+def find_run(client: Any, run_id: str) -> Any | None:
+    """A run of a store; None where it has no such run, or it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return run if run.info.lifecycle_stage == "active" else None
+
+
 def _make_file(path: Path, work: Path) -> None:
     """Make a SQLite store under another name and give it its own when it is whole, unless somebody else was faster.
 

@@ -31,12 +31,8 @@ class RunIdentity:
     @classmethod
     def of(cls, config: TrainConfig, data: TrainingSet, initial: InitialModel | None = None) -> "RunIdentity":
         """Describe the run that a config asks for, and the model that it starts from."""
-        plan = [data.name, data.configuration.model_dump(mode="json"), data.plan.preprocessing(data.name).model_dump()]
-        dataset = [data.manifest.channels, [label.model_dump() for label in data.manifest.labels]]
-        dataset += [[region.model_dump() for region in data.manifest.regions]] if data.manifest.regions else []
-        parts = {"plan.yaml": plan, "manifest.json": dataset, "folds.json": [data.training, data.validation]}
         extensions = {f"extension {extension_name(one)}": extension_digest(one)[:16] for one in config.extension}
-        digests = extensions | {name: _digest(part) for name, part in parts.items()}
+        digests = extensions | input_digests(data)
         if initial is not None:
             digests["the model of --init"] = initial.plan.digest[:16]
         return cls(options=run_options(config), digests=digests)
@@ -62,6 +58,15 @@ class RunIdentity:
     def _other_files(self, other: "RunIdentity") -> list[str]:
         names = dict.fromkeys([*other.digests, *self.digests])
         return [name for name in names if other.digests.get(name) != self.digests.get(name)]
+
+
+def input_digests(data: TrainingSet) -> dict[str, str]:
+    """Digests of what a fold is trained on, by the name of the file in which a person would find the difference."""
+    plan = [data.name, data.configuration.model_dump(mode="json"), data.plan.preprocessing(data.name).model_dump()]
+    dataset = [data.manifest.channels, [label.model_dump() for label in data.manifest.labels]]
+    dataset += [[region.model_dump() for region in data.manifest.regions]] if data.manifest.regions else []
+    parts = {"plan.yaml": plan, "manifest.json": dataset, "folds.json": [data.training, data.validation]}
+    return {name: _digest(part) for name, part in parts.items()}
 
 
 def run_folder(config: TrainConfig) -> Path:

@@ -1,0 +1,151 @@
+"""What a tracking store missed of trainings, while it did not answer or was another one, from the runs' own folders.
+
+`metrics.jsonl` and the checkpoint have all that a store is sent, so they are the truth. What the store has already
+stays as it is, and the same call again changes nothing.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.write import write_tracking_run
+from unetpipe.config.sync import SyncConfig
+from unetpipe.dataset.training_set import TrainingSet, read_training_set
+from unetpipe.documents import Record
+from unetpipe.errors import PlanError, TrainingError
+from unetpipe.report.journal import read_history
+from unetpipe.report.run_figures import FINAL_FILES, epoch_figures, final_figures, final_tags, known
+from unetpipe.tracking.catch_up import CatchUpTracker
+from unetpipe.tracking.parent import note_run, noted_run
+from unetpipe.tracking.run import tracked_datasets, training_parameters, work_tags
+from unetpipe.tracking.store import store_errors
+from unetpipe.tracking.tracker import TrackedRun
+from unetpipe.training.checkpoint import load_checkpoint, save_checkpoint
+from unetpipe.training.outcome import HeldOutResult, mean_of_known
+from unetpipe.training.run_identity import input_digests
+from unetpipe.training.run_lock import claimed
+from unetpipe.training.state import RunState
+
+log = logging.getLogger(__name__)
+
+_OF_THE_RESULT = {"dice", "cases", "weights", "unseen"}
+
+
+class SyncedRun(Record):
+    """A run of the store.
+
+    Attributes:
+        run: Name of the run.
+        tracking_run: Its id in the store.
+        points: Points that were added to curves.
+    """
+
+    run: str
+    tracking_run: str
+    points: int
+
+
+class SyncResult(Record):
+    """The result of `sync`.
+
+    Attributes:
+        runs: A row for each run.
+    """
+
+    runs: tuple[SyncedRun, ...]
+
+
+def sync(config: SyncConfig) -> SyncResult:
+    """Send a tracking store what it does not have of trainings.
+
+    A run that the store does not have is started there, and the training's folder names it from then on.
+
+    Raises:
+        TrainingError: If a folder holds no training, or its training goes on.
+        TrackingError: If the store does not answer.
+    """
+    rows: list[SyncedRun] = []
+    for run in config.runs:
+        folds = sorted(path for path in run.glob("fold_*") if load_checkpoint(path))
+        if folds:
+            rows += _sync_folds(run, folds)
+        else:
+            rows.append(_sync_fold(run, noted_run(run.resolve().parent)))
+    return SyncResult(runs=tuple(rows))
+
+
+def _sync_folds(run: Path, folds: Sequence[Path]) -> list[SyncedRun]:
+    """Folds below the run of all of them."""
+    work = run.resolve().parents[1]
+    with store_errors(f"{run} cannot be sent"):
+        parent = CatchUpTracker(TrackedRun(work=work, name=run.resolve().name, run_id=noted_run(run)))
+        note_run(run, parent.run_id)
+    rows = [_sync_fold(fold, parent.run_id) for fold in folds]
+    states = [state for fold in folds if (state := load_checkpoint(fold))]
+    outcomes = [state.outcome for state in states if state.outcome]
+    with store_errors(f"{run} cannot be sent"):
+        options = states[0].identity.options
+        parent.parameters({"config": {name: value for name, value in options.items() if name != "fold"}})
+        if len(outcomes) == len(folds):
+            means = {name: mean_of_known(one.dice[name] for one in outcomes) for name in outcomes[0].dice}
+            parent.metrics({f"final_dice/{name}": mean for name, mean in known(means).items()}, step=0)
+        parent.finish("FINISHED" if len(outcomes) == len(folds) else "KILLED")
+    row = SyncedRun(run=run.resolve().name, tracking_run=parent.run_id, points=parent.added)
+    return [row, *rows]
+
+
+def _sync_fold(folder: Path, parent_id: str | None) -> SyncedRun:
+    folder = folder.resolve()
+    work, name = folder.parents[2], f"{folder.parent.name}/{folder.name}"
+    if load_checkpoint(folder) is None:
+        raise TrainingError(f"{folder}: no training in it: expected WORK/runs/RUN/fold_K, or WORK/runs/RUN")
+    with claimed(folder) as claim, store_errors(f"{name} cannot be sent"):
+        state = load_checkpoint(folder)
+        assert state is not None
+        data = _unchanged_data(work, state)
+        datasets = tracked_datasets(work, data) if data else ()
+        run = TrackedRun(work=work, name=name, run_id=state.tracking_run, parent_id=parent_id, datasets=datasets)
+        tracker = CatchUpTracker(run)
+        if tracker.run_id != state.tracking_run:
+            claim.require()
+            state.tracking_run = tracker.run_id
+            save_checkpoint(folder, state)
+            write_tracking_run(folder, tracker.run_id)
+        _send(tracker, state, data, folder)
+    return SyncedRun(run=name, tracking_run=tracker.run_id, points=tracker.added)
+
+
+def _send(tracker: CatchUpTracker, state: RunState, data: TrainingSet | None, folder: Path) -> None:
+    work = folder.parents[2]
+    tracker.parameters(training_parameters(state, data))
+    if data:
+        tracker.tags(work_tags(work))
+        tracker.artifact(work / "plan.yaml")
+    if history := read_history(folder):
+        classes = read_bundle(folder).spec.label_scheme.names
+        for record in history:
+            tracker.metrics(epoch_figures(record, classes), step=record.epoch)
+    if state.outcome is None:
+        tracker.finish("KILLED")
+        return
+    held_out = len(data.validation) if data else state.outcome.cases
+    result = HeldOutResult(**state.outcome.model_dump(include=_OF_THE_RESULT), held_out=held_out)
+    tracker.metrics(final_figures(result, state.seconds), step=len(state.history))
+    tracker.tags(final_tags(result))
+    for name in FINAL_FILES:
+        tracker.artifact(folder / name)
+    tracker.finish("FINISHED")
+
+
+def _unchanged_data(work: Path, state: RunState) -> TrainingSet | None:
+    """What the run was trained on; None, with a line that says so, if the work folder has something else by now."""
+    options = state.identity.options
+    try:
+        data = read_training_set(work, options["fold"], options.get("configuration"))
+    except (PlanError, TrainingError):
+        data = None
+    if data is None or not input_digests(data).items() <= state.identity.digests.items():
+        log.warning("plan or dataset have changed since the training: they are not sent")
+        return None
+    return data
