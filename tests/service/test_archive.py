@@ -1,6 +1,7 @@
 """`unetpipe infer --dicomweb`: a study of a real archive is fetched, segmented, and its segmentation stored."""
 
 import io
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,13 +35,21 @@ def config_for(model: Path, out: Path, archive: str, *studies: str, **more: Any)
 
 
 def test_a_study_is_segmented_where_it_lies(
-    model: Path, orthanc: Any, write_study: WriteStudy, send: Send, tmp_path: Path
+    model: Path,
+    orthanc: Any,
+    write_study: WriteStudy,
+    send: Send,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The archive then holds the segmentation that `infer` gives of the files; nothing that was fetched is left."""
+    """The archive then holds the segmentation that `infer` gives of the files, and no log names the study."""
     files = write_study(tmp_path / "study", 1)
     send(files, orthanc.dicom, called="ORTHANC")
     study = pydicom.dcmread(files[0]).StudyInstanceUID
-    result = infer_from_archive(config_for(model, tmp_path / "out", orthanc.dicomweb, study))
+    with caplog.at_level(logging.DEBUG):
+        caplog.clear()
+        result = infer_from_archive(config_for(model, tmp_path / "out", orthanc.dicomweb, study))
+    assert study not in caplog.text + result.model_dump_json()
     assert (result.written, result.failed, result.stored) == (1, {}, 1)  # type: ignore[attr-defined] # ArchiveInferResult
     (content,) = orthanc.segmentations()
     found = highdicom.seg.segread(io.BytesIO(content))
