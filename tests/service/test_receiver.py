@@ -74,6 +74,23 @@ def _uids(file: Path) -> tuple[str, ...]:
     return data.StudyInstanceUID, data.SeriesInstanceUID, data.SOPInstanceUID, data.PatientID
 
 
+def test_a_study_is_complete_when_the_last_of_its_associations_is_released(
+    listening: Listening, write_study: WriteStudy, send: Send, wait_for: WaitFor, tmp_path: Path
+) -> None:
+    """A caller may send one study in two associations at a time."""
+    files = write_study(tmp_path / "study", 1)
+    caller = AE(ae_title="SENDER")
+    first = pydicom.dcmread(files[0])
+    caller.add_requested_context(first.SOPClassUID, first.file_meta.TransferSyntaxUID)
+    association = caller.associate("127.0.0.1", listening.port, ae_title="UNETPIPE")
+    assert association.send_c_store(first).Status == 0
+    assert send(files[1:], listening.port) == [0] * 3
+    time.sleep(0.3)
+    assert listening.node.spool.take() is None
+    association.release()
+    assert len(wait_for(listening.node.spool.take).series()) == 1
+
+
 def test_an_aborted_association_does_not_complete_a_study(
     listening: Listening, write_study: WriteStudy, tmp_path: Path
 ) -> None:

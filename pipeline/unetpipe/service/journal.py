@@ -7,6 +7,8 @@ A record is kept for a day. Who sends a study again after that wants it to be se
 identifiers of the first one, so that an archive holds it once.
 """
 
+import logging
+import threading
 import time
 from pathlib import Path
 from typing import Final, Literal
@@ -15,6 +17,8 @@ from pydantic import ValidationError
 
 from unetpipe.documents import Record, write_document
 from unetpipe.service.spool import PRIVATE
+
+log = logging.getLogger(__name__)
 
 JOURNAL_SCHEMA: Final = 1
 _KEPT_SECONDS = 86400.0
@@ -38,6 +42,8 @@ class Segmented(Record):
 class Journal:
     """The studies that have been segmented within a day, a file for each result.
 
+    Thread-safe: associations ask for results while studies are segmented.
+
     Args:
         folder: Folder of the records.
     """
@@ -45,24 +51,25 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         self._folder = folder
-        self._records: dict[str, Segmented] = {}
-        self._written: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._records: dict[str, tuple[float, Segmented]] = {}
         for file in folder.glob("*.json"):
             try:
-                self._records[file.stem] = Segmented.model_validate_json(file.read_bytes())
-                self._written[file.stem] = file.stat().st_mtime
+                record = Segmented.model_validate_json(file.read_bytes())
             except ValidationError:
-                file.unlink()
+                log.warning("%s is no record of the journal; it is left as it is", file.name)
+            else:
+                self._records[file.stem] = (file.stat().st_mtime, record)
 
     def __contains__(self, result: str) -> bool:
         """Whether a result of this name has been made."""
-        self._forget()
-        return result in self._records
+        return result in self._known()
 
     def add(self, result: str, segmented: Segmented) -> None:
         """Note that a result has been made; it is on disk when this returns."""
         write_document(self._folder / f"{result}.json", segmented)
-        self._records[result], self._written[result] = segmented, time.time()
+        with self._lock:
+            self._records[result] = (time.time(), segmented)
 
     def is_repeat(self, arrived: Segmented) -> bool:
         """Whether everything that has arrived of a study has been segmented before, by the same model."""
@@ -81,12 +88,13 @@ class Journal:
         )
 
     def _of(self, study: str) -> list[Segmented]:
-        self._forget()
-        return [record for record in self._records.values() if record.study == study]
+        return [record for record in self._known().values() if record.study == study]
 
-    def _forget(self) -> None:
-        """Remove records that are too old."""
+    def _known(self) -> dict[str, Segmented]:
+        """The records that are not too old; others are removed."""
         oldest = time.time() - _KEPT_SECONDS
-        for result in [name for name, written in self._written.items() if written < oldest]:
-            (self._folder / f"{result}.json").unlink(missing_ok=True)
-            del self._records[result], self._written[result]
+        with self._lock:
+            for result in [name for name, (written, _) in self._records.items() if written < oldest]:
+                (self._folder / f"{result}.json").unlink(missing_ok=True)
+                del self._records[result]
+            return {name: record for name, (_, record) in self._records.items()}

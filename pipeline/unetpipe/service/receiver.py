@@ -72,7 +72,10 @@ class Receiver:
         return status
 
     def released(self, event: Event) -> None:
-        """Complete the studies of an association that its caller has ended as it should."""
+        """Complete the studies of an association that its caller has ended as it should.
+
+        What another association sends as well is completed when the last of them is released.
+        """
         for study in self._forget(event):
             if self._at_release:
                 self._node.spool.complete(study)
@@ -82,8 +85,10 @@ class Receiver:
         self._forget(event)
 
     def _forget(self, event: Event) -> set[str]:
+        """Forget an association, and return the studies that it alone has sent."""
         with self._lock:
-            return self._sent.pop(event.assoc, set())
+            studies = self._sent.pop(event.assoc, set())
+            return studies.difference(*self._sent.values())
 
 
 @contextmanager
