@@ -9,13 +9,13 @@ from typing import Any
 import pydicom
 import pytest
 
-from unetpipe.errors import ServiceError, UnetpipeError
+from unetpipe.errors import ServiceError
 from unetpipe.imaging.dicom.instances import identify
 from unetpipe.service.config import ListenConfig
 from unetpipe.service.delivery import Delivery
 from unetpipe.service.journal import Journal
 from unetpipe.service.node import Node, opened
-from unetpipe.service.retries import UnavailableError
+from unetpipe.service.retries import RefusedError, UnavailableError
 from unetpipe.service.rules import Rule
 from unetpipe.service.spool import Spool
 from unetpipe.service.worker import Worker
@@ -116,6 +116,8 @@ def test_a_kill_loses_nothing_and_repeats_nothing(
         with pytest.raises(Killed):
             worker.step()
         monkeypatch.undo()
+    known = Journal(config.out / "journal")
+    assert all(file.stem in known for file in (config.out / "results").iterdir())  # what may be sent by now
     with working(config, Segmenter()) as (node, worker):
         while worker.step():
             pass
@@ -207,10 +209,10 @@ def test_a_study_that_fails_is_a_dead_letter(
 def test_results_are_sent_when_the_archive_is_back(
     config: ListenConfig, write_study: WriteStudy, wait_for: WaitFor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An archive that is away is asked again; one that refuses a result makes it a dead letter."""
+    """An archive that takes nothing now is asked again; one that refuses a result makes it a dead letter."""
     monkeypatch.setattr("unetpipe.service.delivery._FIRST_WAIT_SECONDS", 0.01)
     archive = Archive()
-    archive.errors = [UnavailableError("away"), UnavailableError("away"), UnetpipeError("not this kind")]
+    archive.errors = [UnavailableError("away"), ServiceError("wrong password"), KeyError("x"), RefusedError("not this")]
     with working(config, Segmenter()) as (node, worker):
         for seed in (1, 2):
             receive(node, write_study(tmp_path / str(seed), seed))
@@ -218,4 +220,4 @@ def test_results_are_sent_when_the_archive_is_back(
         with Delivery(node, archive).running():
             wait_for(lambda: not list(node.results.glob("*.dcm")))
         assert len(archive.taken) == node.spool.dead_letters == 1
-        assert node.metrics.total("send_failures") == 3
+        assert node.metrics.total("send_failures") == 4

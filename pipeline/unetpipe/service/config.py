@@ -34,7 +34,7 @@ class ListenConfig(Config):
     """`unetpipe listen`."""
 
     model: Path | None = None
-    """Bundle folder or zip, or the folder of a run with several folds, that segments every study."""
+    """Model that segments every study, as `unetpipe infer` takes it."""
     rules: Path | None = None
     """YAML list that chooses the model by the attributes of a study's series; in place of `--model`."""
     out: Path
@@ -47,14 +47,15 @@ class ListenConfig(Config):
     host: str = "127.0.0.1"
     """Address for DICOM associations: this machine alone can reach the default, 0.0.0.0 is reached from everywhere."""
     caller: Annotated[tuple[AeTitle, ...], Field(min_length=1)]
-    """AE title that may send studies."""
+    """AE title of a caller that may send studies."""
     send_to: str | None = None
     """Where results go: AETITLE@HOST:PORT, by C-STORE, or the URL of a DICOMweb server. Unless given they stay in
     OUT/results."""
     quiet_seconds: Annotated[float, Field(gt=0)] = 60.0
     """A study is segmented when nothing of it has arrived for so many seconds."""
     at_release: bool = False
-    """Segment a study as soon as the association that sent it is released: for callers that send a study in one."""
+    """Segment a study as soon as the association that sent it is released: for callers that send a whole study, or
+    series, in one association."""
     max_studies: Annotated[int, Field(ge=1)] = 100
     """Studies that may wait; instances of further ones are refused until one is done."""
     max_gb: Annotated[float, Field(gt=0)] = 50.0

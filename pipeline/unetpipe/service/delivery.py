@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from unetpipe.errors import UnetpipeError
+from unetpipe.errors import ImageFileError, UnetpipeError
 from unetpipe.service.node import Node
-from unetpipe.service.retries import UnavailableError
+from unetpipe.service.retries import RefusedError
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +25,18 @@ class Destination(Protocol):
         """Store one instance.
 
         Raises:
-            UnavailableError: If the same may succeed later.
-            UnetpipeError: If it will not.
+            RefusedError: If it does not take this one.
+            ImageFileError: If the file is damaged.
+            UnetpipeError: If it does not take any now.
         """
 
 
 class Delivery:
     """Sends the results of a node, the oldest first, and removes each as soon as it is taken.
 
-    A file that the destination refuses, or that nobody has taken for a day, becomes a dead letter. Where a kill comes
-    between the answer of the destination and the removal, the same instance is sent again; an archive holds it once.
+    A result that the destination refuses becomes a dead letter. Whatever else goes wrong may be mended, such as a wrong
+    password, so that the result waits for a day. Where a kill comes between the answer of the destination and the
+    removal, the same instance is sent again; an archive holds it once.
 
     Args:
         node: Whose results they are.
@@ -74,7 +76,8 @@ class Delivery:
             self._new.clear()
             if self._send_all():
                 wait = _FIRST_WAIT_SECONDS
-                self._new.wait()
+                if not self._over.is_set():
+                    self._new.wait()
             else:
                 self._over.wait(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
@@ -87,23 +90,27 @@ class Delivery:
                 break
             try:
                 self._destination.store(file)
-            except UnavailableError as error:
-                self._metrics.count("send_failures")
-                log.warning("result %s waits: %s", file.stem, error)
+            except (RefusedError, ImageFileError) as error:
+                self._give_up(file, str(error))
+            except Exception as error:  # also what libraries raise on an answer that is damaged
                 waits = True
-                if time.time() - made > _GIVEN_UP_SECONDS:
-                    self._spool.bury_result(file, f"not taken for a day: {error}")
-            except Exception as error:  # whatever libraries raise on an answer, the next result is sent
-                self._metrics.count("send_failures")
                 reason = str(error) if isinstance(error, UnetpipeError) else type(error).__name__
-                log.warning("result %s is a dead letter: %s", file.stem, reason)
-                self._spool.bury_result(file, reason)
+                if time.time() - made > _GIVEN_UP_SECONDS:
+                    self._give_up(file, f"not taken for a day: {reason}")
+                else:
+                    self._metrics.count("send_failures")
+                    log.warning("result %s waits: %s", file.stem, reason)
             else:
                 file.unlink()
                 self._metrics.count("results_sent")
                 log.info("result %s: sent", file.stem)
                 self._spool.recount()
         return not waits
+
+    def _give_up(self, file: Path, reason: str) -> None:
+        self._metrics.count("send_failures")
+        log.warning("result %s is a dead letter: %s", file.stem, reason)
+        self._spool.bury_result(file, reason)
 
     def _waiting(self) -> list[tuple[Path, float]]:
         """The results and when they were made, the oldest first."""

@@ -17,12 +17,13 @@ from unetpipe.imaging.dicom.headers import NO_IMAGE_MODALITIES
 from unetpipe.imaging.dicom.instances import read_whole
 from unetpipe.service.credentials import Credentials, require_safe
 from unetpipe.service.quiet import quiet_libraries
-from unetpipe.service.retries import UnavailableError, retried
+from unetpipe.service.retries import RefusedError, UnavailableError, retried
 
 Value = TypeVar("Value")
 
 _TIMEOUT_SECONDS = (10.0, 120.0)  # to connect, and without a byte of the answer
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_REFUSED = frozenset({400, 406, 409, 413, 415, 422})
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,16 @@ class DicomwebServer:
 
         Raises:
             UnavailableError: If the server does not answer.
-            ServiceError: If it refuses the instance.
+            RefusedError: If it refuses the instance.
+            ServiceError: If it refuses whatever is asked, as without the right credentials.
             ImageFileError: If the file is damaged.
         """
-        answer = self._asked(lambda: self._client.store_instances([read_whole(path)]))
+        data = read_whole(path)
+        answer = self._asked(lambda: self._client.store_instances([data]))
         failed = answer.get("FailedSOPSequence")  # Orthanc gives an empty one on success
         if failed:
             reason = failed[0].get("FailureReason")
-            raise ServiceError(f"the DICOMweb server did not store the result (failure reason {reason})")
+            raise RefusedError(f"the DICOMweb server did not store the result (failure reason {reason})")
 
     @quiet_libraries
     def _asked(self, request: Callable[[], Value]) -> Value:
@@ -129,8 +132,10 @@ def _plain_errors() -> Iterator[None]:
     """Raise the errors of HTTP as ours, without URLs.
 
     Raises:
-        UnavailableError: If the same request may succeed later.
-        ServiceError: If it will not.
+        UnavailableError: If the same request may succeed in a moment.
+        RefusedError: If the server does not take what it was sent.
+        ServiceError: If it refuses for another reason, or its answer cannot be used.
+        OSError: If this machine's disk does not take what was fetched.
     """
     try:
         yield
@@ -140,9 +145,13 @@ def _plain_errors() -> Iterator[None]:
         raise UnavailableError("the DICOMweb server cannot be reached, or broke off") from None
     except requests.HTTPError as error:
         status = 0 if error.response is None else error.response.status_code
-        kind = UnavailableError if status in _BUSY else ServiceError
+        kind = UnavailableError if status in _BUSY else RefusedError if status in _REFUSED else ServiceError
         raise kind(f"the DICOMweb server answered with HTTP status {status}") from None
-    except (requests.RequestException, ValueError) as error:
+    except OSError as error:
+        if not isinstance(error, requests.RequestException):
+            raise
+        raise ServiceError(f"the DICOMweb server cannot be asked ({type(error).__name__})") from None
+    except Exception as error:  # whatever libraries raise on an answer that is damaged
         raise ServiceError(f"the answer of the DICOMweb server cannot be used ({type(error).__name__})") from None
 
 
@@ -162,4 +171,4 @@ def _first(attributes: dict[str, Any], tag: str) -> Any:
 
 
 def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float | str) and str(value).isdigit() else None
+    return int(value) if isinstance(value, int | str) and str(value).isdigit() else None

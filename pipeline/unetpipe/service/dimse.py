@@ -9,7 +9,7 @@ from pynetdicom.association import Association
 from unetpipe.errors import ServiceError
 from unetpipe.imaging.dicom.instances import identify, read_whole
 from unetpipe.service.quiet import quiet_libraries
-from unetpipe.service.retries import UnavailableError
+from unetpipe.service.retries import RefusedError, UnavailableError
 
 _ADDRESS = re.compile(r"(?P<title>[^@]{1,16})@(?P<host>[^@:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 _SECONDS = 30.0
@@ -39,7 +39,7 @@ class DicomNode:
 
         Raises:
             UnavailableError: If the node cannot be reached, or has no room now.
-            ServiceError: If it refuses this kind of object, or the instance.
+            RefusedError: If it refuses this kind of object, or the instance.
             ImageFileError: If the file is damaged.
         """
         found = identify(path)
@@ -57,7 +57,7 @@ class DicomNode:
 
     def _refusal(self, association: Association) -> ServiceError:
         if association.rejected_contexts:
-            return ServiceError(f"{self._title} does not store objects of this kind")
+            return RefusedError(f"{self._title} does not store objects of this kind")
         return UnavailableError(f"{self._title} cannot be reached, or does not accept the association")
 
 
@@ -66,11 +66,11 @@ def _require_stored(status: int | None) -> None:
 
     Raises:
         UnavailableError: If there is no status, or it says that resources are lacking.
-        ServiceError: If the instance is refused.
+        RefusedError: If the instance is refused.
     """
     if status is None:
         raise UnavailableError("the node did not answer to the result")
     if status >> 8 == 0xA7:
         raise UnavailableError(f"the node has no room for the result now (status {status:04X})")
     if status != 0 and status >> 12 != 0xB:
-        raise ServiceError(f"the node refused the result with status {status:04X}")
+        raise RefusedError(f"the node refused the result with status {status:04X}")

@@ -24,6 +24,7 @@ class Node:
         journal: Studies that were segmented.
         names: Names of studies and results.
         metrics: Counters.
+        segmented: Folder of results that the journal does not know yet.
         results: Folder of the results.
         scratch: Folder for the segmentation that is being made.
     """
@@ -32,6 +33,7 @@ class Node:
     journal: Journal
     names: Names
     metrics: Metrics
+    segmented: Path
     results: Path
     scratch: Path
 
@@ -59,13 +61,15 @@ def opened(config: ListenConfig) -> Iterator[Node]:
         except BlockingIOError:
             raise ServiceError(f"{root} is in use by another listener") from None
         limits = Limits(studies=config.max_studies, size_bytes=config.max_gb * 1e9, quiet_seconds=config.quiet_seconds)
-        results = root / "results"
-        results.mkdir(mode=PRIVATE, exist_ok=True)
+        segmented, results = root / "segmented", root / "results"
+        for folder in (segmented, results):
+            folder.mkdir(mode=PRIVATE, exist_ok=True)
         node = Node(
             spool=Spool(root, limits),
             journal=Journal(root / "journal"),
             names=Names(site_secret(root)),
             metrics=Metrics(),
+            segmented=segmented,
             results=results,
             scratch=root / "scratch",
         )

@@ -60,10 +60,10 @@ class Receiver:
         if self._node.names.result_of(found.instance) in self._node.journal:  # an archive has routed it back
             return _SUCCESS
         study, series, instance = self._node.names.of(found)
-        self._node.spool.store(data, study, series, instance)
-        self._node.metrics.count("instances_received")
         with self._lock:
             self._sent[event.assoc].add(study)
+        self._node.spool.store(data, study, series, instance)
+        self._node.metrics.count("instances_received")
         return _SUCCESS
 
     def _refuse(self, reason: str, status: int, message: str) -> int:

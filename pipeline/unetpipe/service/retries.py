@@ -1,4 +1,4 @@
-"""What may succeed later is told from what will not."""
+"""Errors of other systems, by what can be done about them: ask again at once, wait for a person, or give up."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,11 @@ Value = TypeVar("Value")
 
 
 class UnavailableError(ServiceError):
-    """Another system does not answer, or is too busy: the same request may succeed later."""
+    """Another system does not answer, or is too busy: the same request may succeed in a moment."""
+
+
+class RefusedError(ServiceError):
+    """Another system does not take this object, whenever it is sent."""
 
 
 def retried(action: Callable[[], Value], *, attempts: int = 5, wait_seconds: float = 1.0) -> Value:

@@ -1,7 +1,8 @@
 """From a complete study to a result, one study at a time.
 
-What is done is on disk before what it was made from is removed: first the result, then its record in the journal, and
-then the study goes. A kill between any two of these loses nothing, and makes nothing twice.
+What is done is on disk before what it was made from is removed: the result is made in OUT/segmented, the journal says
+so, the result moves to OUT/results, from where it is sent, and then the study goes. A kill between any two of these
+loses nothing, and makes and sends nothing twice.
 """
 
 import logging
@@ -23,7 +24,7 @@ from unetpipe.service.spool import PRIVATE, Study
 log = logging.getLogger(__name__)
 
 
-class Segments(Protocol):
+class StudySegmenter(Protocol):
     """Segments studies (`segmenter.Segmenter`)."""
 
     def identity(self, rule: Rule) -> str:
@@ -43,8 +44,13 @@ class Worker:
         announce: Called when there is a new result.
     """
 
-    def __init__(self, node: Node, rules: Sequence[Rule], segmenter: Segments, *, announce: Callable[[], None]) -> None:
+    def __init__(
+        self, node: Node, rules: Sequence[Rule], segmenter: StudySegmenter, *, announce: Callable[[], None]
+    ) -> None:
         self._node, self._rules, self._segmenter, self._announce = node, rules, segmenter, announce
+        for made in node.segmented.glob("*.dcm"):
+            if made.stem in node.journal:  # the process was killed before it was moved
+                made.replace(node.results / made.name)
 
     def step(self) -> bool:
         """Take one study as far as it goes; False where none is complete."""
@@ -89,23 +95,24 @@ class Worker:
         if self._node.journal.is_remainder(segmented):
             raise UnetpipeError("slices came after their series had been segmented: send the whole study again")
         name = self._node.names.result(segmented)
-        result = self._node.results / f"{name}.dcm"
-        if not result.exists():  # it does where the process was killed before the journal said so
-            self._segment(study, rule, result)
+        made = self._node.segmented / f"{name}.dcm"
+        if not made.exists():  # it does where the process was killed before the journal said so
+            self._segment(study, rule, made)
         self._node.journal.add(name, segmented)
+        made.replace(self._node.results / made.name)
         self._announce()
         return "segmented"
 
-    def _segment(self, study: Study, rule: Rule, result: Path) -> None:
+    def _segment(self, study: Study, rule: Rule, made: Path) -> None:
         start = time.perf_counter()
         shutil.rmtree(self._node.scratch, ignore_errors=True)
         self._node.scratch.mkdir(mode=PRIVATE)
         file, warnings = self._segmenter.segment(study.folder, rule, self._node.scratch)
         for warning in warnings:
             log.warning("study %s: %s", study.name, warning)
-        series, instance = self._node.names.uids_of(result.stem)
+        series, instance = self._node.names.uids_of(made.stem)
         renumber(file, series=series, instance=instance)
-        file.replace(result)
-        sync_folder(self._node.results)
+        file.replace(made)
+        sync_folder(made.parent)
         shutil.rmtree(self._node.scratch)
         self._node.metrics.count("segmentation_seconds", by=time.perf_counter() - start)
