@@ -151,10 +151,11 @@ class Spool:
             with self._lock:
                 folder = self._incoming / study / series
                 for place in (folder.parent, folder):
-                    place.mkdir(mode=PRIVATE, exist_ok=True)
+                    if not place.is_dir():
+                        place.mkdir(mode=PRIVATE)
+                        sync_folder(place.parent)
                 temporary.replace(folder / f"{instance}.dcm")
-                for place in (folder, folder.parent, self._incoming):
-                    sync_folder(place)
+                sync_folder(folder)
                 self._last_arrival[study] = time.monotonic()
         finally:
             temporary.unlink(missing_ok=True)
