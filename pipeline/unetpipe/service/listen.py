@@ -6,6 +6,7 @@ thread, so that a signal ends the node between two studies. What waits then is d
 
 import contextlib
 import logging
+import threading
 
 from unetpipe.documents import Record
 from unetpipe.service.clinic import clinic_extra
@@ -68,11 +69,18 @@ def listen(config: ListenConfig) -> ListenResult:
         stop = running.enter_context(stop_requested())
         running.enter_context(receiving(config, Receiver(node, at_release=config.at_release)))
         log.info("listening on %s port %d as %s", config.host, config.port, config.ae_title)
+        threading.Thread(target=_say_when, args=[stop], daemon=True).start()
+        running.callback(stop.set)  # also after an error, so that the thread ends
         while not stop.is_set():
             if not worker.step():
                 stop.wait(_IDLE_SECONDS)
-        log.info("stopping: what waits is done after the next start")
     return _result(node)
+
+
+def _say_when(stop: threading.Event) -> None:
+    """Answer a signal at once: the study that is being segmented may take minutes."""
+    stop.wait()
+    log.info("stopping after the study that is being segmented; what waits then is done after the next start")
 
 
 def _problems(node: Node, delivery: Delivery | None) -> list[str]:
