@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.revise import write_segments
 from unetpipe.bundle.segment_codes import read_segments
-from unetpipe.bundle.write import write_segments
 from unetpipe.config.package import PackageConfig
 from unetpipe.errors import BundleError
 from unetpipe.imaging.dicom.derived.structures import code_of_structure

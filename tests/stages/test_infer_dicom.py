@@ -11,8 +11,8 @@ import pytest
 from highdicom import sr
 
 from unetpipe import infer
+from unetpipe.bundle.revise import write_segments
 from unetpipe.bundle.segment_codes import read_segments
-from unetpipe.bundle.write import write_segments
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.label_scheme import LabelClass, Region

@@ -6,8 +6,11 @@ from typing import Any
 from unetpipe.bundle.archive import shown
 from unetpipe.documents import Record
 
-_UNSTATED_AUTHORS = "not stated"
-_UNSTATED_COPYRIGHT = "see LICENSE"
+_METHODS = (
+    'Isensee et al. "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation." '
+    "Nature Methods 18 (2021): 203-211. https://doi.org/10.1038/s41592-020-01008-z",
+    'Cardoso et al. "MONAI: An open-source framework for deep learning in healthcare." arXiv:2211.02701 (2022).',
+)
 
 
 class About(Record):
@@ -15,13 +18,13 @@ class About(Record):
 
     Attributes:
         authors: Who made the model.
-        copyright: Whose it is.
-        data_source: Where its training data comes from.
+        copyright: Who holds the copyright.
+        data_source: Where the training data comes from.
         references: Publications about the model or its data.
     """
 
-    authors: str = _UNSTATED_AUTHORS
-    copyright: str = _UNSTATED_COPYRIGHT
+    authors: str = "not stated"
+    copyright: str = "Copyright: whoever trained the model"
     data_source: str = ""
     references: tuple[str, ...] = ()
 
@@ -30,5 +33,14 @@ class About(Record):
         """Read what a bundle's metadata says; what is no text is left out."""
         texts = {key: shown(metadata[key]) for key in ("authors", "copyright", "data_source") if metadata.get(key)}
         given = metadata.get("references")
-        references = tuple(shown(one) for one in given) if isinstance(given, list) else ()
-        return cls(**texts, references=references)
+        references = [shown(one) for one in given] if isinstance(given, list) else []
+        return cls(**texts, references=tuple(one for one in references if one not in _METHODS))
+
+    @property
+    def all_references(self) -> tuple[str, ...]:
+        """Publications of the methods that every model of unetpipe rests on, and then the model's own."""
+        return (*_METHODS, *self.references)
+
+    def entries(self) -> dict[str, Any]:
+        """The entries of a bundle's metadata."""
+        return {**self.model_dump(), "references": list(self.all_references)}

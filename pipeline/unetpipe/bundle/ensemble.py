@@ -4,9 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from unetpipe.bundle.evidence import Evidence
 from unetpipe.bundle.read import Bundle
+from unetpipe.bundle.revise import coded
 from unetpipe.bundle.spec import ModelSpec, ModelTask
-from unetpipe.bundle.write import coded, write_members
+from unetpipe.bundle.write import write_members
 from unetpipe.errors import BundleError
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.inference.quality import mean_quality
@@ -55,12 +57,21 @@ def write_ensemble(
             "mirror_axes": common_mirror_axes(specs),
             "postprocessing": agreed_postprocessing(specs),
             "quality": mean_quality([spec.quality for spec in specs if spec.quality is not None]),
+            "evidence": _pooled([spec.evidence for spec in specs]),
             "tracking_run": tracking_run,
         }
     )
     if segments is not None:
         spec = coded(spec, segments)
     write_members(folder, spec, [member for bundle in folds.values() for member in bundle.members()])
+
+
+def _pooled(evidence: Sequence[Evidence | None]) -> Evidence | None:
+    """The evidence of all members, if each has some."""
+    known = [one for one in evidence if one is not None]
+    if len(known) < len(evidence):
+        return None
+    return Evidence(dataset=known[0].dataset, folds=tuple(fold for one in known for fold in one.folds))
 
 
 def require_same_task(first: Bundle, other: Bundle) -> None:

@@ -26,7 +26,9 @@ Format = Literal["torchscript", "onnx", "pt2", "openvino"]
 
 PREPROCESSING = "models/preprocessing.json"
 RECORD = "models/exports.json"
-_CARD, _HEADING = "docs/README.md", "\n## Exports\n"
+EXPORTS_HEADING = "\n## Exports\n"
+"""Heading of the section of the model card that this module writes; it is the last one."""
+_CARD = "docs/README.md"
 _TOLERANCE = 1e-2  # of logits; above it a fault is likelier than another order of summation
 _MOST_DIFFERING = 1e-3  # of the voxels
 
@@ -119,8 +121,8 @@ def export(folder: Path, bundle: Bundle, formats: tuple[Format, ...], sample: Sa
     exports = tuple((kept | made).values())
     write_json(folder / PREPROCESSING, preprocessing_document(bundle.spec, bundle.network_def))
     write_document(folder / RECORD, Exports(exports=exports))
-    card = (folder / _CARD).read_text(encoding="utf-8").split(_HEADING)[0]
-    write_text(folder / _CARD, card + _HEADING + _table(exports))
+    card = (folder / _CARD).read_text(encoding="utf-8").split(EXPORTS_HEADING)[0]
+    write_text(folder / _CARD, card + EXPORTS_HEADING + _table(exports))
     return tuple(made.values())
 
 

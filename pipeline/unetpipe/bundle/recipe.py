@@ -1,6 +1,6 @@
 """How a bundle's `train.json` trains: what of a run's training MONAI and PyTorch can do without unetpipe."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -8,6 +8,7 @@ from unetpipe.components import Definition
 from unetpipe.documents import Record
 
 NamedLoss = Literal["dice_ce", "dice_focal", "tversky_ce"]
+LOSSES: tuple[NamedLoss, ...] = get_args(NamedLoss)
 
 _SGD: Definition = {
     "_target_": "torch.optim.SGD",

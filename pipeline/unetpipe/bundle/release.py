@@ -16,7 +16,7 @@ from unetpipe.bundle.spec import ModelSpec
 from unetpipe.documents import Record
 
 _FIRST = "0.1.0"
-_ABOUT_TRAINING = {"tracking_run", "finished", "recipe"}
+_ABOUT_TRAINING = {"tracking_run", "finished", "recipe", "evidence"}
 _WORDS = {
     "folds": "members of the ensemble",
     "labels": "classes",

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field
 
+from unetpipe.bundle.evidence import Evidence
 from unetpipe.bundle.recipe import TrainingRecipe
 from unetpipe.components import Definition
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
@@ -58,6 +59,7 @@ class ModelSpec(ModelTask):
             None where it is not known.
         weights: Which weights `models/model.pt` holds: those of the last step, or the best on validation cases.
         recipe: How `train.json` trains.
+        evidence: What its training measured; None where that is not known.
         training_domain: Voxel sizes, extents and intensities of the training set; None where they are not known.
         tracking_run: Id of the MLflow run that trained it; None where no store answered.
         finished: The model's training is over; False between its epochs.
@@ -72,6 +74,7 @@ class ModelSpec(ModelTask):
     quality: Quality | None = None
     weights: Literal["last", "best"] = "last"
     recipe: TrainingRecipe = TrainingRecipe()
+    evidence: Evidence | None = None
     training_domain: TrainingDomain | None = Field(None, validation_alias=AliasChoices("training_domain", "familiar"))
     tracking_run: str | None = None
     finished: bool = True

@@ -29,6 +29,7 @@ NEEDED_FILES = (
     "configs/multi_gpu_evaluate.json",
     "configs/logging.conf",
     "docs/README.md",
+    "docs/data_license.txt",
     "LICENSE",
 )
 _TEXT_SUFFIXES = {".json", ".yaml", ".yml", ".md", ".txt", ".conf", ".csv", ""}

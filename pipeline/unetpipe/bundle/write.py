@@ -1,9 +1,8 @@
 """Write a trained model as a MONAI bundle. There is no second model format."""
 
 import importlib.metadata
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -21,22 +20,20 @@ from unetpipe.bundle.member import Member
 from unetpipe.bundle.model_card import model_card
 from unetpipe.bundle.read import read_bundle, unfinished_release
 from unetpipe.bundle.release import Model, Release
-from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
+from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import write_torchscript
 from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path, write_json, write_text
-from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.networks.build import build_network, is_monai_alone
 
 MODEL = "models/model.pt"  # the weights, in the bundle
+CARD, DATA_LICENSE = "docs/README.md", "docs/data_license.txt"
 _OF_WEIGHTS = re.compile(r"model(_fold\d+)?\.pt")
 _VERSIONED = ("monai", "torch", "numpy", "nibabel", "pytorch-ignite")
 _LARGEST_COMPONENTS = {"scikit-image": ">=0.19"}  # MONAI labels components with it, and this package does not
 
 
-def write_bundle(
-    folder: Path, spec: ModelSpec, network_def: dict[str, Any], weights: dict[str, Tensor], *, results: str = ""
-) -> None:
+def write_bundle(folder: Path, spec: ModelSpec, network_def: dict[str, Any], weights: dict[str, Tensor]) -> None:
     """Write or renew a bundle folder of one network; each file atomically, the weights last.
 
     A network that an extension registers is written as TorchScript too, which is what runs elsewhere. The version
@@ -47,30 +44,29 @@ def write_bundle(
         spec: Everything about the model but its network and weights.
         network_def: The network, as a MONAI config.
         weights: State dict of the network.
-        results: Markdown for the model card, such as the Dice on held-out cases.
     """
     registered = not is_monai_alone(network_def)
     spec = spec.model_copy(update={"registered_network": network_def if registered else None})
-    write_members(folder, spec, (Member(network_def, weights),), results=results)
+    write_members(folder, spec, (Member(network_def, weights),))
 
 
-def write_members(folder: Path, spec: ModelSpec, members: Sequence[Member], *, results: str = "") -> None:
+def write_members(folder: Path, spec: ModelSpec, members: Sequence[Member]) -> None:
     """Write or renew a bundle folder, as `write_bundle` does.
 
     Args:
         folder: The bundle's folder.
         spec: Everything about the model but its networks and weights.
         members: A network for each of the spec's `weight_files`.
-        results: Markdown for the model card.
     """
     definitions = [member.definition for member in members]
     release = _release_in(folder, Model(spec, tuple(members)))
-    for name, content in _configs(spec, definitions, release, _about_in(folder)).items():
+    about = _about_in(folder)
+    for name, content in generated_configs(spec, definitions, release, about).items():
         write_json(folder / "configs" / f"{name}.json", content)
-    resources = package_files("unetpipe.bundle") / "resources"
     for name, target in (("logging.conf", "configs/logging.conf"), ("LICENSE.txt", "LICENSE")):
-        write_text(folder / target, (resources / name).read_text(encoding="utf-8"))
-    write_text(folder / "docs" / "README.md", model_card(spec, definitions[0], results))
+        write_text(folder / target, _resource(name))
+    add_data_license(folder)
+    write_text(folder / CARD, model_card(spec, definitions[0], about))
     if spec.registered_network is not None:
         network = build_network(definitions[0]).eval()
         network.load_state_dict(members[0].weights)
@@ -82,23 +78,17 @@ def write_members(folder: Path, spec: ModelSpec, members: Sequence[Member], *, r
             path.unlink()  # of a member that an earlier ensemble had
 
 
-def add_missing_configs(folder: Path) -> None:
-    """Add to a bundle the configs and metadata that an earlier version of unetpipe did not write.
-
-    Raises:
-        BundleError: If it cannot be read.
-    """
-    bundle, found = read_bundle(folder), read_config(folder.name, METADATA, open_bundle(folder))
-    configs = _configs(bundle.spec, list(bundle.network_defs), bundle.release, About.of(found))
-    for name, content in configs.items():
-        path = folder / "configs" / f"{name}.json"
-        if not path.is_file():
-            write_json(path, content)
-    if missing := configs["metadata"].keys() - found.keys():
-        write_json(folder / METADATA, found | {key: configs["metadata"][key] for key in sorted(missing)})
+def add_data_license(folder: Path) -> None:
+    """Say that nobody has stated the licence of the training data, unless somebody has."""
+    if not (folder / DATA_LICENSE).is_file():
+        write_text(folder / DATA_LICENSE, _resource("data_license.txt"))
 
 
-def _configs(
+def _resource(name: str) -> str:
+    return (package_files("unetpipe.bundle") / "resources" / name).read_text(encoding="utf-8")
+
+
+def generated_configs(
     spec: ModelSpec, definitions: list[dict[str, Any]], release: Release, about: About
 ) -> dict[str, dict[str, Any]]:
     """The content of each of the configs, by its name."""
@@ -127,46 +117,6 @@ def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Write or replace a state dict."""
     with atomic_path(path) as temporary:
         torch.save({name: tensor.detach().cpu() for name, tensor in weights.items()}, temporary)
-
-
-def write_release(folder: Path, release: Release) -> None:
-    """Give a bundle folder another version and changelog."""
-    metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-    write_json(folder / METADATA, {**metadata, "version": release.version, "changelog": dict(release.changelog)})
-
-
-def write_segments(folder: Path, segments: Mapping[str, SegmentCode]) -> None:
-    """Give a bundle folder other codes of its classes, and with them the next version, unless it has them already.
-
-    Raises:
-        BundleError: If the bundle cannot be read, or a name is none of its classes.
-    """
-    bundle = read_bundle(folder)
-    spec = coded(bundle.spec, segments)
-    metadata = {**json.loads((folder / METADATA).read_text(encoding="utf-8")), SPEC_KEY: spec.model_dump(mode="json")}
-    changes = Model(spec, ()).changes_from(Model(bundle.spec, ()))
-    if changes:
-        write_json(folder / METADATA, metadata)
-        write_release(folder, bundle.release.after(changes))
-
-
-def coded(spec: ModelSpec, segments: Mapping[str, SegmentCode]) -> ModelSpec:
-    """Give a model other codes of its classes.
-
-    Raises:
-        BundleError: If a name is none of its classes.
-    """
-    names = spec.label_scheme.names
-    if unknown := sorted(set(segments) - set(names)):
-        raise BundleError(f"{', '.join(unknown)}: no class or region of the model; expected {', '.join(names)}")
-    return spec.model_copy(update={"segments": segments})
-
-
-def write_tracking_run(folder: Path, run_id: str) -> None:
-    """Let a bundle folder name another tracking run as the one that trained it."""
-    metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-    metadata[SPEC_KEY]["tracking_run"] = run_id
-    write_json(folder / METADATA, metadata)
 
 
 def _release_in(folder: Path, model: Model) -> Release:

@@ -61,6 +61,11 @@ def supervised(network: nn.Module, definition: Definition) -> nn.Module:
     return network
 
 
+def has_deep_supervision(definition: Definition) -> bool:
+    """Whether `supervised` puts networks of this definition under deep supervision."""
+    return network_name(definition) in (DynUNet.__name__, RESIDUAL)
+
+
 def level_shapes(definition: Definition, channels: int, patch: Shape) -> list[Shape]:
     """Spatial shapes of the logits that are compared with the label, full resolution first.
 

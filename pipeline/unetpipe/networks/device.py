@@ -61,6 +61,12 @@ def peak_memory_gb(device: torch.device) -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
+def forget_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory_gb` of a GPU start anew; that of a process cannot."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def machine_use(device: torch.device) -> dict[str, float]:
     """Return how busy the machine was since the last call, under MLflow's names for it."""
     memory = psutil.virtual_memory()

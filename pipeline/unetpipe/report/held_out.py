@@ -1,4 +1,4 @@
-"""The scores on held-out cases in sentences, for a model card and for the tracking store."""
+"""The scores on held-out cases in sentences, for the tracking store."""
 
 from unetpipe.training.outcome import HeldOutResult
 
@@ -11,13 +11,3 @@ def basis(result: HeldOutResult) -> str:
     if others:
         return f"{cases} that decided nothing in training; {others} others decided on the weights or its end."
     return f"{cases}, which decided nothing in training."
-
-
-def held_out_markdown(result: HeldOutResult) -> str:
-    """Write the model card's section on validation."""
-    rows = "".join(
-        f"| {name} | {'none' if value is None else f'{value:.4f}'} |\n" for name, value in result.dice.items()
-    )
-    head = f"## Validation\n\nMean Dice of the {result.weights} weights. {basis(result)}\n"
-    kept = f"\nInference keeps only the largest component of: {', '.join(result.largest)}.\n" if result.largest else ""
-    return f"{head}\n| class | Dice |\n|---|---|\n{rows}{kept}"

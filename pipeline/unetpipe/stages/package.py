@@ -13,11 +13,11 @@ from unetpipe.bundle.large_files import write_large_files
 from unetpipe.bundle.pack import pack
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.registration import register_bundle
+from unetpipe.bundle.revise import add_missing, write_release, write_segments
 from unetpipe.bundle.segment_codes import read_segments
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import SCRIPT
 from unetpipe.bundle.verify import Check, verify_bundle
-from unetpipe.bundle.write import add_missing_configs, write_release, write_segments
 from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
 from unetpipe.dataset.planning.plan import read_plan
@@ -65,7 +65,7 @@ def package(config: PackageConfig) -> PackageResult:
     if segments is not None and not config.out:
         write_segments(folder, segments)
     with contextlib.suppress(BundleError):  # which the checks name
-        add_missing_configs(folder)
+        add_missing(folder)
         bundle = read_bundle(folder)
         remove_outdated(folder, _formats(config, bundle.spec), bundle.sha256)
     checks = verify_bundle(folder)

@@ -9,8 +9,8 @@ from unetpipe.bundle.write import MODEL, write_bundle, write_weights
 from unetpipe.dataset.planning.fingerprint import read_fingerprint
 from unetpipe.dataset.training_domain import training_domain
 from unetpipe.progress import Progress
-from unetpipe.report.held_out import held_out_markdown
 from unetpipe.report.journal import Journal
+from unetpipe.stages.run_evidence import evidence_of, training_recipe
 from unetpipe.tracking.background import OpenTracker
 from unetpipe.training.checkpoint import save_checkpoint
 from unetpipe.training.outcome import HeldOutResult
@@ -91,8 +91,10 @@ class FolderRecorder:
             weights=result.weights if result else "last",
             postprocessing=result.largest if result else (),
             quality=result.quality if result else None,
+            recipe=training_recipe(self._setup, state),
+            evidence=evidence_of(self._setup, state, result) if result else None,
             training_domain=training_domain(read_fingerprint(self._setup.config.work)),
             tracking_run=self._tracking_run(state),
             finished=result is not None,
         )
-        write_bundle(self._folder, spec, state.definition, weights, results=held_out_markdown(result) if result else "")
+        write_bundle(self._folder, spec, state.definition, weights)

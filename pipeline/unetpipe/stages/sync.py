@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetpipe.bundle.read import read_bundle
-from unetpipe.bundle.write import write_tracking_run
+from unetpipe.bundle.revise import write_tracking_run
 from unetpipe.config.sync import SyncConfig
 from unetpipe.dataset.training_set import TrainingSet, read_training_set
 from unetpipe.documents import Record

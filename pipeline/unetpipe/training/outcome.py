@@ -23,6 +23,10 @@ class HeldOutResult:
         weights: Weights that were deployed, "last" or "best".
         unseen: Whether none of `cases` was used to choose the weights or the end of training.
         largest: Names of the classes that are better with only their largest component; `dice` is without that.
+        case_dice: Dice of each foreground class in each of `cases`, by the class's name.
+        patients: Number of the patient of each of `cases`.
+        seconds_per_case: Time from a held-out case's file to its labels, on one process.
+        memory_gb: Most of the GPU's memory in use meanwhile, in GiB; None on other devices.
         quality: The worth of the network's confidence in all held-out cases; None where these are too few.
     """
 
@@ -32,6 +36,10 @@ class HeldOutResult:
     weights: Deployed
     unseen: bool
     largest: tuple[str, ...] = ()
+    case_dice: Mapping[str, tuple[float | None, ...]]
+    patients: tuple[int, ...]
+    seconds_per_case: float
+    memory_gb: float | None
     quality: Quality | None = None
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from unetpipe.errors import TrainingError
 from unetpipe.metrics.overlap import Overlap, mean_dice
 from unetpipe.networks.build import build_network, network_features, network_name
-from unetpipe.networks.device import machine_use, peak_memory_gb
+from unetpipe.networks.device import forget_peak_memory, machine_use, peak_memory_gb
 from unetpipe.progress import Advance, Progress
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.distributed.group import AgreedStopError
@@ -188,8 +188,11 @@ class Trainer:
         def predict(case: str) -> CaseResult:
             return held_out.predict(network, case, folder)
 
+        started = time.monotonic()
+        forget_peak_memory(setup.device)
         with self._progress.task("held-out cases", len(data.validation)) as advance:
             found = setup.group.map(predict, data.validation, stop, advance)
+        seconds = (time.monotonic() - started) * min(setup.group.size, len(data.validation))
         counts, gains, expected = ([one[index] for one in found] for index in range(3))
         reduced = classes_to_reduce(
             np.array([one for case, one in zip(data.validation, gains, strict=True) if case in held_out.selection])
@@ -201,6 +204,7 @@ class Trainer:
         overlaps = _overlaps(counts)
         of_case = dict(zip(data.validation, overlaps, strict=True))
         dice = mean_dice(of_case[case] for case in cases)
+        each = zip(*(map(_known_dice, of_case[case]) for case in cases), strict=True)
         result = HeldOutResult(
             dice=dict(zip(data.foreground, dice, strict=True)),
             cases=len(cases),
@@ -208,6 +212,10 @@ class Trainer:
             weights=deploy,
             unseen=bool(held_out.unseen) or not selected,
             largest=tuple(data.manifest.labels[index].name for index in reduced),
+            case_dice=dict(zip(data.foreground, each, strict=True)),
+            patients=held_out.patients(cases),
+            seconds_per_case=seconds / len(data.validation),
+            memory_gb=round(peak_memory_gb(setup.device), 3) if setup.device.type == "cuda" else None,
             quality=fit_quality(data.manifest.label_scheme.names, overlaps, expected),
         )
         state.seconds = self._elapsed()
@@ -240,6 +248,11 @@ class Trainer:
             f"{budget.iterations} steps an epoch, {self._learner.recipe.optimizer_name}; {processes}"
             f"{setup.device.type} {str(self._learner.dtype).removeprefix('torch.')}"
         )
+
+
+def _known_dice(overlap: Overlap) -> float | None:
+    """Dice of a structure; None where neither reference nor labels hold it."""
+    return None if math.isnan(overlap.dice) else overlap.dice
 
 
 def _overlaps(cases: Iterable[Iterable[Sequence[int]]]) -> list[list[Overlap]]:

@@ -78,10 +78,15 @@ class HeldOut:
         self._scheme = manifest.label_scheme
         self._cases = {case.id: case for case in manifest.cases}
         self._deployed: tuple[nn.Module, NetworkGroup] | None = None
-        patients = {case.id: case.patient or case.id for case in manifest.cases}
+        self._patients = patients = {case.id: case.patient or case.id for case in manifest.cases}
         selecting = set(list(dict.fromkeys(patients[case] for case in ids))[::2])
         self.selection = [case for case in ids if patients[case] in selecting]
         self.unseen = [case for case in ids if patients[case] not in selecting]
+
+    def patients(self, ids: Sequence[str]) -> tuple[int, ...]:
+        """Number of each case's patient, in order of first appearance."""
+        numbers: dict[str, int] = {}
+        return tuple(numbers.setdefault(self._patients[case], len(numbers)) for case in ids)
 
     def estimate_seconds(self, network: nn.Module) -> float:
         """Seconds that all cases together take from their files to labels on their own grids.

@@ -1,8 +1,10 @@
 """`configs/metadata.json`, by MONAI's schema, with the `ModelSpec` under a key of its own."""
 
+from statistics import fmean
 from typing import Any
 
 from unetpipe.bundle.about import About
+from unetpipe.bundle.evidence import dice_figures
 from unetpipe.bundle.release import Release
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.imaging.preprocessing import DEFAULT_STEPS
@@ -52,20 +54,24 @@ def metadata(spec: ModelSpec, release: Release, about: About, versions: dict[str
         "name": f"Segmentation of {structures}",
         "task": f"Segmentation of {structures} in {', '.join(spec.channels)}",
         "description": f"{spec.spatial_dims}-D segmentation of {len(scheme.names)} {kind}: {structures}",
-        "authors": about.authors,
-        "copyright": about.copyright,
-        "data_source": about.data_source,
         "data_type": "nibabel" if spec.spatial_dims == 3 else "PIL",
         "image_classes": f"{len(spec.channels)} channels: {', '.join(spec.channels)}",
         "label_classes": ", ".join(f"{label.value} is {label.name}" for label in spec.labels),
         "pred_classes": f"logits of {len(classes)} {kind}: "
         + ", ".join(f"channel {index} is {name}" for index, name in classes.items()),
-        "eval_metrics": {},
+        "eval_metrics": _eval_metrics(spec),
         "intended_use": "Research only: not validated for clinical use.",
-        "references": list(about.references),
+        **about.entries(),
         "network_data_format": {"inputs": {"image": image | patch}, "outputs": {"pred": pred | patch}},
         SPEC_KEY: spec.model_dump(mode="json"),
     }
+
+
+def _eval_metrics(spec: ModelSpec) -> dict[str, float]:
+    """Mean Dice in held-out cases, of each structure and over structures."""
+    found = {one.name: round(one.mean, 4) for one in (dice_figures(spec.evidence) if spec.evidence else [])}
+    mean = {"mean_dice": round(fmean(found.values()), 4)} if found else {}
+    return mean | {f"dice_{name}": value for name, value in found.items()}
 
 
 def _value_range(spec: ModelSpec) -> list[float]:
