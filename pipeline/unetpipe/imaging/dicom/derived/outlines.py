@@ -27,18 +27,12 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
         One polygon for each part: its corners (n, 2) in pixels, the centre of the first pixel at (0, 0); closed by
         itself.
     """
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return []
-    top, left = int(rows[0]), int(columns[0])
-    part = mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1]
-    width = part.shape[1] + 1  # corners in a line
-    loops = _boundaries(part)
+    width = mask.shape[1] + 1  # corners in a line
+    loops = _boundaries(mask)
     outer = [loop for loop in loops if _area(loop, width) > 0]
-    holes = [loop for loop in loops if _area(loop, width) < 0]
-    _join(holes, outer, width)
-    corners = (np.stack(np.divmod(_turns(loop), width), axis=1) for loop in outer)
-    return [np.array((top - 0.5, left - 0.5)) + polygon for polygon in corners]
+    if holes := [loop for loop in loops if _area(loop, width) < 0]:
+        _join(holes, outer, width)
+    return [np.stack(np.divmod(_turns(loop), width), axis=1) - 0.5 for loop in outer]
 
 
 def _boundaries(mask: NDArray[np.bool_]) -> list[Vertices]:

@@ -1,6 +1,6 @@
 """Structure sets of radiotherapy: segments as closed contours on the slices of the source."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
+from scipy.ndimage import find_objects
 
 from unetpipe.imaging.dicom.attributes import without_writing_validation
 from unetpipe.imaging.dicom.derived.algorithm import MANUFACTURER, Algorithm
@@ -50,14 +52,17 @@ def write_structure_set(
     Raises:
         GeometryError: If the labels do not fit the source's grid.
     """
-    placed = source.on_slices(labels)
+    placed = np.ascontiguousarray(source.on_slices(labels))
     new = NewInstance.of("structure set", RTStructureSetStorage, source)
+    contours: list[list[Dataset]] = [[] for _ in segments]
+    for plane, where, image in zip(placed, source.planes, source.images, strict=True):
+        for found, polygons in zip(contours, _polygons(plane, segments), strict=True):
+            found += [_contour(polygon, where, image) for polygon in polygons]
     data = _structure_set(path, new, source, algorithm)
-    data.StructureSetROISequence, data.ROIContourSequence, data.RTROIObservationsSequence = [], [], []
-    for number, segment in enumerate(segments, start=1):
-        data.StructureSetROISequence.append(_region_of_interest(number, segment, source, algorithm))
-        data.ROIContourSequence.append(_contours(number, segment, source, placed))
-        data.RTROIObservationsSequence.append(_observation(number, segment))
+    numbered = list(enumerate(segments, start=1))
+    data.StructureSetROISequence = [_region_of_interest(*one, source, algorithm) for one in numbered]
+    data.ROIContourSequence = [_contours(*one, found) for one, found in zip(numbered, contours, strict=True)]
+    data.RTROIObservationsSequence = [_observation(*one) for one in numbered]
     save(path, data, source)
     return new
 
@@ -103,16 +108,26 @@ def _region_of_interest(number: int, segment: CodedSegment, source: Source, algo
     return item
 
 
-def _contours(number: int, segment: CodedSegment, source: Source, placed: NDArray[Any]) -> Dataset:
+def _polygons(plane: NDArray[Any], segments: Sequence[CodedSegment]) -> Iterator[list[NDArray[np.float64]]]:
+    """The outlines of each segment in a slice, (row, column); sought only where its values are."""
+    values = np.unique(plane)
+    boxes = dict(zip(values.tolist(), find_objects(np.searchsorted(values, plane) + 1), strict=True))
+    for segment in segments:
+        parts = [boxes[value] for value in segment.values if value in boxes]
+        if not parts:
+            yield []
+            continue
+        first = [min(part[axis].start for part in parts) for axis in (0, 1)]
+        stop = [max(part[axis].stop for part in parts) for axis in (0, 1)]
+        mask = np.isin(plane[first[0] : stop[0], first[1] : stop[1]], segment.values)
+        yield [polygon + first for polygon in outlines(mask)]
+
+
+def _contours(number: int, segment: CodedSegment, contours: Sequence[Dataset]) -> Dataset:
     item = Dataset()
     item.ReferencedROINumber = number
     if segment.code.rgb is not None:
         item.ROIDisplayColor = list(segment.code.rgb)
-    contours = [
-        _contour(polygon, plane, image)
-        for labels, plane, image in zip(placed, source.planes, source.images, strict=True)
-        for polygon in outlines(np.isin(labels, segment.values))
-    ]
     for count, contour in enumerate(contours, start=1):
         contour.ContourNumber = count
     if contours:
@@ -128,7 +143,8 @@ def _contour(polygon: NDArray[np.float64], plane: Slice, image: ImageReference) 
     item = Dataset()
     item.ContourImageSequence = [reference(image, frame=True)]
     item.ContourGeometricType, item.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
-    # written as bytes: a hundred times faster than as numbers, of which a body's outlines have millions
+    # bytes that are written as they are: a hundred times faster than numbers, of which a body's outlines have millions
+    item.set_original_encoding(is_implicit_vr=True, is_little_endian=True, character_encoding=default_encoding)
     written = "\\".join(map("%.4f".__mod__, points.ravel().tolist())).encode()
     written += b" " * (len(written) % 2)
     item[_CONTOUR_DATA] = RawDataElement(_CONTOUR_DATA, "DS", len(written), written, 0, True, True)
