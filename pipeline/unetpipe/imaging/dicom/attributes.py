@@ -6,7 +6,7 @@ Files in use have empty values, several values where one belongs, and text in pl
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 from pydicom import Dataset, config
@@ -15,17 +15,19 @@ from pydicom.tag import BaseTag, Tag
 from unetpipe.errors import ImageFileError, UnetpipeError
 from unetpipe.process_setting import ProcessSetting
 
-# Held by whatever reads values: pydicom's warnings about odd ones quote them, identifiers included.
-without_validation: ProcessSetting[int] = ProcessSetting(
-    lambda: config.settings.reading_validation_mode,
-    partial(setattr, config.settings, "reading_validation_mode"),
-    config.IGNORE,
-)
-# Held by whatever writes: values of the source are handed on as they are, valid or not, and no warning quotes them.
-without_writing_validation: ProcessSetting[int] = ProcessSetting(
-    lambda: config.settings.writing_validation_mode,
-    partial(setattr, config.settings, "writing_validation_mode"),
-    config.IGNORE,
+
+def _validation() -> tuple[int, int]:
+    return config.settings.reading_validation_mode, config.settings.writing_validation_mode
+
+
+def _set_validation(modes: tuple[int, int]) -> None:
+    config.settings.reading_validation_mode, config.settings.writing_validation_mode = modes
+
+
+# Held by whatever reads or writes values: pydicom's warnings about odd ones quote them, identifiers included. What is
+# derived from a series takes over the series' values, valid or not.
+without_validation: ProcessSetting[tuple[int, int]] = ProcessSetting(
+    _validation, _set_validation, (config.IGNORE, config.IGNORE)
 )
 
 

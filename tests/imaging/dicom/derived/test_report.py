@@ -6,12 +6,13 @@ import numpy as np
 import pydicom
 import pytest
 from highdicom import sr
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from unetpipe.imaging.dicom.derived.report import Measured, write_report
 from unetpipe.imaging.dicom.derived.segmentation import write_segmentation
 
-from .conftest import ALGORITHM, SEGMENTS, Phantom, errors_of
+from .conftest import ALGORITHM, SEGMENTS, Phantom, errors_of, phantom_in
 
 MEASURED = (Measured(1234.56789, 0.93), Measured(0.0), Measured(1 / 3, 0.5))
 AXIAL = pytest.mark.parametrize("phantom", ["axial"], indirect=True)
@@ -52,3 +53,17 @@ def test_a_report_needs_no_segmentation(phantom: Phantom, tmp_path: Path) -> Non
         image.sop_instance for image in phantom.source.images
     }
     assert np.isclose(report.content.get_image_measurement_groups()[2].get_measurements()[0].value, 1 / 3, atol=1e-4)
+
+
+def test_images_of_a_private_class_are_evidence(series, tmp_path: Path) -> None:
+    """Under their own class, which highdicom does not know."""
+
+    def private(image: Dataset) -> None:
+        image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = "1.2.3.4.5"
+
+    series.edit(private)
+    made = phantom_in(series.path)
+    write_report(tmp_path / "sr.dcm", made.source, SEGMENTS, ALGORITHM, MEASURED)
+    (study,) = pydicom.dcmread(tmp_path / "sr.dcm").CurrentRequestedProcedureEvidenceSequence
+    references = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert {item.ReferencedSOPClassUID for item in references} == {"1.2.3.4.5"}

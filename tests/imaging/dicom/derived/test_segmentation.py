@@ -159,6 +159,7 @@ def test_headers_of_all_kinds_are_handed_on(series, tmp_path: Path, recwarn: pyt
     def spoil(image: Dataset) -> None:
         image.SpecificCharacterSet = "ISO_IR 100"
         image.PatientName, image.PatientID, image.PatientSex = "Müller^Jörg", "x" * 70, "W"
+        image.StudyInstanceUID, image.StudyTime = "1.02.3", "99"
         image.OtherPatientIDsSequence = Sequence([Dataset()])
         image.OtherPatientIDsSequence[0].PatientID = "zweite Nummer ä"
         image.ImageOrientationPatient = [
@@ -177,8 +178,22 @@ def test_headers_of_all_kinds_are_handed_on(series, tmp_path: Path, recwarn: pyt
     assert written.SpecificCharacterSet == "ISO_IR 192"
     assert str(written.PatientName) == "Müller^Jörg"
     assert written.OtherPatientIDsSequence[0].PatientID == "zweite Nummer ä"
+    assert (written.StudyInstanceUID, written.StudyTime) == ("1.02.3", "99")
     assert (written.PatientID, written.PatientSex, written.PatientBirthDate) == ("x" * 70, "W", "")
     assert np.array_equal(read_label_volume(tmp_path / "seg.dcm", made.target).array[0], made.labels)
+
+
+def test_cosines_of_two_digits_become_unit_vectors(another, tmp_path: Path) -> None:
+    """As the grid has them; those that are unit vectors to the last digit stay as they are in the source."""
+    turned = another("turned")
+    turned.edit(lambda image: setattr(image, "ImageOrientationPatient", ["0.94", "0.34", "0", "-0.34", "0.94", "0"]))
+    made = phantom_in(turned.path)
+    write_segmentation(tmp_path / "seg.dcm", made.source, SEGMENTS, ALGORITHM, made.labels)
+    shared = pydicom.dcmread(tmp_path / "seg.dcm").SharedFunctionalGroupsSequence[0]
+    cosines = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+    assert np.allclose(np.linalg.norm(cosines, axis=1), 1, atol=1e-9)
+    assert np.array_equal(read_label_volume(tmp_path / "seg.dcm", made.target).array[0], made.labels)
+    assert errors_of(tmp_path / "seg.dcm") == []
 
 
 def test_a_series_without_a_frame_of_reference_is_said(series, tmp_path: Path) -> None:

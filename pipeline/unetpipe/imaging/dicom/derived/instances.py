@@ -9,7 +9,7 @@ from pydicom.uid import generate_uid
 
 from unetpipe.documents import Record
 from unetpipe.files import atomic_path
-from unetpipe.imaging.dicom.attributes import without_writing_validation
+from unetpipe.imaging.dicom.attributes import without_validation
 from unetpipe.imaging.dicom.derived.source import ImageReference, Source, patient_and_study
 
 Kind = Literal["segmentation", "structure set", "measurements"]
@@ -63,7 +63,7 @@ def by_series(images: Iterable[ImageReference]) -> dict[str, list[ImageReference
     return grouped
 
 
-@without_writing_validation
+@without_validation
 def save(path: Path, data: Dataset, source: Source) -> None:
     """Give an object the patient and the study of its source, and write it, atomically.
 

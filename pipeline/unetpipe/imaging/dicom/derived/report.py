@@ -1,16 +1,16 @@
 """Measurement reports by TID 1500, written through highdicom: volume of each segment, and agreement of the models."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import UID, Comprehensive3DSRStorage, generate_uid
+from pydicom.uid import UID, Comprehensive3DSRStorage, MRImageStorage, generate_uid
 
-from unetpipe.imaging.dicom.attributes import without_writing_validation
+from unetpipe.imaging.dicom.attributes import without_validation
 from unetpipe.imaging.dicom.derived.algorithm import MANUFACTURER, Algorithm
 from unetpipe.imaging.dicom.derived.codes import CodedSegment
 from unetpipe.imaging.dicom.derived.for_highdicom import concept, without_patient
@@ -36,7 +36,7 @@ class Measured:
     agreement: float | None = None
 
 
-@without_writing_validation
+@without_validation
 def write_report(
     path: Path,
     source: Source,
@@ -78,8 +78,9 @@ def write_report(
         procedure_reported=_IMAGING,
         imaging_measurements=groups,
     )
+    evidence = _evidence(source, segmentation)
     data = sr.Comprehensive3DSR(
-        evidence=list(_evidence(source, segmentation)),
+        evidence=[_classic(image) for image in evidence],
         content=content[0],
         series_instance_uid=new.series,
         series_number=new.series_number,
@@ -92,6 +93,7 @@ def write_report(
         series_description=new.description,
         is_complete=True,
     )
+    _name_classes(data, evidence)
     save(path, data, source)
     return new
 
@@ -132,9 +134,23 @@ def _measurements(values: Measured) -> Iterator[sr.Measurement]:
         yield sr.Measurement(name=_AGREEMENT, value=round(values.agreement, _DECIMALS), unit=codes.UCUM.NoUnits)
 
 
-def _evidence(source: Source, segmentation: NewInstance | None) -> Iterator[Dataset]:
+def _evidence(source: Source, segmentation: NewInstance | None) -> tuple[ImageReference, ...]:
     """What the report was made from: every image of the source, and the segmentation."""
-    yield from map(without_patient, source.instances)
-    if segmentation is not None:
-        study, new = source.images[0].study, segmentation
-        yield without_patient(ImageReference(study, new.series, UID(new.sop_class), UID(new.instance)))
+    if segmentation is None:
+        return source.instances
+    study, new = source.images[0].study, segmentation
+    return *source.instances, ImageReference(study, new.series, UID(new.sop_class), UID(new.instance))
+
+
+def _classic(image: ImageReference) -> Dataset:
+    """The header of an image as one of a class that highdicom knows; a source may be of a private one."""
+    return without_patient(replace(image, sop_class=MRImageStorage))
+
+
+def _name_classes(data: Dataset, evidence: Sequence[ImageReference]) -> None:
+    """Give references to the evidence the classes that it has."""
+    classes = {image.sop_instance: image.sop_class for image in evidence}
+    for study in data.CurrentRequestedProcedureEvidenceSequence:
+        for series in study.ReferencedSeriesSequence:
+            for item in series.ReferencedSOPSequence:
+                item.ReferencedSOPClassUID = classes[item.ReferencedSOPInstanceUID]

@@ -25,20 +25,22 @@ from pydicom.uid import (
 from pydicom.valuerep import format_number_as_ds
 
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.dicom.attributes import without_writing_validation
+from unetpipe.imaging.dicom.attributes import without_validation
 from unetpipe.imaging.dicom.derived.algorithm import MANUFACTURER, Algorithm
 from unetpipe.imaging.dicom.derived.codes import CodedSegment
 from unetpipe.imaging.dicom.derived.for_highdicom import concept, without_patient
 from unetpipe.imaging.dicom.derived.instances import NewInstance, by_series, reference, save
 from unetpipe.imaging.dicom.derived.source import Source
+from unetpipe.imaging.dicom.slices import Slice
 
 SegmentationType = Literal["binary", "labelmap", "fractional"]
 _LABEL_MAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 _HIGHEST_FRACTION = 255
+_UNIT_LENGTH = 1e-5  # what six digits leave uncertain
 _COPIED = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
-@without_writing_validation
+@without_validation
 def write_segmentation(
     path: Path,
     source: Source,
@@ -145,6 +147,7 @@ def _classic_images(source: Source) -> list[Dataset]:
     """A classic image without pixels and patient for each slice, under a UID that stands for it here only."""
     images = []
     first = source.planes[0]
+    orientation = list(map(format_number_as_ds, _unit_vectors(first)))
     thickness = first.thickness or first.gap or source.grid.spacing_mm[2]
     for plane, image in zip(source.planes, source.images, strict=True):
         data = without_patient(replace(image, sop_class=MRImageStorage, sop_instance=generate_uid(None)))
@@ -153,13 +156,19 @@ def _classic_images(source: Source) -> list[Dataset]:
         data.Rows, data.Columns = plane.shape
         data.PixelSpacing = list(map(format_number_as_ds, first.spacing))
         data.SliceThickness = format_number_as_ds(thickness)
-        data.ImageOrientationPatient = list(map(format_number_as_ds, first.orientation))
+        data.ImageOrientationPatient = orientation
         data.ImagePositionPatient = list(map(format_number_as_ds, plane.position))
         for keyword in _COPIED:
             if keyword in source.header:
                 data[keyword] = source.header[keyword]
         images.append(data)
     return images
+
+
+def _unit_vectors(plane: Slice) -> Sequence[float]:
+    """The orientation of the source to its last digit, but where rounding made its vectors longer or shorter."""
+    lengths = np.linalg.norm(np.reshape(plane.orientation, (2, 3)), axis=1)
+    return plane.orientation if np.abs(lengths - 1).max() < _UNIT_LENGTH else plane.directions.ravel().tolist()
 
 
 def _described(number: int, segment: CodedSegment, algorithm: Algorithm) -> hd.seg.SegmentDescription:

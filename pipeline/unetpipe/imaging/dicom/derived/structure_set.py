@@ -15,7 +15,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage
 from scipy.ndimage import find_objects
 
-from unetpipe.imaging.dicom.attributes import without_writing_validation
+from unetpipe.imaging.dicom.attributes import without_validation
 from unetpipe.imaging.dicom.derived.algorithm import MANUFACTURER, Algorithm
 from unetpipe.imaging.dicom.derived.codes import Code, CodedSegment
 from unetpipe.imaging.dicom.derived.instances import NewInstance, by_series, reference, save
@@ -27,7 +27,7 @@ _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, which the
 _CONTOUR_DATA = Tag("ContourData")
 
 
-@without_writing_validation
+@without_validation
 def write_structure_set(
     path: Path,
     source: Source,
