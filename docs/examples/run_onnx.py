@@ -60,7 +60,7 @@ def main(models, scan, out):
     crop = image[box].clip(norm.get("lower"), norm.get("upper")) if norm["scheme"] == "ct" else image[box]
     crop = (crop - norm.get("mean", crop.mean())) / norm.get("std", crop.std())
     size_mm = np.array(turned.header.get_zooms()) / before["resample"]["spacing_mm"]
-    shape = np.maximum(1, np.round(crop.shape * size_mm)).astype(int)
+    shape = np.maximum(1, np.round(np.round(crop.shape * size_mm, 3))).astype(int)
     session = onnxruntime.InferenceSession(Path(models, "model.onnx"))
     small = resample(crop, shape, before["resample"]["interpolation"])
     logits = predict(session, small, network["patch"], network["sigma"])

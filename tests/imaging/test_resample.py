@@ -8,8 +8,9 @@ import torch
 from scipy import ndimage
 
 from unetpipe.errors import GeometryError
+from unetpipe.imaging.geometry import resampled_shape
 from unetpipe.imaging.preprocessing import Interpolation
-from unetpipe.imaging.resample import resample, resampled_shape
+from unetpipe.imaging.resample import resample
 
 ORDERS: list[tuple[Interpolation, int]] = [("cubic", 3), ("linear", 1), ("nearest", 0)]
 SIZES = [1, 2, 3, 5, 13, 64, 65, 150]
@@ -110,3 +111,10 @@ def test_a_gpu_gives_what_the_cpu_gives() -> None:
     image = torch.randn(1, 50, 60, 40, generator=torch.Generator().manual_seed(0))
     shape, kinds = (70, 41, 40), ("cubic",) * 3
     assert torch.allclose(resample(image.cuda(), shape, kinds).cpu(), resample(image, shape, kinds), atol=1e-4)
+
+
+def test_rounding_of_a_header_decides_no_shape() -> None:
+    """Seven and a half voxels are eight, whether the spacing is 1.5 or what float32 makes of it, turned or not."""
+    for spacing in (1.5, 1.5 - 1e-7, 1.5 + 1e-7):
+        assert resampled_shape((5,), (spacing,), (1.0,)) == (8,)
+    assert resampled_shape((999, 3), (1.0005, 0.1), (1.0, 1.0)) == (999, 1)

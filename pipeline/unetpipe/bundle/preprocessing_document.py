@@ -68,9 +68,10 @@ def preprocessing_document(spec: ModelSpec, network_def: dict[str, Any]) -> dict
 
 _ORIENT = "Permute and flip the axes, so that they run closest to the patient's right, anterior and superior."
 _RESAMPLE = (
-    "Resample to max(1, round(n * spacing / spacing_mm)) voxels along each axis. The outer edges stay where they are: "
-    "of m new voxels of an axis of n, the i-th lies at (i + 0.5) * n / m - 0.5. Beyond the outermost centres the edge "
-    "value continues. 'cubic' is the interpolating cubic B-spline."
+    "Resample to max(1, round(round(n * spacing / spacing_mm, 3))) voxels along each axis, where round takes "
+    "halves to the even number. The outer edges stay where they are: of m new voxels of an axis of n, the i-th lies at "
+    "(i + 0.5) * n / m - 0.5. Beyond the outermost centres the edge value continues. 'cubic' is the interpolating "
+    "cubic B-spline."
 )
 _WINDOWS = (
     "Pad with 0 on both sides to at least the patch. Run windows of the patch's size that follow each other by half of "

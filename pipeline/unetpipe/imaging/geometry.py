@@ -193,6 +193,16 @@ class Orientation:
         return [lead + axis for axis, flip in enumerate(self.flips) if flip]
 
 
+def resampled_shape(shape: Shape, spacing_mm: Spacing, target_mm: Spacing) -> Shape:
+    """Number of voxels of another size that cover the same extent, to the nearest whole voxel.
+
+    Files hold spacings with some seven digits, so that a thousandth of a voxel does not decide: halves go to the even
+    number, as in nnU-Net.
+    """
+    sizes = zip(shape, spacing_mm, target_mm, strict=True)
+    return tuple(max(1, round(round(n * spacing / target, 3))) for n, spacing, target in sizes)
+
+
 @lru_cache(maxsize=1024)
 def orientation_to_ras(grid: Grid) -> Orientation:
     """Find the permutation and flips that bring a grid's axes closest to RAS+.

@@ -28,12 +28,12 @@ from torch import Tensor
 from unetpipe.errors import GeometryError
 from unetpipe.imaging.alignment import aligned_channels
 from unetpipe.imaging.files import is_image, read_volume
-from unetpipe.imaging.geometry import Grid, Shape, Spacing
+from unetpipe.imaging.geometry import Grid, Shape, Spacing, resampled_shape
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.network_input import CroppedImage, NetworkImage
 from unetpipe.imaging.normalization import normalize
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Placement, Preprocessing
-from unetpipe.imaging.resample import resample, resampled_shape
+from unetpipe.imaging.resample import resample
 from unetpipe.imaging.resample_label import resample_label
 from unetpipe.imaging.volume import Volume
 

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.boxes import nonzero_box
-from unetpipe.imaging.geometry import Shape, orientation_to_ras
+from unetpipe.imaging.geometry import Shape, orientation_to_ras, resampled_shape
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.labels import renumbered
 from unetpipe.imaging.normalization import normalizer
 from unetpipe.imaging.preprocessing import DEFAULT_STEPS, Placement, Preprocessing, Step
-from unetpipe.imaging.resample import resample, resampled_shape
+from unetpipe.imaging.resample import resample
 from unetpipe.imaging.resample_label import resample_label
 from unetpipe.imaging.tensors import contiguous, image_type, label_type
 

@@ -9,17 +9,11 @@ import torch
 from torch import Tensor
 
 from unetpipe.errors import GeometryError
-from unetpipe.imaging.geometry import Shape, Spacing
+from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.interpolation import AxisMatrix, axis_matrix
 from unetpipe.imaging.preprocessing import Interpolation
 
 _PLANES = 64  # of a slab
-
-
-def resampled_shape(shape: Shape, spacing_mm: Spacing, target_mm: Spacing) -> Shape:
-    """Number of voxels of another size that cover the same extent, to the nearest whole voxel."""
-    sizes = zip(shape, spacing_mm, target_mm, strict=True)
-    return tuple(max(1, round(n * spacing / target)) for n, spacing, target in sizes)
 
 
 def resample(

@@ -136,7 +136,8 @@ def _resizes(spec: ModelSpec, *, labels: bool) -> list[tuple[list[int], int]]:
 def _resample_expression(spec: ModelSpec) -> str:
     """Resize a cropped image to the network's grid: once per interpolation, over the axes that use it."""
     spacing = ", ".join(repr(float(s)) for s in spec.preprocessing.spacing_mm)
-    shape = f"[max(1, round(float(n * s / t))) for n, s, t in zip(x.shape[1:], x.pixdim.tolist(), ({spacing},))]"
+    sizes = f"zip(x.shape[1:], x.pixdim.tolist(), ({spacing},))"
+    shape = f"[max(1, round(round(float(n * s / t), 3))) for n, s, t in {sizes}]"
     return f"$lambda x: (lambda shape: {_nested(_resizes(spec, labels=False), 'x', 'shape')})({shape})"
 
 

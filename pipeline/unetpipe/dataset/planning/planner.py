@@ -24,7 +24,7 @@ from unetpipe.dataset.planning.plan import Configuration, Plan
 from unetpipe.dataset.planning.presets import BUDGETS, REFERENCE_BATCH, Budget
 from unetpipe.dataset.planning.topology import Topology, feature_map_size, make_topology
 from unetpipe.errors import PlanError
-from unetpipe.imaging.geometry import Shape, Spacing
+from unetpipe.imaging.geometry import Shape, Spacing, resampled_shape
 from unetpipe.imaging.preprocessing import Interpolation
 
 Floats = NDArray[np.float64]
@@ -76,7 +76,7 @@ def make_plan(
     target = target_spacing(spacings, shapes) if spacing_mm is None else np.array(spacing_mm, dtype=np.float64)
     order = _planning_order(target)
     resampled = [
-        [round(s / t * n) for n, s, t in zip(shape, spacing, target, strict=True)]
+        resampled_shape(shape, spacing, tuple(target))
         for shape, spacing in zip(shapes.tolist(), spacings.tolist(), strict=True)
     ]
     median_shape = np.median(np.array(resampled), axis=0)[order]
