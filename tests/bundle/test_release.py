@@ -13,6 +13,7 @@ from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.release import Release
 from unetpipe.bundle.write import write_bundle
 from unetpipe.config.package import PackageConfig
+from unetpipe.errors import BundleError
 from unetpipe.stages.package import package
 
 MakeBundle = Callable[..., Path]
@@ -109,3 +110,42 @@ def test_weights_of_another_type_or_shape_are_other_weights(make_bundle: MakeBun
     for weights in (*others, fewer):
         changed = replace(model, members=(replace(member, weights=weights),))
         assert changed.changes_from(model) == "changed: weights"
+
+
+def test_a_person_names_version_and_changes(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """They go into metadata and TorchScript, which is exported anew, and a lower version is refused."""
+    folder = make_bundle()
+    package(PackageConfig(model=folder, torchscript=True))
+    package(PackageConfig(model=folder, version="1.0.0", changes="first release"))
+    package(PackageConfig(model=folder, changes="first public release"))
+    bundle = read_bundle(folder)
+    assert dict(bundle.release.changelog) == {"0.1.0": "first version", "1.0.0": "first public release"}
+    extra = {"metadata.json": ""}
+    torch.jit.load(folder / "models" / "model.ts", _extra_files=extra)  # type: ignore[no-untyped-call]
+    assert json.loads(extra["metadata.json"])["version"] == bundle.version == "1.0.0"
+    with pytest.raises(BundleError, match="--version 0[.]9 is below 1[.]0[.]0"):
+        package(PackageConfig(model=folder, version="0.9"))
+    other, target = make_bundle("other", seed=1), tmp_path / "model.zip"
+    package(PackageConfig(model=folder, zip=target))
+    package(PackageConfig(model=other, zip=target, changes="trained longer"))
+    assert read_bundle(other).release.changelog["1.1.0"] == "trained longer"
+
+
+def test_statements_stay_until_they_are_changed(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Authors, copyright, data and references reach metadata and card, and a model trained anew keeps them."""
+    folder, license_text = make_bundle(), tmp_path / "license.txt"
+    license_text.write_text("CC BY-SA 4.0\n")
+    config = PackageConfig(
+        model=folder, authors="A. Author", copyright="Copyright (c) 2026 A University", data_source="Task04",
+        data_license=license_text, reference=("Author 2026",),
+    )  # fmt: skip
+    assert package(config).passed
+    rewritten(folder, shift=0.5)
+    assert package(PackageConfig(model=folder, data_source="Task05", onnx=False)).passed
+    metadata = json.loads((folder / "configs" / "metadata.json").read_text())
+    card = (folder / "docs" / "README.md").read_text()
+    for text in ("A. Author", "Copyright (c) 2026 A University", "Task05", "Author 2026"):
+        assert text in json.dumps(metadata)
+        assert text in card
+    assert metadata["references"].count("Author 2026") == 1
+    assert (folder / "docs" / "data_license.txt").read_text() == "CC BY-SA 4.0\n"

@@ -41,6 +41,10 @@ class About(Record):
         """Publications of the methods that every model of unetpipe rests on, and then the model's own."""
         return (*_METHODS, *self.references)
 
+    def stated(self, **statements: Any) -> "About":
+        """Return these statements with others in their place; empty ones leave what is there."""
+        return self.model_copy(update={name: value for name, value in statements.items() if value})
+
     def entries(self) -> dict[str, Any]:
         """The entries of a bundle's metadata."""
         return {**self.model_dump(), "references": list(self.all_references)}

@@ -14,6 +14,7 @@ import torch
 from unetpipe.bundle.member import Member
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.documents import Record
+from unetpipe.errors import BundleError
 
 _FIRST = "0.1.0"
 _ABOUT_TRAINING = {"tracking_run", "finished", "recipe", "evidence"}
@@ -50,6 +51,22 @@ class Release(Record):
         major, minor = self._order[:2]
         version = f"{major}.{minor + 1}.0"
         return Release(version=version, changelog={**self.changelog, version: changes})
+
+    def named(self, version: str | None, changes: str | None) -> "Release":
+        """Return this release under a version that a person gives, with what that person says has changed.
+
+        Args:
+            version: The version; None keeps it.
+            changes: Line of the changelog; None keeps the one that is there.
+
+        Raises:
+            BundleError: If the version is below this one.
+        """
+        named = self.model_copy(update={"version": version or self.version})
+        if self.follows(named):
+            raise BundleError(f"--version {named.version} is below {self.version}, which the bundle has")
+        text = changes or self.changelog.get(named.version) or self.changelog.get(self.version, "")
+        return Release(version=named.version, changelog={**self.changelog, named.version: text})
 
     def follows(self, other: "Release") -> bool:
         """Whether this version is higher than another."""

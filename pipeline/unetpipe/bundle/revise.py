@@ -12,6 +12,7 @@ from unetpipe.bundle.model_card import model_card
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.release import Model, Release
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
+from unetpipe.bundle.torchscript import renew_metadata
 from unetpipe.bundle.write import CARD, add_data_license, generated_configs
 from unetpipe.errors import BundleError
 from unetpipe.files import write_json, write_text
@@ -19,8 +20,10 @@ from unetpipe.imaging.dicom.derived.codes import SegmentCode
 
 
 def write_release(folder: Path, release: Release) -> None:
-    """Give a bundle folder another version and changelog."""
+    """Give a bundle folder another version and changelog, and the TorchScript of its own network too."""
     _change(folder, {"version": release.version, "changelog": dict(release.changelog)})
+    if read_bundle(folder).spec.registered_network is not None:
+        renew_metadata(folder)
 
 
 def write_about(folder: Path, about: About) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.data import save_net_with_metadata
@@ -57,11 +58,27 @@ def write_torchscript(folder: Path, network: nn.Module) -> Path:
     Raises:
         BundleError: If the network cannot be exported, or answers differently when it is.
     """
-    metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    window = metadata["network_data_format"]["inputs"]["image"]
+    window = _metadata(folder)["network_data_format"]["inputs"]["image"]
     shape = (1, window["num_channels"], *window["spatial_shape"])
-    scripted = to_torchscript(network, torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    return _save(folder, to_torchscript(network, torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+
+
+def renew_metadata(folder: Path) -> None:
+    """Write a bundle's program anew with the metadata that the bundle has now.
+
+    Raises:
+        BundleError: If it is damaged, or does more than compute.
+    """
+    _save(folder, load_torchscript((folder / SCRIPT).read_bytes()))
+
+
+def _save(folder: Path, script: torch.jit.ScriptModule) -> Path:
     target = folder / SCRIPT
     with atomic_path(target) as temporary:
-        save_net_with_metadata(scripted, str(temporary), meta_values=metadata)
+        save_net_with_metadata(script, str(temporary), meta_values=_metadata(folder))
     return target
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    metadata: dict[str, Any] = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return metadata

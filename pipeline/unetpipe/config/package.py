@@ -28,6 +28,20 @@ class PackageConfig(Config):
     segments: Path | None = None
     """YAML file with the codes of classes or regions in DICOM outputs, by name, to keep in the bundle: for each `type`,
     and where needed `category`, `region`, `laterality` and `colour`."""
+    authors: str | None = None
+    """Who made the model, for its metadata and its card, where this and the next four statements stay until changed."""
+    copyright: str | None = None
+    """Who holds the copyright, such as 'Copyright (c) 2026 A University'."""
+    data_source: str | None = None
+    """Where the training data comes from, such as 'Task04_Hippocampus of http://medicaldecathlon.com'."""
+    data_license: Path | None = None
+    """Text file with the licence of the training data, which becomes docs/data_license.txt."""
+    reference: tuple[str, ...] = ()
+    """Publication about the model or its data; all of them replace earlier ones."""
+    version: Annotated[str | None, Field(pattern=r"^\d+(\.\d+){1,2}$")] = None
+    """Version of the bundle, such as 1.0.0. Default: the next one where the model has changed."""
+    changes: str | None = None
+    """What is new in this version, for the changelog. Default: which parts of the model have changed."""
     zip: Path | None = None
     """Pack the bundle, without the other files of its folder, into this zip. The same bundle gives the same bytes."""
     register_as: Annotated[str | None, Field(validation_alias=AliasChoices("register_as", "register"))] = None

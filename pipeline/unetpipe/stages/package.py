@@ -1,6 +1,5 @@
 """A bundle made ready to hand on: checked, exported to other formats, packed."""
 
-import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,19 +10,22 @@ from unetpipe.bundle.ensemble import write_ensemble
 from unetpipe.bundle.exports import Export, Format, Sample, export, remove_outdated
 from unetpipe.bundle.large_files import write_large_files
 from unetpipe.bundle.pack import pack
-from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.registration import register_bundle
-from unetpipe.bundle.revise import add_missing, write_release, write_segments
+from unetpipe.bundle.release import Release
+from unetpipe.bundle.revise import add_missing, read_about, write_about, write_release, write_segments
 from unetpipe.bundle.segment_codes import read_segments
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import SCRIPT
 from unetpipe.bundle.verify import Check, verify_bundle
+from unetpipe.bundle.write import DATA_LICENSE
 from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore, cases_folder
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError
+from unetpipe.files import write_text
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.inference.sliding_window import central_window
 from unetpipe.tracking.registry import RegisteredVersion
@@ -64,15 +66,15 @@ def package(config: PackageConfig) -> PackageResult:
     folder = _ensemble(config, config.out, segments) if config.out else config.model
     if segments is not None and not config.out:
         write_segments(folder, segments)
-    with contextlib.suppress(BundleError):  # which the checks name
+    bundle = _readable(folder)
+    if bundle is not None:  # or else the checks say why
         add_missing(folder)
-        bundle = read_bundle(folder)
-        remove_outdated(folder, _formats(config, bundle.spec), bundle.sha256)
+        remove_outdated(folder, _formats(config, folder, bundle.spec), bundle.sha256)
+        _state(config, folder)  # before the export: TorchScript carries the metadata
+        write_large_files(folder)
     checks = verify_bundle(folder)
     if not all(check.passed for check in checks):
         return PackageResult(passed=False, bundle=folder, checks=checks)
-    if config.zip:
-        _count_up(folder, config.zip)  # before the export: TorchScript carries the metadata
     exports = _exported(config, folder)
     write_large_files(folder)
     if config.zip:
@@ -91,6 +93,13 @@ def package(config: PackageConfig) -> PackageResult:
         zip=config.zip,
         registered=registered,
     )
+
+
+def _readable(folder: Path) -> Bundle | None:
+    try:
+        return read_bundle(folder)
+    except BundleError:
+        return None
 
 
 def _ensemble(config: PackageConfig, out: Path, segments: Mapping[str, SegmentCode] | None) -> Path:
@@ -116,26 +125,45 @@ def _work_folder(config: PackageConfig) -> Path:
     return config.model.resolve().parents[1 if config.folds else 2]
 
 
-def _count_up(folder: Path, target: Path) -> None:
-    """Give a bundle the version after that of another model which it is about to replace as a zip."""
-    if not target.is_file():
-        return
+def _state(config: PackageConfig, folder: Path) -> None:
+    """Write into a bundle what its author states of it, and its version."""
+    about = read_about(folder)
+    stated = about.stated(
+        authors=config.authors,
+        copyright=config.copyright,
+        data_source=config.data_source,
+        references=config.reference,
+    )
+    if stated != about:
+        write_about(folder, stated)
+    if config.data_license:
+        write_text(folder / DATA_LICENSE, config.data_license.read_text(encoding="utf-8"))
+    bundle = read_bundle(folder)
+    release = (_counted(bundle, config.zip) or bundle.release).named(config.version, config.changes)
+    if release != bundle.release:
+        write_release(folder, release)
+        log.info("version %s: %s", release.version, release.changelog[release.version])
+
+
+def _counted(bundle: Bundle, target: Path | None) -> Release | None:
+    """The version after that of another model which a bundle is about to replace as a zip; None where it has it."""
+    if target is None or not target.is_file():
+        return None
     try:
         earlier = read_bundle(target)
-        bundle = read_bundle(folder)
         changes = bundle.model().changes_from(earlier.model())
     except BundleError:  # what is there is no model
-        return
-    if changes and not bundle.release.follows(earlier.release):
-        release = earlier.release.after(changes)
-        write_release(folder, release)
-        log.info("version %s of the model in %s: %s", release.version, target.name, changes)
+        return None
+    return earlier.release.after(changes) if changes and not bundle.release.follows(earlier.release) else None
 
 
-def _formats(config: PackageConfig, spec: ModelSpec) -> tuple[Format, ...]:
-    """The formats to export to. A bundle whose network is TorchScript has that already."""
+def _formats(config: PackageConfig, folder: Path, spec: ModelSpec) -> tuple[Format, ...]:
+    """The formats to export to. A bundle whose network is TorchScript has that already.
+
+    TorchScript that is there is exported anew, as it carries the metadata, and with them the version.
+    """
     wanted: dict[Format, bool] = {
-        "torchscript": config.torchscript and spec.registered_network is None,
+        "torchscript": (config.torchscript or (folder / SCRIPT).is_file()) and spec.registered_network is None,
         "onnx": config.onnx,
         "pt2": config.pt2,
         "openvino": config.openvino,
@@ -146,7 +174,7 @@ def _formats(config: PackageConfig, spec: ModelSpec) -> tuple[Format, ...]:
 def _exported(config: PackageConfig, folder: Path) -> tuple[Export, ...]:
     """Export to the formats that were asked for."""
     bundle = read_bundle(folder)
-    formats = _formats(config, bundle.spec)
+    formats = _formats(config, folder, bundle.spec)
     if not formats:
         return ()
     exports = export(folder, bundle, formats, _sample(_work_folder(config), bundle.spec))

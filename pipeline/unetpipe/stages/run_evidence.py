@@ -50,7 +50,7 @@ def training_recipe(setup: Setup, state: RunState) -> TrainingRecipe:
     names = scheme.names if scheme.overlapping else [label.name for label in scheme.labels]
     weighted = config.class_weights and output_channels(state.definition) > 1
     optimizer = _portable(_recipe(setup, state).optimizer([nn.Parameter(torch.zeros(1))]))
-    patches = state.budget.epochs * state.budget.iterations * state.budget.batch_size
+    patches = state.iteration * state.budget.batch_size  # of a budget in minutes, only the end tells how many
     return TrainingRecipe(
         loss=next((name for name in LOSSES if name == config.loss), "dice_ce"),
         class_weights=tuple(config.class_weights.get(name, 1.0) for name in names) if weighted else (),
