@@ -123,7 +123,7 @@ def test_a_person_names_version_and_changes(make_bundle: MakeBundle, tmp_path: P
     extra = {"metadata.json": ""}
     torch.jit.load(folder / "models" / "model.ts", _extra_files=extra)  # type: ignore[no-untyped-call]
     assert json.loads(extra["metadata.json"])["version"] == bundle.version == "1.0.0"
-    with pytest.raises(BundleError, match="--version 0[.]9 is below 1[.]0[.]0"):
+    with pytest.raises(BundleError, match=r"--version 0\.9 is below 1\.0\.0"):
         package(PackageConfig(model=folder, version="0.9"))
     other, target = make_bundle("other", seed=1), tmp_path / "model.zip"
     package(PackageConfig(model=folder, zip=target))
