@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 
+from unetpipe.imaging.dicom.derived.segmentation import write_segmentation
 from unetpipe.imaging.dicom.derived.structure_set import write_structure_set
 from unetpipe.imaging.labels import read_label_volume
 
@@ -64,6 +66,20 @@ def test_the_liver_with_its_hole_is_one_contour_per_slice(phantom: Phantom, tmp_
     liver = pydicom.dcmread(tmp_path / "rtstruct.dcm").ROIContourSequence[0]
     assert len(liver.ContourSequence) == 3
     assert {contour.ContourGeometricType for contour in liver.ContourSequence} == {"CLOSED_PLANAR"}
+
+
+@pytest.mark.parametrize("name", ["brain_t1_oblique", "brain_t2_oblique", "hippocampus_crop"])
+def test_real_series_give_the_label_map_back(shared_data: Path, tmp_path: Path, name: str) -> None:
+    """Voxel for voxel, as a segmentation and as contours; both are valid."""
+    made = phantom_in(shared_data / "dicom" / name)
+    made.labels[10:60, 10:50, :] = 7
+    made.labels[20:30, 20:30, 2:] = 3
+    segmentation, contours = tmp_path / "seg.dcm", tmp_path / "rtstruct.dcm"
+    write_segmentation(segmentation, made.source, SEGMENTS, ALGORITHM, made.labels)
+    write_structure_set(contours, made.source, SEGMENTS, ALGORITHM, made.labels)
+    for path in (segmentation, contours):
+        assert np.array_equal(read_label_volume(path, made.target).array[0], made.labels)
+        assert errors_of(path) == []
 
 
 def test_an_empty_prediction_has_no_contours(phantom: Phantom, tmp_path: Path) -> None:

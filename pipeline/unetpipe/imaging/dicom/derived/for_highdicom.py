@@ -4,11 +4,18 @@ highdicom is given images without a patient: it refuses attributes of patients t
 it finds odd by quoting them. `instances.save` hands on the patient afterwards.
 """
 
+import logging
+
 import highdicom as hd
 from pydicom import Dataset
 
 from unetpipe.imaging.dicom.derived.codes import Code
 from unetpipe.imaging.dicom.derived.source import ImageReference
+from unetpipe.process_setting import ProcessSetting
+
+_logger = logging.getLogger("highdicom")
+# Held by whatever calls highdicom, which logs identifiers.
+without_logs: ProcessSetting[int] = ProcessSetting(lambda: _logger.level, _logger.setLevel, logging.WARNING)
 
 _EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),

@@ -42,7 +42,7 @@ class NewInstance(Record):
             instance=generate_uid(None),
             sop_class=sop_class,
             series_number=number if number <= _LARGEST_NUMBER else _SERIES[kind],
-            description=f"unetpipe {kind}",
+            description=f"unetpipe {kind}{', mended geometry' if source.mended else ''}",
         )
 
 

@@ -13,7 +13,7 @@ from pydicom.uid import UID, Comprehensive3DSRStorage, MRImageStorage, generate_
 from unetpipe.imaging.dicom.attributes import without_validation
 from unetpipe.imaging.dicom.derived.algorithm import MANUFACTURER, Algorithm
 from unetpipe.imaging.dicom.derived.codes import CodedSegment
-from unetpipe.imaging.dicom.derived.for_highdicom import concept, without_patient
+from unetpipe.imaging.dicom.derived.for_highdicom import concept, without_logs, without_patient
 from unetpipe.imaging.dicom.derived.instances import NewInstance, save
 from unetpipe.imaging.dicom.derived.source import ImageReference, Source
 
@@ -36,6 +36,7 @@ class Measured:
     agreement: float | None = None
 
 
+@without_logs
 @without_validation
 def write_report(
     path: Path,

@@ -28,7 +28,7 @@ from unetpipe.errors import ImageFileError
 from unetpipe.imaging.dicom.attributes import without_validation
 from unetpipe.imaging.dicom.derived.algorithm import MANUFACTURER, Algorithm
 from unetpipe.imaging.dicom.derived.codes import CodedSegment
-from unetpipe.imaging.dicom.derived.for_highdicom import concept, without_patient
+from unetpipe.imaging.dicom.derived.for_highdicom import concept, without_logs, without_patient
 from unetpipe.imaging.dicom.derived.instances import NewInstance, by_series, reference, save
 from unetpipe.imaging.dicom.derived.source import Source
 from unetpipe.imaging.dicom.slices import Slice
@@ -40,6 +40,7 @@ _UNIT_LENGTH = 1e-5  # what six digits leave uncertain
 _COPIED = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
+@without_logs
 @without_validation
 def write_segmentation(
     path: Path,

@@ -68,6 +68,7 @@ class Source:
         modality: Modality of the series.
         series_number: SeriesNumber; 0 where the images have none.
         frame_of_reference: FrameOfReferenceUID.
+        mended: Whether the grid is not that of the slices, because their geometry was mended.
         restore: Maps label values on the grid, (K, J, I), to the slices, (K, row, column). It changes nothing unless
             the geometry was mended; then each slice gets the labels of its nearest neighbours.
         notes: Full sentences for a person to check, which name no patient.
@@ -81,6 +82,7 @@ class Source:
     modality: str
     series_number: int
     frame_of_reference: UID
+    mended: bool = False
     restore: Callable[[NDArray[Any]], NDArray[Any]]
     notes: tuple[str, ...] = ()
 
@@ -148,6 +150,7 @@ def _read(path: Path, options: DicomOptions) -> Source:
             modality=chosen.modality or "OT",
             series_number=int(number_if_sound(first, "SeriesNumber") or 0),
             frame_of_reference=reference,
+            mended=bool(mended.notes),
             restore=mended.restore,
             notes=notes,
         )
