@@ -29,7 +29,10 @@ from unetpipe.config.train import TrainConfig
 from unetpipe.errors import DatasetError, Fault, PlanError
 from unetpipe.progress import Progress
 
-COMMANDS = ["preprocess", "train", "infer", "evaluate", "bundle", "models", "sync", "merge", "submit", "demo", "info"]
+COMMANDS = [
+    *("preprocess", "train", "infer", "evaluate", "bundle", "models", "sync", "merge", "submit", "listen"),
+    *("demo", "info"),
+]
 HEAVY = ["torch", "monai", "mlflow", "numpy", "scipy", "nibabel", "SimpleITK", "matplotlib"]
 
 run_command = CliRunner().invoke

@@ -12,8 +12,10 @@ import numpy as np
 import pydicom
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from unetpipe import infer
+from unetpipe.cli import app
 from unetpipe.config.infer import InferConfig
 from unetpipe.errors import ServiceError
 from unetpipe.service.archive import infer_from_archive
@@ -102,6 +104,16 @@ def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
             ArchiveInferConfig(**base, **options)
     with pytest.raises(ValidationError, match="takes no INPUTS"):
         ArchiveInferConfig(**base, dicomweb="https://a", study=("1.2",), inputs=(tmp_path,))
+
+
+def test_a_study_is_named_in_no_script_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`submit` refuses to write down which study is fetched."""
+    monkeypatch.chdir(tmp_path)
+    words = ["submit", "infer", "model", "--dicomweb", "https://a", "--study", "1.2.3", "--out", "labels"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "infer: --dicomweb cannot be submitted" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_library_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,6 +144,7 @@ def test_half_credentials_are_refused(environment: dict[str, str], message: str)
         ("https://me:secret@pacs.hospital/", "^the URL holds credentials"),
         ("ftp://pacs.hospital", "expected the URL"),
         ("pacs.hospital/dicom-web", "expected the URL"),
+        ("https://[::1", "take the URL of a DICOMweb server"),
     ],
 )
 def test_urls_that_would_show_credentials_are_refused(url: str, message: str) -> None:

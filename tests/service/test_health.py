@@ -94,6 +94,7 @@ def test_a_missing_library_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
         ({"model": "a", "caller": ()}, "at least 1 item"),
         ({"model": "a", "caller": ("A" * 17,)}, "at most 16"),
         ({"model": "a", "ae_title": "A\\B"}, "pattern"),
+        ({"model": "a", "host": ""}, "at least 1 character"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, object], message: str, tmp_path: Path) -> None:

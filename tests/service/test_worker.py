@@ -8,11 +8,14 @@ from typing import Any
 
 import pydicom
 import pytest
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import CTImageStorage, Verification
 
 from unetpipe.errors import ServiceError
 from unetpipe.imaging.dicom.instances import identify
 from unetpipe.service.config import ListenConfig
 from unetpipe.service.delivery import Delivery
+from unetpipe.service.dimse import DicomNode
 from unetpipe.service.journal import Journal
 from unetpipe.service.node import Node, opened
 from unetpipe.service.retries import RefusedError, UnavailableError
@@ -221,3 +224,37 @@ def test_results_are_sent_when_the_archive_is_back(
             wait_for(lambda: not list(node.results.glob("*.dcm")))
         assert len(archive.taken) == node.spool.dead_letters == 1
         assert node.metrics.total("send_failures") == 4
+
+
+def test_a_node_that_cannot_be_reached_is_unavailable(
+    write_study: WriteStudy, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    """Neither a closed port nor an unknown name is a reason to give up."""
+    (file,) = write_study(tmp_path / "study", 1, slices=1)
+    for address in (f"ARCHIVE@127.0.0.1:{free_port()}", "ARCHIVE@host.invalid:104"):
+        with pytest.raises(UnavailableError, match="cannot be reached"):
+            DicomNode(address, "UNETPIPE").store(file)
+
+
+def test_a_node_that_does_not_store_segmentations_refuses(
+    write_study: WriteStudy, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    """A result of a kind, or with a status, that will never be taken is refused; a lack of room is not."""
+    (file,) = write_study(tmp_path / "study", 1, slices=1)
+    statuses = [0xA700, 0xC001, 0xB000]
+    archive, port = AE(ae_title="ARCHIVE"), free_port()
+    archive.add_supported_context(Verification)
+    handlers = [(evt.EVT_C_STORE, lambda _: statuses.pop(0))]
+    server = archive.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    node = DicomNode(f"ARCHIVE@127.0.0.1:{port}", "UNETPIPE")
+    with pytest.raises(RefusedError, match="does not store objects of this kind"):
+        node.store(file)
+    archive.shutdown()
+    archive.add_supported_context(CTImageStorage)
+    server = archive.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    with pytest.raises(UnavailableError, match="no room for the result now"):
+        node.store(file)
+    with pytest.raises(RefusedError, match="refused the result with status C001"):
+        node.store(file)
+    node.store(file)  # a warning: stored with changes
+    server.shutdown()

@@ -1,6 +1,6 @@
 """The commands. Each imports what it needs when it runs: `unetpipe --help` loads neither torch nor MONAI."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import cleandoc
 from typing import Annotated
 
@@ -251,7 +251,14 @@ def submit(config: SubmitConfig, progress: Progress) -> BaseModel:
     """
     from unetpipe.cli.submissions import submit as stage
 
-    return stage(config, progress, lambda words: check_command(app, {n: _CONFIGS[n] for n in _SUBMITTABLE}, words))
+    return stage(config, progress, _submittable)
+
+
+def _submittable(words: Sequence[str]) -> BaseModel:
+    config = check_command(app, {name: _CONFIGS[name] for name in _SUBMITTABLE}, words)
+    if isinstance(config, ArchiveInferConfig) and config.dicomweb is not None:
+        raise ConfigError("infer: --dicomweb cannot be submitted: scripts and logs of the job would name the study")
+    return config
 
 
 @command(ListenConfig)

@@ -44,7 +44,7 @@ class ListenConfig(Config):
     """Port for DICOM associations."""
     ae_title: AeTitle = "UNETPIPE"
     """AE title of this node, by which callers must call it."""
-    host: str = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     """Address for DICOM associations: this machine alone can reach the default, 0.0.0.0 is reached from everywhere."""
     caller: Annotated[tuple[AeTitle, ...], Field(min_length=1)]
     """AE title of a caller that may send studies."""

@@ -77,7 +77,10 @@ def require_safe(url: str, credentials: Credentials) -> None:
     Raises:
         ServiceError: If the URL is none of HTTP, holds credentials, or would carry them over a network in clear text.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ServiceError(f"--dicomweb and --send-to take the URL of a DICOMweb server: {error}") from error
     if parts.username or parts.password:
         raise ServiceError(f"the URL holds credentials, which others can see: give them as {_PREFIX}USER and PASSWORD")
     if parts.scheme not in ("http", "https") or not parts.hostname:

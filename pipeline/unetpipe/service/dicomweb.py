@@ -61,7 +61,10 @@ class DicomwebServer:
             session.verify = str(credentials.authorities)
         if credentials.certificate is not None:
             session.cert = (str(credentials.certificate[0]), str(credentials.certificate[1]))
-        self._client = DICOMwebClient(url.rstrip("/"), session=session, timeout=_TIMEOUT_SECONDS)
+        try:
+            self._client = DICOMwebClient(url.rstrip("/"), session=session, timeout=_TIMEOUT_SECONDS)
+        except ValueError as error:
+            raise ServiceError(f"{url}: dicomweb-client does not take this URL") from error
         self._client.set_http_retry_params(retry=False)  # its retries send an empty body after a large one
 
     def image_series(self, study: str) -> list[ServedSeries]:

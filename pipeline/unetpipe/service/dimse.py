@@ -46,7 +46,10 @@ class DicomNode:
         here = AE(ae_title=self._calling)
         here.connection_timeout = here.acse_timeout = here.dimse_timeout = here.network_timeout = _SECONDS
         here.add_requested_context(found.sop_class, found.syntax)
-        association = here.associate(self._host, self._port, ae_title=self._title)
+        try:
+            association = here.associate(self._host, self._port, ae_title=self._title)
+        except OSError as error:  # a name that is not known
+            raise UnavailableError(f"{self._title} cannot be reached: {error.strerror}") from error
         if not association.is_established:
             raise self._refusal(association)
         try:
