@@ -10,7 +10,6 @@ import torch
 
 from unetpipe.components import Definition
 from unetpipe.config.train import TrainConfig
-from unetpipe.cores import available_cores
 from unetpipe.dataset.training_set import TrainingSet, read_training_set
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
@@ -119,8 +118,8 @@ class Setup:
             foreground_share=self.config.foreground_share,
             places=tuple(self.group.share_of(batch_size)),
             seed=self.config.seed,
-            cache=self.group.size * self.data.training_bytes < _CACHE_SHARE * psutil.virtual_memory().available,
-            threads=max(2, min(_MOST_THREADS, available_cores() // (2 * self.group.size))),
+            cache=self.group.local_size * self.data.training_bytes < _CACHE_SHARE * psutil.virtual_memory().available,
+            threads=max(2, min(_MOST_THREADS, self.group.cores // 2)),
             pinned=self.device.type == "cuda",
         )
 

@@ -19,7 +19,7 @@ def test_gpus_are_counted_against_the_processes_of_this_machine() -> None:
 
 def test_a_process_to_which_slurm_shows_one_gpu_takes_it() -> None:
     """With `--gpus-per-task=1` each sees its own as the first."""
-    bound = Ranks(rank=5, size=8, local_rank=1, local_size=4, one_gpu_each=True)
+    bound = Ranks(rank=5, size=8, local_rank=1, local_size=4, placed_by_slurm=True)
     assert own_gpu(bound, found=1) == torch.device("cuda:0")
     assert own_gpu(bound, found=4) == torch.device("cuda:1")
 

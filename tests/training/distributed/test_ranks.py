@@ -41,7 +41,7 @@ def test_torchrun_numbers_processes_and_those_of_each_machine() -> None:
 def test_slurm_numbers_the_tasks_of_a_step() -> None:
     """They meet on its first node, at a port that is the same for all tasks of the step and another one in others."""
     ranks = find_ranks(SRUN)
-    assert ranks == Ranks(rank=2, size=3, local_rank=1, local_size=2, meeting="tcp://gpu7:16172", one_gpu_each=True)
+    assert ranks == Ranks(rank=2, size=3, local_rank=1, local_size=2, meeting="tcp://gpu7:16172", placed_by_slurm=True)
     assert find_ranks(SRUN | {"SLURM_PROCID": "0", "SLURM_NODEID": "0", "SLURM_LOCALID": "0"}).meeting == ranks.meeting
     assert find_ranks(SRUN | {"SLURM_STEP_ID": "3"}).meeting != ranks.meeting
     assert find_ranks(SRUN | {"MASTER_ADDR": "head", "MASTER_PORT": "99"}).meeting == "tcp://head:99"
@@ -84,3 +84,12 @@ def test_looking_for_ranks_loads_no_torch() -> None:
     """The command line does so before it knows whether anything is to be trained."""
     code = "import sys, unetpipe.training.distributed.ranks; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "available", "cores"),
+    [({}, 32, 32), ({"RANK": "1", "WORLD_SIZE": "4"}, 32, 8), (SRUN, 32, 16), (SRUN, 6, 6)],
+)
+def test_ranks_of_a_machine_share_its_cores(environment: dict[str, str], available: int, cores: int) -> None:
+    """Of 32, also where there are more ranks on other machines; those that Slurm has bound to some keep them."""
+    assert find_ranks(environment).own_cores(available, 32) == cores

@@ -44,7 +44,7 @@ def own_gpu(ranks: Ranks, found: int) -> torch.device:
     Raises:
         TrainingError: If there are fewer than ranks on this machine.
     """
-    index = 0 if found == 1 and ranks.one_gpu_each else ranks.local_rank
+    index = 0 if found == 1 and ranks.placed_by_slurm else ranks.local_rank
     if index >= found:
         raise TrainingError(f"{ranks.local_size} processes need as many GPUs on this machine: {found} found")
     return torch.device("cuda", index)

@@ -1,6 +1,7 @@
 """The processes that train together: how they meet, and what they say to each other between steps."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from unetpipe.cores import available_cores
 from unetpipe.errors import TrainingError
 from unetpipe.progress import Advance
 from unetpipe.training.distributed.meeting import MEETING, meet
@@ -36,10 +38,13 @@ class Group:
     Attributes:
         rank: Rank of this process, from 0.
         size: Number of processes.
+        local_size: Number of processes on this machine, which share its memory.
+        cores: Number of processor cores that are this process's own.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, ranks: Ranks = Ranks()) -> None:  # noqa: B008 - it is frozen
+        self.rank, self.size, self.local_size = ranks.rank, ranks.size, ranks.local_size
+        self.cores = ranks.own_cores(available_cores(), os.cpu_count() or 1)
 
     def share_of(self, count: int) -> range:
         """Indices that are this rank's, of so many that the ranks divide among them."""
@@ -117,7 +122,7 @@ def joined(ranks: Ranks) -> Iterator[Group]:
     if ranks.size == 1:
         yield Group()
         return
-    group = Group(ranks.rank, ranks.size)
+    group = Group(ranks)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     try:
         dist.init_process_group(backend, store=meet(ranks), rank=ranks.rank, world_size=ranks.size, timeout=_APART)

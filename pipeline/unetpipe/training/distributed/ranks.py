@@ -25,7 +25,7 @@ class Ranks:
         local_rank: Local rank of this process among those of its machine.
         local_size: Number of processes on its machine.
         meeting: URL at which all find each other, in `torch.distributed`'s form.
-        one_gpu_each: Whether a process may have been given a single GPU of its own, by Slurm, and sees no other.
+        placed_by_slurm: Whether Slurm started this process, and may have given it a GPU and cores of its own.
     """
 
     rank: int = 0
@@ -33,7 +33,20 @@ class Ranks:
     local_rank: int = 0
     local_size: int = 1
     meeting: str = "env://"
-    one_gpu_each: bool = False
+    placed_by_slurm: bool = False
+
+    def own_cores(self, available: int, machine: int) -> int:
+        """Number of cores that belong to this process.
+
+        Slurm binds the tasks of a step to cores of their own, where a site lets it; elsewhere the processes of a
+        machine share what is available to each of them.
+
+        Args:
+            available: Number of cores that this process may run on.
+            machine: Number of cores of the machine.
+        """
+        is_bound = self.placed_by_slurm and available < machine
+        return available if is_bound else max(1, available // self.local_size)
 
 
 def find_ranks(environment: Mapping[str, str]) -> Ranks:
@@ -81,7 +94,7 @@ def _of_slurm(environment: Mapping[str, str]) -> Ranks | None:
         local_rank=int(environment["SLURM_LOCALID"]),
         local_size=tasks_per_node(environment["SLURM_STEP_TASKS_PER_NODE"])[node],
         meeting=f"tcp://{host}:{environment.get('MASTER_PORT', own_port)}",
-        one_gpu_each=True,
+        placed_by_slurm=True,
     )
 
 
