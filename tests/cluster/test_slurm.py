@@ -79,12 +79,17 @@ def test_a_pipeline_whose_first_job_fails_ends(balls: Path, tmp_path: Path) -> N
         "bundle": "cancelled",
     }
     assert {one["reason"] for one in states[1:]} <= {"DependencyNeverSatisfied", "Dependency", ""}
-    assert not Path("work").exists()
+    assert [path.name for path in Path("work").iterdir()] == ["mlflow.db"]
+    with sqlite3.connect("work/mlflow.db") as store:
+        assert store.execute("select name, status from runs").fetchall() == [("submission 1", "KILLED")]
 
 
 @pytest.mark.slow
 def test_a_pipeline_from_dataset_to_report(balls: Path, tmp_path: Path) -> None:
-    """A fold on each of three nodes with a fresh store, the report, the ensemble, and shards that are merged."""
+    """A fold on each of three nodes with a fresh store, the report, the ensemble, and shards that are merged.
+
+    In the tracking store, which is made before the first job, all runs are part of the submission's.
+    """
     options = [f"{name}={value}" for name, value in (("device", "cpu"), ("epochs", 1), ("iterations", 2))]
     train = [word for option in options for word in ("--train", option)]
     unetpipe(
@@ -97,8 +102,11 @@ def test_a_pipeline_from_dataset_to_report(balls: Path, tmp_path: Path) -> None:
     assert [case["id"] for case in merged["cases"]] == [f"ball_{k}" for k in range(6)]
     with sqlite3.connect(tmp_path / "work" / "mlflow.db") as store:
         runs = store.execute("select name, status from runs order by name").fetchall()
+        (parent,) = store.execute("select run_uuid from runs where name = 'submission 1'").fetchone()
+        children = store.execute("select value from tags where key = 'mlflow.parentRunId'").fetchall()
     names = ("cross-validation", "fold_0", "fold_1", "fold_2")
-    assert runs == [(f"default/{name}", "FINISHED") for name in names]
+    assert runs == [*((f"default/{name}", "FINISHED") for name in names), ("submission 1", "FINISHED")]
+    assert children == [(parent,)] * 4
 
 
 @pytest.mark.slow

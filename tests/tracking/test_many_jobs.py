@@ -1,5 +1,6 @@
 """Many trainings and one server, on SQLite and on PostgreSQL."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,20 @@ def test_trainings_that_start_at_once_are_all_tracked(on_server: Any, own_work: 
         assert run.info.status == "FINISHED"
         assert [point.step for point in client.get_metric_history(run.info.run_id, "loss")] == [0, 1]
         assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {"plan.yaml", "curves.png"}
+
+
+def test_a_submission_is_the_parent_of_its_runs(on_server: Any, own_work: Path, tmp_path: Path) -> None:
+    """Folds that were submitted together hang below one run, which ends as the submission did."""
+    submit = [sys.executable, "-m", "unetpipe", "submit", "--cluster", "local", "--logs", "logs"]
+    command = [*submit, "--folds", "0,1", "--wait", "train", str(own_work), *OPTIONS]
+    subprocess.run(command, check=True, cwd=tmp_path, env=os.environ, capture_output=True, timeout=300)
+    client = MlflowClient(on_server.uri)
+    experiment = client.get_experiment_by_name("unetpipe")
+    (parent,) = client.search_runs([experiment.experiment_id], "run_name = 'submission 1'")
+    children = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert {run.info.run_name for run in children} == {"default/fold_0", "default/fold_1"}
+    assert parent.info.status == "FINISHED"
+    assert str(tmp_path) not in str(on_server.everything())
 
 
 def test_a_server_gets_what_it_missed(on_server: Any, own_work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,11 @@ def test_a_version_says_what_it_is(trained: TrainResult, registered: RegisteredV
     assert [output.model_id for output in run.outputs.model_outputs] == [registered.model_id]
     logged = client.get_logged_model(registered.model_id)
     assert logged.source_run_id == trained.tracking_run
+    assert {metric.key: metric.value for metric in logged.metrics} == {
+        name: value for name, value in run.data.metrics.items() if name.startswith("final_")
+    }
+    assert {metric.dataset_name for metric in logged.metrics} == {"validation cases"}
+    assert len(client.get_metric_history(trained.tracking_run, "final_mean_dice")) == 1
     assert logged.tags.items() >= version.tags.items()
     assert version.tags["dataset"] == run.data.tags["dataset"]
     assert version.tags["plan"] == run.data.tags["plan"]

@@ -94,4 +94,4 @@ def _digest(folder: Path) -> str:
     for file in sorted(bundle_files(folder)):
         digest.update(file.relative_to(folder).as_posix().encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+    return digest.hexdigest()[:16]

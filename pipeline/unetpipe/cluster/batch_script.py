@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unetpipe.cluster.jobs import Job
+from unetpipe.cluster.jobs import Job, environment_words
 from unetpipe.errors import ClusterError
 
 _WARNING_S = 120  # from the warning to the time limit; for jobs of less than 16 minutes, an eighth of their time
@@ -113,7 +113,7 @@ def _command(job: Job) -> str:
     # since Slurm 22.05 srun ignores the cores of the job, and by default it lets ranks wait for one that has failed
     srun = ["srun", "--unbuffered", "--kill-on-bad-exit=1", f"--cpus-per-task={job.resources.cpus}"]
     srun += [f"--{name}={value}" for name, value in job.resources.srun.items()]
-    words = [*srun, *program_words(job.resources.program), *job.command]
+    words = [*srun, *environment_words(job.environment), *program_words(job.resources.program), *job.command]
     task = f' {job.array.option} "{job.array.value("$SLURM_ARRAY_TASK_ID")}"' if job.array else ""
     return shlex.join(words) + task
 

@@ -70,7 +70,15 @@ def train_job(command: Command, checked: TrainConfig, resources: Resources, fold
         raise ClusterError(f"submit is given --gpus {given} and train --gpus {asked}: leave out train's")
     array = None if folds is None else Array(option="--fold", tasks=tuple(folds))
     processes = given or asked
-    return Job(name="train", command=command, resources=resources, array=array, processes=processes, resumes=True)
+    return Job(
+        name="train",
+        command=command,
+        resources=resources,
+        array=array,
+        processes=processes,
+        resumes=True,
+        tracked_in=checked.work.absolute() if checked.tracking == "mlflow" else None,
+    )
 
 
 def infer_jobs(

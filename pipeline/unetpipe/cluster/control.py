@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unetpipe.cluster.config import SubmissionConfig, SubmitConfig
 from unetpipe.cluster.jobs import Job
+from unetpipe.cluster.parent_run import end_parent_run
 from unetpipe.cluster.states import TaskState
 from unetpipe.cluster.submission import Submission, find_folder, read_submission
 from unetpipe.cluster.submit import Scripts, SubmitResult, job_states, last_lines, module_of, submit_jobs
@@ -58,6 +59,7 @@ def show_status(config: SubmitConfig, which: SubmissionConfig) -> SubmissionStat
     """
     folder, submission = _find(config, which)
     tasks = tuple(job_states(submission, folder))
+    end_parent_run(submission, folder, tasks)
     return SubmissionStatus(number=int(folder.name), submitted=submission.submitted, tasks=tasks)
 
 

@@ -1,5 +1,8 @@
 """A job: one command line of unetpipe, or an array of command lines that differ in one option."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from unetpipe.cluster.config import Resources
 from unetpipe.documents import Record
 
@@ -41,6 +44,8 @@ class Job(Record):
         after_failure: Whether this job starts even if one of those has failed.
         resumes: Whether the command, started again, continues where it was stopped. Its job is then started again when
             it meets its time limit.
+        tracked_in: Work folder in whose tracking store the command has a run; None if no store of MLflow has one.
+        environment: Variables that are set for the command.
     """
 
     name: str
@@ -51,6 +56,8 @@ class Job(Record):
     after: tuple[str, ...] = ()
     after_failure: bool = False
     resumes: bool = False
+    tracked_in: Path | None = None
+    environment: Mapping[str, str] = {}
 
     @property
     def tasks(self) -> dict[str, int | None]:
@@ -64,3 +71,8 @@ class Job(Record):
         if self.array is None or task is None:
             return self.command
         return (*self.command, self.array.option, self.array.value(task))
+
+
+def environment_words(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the words that set variables for the command which follows them; none for no variables."""
+    return ("env", *(f"{name}={value}" for name, value in environment.items())) if environment else ()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetpipe.cluster.batch_script import program_words
-from unetpipe.cluster.jobs import Job
+from unetpipe.cluster.jobs import Job, environment_words
 
 _FUNCTIONS = """\
 run() { # NAME WORD...: run a command, and keep its output and its exit code
@@ -37,10 +37,10 @@ def local_script(jobs: Sequence[Job], folder: Path, where: Path) -> str:
     for job in jobs:
         before = [str(folder / task) for name in job.after for task in by_name[name].tasks]
         condition = f"succeeded {shlex.join(before)} && " if before and not job.after_failure else ""
-        no_gpu = [] if job.resources.gpus else ["env", "CUDA_VISIBLE_DEVICES="]
+        no_gpu = {} if job.resources.gpus else {"CUDA_VISIBLE_DEVICES": ""}
         ranks = ["--gpus", str(job.processes)] if job.processes > 1 else []
         for name, number in job.tasks.items():
             command = [*program_words(job.resources.program), *job.command_of(number), *ranks]
-            words = [str(folder / name), *no_gpu, *command]
+            words = [str(folder / name), *environment_words({**no_gpu, **job.environment}), *command]
             lines.append(f"{condition}run {shlex.join(words)}")
     return "\n".join(lines) + "\n"

@@ -32,6 +32,8 @@ class Submission(Record):
         ids: Slurm's id of each job by its name; for a local submission the id of the one process that runs all jobs.
         process_started: Start time of that process in seconds since 1970, which distinguishes it from a later process
             with the same id; None on Slurm.
+        tracking_run: Id of the run that the runs of its jobs are part of, until that run has ended; None where there is
+            none.
     """
 
     schema_version: Literal[1] = SUBMISSION_SCHEMA
@@ -41,6 +43,7 @@ class Submission(Record):
     jobs: tuple[Job, ...]
     ids: Mapping[str, str] = {}
     process_started: float | None = None
+    tracking_run: str | None = None
 
 
 def new_submission(cluster: ClusterName, jobs: tuple[Job, ...]) -> Submission:

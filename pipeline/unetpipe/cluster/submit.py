@@ -11,6 +11,7 @@ from unetpipe.cluster.batch_script import batch_script, sbatch_command
 from unetpipe.cluster.config import SubmitConfig
 from unetpipe.cluster.jobs import Job
 from unetpipe.cluster.local_script import local_script
+from unetpipe.cluster.parent_run import end_parent_run, with_parent_run
 from unetpipe.cluster.states import TaskState
 from unetpipe.cluster.submission import ClusterName, Submission, make_folder, new_submission
 from unetpipe.documents import Record
@@ -87,14 +88,20 @@ def submit_jobs(config: SubmitConfig, jobs: Sequence[Job], progress: Progress | 
     if config.dry_run:
         return _scripts(submission, config.logs.absolute())
     folder = make_folder(config.logs)
+    submission = with_parent_run(submission, f"submission {folder.name}")
     try:
         submission = module_of(cluster).submit_jobs(submission, folder)
     except ClusterError:
+        end_parent_run(submission, folder, ())
         for left in folder.iterdir():
             left.unlink()
         folder.rmdir()
         raise
-    states = _wait(submission, folder, progress or SilentProgress()) if config.wait else job_states(submission, folder)
+    if config.wait:
+        states = _wait(submission, folder, progress or SilentProgress())
+        end_parent_run(submission, folder, states)
+    else:
+        states = job_states(submission, folder)
     tasks = tuple(
         SubmittedTask(
             task=one.task, id=one.id, log=folder / f"{one.task}.log", exit_code=one.exit_code if config.wait else None

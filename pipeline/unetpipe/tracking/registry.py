@@ -1,5 +1,6 @@
 """MLflow's model registry: models are logged and registered under a name, and fetched by it."""
 
+import json
 import logging
 import re
 import shutil
@@ -187,14 +188,15 @@ def _new_version(client: Any, experiment: str, model: ServedModel, entry: Entry)
         _write_model(folder, model, logged, run_id)
         client.log_model_artifacts(logged.model_id, str(folder))
     client.finalize_logged_model(logged.model_id, "READY")
-    if run_id:
+    if run:
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        _log_figures(client, run, logged.model_id)
     try:
         client.create_registered_model(entry.name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    return client.create_model_version(
+    version = client.create_model_version(
         entry.name,
         source=f"{REGISTERED}{logged.model_id}",
         run_id=run_id,
@@ -202,6 +204,23 @@ def _new_version(client: Any, experiment: str, model: ServedModel, entry: Entry)
         description=entry.description,
         model_id=logged.model_id,
     )
+    link = [{"name": version.name, "version": version.version}]  # by which MLflow's page of the model finds its version
+    client.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps(link)})
+    return version
+
+
+def _log_figures(client: Any, run: Any, model_id: str) -> None:
+    """Give a model the figures of its run that are final, as measured on the run's held-out cases."""
+    from mlflow.entities import Metric
+
+    held_out = [one.dataset for one in run.inputs.dataset_inputs if "validation" in {tag.value for tag in one.tags}]
+    dataset = {"dataset_name": held_out[0].name, "dataset_digest": held_out[0].digest} if held_out else {}
+    names = [name for name in run.data.metrics if name.startswith(_FIGURES)]
+    points = [client.get_metric_history(run.info.run_id, name)[-1] for name in names]
+    figures = [
+        Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id, **dataset) for point in points
+    ]
+    client.log_batch(run.info.run_id, metrics=figures)
 
 
 def _write_model(folder: Path, model: ServedModel, logged: Any, run_id: str | None) -> None:
