@@ -1,4 +1,4 @@
-"""How this program proves to a DICOMweb server who it is: from the environment, so that no command line holds it.
+"""Credentials for a DICOMweb server, from the environment, so that no command line, config or log holds them.
 
 UNETPIPE_DICOMWEB_TOKEN                                   bearer token
 UNETPIPE_DICOMWEB_USER, UNETPIPE_DICOMWEB_PASSWORD        basic authentication
@@ -19,7 +19,7 @@ _PREFIX = "UNETPIPE_DICOMWEB_"
 
 
 class Credentials(Record):
-    """What a server is shown, and what it must show. Secrets are left out of its text form.
+    """Credentials of this program, and the authorities that it trusts. The text form leaves out all of them.
 
     Attributes:
         token: Bearer token.
@@ -72,7 +72,7 @@ def credentials_from(environment: Mapping[str, str] = os.environ) -> Credentials
 
 
 def require_safe(url: str, credentials: Credentials) -> None:
-    """Refuse to show secrets to anyone on the way.
+    """Refuse a URL with which secrets would be seen by others.
 
     Raises:
         ServiceError: If the URL is none of HTTP, holds credentials, or would carry them over a network in clear text.

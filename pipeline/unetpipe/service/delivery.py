@@ -39,8 +39,8 @@ class Delivery:
     removal, the same instance is sent again; an archive holds it once.
 
     Args:
-        node: Whose results they are.
-        destination: Where they go.
+        node: Node whose results are sent.
+        destination: System that takes them.
     """
 
     def __init__(self, node: Node, destination: Destination) -> None:
@@ -51,7 +51,7 @@ class Delivery:
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
 
     def wake(self) -> None:
-        """Say that there is a new result."""
+        """Announce a new result."""
         self._new.set()
 
     @property

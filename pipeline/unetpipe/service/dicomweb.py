@@ -40,11 +40,11 @@ class ServedSeries:
 
 
 class DicomwebServer:
-    """A server, asked again where it is unavailable for a while.
+    """A DICOMweb server. Requests that fetch are repeated while it is unavailable.
 
     Args:
         url: URL of its DICOMweb service.
-        credentials: What it is shown.
+        credentials: Credentials that it is sent, and the authorities that vouch for it.
 
     Raises:
         ServiceError: If the URL cannot be used, or would show credentials to others.

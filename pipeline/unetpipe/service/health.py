@@ -1,4 +1,4 @@
-"""Whether a node works, and its figures: /healthz and /metrics by HTTP, to this machine only."""
+"""Health and metrics of a node by HTTP, for this machine only: ``/healthz`` and ``/metrics``."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +19,8 @@ def serving(port: int, metrics: Metrics, problems: Callable[[], Sequence[str]]) 
 
     Args:
         port: Port on the loopback address.
-        metrics: What ``/metrics`` shows.
-        problems: Returns what is wrong now.
+        metrics: Metrics for ``/metrics``.
+        problems: Returns what is wrong now, one line each.
 
     Raises:
         ServiceError: If the port is taken.

@@ -1,4 +1,4 @@
-"""The parts of a node that its threads share, over a folder that one process holds at a time."""
+"""The state that the threads of a node share, in a folder that one process holds at a time."""
 
 import fcntl
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from unetpipe.service.spool import PRIVATE, Limits, Spool
 
 @dataclass(frozen=True)
 class Node:
-    """What a node knows and counts.
+    """State of a node.
 
     Attributes:
         spool: Studies that were received.

@@ -1,4 +1,4 @@
-"""Libraries of the network say in their logs which study they handle; here they are silent while they are used."""
+"""Silence for libraries of the network, whose logs name the study that they handle."""
 
 import logging
 

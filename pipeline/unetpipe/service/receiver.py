@@ -1,6 +1,6 @@
 """The C-STORE provider of a node: associations in, instances on disk.
 
-AE titles say who a caller claims to be, which is no authentication: the port belongs into a network that is trusted.
+AE titles say who a caller claims to be, which is no authentication: the port belongs in a network that is trusted.
 """
 
 import logging
@@ -31,7 +31,7 @@ class Receiver:
     """Stores what callers send.
 
     Args:
-        node: Where instances go.
+        node: Node that stores the instances.
         at_release: Whether the release of an association completes the studies that it has sent.
     """
 

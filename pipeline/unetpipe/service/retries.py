@@ -21,7 +21,7 @@ def retried(action: Callable[[], Value], *, attempts: int = 5, wait_seconds: flo
     """Repeat an action while the other system is unavailable; waits twice as long each time.
 
     Args:
-        action: What to do.
+        action: Action; it is repeated after an UnavailableError.
         attempts: Number of times that it is done at most.
         wait_seconds: Time before the second attempt.
 

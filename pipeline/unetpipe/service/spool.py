@@ -31,7 +31,7 @@ class FullError(ServiceError):
 
 
 class Failure(Record):
-    """Why something lies among the dead letters.
+    """The reason why a study or a result became a dead letter.
 
     Attributes:
         reason: One line, without identifiers.
@@ -42,7 +42,7 @@ class Failure(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much a spool takes, and when a study is complete.
+    """Bounds of a spool, and when a study counts as complete.
 
     Attributes:
         studies: Studies that may be received or wait at a time.
@@ -83,7 +83,7 @@ class Spool:
 
     Args:
         root: Folder of the node, held by this process alone.
-        limits: How much it takes.
+        limits: Bounds of the spool, and when a study counts as complete.
     """
 
     def __init__(self, root: Path, limits: Limits) -> None:
@@ -173,7 +173,7 @@ class Spool:
             self._last_arrival[study] = time.monotonic()
 
     def complete(self, study: str) -> None:
-        """Do not wait for more instances of a study."""
+        """Take a study as complete: its quiet period is not waited for."""
         with self._lock:
             if study in self._last_arrival:
                 self._last_arrival[study] = -self._limits.quiet_seconds
@@ -211,7 +211,7 @@ class Spool:
         return Study(name, folder)
 
     def remove(self, study: Study) -> None:
-        """Forget a study that is done."""
+        """Delete a study that is done."""
         shutil.rmtree(study.folder)
         self.recount()
 

@@ -38,9 +38,9 @@ class Worker:
     """Segments the studies of a spool.
 
     Args:
-        node: Whose studies they are.
+        node: Node whose studies are segmented.
         rules: Rules that choose the model.
-        segmenter: Models.
+        segmenter: Loaded models.
         announce: Called when there is a new result.
     """
 
