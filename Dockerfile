@@ -20,7 +20,7 @@ COPY pipeline pipeline
 # what `docker build --build-arg VERSION=0.2.0` says; the image has no repository to read it from
 ARG VERSION=
 ENV SETUPTOOLS_SCM_PRETEND_VERSION_FOR_UNETPIPE=$VERSION
-RUN pip install --no-cache-dir --constraint constraints.txt .
+RUN pip install --no-cache-dir --constraint constraints.txt '.[clinic]'
 
 # hadolint ignore=DL3006
 FROM ${BASE}

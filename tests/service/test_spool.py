@@ -90,11 +90,17 @@ def test_the_queue_and_the_folder_are_bounded(tmp_path: Path) -> None:
     spool.store(b"x" * 60, "study", "series", "1")
     with pytest.raises(FullError, match="1 studies wait already"):
         spool.store(b"x", "other", "series", "1")
+    assert not spool.is_full
     with pytest.raises(FullError, match="has reached its size"):
         spool.store(b"x" * 60, "study", "series", "2")
-    spool.store(b"x" * 40, "study", "series", "2")
     assert spool.is_full
+    spool.store(b"x" * 40, "study", "series", "2")
     assert spool.waiting == 1
+    spool.complete("study")
+    study = spool.take()
+    assert study is not None
+    spool.remove(study)
+    assert not spool.is_full
 
 
 def test_only_the_owner_reads_what_was_received(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,11 +69,10 @@ class Study:
 
     def series(self) -> dict[str, tuple[str, ...]]:
         """Names of the instances of each series."""
-        return {
-            series.name: tuple(sorted(file.stem for file in series.glob("*.dcm")))
-            for series in sorted(self.folder.iterdir())
-            if series.is_dir()
-        }
+        found: dict[str, list[str]] = defaultdict(list)
+        for file in sorted(self.folder.rglob("*.dcm")):
+            found[file.parent.name].append(file.stem)
+        return {series: tuple(names) for series, names in found.items()}
 
 
 class Spool:
@@ -97,7 +96,7 @@ class Spool:
         self._last_arrival: dict[str, float] = {}
         self._interrupted = deque(sorted(self._working.iterdir()))
         self._files = 0
-        self._used = 0
+        self._used, self._overflowed = 0, False
         self.recount()
 
     @property
@@ -107,8 +106,8 @@ class Spool:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more instances are taken for want of room."""
-        return self._used >= self._limits.size_bytes
+        """Whether an instance was refused for want of room, and nothing has left the folder since."""
+        return self._overflowed
 
     @property
     def waiting(self) -> int:
@@ -124,7 +123,7 @@ class Spool:
         """Measure the folder anew, after something has left it."""
         used = sum(_size(Path(place) / name) for place, _, names in os.walk(self._root) for name in names)
         with self._lock:
-            self._used = used
+            self._used, self._overflowed = used, False
 
     def store(self, data: bytes, study: str, series: str, instance: str) -> None:
         """Write an instance to the disk; it is there, whatever happens, when this returns.
@@ -168,6 +167,7 @@ class Spool:
             if study not in self._last_arrival and len(self._last_arrival) >= self._limits.studies:
                 raise FullError(f"{self._limits.studies} studies wait already")
             if self._used + size > self._limits.size_bytes:
+                self._overflowed = True
                 raise FullError(f"the folder of the node has reached its size of {self._limits.size_bytes / 1e9:g} GB")
             self._used += size
             self._last_arrival[study] = time.monotonic()
