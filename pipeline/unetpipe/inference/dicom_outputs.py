@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.config.infer import DicomFormat, SegmentationType
-from unetpipe.errors import DatasetError, Fault, ImageFileError
+from unetpipe.config.infer import DicomFormat, InferConfig, SegmentationType
+from unetpipe.dataset.label_scheme import LabelScheme
+from unetpipe.errors import BundleError, DatasetError, Fault, ImageFileError
 from unetpipe.imaging.dicom.derived.algorithm import Algorithm
-from unetpipe.imaging.dicom.derived.codes import CodedSegment
+from unetpipe.imaging.dicom.derived.codes import CodedSegment, SegmentCode
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.imaging.geometry import Grid
 from unetpipe.inference.inputs import InputCase
+from unetpipe.inference.quality import PredictedDice
+from unetpipe.inference.segments import coded_segments
 
 if TYPE_CHECKING:
     from unetpipe.imaging.dicom.derived.instances import NewInstance
@@ -35,6 +38,7 @@ class Predicted:
             unless fractional segmentations are written.
         volumes_ml: Volume of each class or region in millilitres.
         agreement: Dice coefficient between averaged predictions, of the classes for which there is one.
+        predicted: Dice to be expected, of the classes for which the models know it.
     """
 
     grid: Grid
@@ -42,6 +46,7 @@ class Predicted:
     probabilities: NDArray[np.float16] | None
     volumes_ml: Mapping[str, float]
     agreement: Mapping[str, float]
+    predicted: Mapping[str, PredictedDice]
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,14 @@ class DicomOutputs:
         if "dicom-sr" in paths:
             from unetpipe.imaging.dicom.derived.report import Measured, write_report  # highdicom
 
-            measured = [Measured(found.volumes_ml[one.name], found.agreement.get(one.name)) for one in self.segments]
+            measured = [
+                Measured(
+                    volume_ml=found.volumes_ml[one.name],
+                    agreement=found.agreement.get(one.name),
+                    predicted_dice=found.predicted[one.name].dice if one.name in found.predicted else None,
+                )
+                for one in self.segments
+            ]
             write_report(paths["dicom-sr"], source, self.segments, self.algorithm, measured, segmentation)
         return source.notes
 
@@ -107,6 +119,32 @@ class DicomOutputs:
         return write_segmentation(
             path, source, self.segments, self.algorithm, found.labels, kind=self.seg_type, fractions=fractions
         )
+
+
+def dicom_outputs(
+    config: InferConfig, scheme: LabelScheme, codes: Mapping[str, SegmentCode], algorithm: Algorithm
+) -> DicomOutputs:
+    """The DICOM formats that are asked for; a model that cannot be written in one is refused at once.
+
+    Args:
+        config: Options of `infer`.
+        scheme: Classes and regions of the model.
+        codes: Codes that the model has for them, by name.
+        algorithm: Models that predict.
+
+    Raises:
+        BundleError: If a class has no code, or overlapping regions are wanted as a label map.
+    """
+    formats = tuple(name for name in dict.fromkeys(config.format) if name != "nifti")
+    if "dicom-seg" in formats and config.seg_type == "labelmap" and scheme.overlapping:
+        raise BundleError("--seg-type labelmap cannot hold the model's regions, which overlap: take binary")
+    return DicomOutputs(
+        folder=config.out,
+        formats=formats,
+        segments=coded_segments(scheme, codes, uncoded=config.uncoded) if formats else (),
+        algorithm=algorithm,
+        seg_type=config.seg_type,
+    )
 
 
 def _source(case: InputCase) -> "Source":

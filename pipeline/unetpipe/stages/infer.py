@@ -28,7 +28,7 @@ from unetpipe.imaging.dicom.derived.algorithm import Algorithm
 from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import read_image
-from unetpipe.inference.dicom_outputs import DicomOutputs, Predicted, require_dicom
+from unetpipe.inference.dicom_outputs import DicomOutputs, Predicted, dicom_outputs, require_dicom
 from unetpipe.inference.ensemble import is_out_of_memory
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
 from unetpipe.inference.outputs import OutputFolder
@@ -40,7 +40,6 @@ from unetpipe.inference.predictions import (
     label_warnings,
     volumes_ml,
 )
-from unetpipe.inference.segments import coded_segments
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.streaming import stream
 
@@ -190,25 +189,11 @@ def _infer(stations: "_Stations", cases: Sequence[InputCase], progress: Progress
 
 
 def _dicom_outputs(config: InferConfig, predictor: Predictor) -> DicomOutputs:
-    """The DICOM formats that are asked for; the model is refused at once where it cannot be written in one.
-
-    Raises:
-        BundleError: If a class has no code, or overlapping regions are wanted as a label map.
-    """
-    spec = predictor.spec
-    formats = tuple(name for name in dict.fromkeys(config.format) if name != "nifti")
-    if "dicom-seg" in formats and config.seg_type == "labelmap" and spec.regions:
-        raise BundleError("--seg-type labelmap cannot hold the model's regions, which overlap: take binary")
-    return DicomOutputs(
-        folder=config.out,
-        formats=formats,
-        segments=coded_segments(spec.label_scheme, spec.segments, uncoded=config.uncoded) if formats else (),
-        algorithm=Algorithm(
-            weights={f"{one.name} {one.version}": one.sha256 for one in predictor.bundles},
-            software=importlib.metadata.version("unetpipe"),
-        ),
-        seg_type=config.seg_type,
+    algorithm = Algorithm(
+        weights={f"{bundle.name} {bundle.version}": bundle.sha256 for bundle in predictor.bundles},
+        software=importlib.metadata.version("unetpipe"),
     )
+    return dicom_outputs(config, predictor.spec.label_scheme, predictor.spec.segments, algorithm)
 
 
 def _write(file: PredictionsFile, config: InferConfig, predictor: Predictor) -> None:
@@ -311,10 +296,15 @@ class _Stations:
             outputs.write_classes(case, labels, grid)
         agreement, predicted = segmentation.agreement, segmentation.predicted
         volumes = volumes_ml(labels, grid, outputs.scheme)
-        found_here = Predicted(
-            grid=grid, labels=labels, probabilities=probabilities, volumes_ml=volumes, agreement=agreement
+        objects = Predicted(
+            grid=grid,
+            labels=labels,
+            probabilities=probabilities,
+            volumes_ml=volumes,
+            agreement=agreement,
+            predicted=predicted,
         )
-        notes = self._objects.write(case, found_here)
+        notes = self._objects.write(case, objects)
         if outputs.has_labels:
             outputs.write_labels(case, labels, grid)
         known = {

@@ -14,7 +14,7 @@ from unetpipe.imaging.dicom.derived.segmentation import write_segmentation
 
 from .conftest import ALGORITHM, SEGMENTS, Phantom, errors_of, phantom_in
 
-MEASURED = (Measured(1234.56789, 0.93), Measured(0.0), Measured(1 / 3, 0.5))
+MEASURED = (Measured(1234.56789, 0.93, 0.8), Measured(0.0), Measured(1 / 3, 0.5))
 AXIAL = pytest.mark.parametrize("phantom", ["axial"], indirect=True)
 
 
@@ -33,8 +33,8 @@ def test_volumes_are_those_of_the_segments(phantom: Phantom, tmp_path: Path) -> 
         segment = group.referenced_segment
         assert segment.referenced_sop_instance_uid == new.instance
         assert list(segment.referenced_segment_numbers) == [number]
-        others = [one for one in group.get_measurements() if one.name.meaning.startswith("Dice")]
-        assert [one.value for one in others] == ([] if measured.agreement is None else [measured.agreement])
+        others = [one.value for one in group.get_measurements() if "Dice" in one.name.meaning]
+        assert others == [one for one in (measured.agreement, measured.predicted_dice) if one is not None]
     site = groups[1].finding_sites[0]
     assert (site.value.meaning, site.laterality.meaning) == ("Kidney", "Left")
     first = pydicom.dcmread(next(phantom.path.iterdir()))

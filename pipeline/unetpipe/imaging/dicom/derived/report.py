@@ -20,6 +20,7 @@ from unetpipe.imaging.dicom.derived.source import ImageReference, Source
 _IMAGING: Final = sr.CodedConcept("363679005", "SCT", "Imaging procedure")
 _MILLILITRE: Final = sr.CodedConcept("ml", "UCUM", "milliliter")
 _AGREEMENT: Final = sr.CodedConcept("agreement", "99UNETPIPE", "Dice coefficient between predictions")
+_PREDICTED_DICE: Final = sr.CodedConcept("predicted-dice", "99UNETPIPE", "Predicted Dice coefficient")
 _DECIMALS = 4
 
 
@@ -30,10 +31,12 @@ class Measured:
     Attributes:
         volume_ml: Volume of its voxels in millilitres.
         agreement: Dice coefficient between the predictions that were averaged, from 0 to 1; None where there was one.
+        predicted_dice: Dice coefficient that is to be expected with a reference; None where the models do not know.
     """
 
     volume_ml: float
     agreement: float | None = None
+    predicted_dice: float | None = None
 
 
 @without_logs
@@ -131,8 +134,9 @@ def _measurements(values: Measured) -> Iterator[sr.Measurement]:
         unit=_MILLILITRE,
         method=codes.DCM.SumOfSegmentedVoxelMethodForVolume,
     )
-    if values.agreement is not None:
-        yield sr.Measurement(name=_AGREEMENT, value=round(values.agreement, _DECIMALS), unit=codes.UCUM.NoUnits)
+    for name, value in ((_AGREEMENT, values.agreement), (_PREDICTED_DICE, values.predicted_dice)):
+        if value is not None:
+            yield sr.Measurement(name=name, value=round(value, _DECIMALS), unit=codes.UCUM.NoUnits)
 
 
 def _evidence(source: Source, segmentation: NewInstance | None) -> tuple[ImageReference, ...]:
