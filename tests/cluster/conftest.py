@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 _COMMANDS = ("sbatch", "slurmctld", "munged")
+_ACCOUNTING = ("slurmdbd", "mariadbd")
 
 
 def _free_port() -> int:
@@ -19,17 +20,21 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def _installed(program: str) -> bool:
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin") is not None
+
+
 @pytest.fixture(scope="session")
 def _slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cluster of three nodes with two cores each, for the time of these tests."""
+    """A cluster of three nodes with two cores each, with accounting where it is installed, until all tests are over."""
     tools = Path(__file__).parent / "slurm"
-    path = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
-    absent = [name for name in _COMMANDS if not shutil.which(name, path=path)]
+    absent = [name for name in _COMMANDS if not _installed(name)]
     if absent or os.geteuid() != 0:
         pytest.skip(f"starting Slurm needs root and {', '.join(absent) or 'nothing else'}")
     root = tmp_path_factory.mktemp("slurm")
-    ports = {name: str(_free_port()) for name in ("CTLPORT", "NDPORT")}
-    environment = {**os.environ, "ROOT": str(root), "NODES": "3", "ACCT": "0", "MODE": "multi", "GRACE": "60", **ports}
+    ports = {name: str(_free_port()) for name in ("CTLPORT", "NDPORT", "DBDPORT", "SQLPORT")}
+    settings = {"NODES": "3", "MODE": "multi", "GRACE": "60", "ACCT": str(int(all(map(_installed, _ACCOUNTING))))}
+    environment = {**os.environ, "ROOT": str(root), **settings, **ports}
     try:
         subprocess.run([tools / "up.sh"], env=environment, check=True, timeout=90, stdout=subprocess.DEVNULL)
         yield root / "slurm.conf"

@@ -5,11 +5,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from unetpipe.cluster.config import Resources, SubmitConfig
+from unetpipe.cluster.config import Resources, SubmissionConfig, SubmitConfig
+from unetpipe.cluster.control import show_status
 from unetpipe.cluster.jobs import Array, Job
 from unetpipe.cluster.submit import SubmitResult, submit_jobs
 from unetpipe.config.train import TrainConfig
@@ -49,6 +51,26 @@ def test_an_array_gives_each_task_s_exit_code(logged: list[str]) -> None:
     assert result.tasks[0].log.read_text() == "task 0\n"
     assert "train_2 has failed with exit code 2; the end of its output:" in logged
     assert len({task.id.split("_")[0] for task in result.tasks}) == 1
+
+
+def test_accounting_knows_what_the_controller_has_forgotten(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The states of a submission are the same where only Slurm's database still has its jobs."""
+    if "accounting_storage/slurmdbd" not in slurm.read_text():
+        pytest.skip("accounting needs slurmdbd and mariadbd")
+    program = Resources(program="bash -c", cpus=1)
+    array = Array(option="-", tasks=(0, 2))
+    submit(
+        Job(name="train", command=("exit $1",), resources=program, array=array),
+        Job(name="evaluate", command=("true",), resources=program, after=("train",)),
+    )
+    last = SubmitConfig(command=("status",)), SubmissionConfig()
+    known = [task.state for task in show_status(*last).tasks]
+    assert known == ["completed", "failed", "cancelled"]
+    monkeypatch.setattr("unetpipe.cluster.slurm._queued", lambda _ids: {})
+    deadline = time.monotonic() + 60  # the database learns of the ends some seconds later
+    while [task.state for task in show_status(*last).tasks] != known and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert [task.state for task in show_status(*last).tasks] == known
 
 
 def test_a_refusal_leaves_nothing_behind() -> None:
