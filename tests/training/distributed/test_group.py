@@ -76,7 +76,7 @@ def run(code: str, size: int) -> list[Any]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    command = [sys.executable, "-c", textwrap.dedent(code)]
+    command = [sys.executable, "-W", "error:Grad strides", "-c", textwrap.dedent(code)]  # a slow path of torch's
     processes = [
         subprocess.Popen(command, env=os.environ | place | {"RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
         for rank in range(size)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from unetpipe.errors import TrainingError
@@ -61,12 +61,20 @@ def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
     """
     if not dist.is_initialized():
         return module
+    # with one channel, channels first and last are one layout under two names (strides), and torch expects a parameter
+    # and its gradient, of which some operations choose one name and some the other, to have the same
     for parameter in module.parameters():
-        if parameter.is_contiguous():  # where an axis has one entry, so do channels last; gradients lie as is usual
-            parameter.data = parameter.data.flatten().view(parameter.shape)
+        if parameter.is_contiguous():
+            parameter.data = _with_usual_strides(parameter.data)
+            parameter.register_hook(_with_usual_strides)  # type: ignore[no-untyped-call] # torch has no types for it
     return DistributedDataParallel(
         module,
         device_ids=[device] if device.type == "cuda" else None,
         static_graph=True,  # the same in every step; parameters that no output depends on are found in the first one
         gradient_as_bucket_view=True,
     )
+
+
+def _with_usual_strides(tensor: Tensor) -> Tensor:
+    """Give a contiguous tensor the strides that a new one of its shape has; the data stay where they are."""
+    return tensor.flatten().view(tensor.shape)
