@@ -16,7 +16,7 @@ from unetpipe.bundle.segment_codes import read_segments
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.label_scheme import LabelClass, Region
-from unetpipe.errors import BundleError, DatasetError
+from unetpipe.errors import BundleError, DatasetError, UnetpipeError
 from unetpipe.evaluation.pairing import gather_inputs
 from unetpipe.imaging.dicom.label_target import LabelTarget
 from unetpipe.imaging.dicom.synthetic import write_series
@@ -123,8 +123,10 @@ def test_regions_become_segments_that_overlap(make_bundle: MakeBundle, series: P
     target = LabelTarget(read_grid(series)[1], values)
     found = read_label_volume(out / "dicom-seg" / "series.dcm", target).array
     assert np.array_equal(found, read_volume(out / "series.nii.gz").array)
-    with pytest.raises(BundleError, match="--seg-type labelmap"):
+    with pytest.raises(BundleError, match="--seg-type labelmap cannot hold"):
         run(model, series, format=("dicom-seg",), seg_type="labelmap")
+    with pytest.raises(UnetpipeError, match="--seg-type labelmap needs --format dicom-seg"):
+        run(model, series, format=("rtstruct",), seg_type="labelmap")
 
 
 def test_fractions_are_the_probabilities(make_bundle: MakeBundle, series: Path) -> None:

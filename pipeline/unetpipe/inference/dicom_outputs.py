@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unetpipe.config.infer import DicomFormat, InferConfig, SegmentationType
 from unetpipe.dataset.label_scheme import LabelScheme
-from unetpipe.errors import BundleError, DatasetError, Fault, ImageFileError
+from unetpipe.errors import BundleError, DatasetError, Fault, ImageFileError, UnetpipeError
 from unetpipe.imaging.dicom.derived.algorithm import Algorithm
 from unetpipe.imaging.dicom.derived.codes import CodedSegment, SegmentCode
 from unetpipe.imaging.dicom.options import DicomOptions
@@ -115,10 +115,11 @@ class DicomOutputs:
     def _write_segmentation(self, path: Path, source: "Source", found: Predicted) -> "NewInstance":
         from unetpipe.imaging.dicom.derived.segmentation import write_segmentation  # highdicom takes a second
 
-        fractions = found.probabilities[-len(self.segments) :] if found.probabilities is not None else None
-        return write_segmentation(
-            path, source, self.segments, self.algorithm, found.labels, kind=self.seg_type, fractions=fractions
-        )
+        array = found.labels
+        if self.seg_type == "fractional":
+            assert found.probabilities is not None  # since they are needed
+            array = found.probabilities[-len(self.segments) :]
+        return write_segmentation(path, source, self.segments, self.algorithm, array, kind=self.seg_type)
 
 
 def dicom_outputs(
@@ -134,8 +135,11 @@ def dicom_outputs(
 
     Raises:
         BundleError: If a class has no code, or overlapping regions are wanted as a label map.
+        UnetpipeError: If a type of segmentation is chosen and none is written.
     """
     formats = tuple(name for name in dict.fromkeys(config.format) if name != "nifti")
+    if config.seg_type != "binary" and "dicom-seg" not in formats:
+        raise UnetpipeError(f"--seg-type {config.seg_type} needs --format dicom-seg")
     if "dicom-seg" in formats and config.seg_type == "labelmap" and scheme.overlapping:
         raise BundleError("--seg-type labelmap cannot hold the model's regions, which overlap: take binary")
     return DicomOutputs(

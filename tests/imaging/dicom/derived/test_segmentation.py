@@ -104,9 +104,7 @@ def test_fractions_are_probabilities(phantom: Phantom, tmp_path: Path) -> None:
     """To a 255th; frames where none reaches that are left out."""
     fractions = np.stack([np.where(phantom.labels == one.values[0], 0.8, 0.001) for one in SEGMENTS])
     path = tmp_path / "seg.dcm"
-    write_segmentation(
-        path, phantom.source, SEGMENTS, ALGORITHM, phantom.labels, kind="fractional", fractions=fractions
-    )
+    write_segmentation(path, phantom.source, SEGMENTS, ALGORITHM, fractions, kind="fractional")
     assert pydicom.dcmread(path).NumberOfFrames == 3 + 4 + 1
     theirs = hd.seg.segread(path).get_pixels_by_source_instance(
         [image.sop_instance for image in phantom.source.images], assert_missing_frames_are_empty=True
@@ -212,3 +210,30 @@ def test_a_series_without_a_frame_of_reference_is_said(series, tmp_path: Path) -
     series.edit(lambda image: image.__delitem__("SOPInstanceUID"))
     with pytest.raises(ImageFileError, match="without SOPInstanceUID"):
         read_source([series.path])
+
+
+def test_more_segments_than_a_byte_counts(another, tmp_path: Path) -> None:
+    """Label maps have two bytes per voxel then."""
+    source = read_source([another("many", (20, 20, 3)).path])
+    labels = np.arange(1200, dtype=np.int32).reshape(20, 20, 3) // 4
+    segments = [CodedSegment(name=f"class {n}", values=(n,), code=LIVER) for n in range(1, 300)]
+    target = LabelTarget(source.grid, {frozenset([one.name]): one.values[0] for one in segments})
+    for kind in ("binary", "labelmap"):
+        write_segmentation(tmp_path / "seg.dcm", source, segments, ALGORITHM, labels, kind=kind)
+        assert np.array_equal(read_label_volume(tmp_path / "seg.dcm", target).array[0], labels)
+
+
+def test_images_of_further_channels_are_referred_to(another, tmp_path: Path) -> None:
+    """Those of the same study, by the series that they are in; another study cannot be, and that is said."""
+    first, second, other = (another(name, seed=seed) for name, seed in (("t1", 1), ("t2", 2), ("other", 3)))
+    study = pydicom.dcmread(first.file(0)).StudyInstanceUID
+    second.edit(lambda image: setattr(image, "StudyInstanceUID", study))
+    source = read_source([first.path, second.path, other.path])
+    assert any("another study" in note for note in source.notes)
+    labels = np.full(source.grid.shape, 7)
+    write_segmentation(tmp_path / "seg.dcm", source, SEGMENTS, ALGORITHM, labels)
+    written = pydicom.dcmread(tmp_path / "seg.dcm")
+    series = {item.SeriesInstanceUID: len(item.ReferencedInstanceSequence) for item in written.ReferencedSeriesSequence}
+    assert series == {pydicom.dcmread(one.file(0)).SeriesInstanceUID: 6 for one in (first, second)}
+    assert len(written.SourceImageSequence) == 12
+    assert errors_of(tmp_path / "seg.dcm") == []

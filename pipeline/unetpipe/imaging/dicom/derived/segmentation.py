@@ -7,7 +7,7 @@ them are replaced afterwards.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import format_number_as_ds
 
+from unetpipe.config.infer import SegmentationType
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.dicom.attributes import without_validation
 from unetpipe.imaging.dicom.derived.algorithm import MANUFACTURER, Algorithm
@@ -33,7 +34,6 @@ from unetpipe.imaging.dicom.derived.instances import NewInstance, by_series, ref
 from unetpipe.imaging.dicom.derived.source import Source
 from unetpipe.imaging.dicom.slices import Slice
 
-SegmentationType = Literal["binary", "labelmap", "fractional"]
 _LABEL_MAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 _HIGHEST_FRACTION = 255
 _UNIT_LENGTH = 1e-5  # what six digits leave uncertain
@@ -47,10 +47,9 @@ def write_segmentation(
     source: Source,
     segments: Sequence[CodedSegment],
     algorithm: Algorithm,
-    labels: NDArray[np.integer[Any]],
+    array: NDArray[Any],
     *,
     kind: SegmentationType = "binary",
-    fractions: NDArray[np.floating[Any]] | None = None,
 ) -> NewInstance:
     """Write labels as one segmentation, each segment numbered by its place in `segments`, from 1.
 
@@ -61,25 +60,21 @@ def write_segmentation(
         source: Series that was segmented.
         segments: Segments to describe, found or not. Those that share label values overlap.
         algorithm: Models that made the labels.
-        labels: Label values (I, J, K) on the source's grid.
+        array: Label values (I, J, K) on the source's grid; for ``fractional`` the probability of each segment,
+            (segments, I, J, K).
         kind: ``binary`` for a bit per voxel and segment; ``labelmap`` for one number per voxel, which fewer programs
-            read; ``fractional`` for probabilities.
-        fractions: Probability of each segment, (segments, I, J, K); for ``fractional`` only.
+            read; ``fractional`` for probabilities in 255ths.
 
     Returns:
         Identifiers of the segmentation.
 
     Raises:
         ImageFileError: If there is no segment, or a label map is wanted of segments that overlap.
-        GeometryError: If the arrays do not fit the source's grid.
+        GeometryError: If the array does not fit the source's grid.
     """
     if not segments:
         raise ImageFileError("a segmentation needs at least one segment")
-    pixels: NDArray[Any]
-    if kind == "fractional" and fractions is not None:
-        pixels = _probabilities(source, fractions)
-    else:
-        pixels = _numbers(source, segments, labels, kind)
+    pixels = _probabilities(source, array) if kind == "fractional" else _numbers(source, segments, array, kind)
     storage = _LABEL_MAP_STORAGE if kind == "labelmap" else SegmentationStorage
     new = NewInstance.of("segmentation", storage, source)
     images = _classic_images(source)
@@ -109,18 +104,18 @@ def write_segmentation(
     return new
 
 
-def overlap(segments: Sequence[CodedSegment]) -> bool:
+def _overlap(segments: Sequence[CodedSegment]) -> bool:
     """Whether two segments share a label value."""
     values = [value for segment in segments for value in segment.values]
     return len(set(values)) < len(values)
 
 
 def _numbers(
-    source: Source, segments: Sequence[CodedSegment], labels: NDArray[np.integer[Any]], kind: SegmentationType
-) -> NDArray[np.uint8 | np.uint16]:
+    source: Source, segments: Sequence[CodedSegment], labels: NDArray[Any], kind: SegmentationType
+) -> NDArray[Any]:
     """Numbers of segments, (K, row, column), or a mask for each, (K, row, column, segments), where they overlap."""
     placed = source.on_slices(labels)
-    if overlap(segments):
+    if _overlap(segments):
         if kind == "labelmap":
             raise ImageFileError("a segmentation of type LABELMAP cannot hold segments that overlap; BINARY can")
         return np.stack([np.isin(placed, segment.values) for segment in segments], axis=-1).astype(np.uint8)
@@ -134,7 +129,7 @@ def _numbers(
     return numbers
 
 
-def _probabilities(source: Source, fractions: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+def _probabilities(source: Source, fractions: NDArray[Any]) -> NDArray[Any]:
     """Probabilities (K, row, column, segments), rounded so that frames without one that counts are left out."""
     planes = [source.on_slices(one) for one in fractions]
     stacked = np.empty((*planes[0].shape, len(planes)), dtype=np.float32)
