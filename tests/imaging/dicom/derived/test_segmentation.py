@@ -212,6 +212,13 @@ def test_a_series_without_a_frame_of_reference_is_said(series, tmp_path: Path) -
         read_source([series.path])
 
 
+def test_slices_of_two_patients_are_refused(series) -> None:
+    """Results must not be filed under the name of the first that comes."""
+    series.edit(lambda image: setattr(image, "PatientID", "another"), 2)
+    with pytest.raises(ImageFileError, match="the slices of a volume name 2 patients"):
+        read_source([series.path])
+
+
 def test_more_segments_than_a_byte_counts(another, tmp_path: Path) -> None:
     """Label maps have two bytes per voxel then."""
     source = read_source([another("many", (20, 20, 3)).path])

@@ -33,7 +33,7 @@ _PATIENT_AND_STUDY = (
     *("PatientAge", "PatientSize", "PatientWeight", "AdmissionID", "AdmittingDiagnosesDescription"),
     *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName", "ClinicalTrialSiteID"),
     *("ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID"),
-    *("ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription", "TimezoneOffsetFromUTC"),
+    *("ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
 )
 _COMPRESSION = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
@@ -118,10 +118,10 @@ def read_source(paths: Sequence[Path], options: Sequence[DicomOptions] = ()) -> 
     first, *others = sources
     images = {image: None for source in others for image in source.images}
     further = [image for image in images if image.study == first.images[0].study]
-    notes = list(dict.fromkeys(note for source in sources for note in source.notes))
+    notes = first.notes
     if len(further) < len(images):
-        notes.append("Images of another study are not referred to in what is written.")
-    return replace(first, further=tuple(image for image in further if image not in first.images), notes=tuple(notes))
+        notes += ("Images of another study are not referred to in what is written.",)
+    return replace(first, further=tuple(image for image in further if image not in first.images), notes=notes)
 
 
 def patient_and_study(source: Source, target: Dataset) -> None:
@@ -138,6 +138,7 @@ def _read(path: Path, options: DicomOptions) -> Source:
     with about_series():
         chosen, mended = arrange(path, options, (*_PATIENT_AND_STUDY, *_COMPRESSION))
         frames = [chosen.frames[index] for index in mended.order]
+        _refuse_several_patients(frames)
         reference, notes = _frame_of_reference(frames)
         if mended.notes:
             notes += ("What is written for the source lies on the slices that are there, by nearest neighbour.",)
@@ -169,6 +170,17 @@ def _reference(frame: Frame) -> ImageReference:
         sop_instance=UID(text(image.data, "SOPInstanceUID")),
         frame=frame.index + 1 if is_multiframe else None,
     )
+
+
+def _refuse_several_patients(frames: Sequence[Frame]) -> None:
+    """See that all slices are of one patient, under whose name results will be filed.
+
+    Raises:
+        ImageFileError: If they name several.
+    """
+    found = {text(frame.image.data, "PatientID") for frame in frames}
+    if len(found) > 1:
+        raise ImageFileError(f"the slices of a volume name {len(found)} patients by their PatientID")
 
 
 def _frame_of_reference(frames: Iterable[Frame]) -> tuple[UID, tuple[str, ...]]:
