@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from unetpipe.errors import ServiceError
 from unetpipe.service.credentials import Credentials, credentials_from, require_safe
 from unetpipe.service.dicomweb import DicomwebServer, ServedSeries
-from unetpipe.service.retries import UnavailableError
+from unetpipe.service.retries import RefusedError, UnavailableError
 
 WriteStudy = Callable[..., list[Path]]
 NOBODY = Credentials()
@@ -33,16 +33,20 @@ class Answers(BaseHTTPRequestHandler):
 
     statuses: list[int]
     seen: list[dict[str, str]]
+    content: bytes
 
     def do_GET(self) -> None:
         self.seen.append(dict(self.headers))
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         status = self.statuses.pop(0) if self.statuses else 200
-        body = json.dumps(SERIES).encode() if status == 200 else b""
+        body = self.content if status == 200 else b""
         self.send_response(status)
         self.send_header("Content-Type", "application/dicom+json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815 - the name of http.server
 
     def log_message(self, *_: object) -> None: ...
 
@@ -52,8 +56,10 @@ def serve() -> Iterator[Callable[..., tuple[str, type[Answers]]]]:
     """Start servers that answer with given statuses, with TLS where there is a certificate."""
     servers = []
 
-    def start(*statuses: int, certificate: Path | None = None) -> tuple[str, type[Answers]]:
-        handler = type("Handler", (Answers,), {"statuses": list(statuses), "seen": []})
+    def start(
+        *statuses: int, certificate: Path | None = None, content: bytes = json.dumps(SERIES).encode()
+    ) -> tuple[str, type[Answers]]:
+        handler = type("Handler", (Answers,), {"statuses": list(statuses), "seen": [], "content": content})
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -192,6 +198,49 @@ def test_a_certificate_must_be_trusted(serve: Any, certificate: Path) -> None:
     credentials = credentials_from({"UNETPIPE_DICOMWEB_CA": str(certificate), "UNETPIPE_DICOMWEB_TOKEN": "abc"})
     assert DicomwebServer(url, credentials).image_series(STUDY)
     assert handler.seen[0]["Authorization"] == "Bearer abc"
+
+
+FAILED = {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [0xA900]}}]}}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "content", "error", "message"),
+    [
+        ((), FAILED, RefusedError, r"did not store the result \(failure reason 43264\)"),
+        ((409,), {}, RefusedError, "HTTP status 409"),
+        ((503,), {}, UnavailableError, "HTTP status 503"),
+        ((403,), {}, ServiceError, "HTTP status 403"),
+    ],
+)
+def test_a_result_that_is_not_taken(
+    statuses: tuple[int, ...],
+    content: Any,
+    error: type[Exception],
+    message: str,
+    serve: Any,
+    write_study: WriteStudy,
+    tmp_path: Path,
+) -> None:
+    """Refused for what it is, not now, and not with these credentials are told apart."""
+    url, _ = serve(*statuses, content=json.dumps(content).encode())
+    (file,) = write_study(tmp_path / "study", 1, slices=1)
+    with pytest.raises(error, match=message) as raised:
+        DicomwebServer(url, NOBODY).store(file)
+    assert type(raised.value) is error
+
+
+def test_an_empty_list_of_failures_is_none(serve: Any, write_study: WriteStudy, tmp_path: Path) -> None:
+    """Orthanc answers with one when it has stored everything."""
+    url, _ = serve(content=json.dumps({"00081198": {"vr": "SQ"}}).encode())
+    DicomwebServer(url, NOBODY).store(write_study(tmp_path / "study", 1, slices=1)[0])
+
+
+@pytest.mark.parametrize("content", [b"<html>login</html>", b"[5]", b"{}"])
+def test_an_answer_that_cannot_be_read_is_one_line(content: bytes, serve: Any) -> None:
+    """Whatever libraries raise on the page of a proxy, the error has no traceback."""
+    url, _ = serve(content=content)
+    with pytest.raises(ServiceError, match="the exchange with the DICOMweb server failed"):
+        DicomwebServer(url, NOBODY).image_series(STUDY)
 
 
 def test_a_study_goes_to_an_archive_and_comes_back(orthanc: Any, write_study: WriteStudy, tmp_path: Path) -> None:

@@ -74,11 +74,11 @@ class DicomwebServer:
             UnavailableError: If the server does not answer.
             ServiceError: If it refuses, or there is no such study.
         """
-        found = retried(lambda: self._asked(lambda: self._client.search_for_series(study)))
-        series = [one for one in found if _first(one, "00080060") not in NO_IMAGE_MODALITIES]
+        found = retried(lambda: self._asked(lambda: [*map(_served, self._client.search_for_series(study))]))
+        series = [one for modality, one in found if modality not in NO_IMAGE_MODALITIES]
         if not series:
             raise ServiceError(f"the DICOMweb server has {'no image series of' if found else 'not got'} the study")
-        return [ServedSeries(str(_first(one, "0020000E")), _count(_first(one, "00201209"))) for one in series]
+        return series
 
     def fetch(self, study: str, series: ServedSeries, folder: Path) -> None:
         """Write all instances of a series into a folder, whose names tell nothing.
@@ -150,12 +150,10 @@ def _plain_errors() -> Iterator[None]:
         status = 0 if error.response is None else error.response.status_code
         kind = UnavailableError if status in _BUSY else RefusedError if status in _REFUSED else ServiceError
         raise kind(f"the DICOMweb server answered with HTTP status {status}") from None
-    except OSError as error:
-        if not isinstance(error, requests.RequestException):
+    except Exception as error:  # also what libraries raise on an answer that is damaged
+        if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
             raise
-        raise ServiceError(f"the DICOMweb server cannot be asked ({type(error).__name__})") from None
-    except Exception as error:  # whatever libraries raise on an answer that is damaged
-        raise ServiceError(f"the answer of the DICOMweb server cannot be used ({type(error).__name__})") from None
+        raise ServiceError(f"the exchange with the DICOMweb server failed ({type(error).__name__})") from None
 
 
 def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
@@ -168,10 +166,17 @@ def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.Prepare
     return authorize
 
 
-def _first(attributes: dict[str, Any], tag: str) -> Any:
-    """The first value of an attribute in DICOM JSON; None where it is absent or empty."""
-    return next(iter(attributes.get(tag, {}).get("Value", [])), None)
+def _served(series: dict[str, Any]) -> tuple[str | None, ServedSeries]:
+    """Modality and identifiers of a series in DICOM JSON, each attribute a tag with its values.
 
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: If this is no series.
+    """
 
-def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | str) and str(value).isdigit() else None
+    def first(tag: str) -> Any:
+        return next(iter(series.get(tag, {}).get("Value", [])), None)
+
+    modality, uid, count = (first(tag) for tag in ("00080060", "0020000E", "00201209"))
+    if not isinstance(uid, str):
+        raise TypeError("a series without UID")
+    return modality, ServedSeries(uid, None if count is None else int(count))
