@@ -113,6 +113,35 @@ def test_each_slice_has_its_own_slope(folder: Path) -> None:
     assert np.allclose(result, stored * (numbers * 0.5) - 10 * numbers, atol=1e-3)
 
 
+@pytest.mark.parametrize("representation", [0, 1])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_whole_number_that_is_added_keeps_integers(folder: Path, representation: int, bits: int) -> None:
+    """CT adds -1024 to all values: sums are int16, half of what float32 takes, unless one does not fit."""
+    random = np.random.default_rng(0)
+    kind = np.dtype(f"{'ui'[representation]}{bits // 8}")
+    pixels = {}
+
+    def store(image: Dataset, extreme: int = 0) -> None:
+        image.BitsAllocated, image.BitsStored, image.HighBit = bits, bits, bits - 1
+        image.PixelRepresentation, image.RescaleIntercept = representation, -1024
+        values = random.integers(0, 100, (image.Rows, image.Columns)).astype(kind)
+        values.flat[image.InstanceNumber] = extreme
+        pixels[image.InstanceNumber] = values.astype(np.int64) - 1024
+        image.PixelData = values.tobytes()
+
+    edit(folder, store)
+    result = read_volume(folder).array[0]
+    assert result.dtype == np.int16
+    expected = np.stack([pixels[number].T for number in range(len(pixels), 0, -1)], axis=-1)
+    assert np.array_equal(result, expected)
+    if bits == 16:
+        edit(folder, lambda image: store(image, np.iinfo(kind).max if not representation else np.iinfo(kind).min))
+        result = read_volume(folder).array[0]
+        assert result.dtype == np.float32
+        expected = np.stack([pixels[number].T for number in range(len(pixels), 0, -1)], axis=-1)
+        assert np.array_equal(result, expected)
+
+
 @pytest.mark.parametrize(("representation", "bits"), [(1, 16), (0, 12)])
 def test_monochrome1_is_inverted(folder: Path, representation: int, bits: int) -> None:
     """The lowest stored value is the brightest, for signed and unsigned pixels."""

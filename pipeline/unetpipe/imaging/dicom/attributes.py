@@ -4,12 +4,12 @@ Files in use have empty values, several values where one belongs, and text in pl
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from pydicom import Dataset, config
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.tag import BaseTag, Tag
 
 from unetpipe.errors import ImageFileError, UnetpipeError
@@ -31,20 +31,30 @@ without_validation: ProcessSetting[tuple[int, int]] = ProcessSetting(
 )
 
 
-@contextmanager
-def damage(message: str) -> Iterator[None]:
+_WITHOUT_CHARACTER_SET = frozenset({"CS", "DA", "DS", "DT", "FD", "FL", "IS", "SL", "SS", "TM", "UI", "UL", "US"})
+"""Kinds of values that follow from the bytes of their element alone."""
+
+
+class damage:  # noqa: N801 - a context, read as a word
     """Turn whatever pydicom raises on damaged bytes into one line.
+
+    A class of its own, because one made of a generator takes as long as reading a value does.
 
     Raises:
         ImageFileError: With this message. What pydicom raises is not documented, and depends on which byte is damaged:
             struct.error, TypeError, KeyError, EOFError, RecursionError, MemoryError and others have been seen.
     """
-    try:
-        yield
-    except UnetpipeError:
-        raise
-    except Exception as error:
-        raise ImageFileError(message) from error
+
+    __slots__ = ("_message",)
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, UnetpipeError):
+            raise ImageFileError(self._message) from error
 
 
 @lru_cache(maxsize=1024)
@@ -58,13 +68,29 @@ def value(data: Dataset, keyword: str) -> Any:
     Raises:
         ImageFileError: If it cannot be parsed.
     """
+    tag = _tag(keyword)
+    if tag not in data.keys():  # noqa: SIM118 - most are not, and a set of keys says so sooner than a dataset
+        return None
     with damage(f"a header holds text where a number belongs, or is damaged ({keyword})"):
-        tag = _tag(keyword)
-        if tag not in data:  # most attributes, most of the time
-            return None
-        found = data[tag].value
+        stored = data.get_item(tag, keep_deferred=True)
+        if isinstance(stored, RawDataElement) and (stored.VR or _vr(tag)) in _WITHOUT_CHARACTER_SET:
+            found = _converted(tag, stored.VR, stored.value, stored.is_implicit_VR, stored.is_little_endian)
+        else:
+            found = data[tag].value
         empty = found is None or (hasattr(found, "__len__") and len(found) == 0)
     return None if empty else found
+
+
+@lru_cache(maxsize=4096)
+def _vr(tag: BaseTag) -> str:
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else ""
+
+
+@lru_cache(maxsize=4096)
+def _converted(tag: BaseTag, vr: str | None, stored: bytes | None, is_implicit: bool, is_little: bool) -> Any:
+    """The value of an element, which most slices of a series have in common. Nobody changes what is returned."""
+    raw = RawDataElement(tag, vr, len(stored or b""), stored, 0, is_implicit, is_little)
+    return convert_raw_data_element(raw).value
 
 
 def texts(data: Dataset, keyword: str) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def in_one_sense(frames: Sequence[Frame]) -> tuple[Frame, ...]:
     Where slopes differ from frame to frame, that of one may be 1, which alone would not say that values mean anything:
     this frame would be inverted, and the others not.
     """
-    if not any(frame.meaning.stated for frame in frames):
+    if not (any(frame.meaning.stated for frame in frames) and any(frame.meaning.inverted for frame in frames)):
         return tuple(frames)
     return tuple(replace(frame, meaning=replace(frame.meaning, inverted=False)) for frame in frames)
 

@@ -4,12 +4,19 @@ Files are sorted into these three at once, so that what is asked of a series lat
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import BinaryIO
 
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
-from pydicom.tag import Tag
+from pydicom.filereader import data_element_generator
+from pydicom.filereader import read_dataset as dicom_dataset
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
+    AllTransferSyntaxes,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -50,6 +57,9 @@ _PRIVATE = (
     *(Tag(0x2001, 0x0010), Tag(0x2001, 0x1003)),  # Philips
     *(Tag(0x7053, 0x0010), Tag(0x7053, 0x1000)),  # Philips' PET
 )
+_PREAMBLE = 128
+_SYNTAX, _SOP_CLASS = Tag("TransferSyntaxUID"), Tag("MediaStorageSOPClassUID")
+_PIXELS = frozenset(map(Tag, ("PixelData", "FloatPixelData", "DoubleFloatPixelData")))
 NO_IMAGE_MODALITIES = frozenset({"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC", "AU", "ECG"})
 """Modalities of objects that are no images, such as segmentations and reports."""
 
@@ -109,10 +119,12 @@ def read_header(file: DicomFile, more: tuple[str, ...] = ()) -> Image | Other | 
     """
     series = ""
     try:
-        data, syntax, end = _read(file, pixels=False, keywords=more)
+        with damage("a file is damaged or no DICOM"), file.open() as stream:
+            data, declared, syntax = _read_quickly(stream, more) or _read(stream, more)
+            end = stream.tell()
         with damage("the header of a file is damaged"):
             series = text(data, "SeriesInstanceUID")
-            return _classify(file, data, syntax, series, end)
+            return _classify(file, data, declared, syntax, series, end)
     except ImageFileError as error:
         return Damaged(file, str(error), series)
 
@@ -126,27 +138,73 @@ def read_dataset(file: DicomFile) -> tuple[Dataset, UID]:
     Raises:
         ImageFileError: If it is damaged.
     """
-    data, syntax, _ = _read(file, pixels=True)
+    with damage("a file is damaged or no DICOM"), file.open() as stream:
+        data, _, syntax = _read(stream)
     return data, syntax
 
 
-def _read(file: DicomFile, *, pixels: bool, keywords: tuple[str, ...] = ()) -> tuple[Dataset, UID, int]:
-    """Read a file, or of its header what is used and the attributes of `keywords`; also give where reading ended."""
-    with damage("a file is damaged or no DICOM"), file.open() as stream:
-        wanted = None if pixels else [*map(Tag, (*_KEYWORDS, *keywords)), *_PRIVATE]
-        data = dcmread(stream, force=True, stop_before_pixels=not pixels, specific_tags=wanted)
-        end = stream.tell()
-        meta = data.file_meta if hasattr(data, "file_meta") else FileMetaDataset()
-        if "TransferSyntaxUID" not in meta:
-            implicit, little = data.original_encoding
-            explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-            meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-        data.file_meta = meta
-    return data, meta.TransferSyntaxUID, end
+def _read_quickly(stream: BinaryIO, more: tuple[str, ...]) -> tuple[Dataset, str, UID] | None:
+    """Read the header of a file with preamble and a usual syntax, in half the time that pydicom's own way takes.
+
+    It makes one dataset of a file in place of four.
+
+    Returns:
+        The header, the SOP class that the file declares, and its transfer syntax. None, with the stream where it began,
+        where the file is of another kind.
+    """
+    if stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM":
+        meta = {
+            element.tag: element
+            for element in data_element_generator(stream, False, True, stop_when=_past_meta)
+            if isinstance(element, RawDataElement)
+        }
+        syntax = _uid(meta.get(_SYNTAX))
+        if syntax in AllTransferSyntaxes and syntax != DeflatedExplicitVRLittleEndian:
+            data = dicom_dataset(
+                stream,
+                syntax.is_implicit_VR,
+                syntax.is_little_endian,
+                stop_when=_at_pixels,
+                specific_tags=list(_wanted(more)),
+            )
+            return data, _uid(meta.get(_SOP_CLASS)), syntax
+    stream.seek(0)
+    return None
 
 
-def _classify(file: DicomFile, data: Dataset, syntax: UID, series: str, end: int) -> Image | Other | Damaged:
-    declared = str(data.file_meta.get("MediaStorageSOPClassUID", ""))
+def _uid(element: RawDataElement | None) -> UID:
+    return UID("" if element is None else (element.value or b"").decode("ascii", "replace").strip("\0 "))
+
+
+def _read(stream: BinaryIO, header_of: tuple[str, ...] | None = None) -> tuple[Dataset, str, UID]:
+    """Read a whole file, or of its header what is used and further attributes; see `_read_quickly`."""
+    wanted = None if header_of is None else list(_wanted(header_of))
+    data = dcmread(stream, force=True, stop_before_pixels=header_of is not None, specific_tags=wanted)
+    meta = data.file_meta if hasattr(data, "file_meta") else FileMetaDataset()
+    if "TransferSyntaxUID" not in meta:
+        implicit, little = data.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    data.file_meta = meta
+    return data, str(meta.get("MediaStorageSOPClassUID", "")), meta.TransferSyntaxUID
+
+
+@lru_cache(maxsize=16)
+def _wanted(keywords: tuple[str, ...]) -> tuple[BaseTag, ...]:
+    return (*map(Tag, (*_KEYWORDS, *keywords)), *_PRIVATE)
+
+
+def _past_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag >> 16 != 2
+
+
+def _at_pixels(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag in _PIXELS
+
+
+def _classify(
+    file: DicomFile, data: Dataset, declared: str, syntax: UID, series: str, end: int
+) -> Image | Other | Damaged:
     stored = UID(text(data, "SOPClassUID"))
     modality = text(data, "Modality")
     if MediaStorageDirectoryStorage in (declared, stored):

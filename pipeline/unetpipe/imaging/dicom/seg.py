@@ -10,10 +10,10 @@ from pydicom.uid import UID
 
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.attributes import damage, items, number, text
+from unetpipe.imaging.dicom.decoding import decode
 from unetpipe.imaging.dicom.frames import frame_attributes, place_of
 from unetpipe.imaging.dicom.label_map import LabelMapBuilder, Segment
 from unetpipe.imaging.dicom.label_target import LabelTarget
-from unetpipe.imaging.dicom.pixels import decode
 from unetpipe.imaging.dicom.slices import Slice, grid_of, mixture_of
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume

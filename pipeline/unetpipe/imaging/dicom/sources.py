@@ -1,11 +1,13 @@
 """Finding of DICOM files in a folder of any depth, in a zip, or alone. Nothing here needs pydicom."""
 
+import contextlib
 import io
 import os
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -15,6 +17,7 @@ from unetpipe.errors import ImageFileError
 
 _PREAMBLE = 128
 _HEAD = 1024
+_READERS = 8
 _VRS = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
@@ -76,6 +79,13 @@ class DicomFile:
         except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
             raise ImageFileError("a file of a DICOM source cannot be read") from error
 
+    def prefetch(self) -> None:
+        """Ask the system to read the file soon, where it takes such advice."""
+        if self.archive is not None or not hasattr(os, "posix_fadvise"):
+            return
+        with contextlib.suppress(OSError), Path(self.path).open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
     def digest(self) -> bytes:
         """Compute a hash of the file's whole content."""
         with self.open() as stream:
@@ -101,6 +111,16 @@ def list_files(path: Path) -> list[DicomFile]:
         raise ImageFileError("the zip is encrypted")
     names = sorted(member.filename for member in members if not member.is_dir())
     return [DicomFile(PurePosixPath(name), archive) for name in names if not _is_hidden(PurePosixPath(name))]
+
+
+def with_heads(files: Sequence[DicomFile]) -> Iterator[tuple[DicomFile, bytes]]:
+    """Each file with its first bytes, which threads read ahead: a disk answers many requests as soon as one.
+
+    Raises:
+        ImageFileError: If a file cannot be read.
+    """
+    with ThreadPoolExecutor(_READERS) as threads:
+        yield from zip(files, threads.map(DicomFile.head, files), strict=True)
 
 
 def is_dicom(path: Path) -> bool:

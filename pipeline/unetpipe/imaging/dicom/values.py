@@ -39,6 +39,11 @@ class Meaning:
         """Whether slope and intercept change nothing."""
         return (self.slope, self.intercept) == (1.0, 0.0)
 
+    @property
+    def is_shift(self) -> bool:
+        """Whether only a whole number of at most 15 bits is added."""
+        return self.slope == 1.0 and self.intercept.is_integer() and abs(self.intercept) < 2**15
+
     def scaled(self, factor: float) -> "Meaning":
         """Intensities multiplied by a factor."""
         return replace(self, slope=self.slope * factor, intercept=self.intercept * factor)
