@@ -6,6 +6,7 @@ From the repository's root, with unetpipe's Python:
     python benchmarks/infer.py brains --labels DATA/brain_labels --nnunet NNUNET_PYTHON
     python benchmarks/infer.py windows --size 256
     python benchmarks/infer.py engines
+    python benchmarks/infer.py gpu
     python benchmarks/infer.py export --nnunet NNUNET_PYTHON
     python benchmarks/infer.py memory --slices 1000 --slices 500
 
@@ -59,6 +60,8 @@ def main() -> None:
     engines = commands.add_parser("engines", help="one forward pass on the CPU by each engine")
     engines.add_argument("--small", action="store_true", help="the small windows only")
     engines.set_defaults(run=compare_engines)
+    gpu = commands.add_parser("gpu", help="windows per second on a GPU: memory formats, torch.compile, CUDA graphs")
+    gpu.set_defaults(run=compare_on_gpu)
     export = commands.add_parser("export", help="50-class logits to labels on a finer grid")
     export.add_argument("--classes", type=int, default=50)
     export.add_argument("--nnunet", help="Python of an environment with nnunetv2")
@@ -285,6 +288,55 @@ def compare_engines(arguments: argparse.Namespace) -> None:
             run(windows)  # what is made ready at the first pass
             _, seconds = timed(lambda run=run, windows=windows: run(windows), cpu)
             report(name=name, windows=shape, seconds=round(seconds, 3))
+
+
+def compare_on_gpu(_arguments: argparse.Namespace) -> None:
+    """Windows per second of the network alone in bfloat16: memory formats, torch.compile, CUDA graphs."""
+    from unetpipe.inference.ensemble import for_inference
+    from unetpipe.networks.build import build_network
+
+    device, bf16 = torch.device("cuda"), torch.bfloat16
+    small, large = ((40, 56, 40), [32, 64, 128, 256]), ((128, 128, 128), [32, 64, 128, 256, 320, 320])
+    for (patch, features), count in [(small, 1), (small, 4), (small, 16), (large, 1), (large, 4)]:
+        for layout in (torch.contiguous_format, torch.channels_last_3d):
+            torch.manual_seed(0)
+            network = for_inference(build_network(dynunet(features, 3)), device, bf16).to(memory_format=layout)
+            windows = torch.randn(count, 1, *patch, device=device)
+            ways = {"torch": network} | ({"compiled": torch.compile(network, dynamic=False)} if count == 4 else {})
+            with torch.inference_mode(), torch.autocast("cuda", dtype=bf16):
+                for name, run in ways.items():
+                    for way, call in {name: run, f"{name}, recorded": recorded(run, windows)}.items():
+                        rate = count / seconds_of(call, windows)
+                        report(name=way, patch=patch, windows=count, layout=str(layout), per_second=round(rate, 1))
+
+
+def recorded(run: Callable[[torch.Tensor], torch.Tensor], windows: torch.Tensor) -> Callable[[torch.Tensor], Any]:
+    """A function that replays the kernels of another one for the same windows."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        run(windows)  # compiles, and makes libraries ready
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        logits = run(windows)
+
+    def replay(_windows: torch.Tensor) -> torch.Tensor:
+        graph.replay()
+        return logits.clone()
+
+    return replay
+
+
+def seconds_of(run: Callable[[torch.Tensor], Any], windows: torch.Tensor, calls: int = 20) -> float:
+    """Mean time of consecutive calls on a GPU, which is waited for at their end."""
+    for _ in range(3):
+        run(windows)
+    torch.cuda.synchronize()
+    before = time.perf_counter()
+    for _ in range(calls):
+        run(windows)
+    torch.cuda.synchronize()
+    return (time.perf_counter() - before) / calls
 
 
 def timed(run: Callable[[], torch.Tensor], device: torch.device) -> tuple[torch.Tensor, float]:

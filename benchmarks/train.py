@@ -6,8 +6,9 @@
 `--nnunet` is the folder with the executables of an environment that has nnunetv2 2.8.1. Both sides preprocess the same
 cases, train on the same split (fold 0) on one device, one after the other, and predict the held-out scans without
 mirroring; `unetpipe evaluate` scores both. `steps` measures the plan's network, sampling and augmentation included, in
-the precision that each side chooses, and ours in float32 and half as wide too, on a GPU also compiled; "of peak" is the
-share of the rate at which the device multiplies large bfloat16 matrices. Give it the machine alone.
+the precision that each side chooses, on a CPU ours in float32 and half as wide too, on a GPU with and without
+`torch.compile`; "of peak" is the share of the rate at which the device multiplies large bfloat16 matrices. Give it the
+machine alone.
 """
 
 import argparse
@@ -30,10 +31,11 @@ from unetpipe.networks.build import build_network
 from unetpipe.networks.device import resolve_device
 from unetpipe.networks.summary import summarize_network
 from unetpipe.training.distributed.group import Group
+from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.parts import chosen_network
 from unetpipe.training.setup import Setup
 
-STEPS = 9  # the first warms up
+STEPS = {"cpu": (2, 8), "cuda": (20, 60)}  # that warm up, and that are timed
 UNETPIPE = (sys.executable, "-m", "unetpipe")
 
 
@@ -58,8 +60,9 @@ def main() -> None:
         if options.side != "nnunet":
             our_steps(work, options.device)
         if peer is not None:
-            seconds = json.loads(peer.run("steps", str(STEPS)))
-            print(f"nnU-Net, the plan's network: median {statistics.median(seconds[1:]):.3f} s", flush=True)
+            warm_up, steps = STEPS[options.device]
+            seconds = json.loads(peer.run("steps", str(warm_up + steps)))[warm_up:]
+            print(f"nnU-Net, the plan's network: {statistics.mean(seconds):.4f} s", flush=True)
         return
     held_out = read_folds(work).folds[0].validation
     images = options.out / "held_out"
@@ -96,29 +99,34 @@ def score(name: str, labels: Path, work: Path, options: argparse.Namespace) -> N
 
 
 def our_steps(work: Path, device: str) -> None:
-    """Seconds per step of the plan's network and of one half as wide."""
+    """Seconds per step of the plan's network and, on a CPU, of one half as wide."""
     setup = Setup.of(TrainConfig(work=work, fold=0, device=device), Group(), resolve_device(device))
     plan, channels = setup.data.configuration, len(setup.data.manifest.channels)
-    peak = matrix_rate(setup.device)
-    for features in (plan.features, tuple(n // 2 for n in plan.features)):
+    peak, on_gpu = matrix_rate(setup.device), setup.device.type == "cuda"
+    widths = [plan.features] if on_gpu else [plan.features, tuple(n // 2 for n in plan.features)]
+    ways = [(setup.dtype, False), (setup.dtype, True) if on_gpu else (torch.float32, False)]
+    for features, (dtype, compiled) in product(widths, ways):
         definition = chosen_network(setup.config, setup.data, features)
         stages = summarize_network(build_network(definition), channels, plan.patch_size)
         flops = 3 * plan.batch_size * sum(stage.flops for stage in stages)  # forward, and back to inputs and weights
-        for dtype, compiled in product(
-            dict.fromkeys((setup.dtype, torch.float32)), dict.fromkeys((False, device != "cpu"))
-        ):
-            learner = replace(setup, dtype=dtype).learner(definition, "muon")
-            learner.compile(compiled)
-            seconds = []
-            with closing(setup.loader(plan.batch_size).batches()) as batches:
-                for _ in range(STEPS):
-                    before = time.perf_counter()
-                    loss, _ = learner.step(next(batches), 0.5, setup.augmentation)
-                    loss.item()
-                    seconds.append(time.perf_counter() - before)
-            median = statistics.median(seconds[1:])
-            name = f"unetpipe, features {features}, {dtype}{', compiled' if compiled else ''}"
-            print(f"{name}: median {median:.3f} s, {flops / median / peak:.2f} of peak", flush=True)
+        learner = replace(setup, dtype=dtype).learner(definition, "muon")
+        learner.compile(compiled)
+        seconds = seconds_per_step(setup, learner)
+        name = f"unetpipe, features {features}, {dtype}{', compiled' if compiled else ''}"
+        print(f"{name}: {seconds:.4f} s, {flops / seconds / peak:.3f} of peak", flush=True)
+
+
+def seconds_per_step(setup: Setup, learner: Learner) -> float:
+    """Mean time of consecutive steps, sampling and augmentation included; a GPU is waited for at their end only."""
+    warm_up, steps = STEPS[setup.device.type]
+    with closing(setup.loader(setup.data.configuration.batch_size).batches()) as batches:
+        for step in range(warm_up + steps):
+            loss, _ = learner.step(next(batches), 0.5, setup.augmentation)
+            if step == warm_up - 1:
+                loss.item()
+                before = time.perf_counter()
+        loss.item()
+    return (time.perf_counter() - before) / steps
 
 
 def matrix_rate(device: torch.device) -> float:
@@ -126,7 +134,7 @@ def matrix_rate(device: torch.device) -> float:
     size = 8192 if device.type == "cuda" else 2048
     one = torch.randn(size, size, device=device, dtype=torch.bfloat16)
     best = float("inf")
-    for _ in range(STEPS):
+    for _ in range(9):
         before = time.perf_counter()
         (one @ one)[0, 0].item()
         best = min(best, time.perf_counter() - before)

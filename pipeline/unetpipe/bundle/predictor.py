@@ -159,7 +159,7 @@ class Predictor:
         inferer = SlabInferer(
             windows.patch_size,
             step=step or 1 - windows.overlap,
-            batch=batch or default_batch(self.device),
+            batch=batch or default_batch(self.device, windows.patch_size),
             blending=windows.blending,
         )
         return ForeignGroup(spec, ensemble, inferer, postprocess)

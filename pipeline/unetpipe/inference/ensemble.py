@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from unetpipe.imaging.geometry import Shape
 from unetpipe.inference.agreement import Agreement
-from unetpipe.inference.engines.cuda_graphs import RecordedNetwork
 from unetpipe.inference.resampling import label_dtype
 from unetpipe.inference.sliding_window import GAUSSIAN, Blending, Forward, Planes, Windows, finished_planes
 from unetpipe.networks.device import autocast
@@ -107,16 +106,14 @@ def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) 
     """Prepare a network for inference on a device; it cannot be trained afterwards.
 
     The weights of convolutions are cast to `dtype` once and laid out as the device computes fastest. Autocast would
-    cast them for every window, to the same products. Normalisation stays in float32. On a GPU the network is wrapped in
-    a `RecordedNetwork`.
+    cast them for every window, to the same products. Normalisation stays in float32.
     """
     for module in network.modules():
         if isinstance(module, _Convolution):
             module.to(dtype)
     dims = 3 if any(isinstance(module, nn.Conv3d) for module in network.modules()) else 2
     use_fastest_layout(network.to(device), device, dims)
-    network.eval().requires_grad_(False)
-    return RecordedNetwork(network) if device.type == "cuda" else network
+    return network.eval().requires_grad_(False)
 
 
 class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types

@@ -1,5 +1,6 @@
 """Networks that see the same windows, from a preprocessed image to mean logits."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ from unetpipe.imaging.network_input import NetworkImage, network_image
 from unetpipe.imaging.preprocessing import Preprocessing
 from unetpipe.inference.decoding import GroupLogits
 from unetpipe.inference.ensemble import Ensemble, SlabInferer
+
+_VOXELS = 4 * 128**3
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class NetworkGroup:
         batch: int | None = None,
     ) -> "NetworkGroup":
         """Lay windows of `patch` `step` patches apart, `batch` in each call of the networks; None takes the default."""
-        batch = batch or default_batch(ensemble.device)
+        batch = batch or default_batch(ensemble.device, patch)
         return cls(preprocessing, ensemble, SlabInferer(patch, step=step, batch=batch))
 
     def prepare(self, image: Image) -> NetworkImage:
@@ -61,6 +64,9 @@ class NetworkGroup:
         )
 
 
-def default_batch(device: torch.device) -> int:
-    """Windows per call of a network."""
-    return 1 if device.type == "cpu" else 4
+def default_batch(device: torch.device, patch: Shape) -> int:
+    """Windows per call of a network: on a GPU as many as have the voxels of four large ones, from 4 to 16.
+
+    Launching the kernels of four small windows takes a GPU longer than computing them (docs/benchmarks.md).
+    """
+    return 1 if device.type == "cpu" else min(16, max(4, _VOXELS // math.prod(patch)))

@@ -11,8 +11,10 @@ from unetpipe.networks.torchscript import is_scripted
 def use_fastest_layout(network: nn.Module, device: torch.device, dims: int) -> torch.memory_format:
     """Give a network's weights the memory format that convolutions on a device are fastest with, in place.
 
-    It is channels last: tensor cores read nothing else, and oneDNN's 3-D convolutions take about two thirds of the time
-    with it (docs/benchmarks.md). The state dict and the values stay the same. TorchScript stays as it is.
+    For 3-D networks on a CPU it is channels last: oneDNN's convolutions take about two thirds of the time with it
+    (docs/benchmarks.md). On a GPU it is the usual one: cuDNN's convolutions prefer channels last, but torch's instance
+    norm copies such tensors before and after, which takes longer than cuDNN's own change of format
+    (docs/benchmarks.md). The state dict and the values stay the same. TorchScript stays as it is.
 
     Args:
         network: A network on `device`.
@@ -24,17 +26,15 @@ def use_fastest_layout(network: nn.Module, device: torch.device, dims: int) -> t
     """
     if is_scripted(network):
         return torch.contiguous_format
-    if device.type == "cpu" and dims == 3:
-        for part in network.modules():
-            if type(part) is nn.InstanceNorm3d and not part.track_running_stats:
-                part.__class__ = ChannelsLastInstanceNorm3d
-    elif device.type == "cuda":
+    if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # patches and windows keep one shape, so that trying algorithms out pays
-    else:
+    if device.type != "cpu" or dims != 3:
         return torch.contiguous_format
-    layout = torch.channels_last_3d if dims == 3 else torch.channels_last
-    network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub
-    return layout
+    for part in network.modules():
+        if type(part) is nn.InstanceNorm3d and not part.track_running_stats:
+            part.__class__ = ChannelsLastInstanceNorm3d
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stub
+    return torch.channels_last_3d
 
 
 class ChannelsLastInstanceNorm3d(nn.InstanceNorm3d):

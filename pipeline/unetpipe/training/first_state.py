@@ -38,7 +38,7 @@ def _calibration(setup: Setup) -> Calibration:
 
     def measure(features: tuple[int, ...], batch_size: int) -> Measurement:
         learner = setup.learner(setup.network(features), choose_recipe(0))
-        step = setup.measure_step(learner, batch_size)
+        step = setup.measure_step(learner, batch_size).seconds
         if features not in predicting:
             predicting[features] = held_out.estimate_seconds(learner.network) / group.size
         ending = _SAVING_SECONDS + _SLOWER * predicting[features]

@@ -19,6 +19,7 @@ from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import PatchLoader
 from unetpipe.training.distributed.group import Group
 from unetpipe.training.initial_model import InitialModel
+from unetpipe.training.optimization.compilation import StepMeasurement
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.optimization.loss import LossFunction
 from unetpipe.training.optimization.recipe import Recipe, RecipeName
@@ -143,17 +144,17 @@ class Setup:
         patch, recipe = self.data.configuration.patch_size, Recipe.of(self.config, name, self.loss)
         return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed, self.start)
 
-    def measure_step(self, learner: Learner, batch_size: int) -> float:
-        """Let a learner take a few optimiser steps; seconds of the shortest of them, the first left out."""
+    def measure_step(self, learner: Learner, batch_size: int) -> StepMeasurement:
+        """Let a learner take the first few optimiser steps of the run; the very first one warms up."""
         batches = self.loader(batch_size).batches()
         times = []
         for _ in range(_MEASURED_STEPS):
             before = time.monotonic()
             loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
-            loss.item()
+            last = loss.item()
             times.append(time.monotonic() - before)
         batches.close()
-        return min(times[1:])
+        return StepMeasurement(seconds=min(times[1:]), loss=last)
 
 
 def _require_a_patch_each(batch_size: int, group: Group) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from unetpipe.config.train import TrainConfig
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import Batch
-from unetpipe.training.optimization.compilation import compile_if_faster
+from unetpipe.training.optimization.compilation import StepMeasurement, compile_if_faster
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.optimization.loss import Loss
 from unetpipe.training.optimization.recipe import Recipe
@@ -111,12 +111,12 @@ def loss_of(one: Learner, number: int) -> float:
     return one.step(batch(number), 0.0, Augmentation())[0].item()
 
 
-def measured(seconds: dict[bool, float], compiled: Callable[[], bool]) -> Callable[[Learner], float]:
+def measured(seconds: dict[bool, float], compiled: Callable[[], bool]) -> Callable[[Learner], StepMeasurement]:
     """A stopwatch that shows `seconds` of a compiled step or of a plain one, after a step."""
 
-    def measure(one: Learner) -> float:
-        loss_of(one, 99)
-        return seconds[compiled()]
+    def measure(one: Learner) -> StepMeasurement:
+        loss = loss_of(one, 99)
+        return StepMeasurement(seconds=seconds[compiled()], loss=loss)
 
     return measure
 
@@ -128,7 +128,7 @@ def test_the_faster_one_goes_on_from_where_it_was(
     """Compiled or not, the next losses are those of a learner that was never measured."""
     graphs = []
 
-    def backend(graph: torch.fx.GraphModule, _inputs: Any) -> Any:
+    def backend(graph: torch.fx.GraphModule, _inputs: Any, **_options: Any) -> Any:
         graphs.append(graph)
         return graph.forward
 
@@ -144,6 +144,18 @@ def test_the_faster_one_goes_on_from_where_it_was(
     assert [loss_of(one, n) for n in range(2)] == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_compiler_that_changes_the_loss_is_done_without(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
+    """However fast it is: the same steps have to lead to the same loss."""
+    monkeypatch.setattr(torch, "compile", lambda module, **_options: module)
+    measurements = [StepMeasurement(seconds=2.0, loss=0.5), StepMeasurement(seconds=1.0, loss=0.52)]
+    one = learner()
+    compile_if_faster(one, lambda _learner: measurements.pop(0))
+    assert logged == [
+        "torch.compile is not used: a step takes 1.000 s with it and 2.000 s without, but the loss is 0.52 and not 0.5"
+    ]
+    assert one._forward is one._eager
+
+
 def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
     """One line says so, and training goes on as it would have."""
 
@@ -156,6 +168,6 @@ def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(torch, "compile", broken)
     expected = loss_of(learner(), 0)
     one = learner()
-    compile_if_faster(one, lambda other: loss_of(other, 99))
+    compile_if_faster(one, lambda other: StepMeasurement(seconds=1.0, loss=loss_of(other, 99)))
     assert logged == ["going on without torch.compile, which failed (FileNotFoundError)"]
     assert loss_of(one, 0) == expected

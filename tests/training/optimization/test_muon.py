@@ -7,16 +7,37 @@ from torch import nn
 from unetpipe.training.optimization.muon import Muon, is_hidden, orthogonal
 
 
-@pytest.mark.parametrize("shape", [(8, 216), (64, 16), (12, 12)])
-def test_singular_values_become_one(shape: tuple[int, int]) -> None:
-    """Whatever they were, from far apart; the directions stay."""
+@pytest.mark.parametrize("shape", [(2, 8, 216), (1, 64, 16), (3, 12, 12)])
+def test_singular_values_become_one(shape: tuple[int, int, int]) -> None:
+    """Whatever they were, from far apart and of any size, for each matrix on its own; the directions stay."""
     generator = torch.Generator().manual_seed(0)
     u, s, v = torch.linalg.svd(torch.randn(shape, generator=generator), full_matrices=False)
-    matrix = u @ torch.diag(torch.linspace(1.0, 0.05, len(s))) @ v
-    found = orthogonal(matrix)
-    values = torch.linalg.svdvals(found)
-    assert 0.6 < values.min() <= values.max() < 1.25
-    assert float((found * (u @ v)).sum() / (found.norm() * (u @ v).norm())) > 0.97
+    sizes = torch.logspace(-3, 3, shape[0]).view(-1, 1, 1)
+    found = orthogonal(sizes * (u @ torch.diag(torch.linspace(1.0, 0.05, s.shape[1])) @ v))
+    for one, expected in zip(found, u @ v, strict=True):
+        values = torch.linalg.svdvals(one)
+        assert 0.6 < values.min() <= values.max() < 1.25
+        assert float((one * expected).sum() / (one.norm() * expected.norm())) > 0.97
+
+
+def test_kernels_learn_each_on_its_own() -> None:
+    """Kernels of one shape are updated together, to what each would become alone."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(16, 8, 3, 3), (16, 8, 3, 3), (16, 16, 3, 3), (16, 8, 3, 3)]
+    values, *gradients = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(3))
+
+    def learned(places: list[int]) -> list[nn.Parameter]:
+        kernels = [nn.Parameter(values[place].clone()) for place in places]
+        muon = Muon(kernels, lr=0.01)
+        for gradient in gradients:
+            for kernel, place in zip(kernels, places, strict=True):
+                kernel.grad = gradient[place].clone()
+            muon.step()
+        return kernels
+
+    together = learned([0, 1, 2, 3])
+    for place, kernel in enumerate(together):
+        torch.testing.assert_close(kernel, learned([place])[0])
 
 
 def test_a_step_has_the_size_that_the_rate_says() -> None:

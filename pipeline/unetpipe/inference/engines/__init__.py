@@ -1,1 +1,1 @@
-"""Engines that compute windows in place of plain torch: OpenVINO on a CPU, CUDA graphs on a GPU."""
+"""Engines that compute windows in place of plain torch: OpenVINO on a CPU."""

@@ -118,8 +118,12 @@ class Learner:
         return loss.detach(), self._peaks[0] * factor
 
     def compile(self, wanted: bool = True) -> None:
-        """Use torch.compile from the next step on, or no longer. That step compiles, or raises the compiler's error."""
-        self._forward = torch.compile(self._module, dynamic=False) if wanted else self._eager
+        """Use torch.compile from the next step on, or no longer. That step compiles, or raises the compiler's error.
+
+        On a GPU the compiled kernels of a pass are recorded as a CUDA graph: launching them one by one takes longer
+        than a small network computes.
+        """
+        self._forward = torch.compile(self._module, dynamic=False, mode="reduce-overhead") if wanted else self._eager
 
     def _average(self, step: int, progress: float) -> None:
         """Update the deployed weights: the mean of the optimised weights over all steps, later over the last ones.

@@ -65,11 +65,12 @@ class Loss:
         per_voxel = -right if not self.focus else -right * (1 - right.exp()) ** self.focus
         cross_entropy = _mean(per_voxel, counting)
 
-        # sums per class without a one-hot label: intersection and reference are voxels gathered by their class
-        classes, classes_of = logits.shape[1], label.flatten()
-        empty = torch.zeros(classes, device=logits.device)
-        intersection = empty.index_add(0, classes_of, (right.exp() * valid).flatten())
-        reference = empty.index_add(0, classes_of, valid.flatten())
+        # Sums per class without a one-hot label: intersection and reference are voxels gathered by their class, first
+        # for each plane of each sample, as a GPU takes long to add all voxels to the same few numbers.
+        planes = label.flatten(0, 1).flatten(1)
+        empty = torch.zeros((len(planes), logits.shape[1]), device=logits.device)
+        intersection = empty.scatter_add(1, planes, (right.exp() * valid).reshape(planes.shape)).sum(0)
+        reference = empty.scatter_add(1, planes, valid.reshape(planes.shape)).sum(0)
         prediction = (log_probabilities.exp() * valid.unsqueeze(1)).sum([0, *range(2, logits.ndim)])
         return 1 - self._overlap(intersection, prediction, reference)[1:].mean() + cross_entropy
 

@@ -10,7 +10,8 @@ Source:
     Liu et al. 2025, arXiv:2502.16982. AdamW: Loshchilov and Hutter 2019, ICLR.
 """
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -50,15 +51,30 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             learning: list[Tensor] = [parameter for parameter in group["params"] if parameter.grad is not None]
             if group["hidden"]:
-                for parameter in learning:
-                    assert parameter.grad is not None
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(_update(parameter.grad, self.state[parameter]), alpha=-group["lr"])
+                self._step_by_directions(learning, group["lr"], group["weight_decay"])
             else:
                 self._step_as_adamw(learning, group["lr"], group["weight_decay"])
 
+    def _step_by_directions(self, kernels: list[Tensor], lr: float, weight_decay: float) -> None:
+        """Update kernels of the same shape together: a GPU would wait for Python if each were updated on its own."""
+        if not kernels:
+            return
+        for kernel in kernels:
+            if not self.state[kernel]:
+                self.state[kernel]["momentum"] = torch.zeros_like(kernel)
+        gradients = [kernel.grad for kernel in kernels if kernel.grad is not None]
+        momenta = [self.state[kernel]["momentum"] for kernel in kernels]
+        torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
+        directions = torch._foreach_lerp(gradients, momenta, _MOMENTUM)  # Nesterov's
+        torch._foreach_mul_(kernels, 1 - lr * weight_decay)
+        for places in _same_shape(kernels):
+            matrices = orthogonal(torch.stack([directions[place].flatten(1) for place in places]))
+            scale = _RMS * max(matrices.shape[1:]) ** 0.5
+            some = [kernels[place] for place in places]
+            torch._foreach_add_(some, list(matrices.view(len(some), *some[0].shape)), alpha=-lr * scale)
+
     def _step_as_adamw(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
-        """Update all parameters at once: a GPU would wait for Python if each were updated on its own."""
+        """Update all parameters at once, for the same reason."""
         for parameter in parameters:
             if not self.state[parameter]:
                 zeros = [torch.zeros_like(parameter) for _ in range(2)]
@@ -86,29 +102,27 @@ def is_hidden(parameter: Tensor) -> bool:
     return parameter.ndim > 2 and min(parameter.shape[:2]) >= _FEWEST_CHANNELS and parameter[0, 0].numel() > 1
 
 
-def _update(gradient: Tensor, state: dict[str, Any]) -> Tensor:
-    if not state:
-        state["momentum"] = torch.zeros_like(gradient)
-    momentum = state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
-    matrix = gradient.lerp(momentum, _MOMENTUM).flatten(1)  # Nesterov's
-    scale: float = _RMS * max(matrix.shape) ** 0.5
-    update: Tensor = orthogonal(matrix).mul_(scale).view(gradient.shape)
-    return update
+def _same_shape(tensors: Sequence[Tensor]) -> Iterable[list[int]]:
+    """Places of the tensors of each shape."""
+    places: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for place, tensor in enumerate(tensors):
+        places[tuple(tensor.shape)].append(place)
+    return places.values()
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Approximate the nearest matrix with singular values of 1 by Newton-Schulz iteration; they are from 0.7 to 1.2.
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Approximate the nearest matrices with singular values of 1 by Newton-Schulz iteration; they are from 0.7 to 1.2.
 
     Args:
-        matrix: Matrix (rows, columns).
+        matrices: Matrices of one shape, (n, rows, columns).
     """
     a, b, c = _COEFFICIENTS
-    x: Tensor = matrix.bfloat16() if matrix.is_cuda else matrix
-    wide = x.shape[0] <= x.shape[1]
-    x = x if wide else x.T
-    x = x / (x.norm() + 1e-7)
+    x: Tensor = matrices.bfloat16() if matrices.is_cuda else matrices
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)
     for _ in range(_ITERATIONS):
-        square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
-    x = x if wide else x.T
-    return x.to(matrix.dtype).contiguous()
+        square = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
+    x = x.mT if tall else x
+    return x.to(matrices.dtype).contiguous()

@@ -12,6 +12,7 @@ from unetpipe.training.batches.augmentation.transform import (
     NotNegative,
     Positive,
     Probability,
+    beside,
     per_sample,
 )
 from unetpipe.training.batches.draws import Draws
@@ -33,8 +34,8 @@ class Noise(IntensityTransform):
         deviation = draws.uniform(*self.variance)[chosen].sqrt()
         if not len(chosen):
             return image
-        noise = draws.normal(chosen.tolist(), image.shape[1:]).to(image.device)
-        return image.index_add(0, chosen.to(image.device), noise * per_sample(deviation, noise))
+        noise = beside(draws.normal(chosen.tolist(), image.shape[1:]), image)
+        return image.index_add(0, beside(chosen, image), noise * per_sample(deviation, noise))
 
 
 class Brightness(IntensityTransform):
@@ -70,7 +71,7 @@ class Contrast(IntensityTransform):
         factor = draws.uniform(*self.factor)[chosen]
         if not len(chosen):
             return image
-        chosen = chosen.to(image.device)
+        chosen = beside(chosen, image)
         axes = list(range(2, image.ndim))
         sample = image[chosen]
         mean = sample.mean(axes, keepdim=True)
@@ -95,7 +96,7 @@ class Gamma(IntensityTransform):
         exponent = draws.uniform(*self.exponent)[chosen]
         if not len(chosen):
             return image
-        chosen = chosen.to(image.device)
+        chosen = beside(chosen, image)
         return image.index_copy(0, chosen, self._curve(image[chosen], exponent))
 
     def _curve(self, sample: Tensor, exponent: Tensor) -> Tensor:

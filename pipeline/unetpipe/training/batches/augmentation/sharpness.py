@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unetpipe.training.batches.augmentation.transform import IntensityTransform, Positive, Probability
+from unetpipe.training.batches.augmentation.transform import IntensityTransform, Positive, Probability, beside
 from unetpipe.training.batches.draws import Draws
 
 
@@ -48,8 +48,8 @@ class Blur(SharpnessTransform):
         radius = math.ceil(3 * self.sigma[1])
         offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
         kernels = torch.exp(-0.5 * (offsets / sigma) ** 2)
-        kernels = (kernels / kernels.sum(1, keepdim=True)).to(image.device)
-        index = tuple(pairs.T.to(image.device))
+        kernels = beside(kernels / kernels.sum(1, keepdim=True), image)
+        index = tuple(beside(pairs.T, image))
         blurred = image[index].unsqueeze(0)  # every pair is a group of one depthwise convolution per axis
         dims = image.ndim - 2
         convolve = functional.conv3d if dims == 3 else functional.conv2d

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unetpipe.imaging.geometry import Shape
-from unetpipe.training.batches.augmentation.transform import Angles, Positive, Probability, Transform
+from unetpipe.training.batches.augmentation.transform import Angles, Positive, Probability, Transform, beside
 from unetpipe.training.batches.draws import Draws
 
 _PSEUDO_2D = 3.0  # a patch this much longer than thick is rotated and scaled in its plane only
@@ -141,7 +141,7 @@ def resample(image: Tensor, label: Tensor, patch: Shape, matrices: Tensor, flips
     # voxels from the centre -> grid_sample's coordinates: -1..1 over the extent, axes in reverse order
     source = torch.tensor(image.shape[2:], dtype=torch.float32)
     normalised = matrices * torch.tensor(patch, dtype=torch.float32) / source.unsqueeze(1)
-    theta = torch.cat([normalised.flip(1, 2), torch.zeros(len(image), len(patch), 1)], dim=2).to(image.device)
+    theta = beside(torch.cat([normalised.flip(1, 2), torch.zeros(len(image), len(patch), 1)], dim=2), image)
     grid = functional.affine_grid(theta, [len(image), 1, *patch], align_corners=False)
     sampled = functional.grid_sample(image, grid, mode="bilinear", align_corners=False)
     nearest = functional.grid_sample(label.unsqueeze(1).float(), grid, mode="nearest", align_corners=False)

@@ -46,6 +46,11 @@ class IntensityTransform(Transform, ABC):
         """Return a new image (B, C, ...); the given one stays as it is."""
 
 
+def beside(values: Tensor, image: Tensor) -> Tensor:
+    """Copy what was drawn on the CPU to an image's device; a GPU is not waited for."""
+    return values.to(image.device, non_blocking=image.is_cuda)
+
+
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
     """Shape (n,) or (n, C) so that it multiplies (n, C, ...), on the same device."""
-    return values.to(like.device).reshape(*values.shape, *[1] * (like.ndim - values.ndim))
+    return beside(values, like).reshape(*values.shape, *[1] * (like.ndim - values.ndim))
