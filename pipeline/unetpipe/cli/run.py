@@ -13,6 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from unetpipe.cli.options import C, ConfigError, config_from
+from unetpipe.cli.signals import signals_interrupt
 from unetpipe.config.train import TrainConfig
 from unetpipe.errors import DatasetError, UnetpipeError
 from unetpipe.progress import Progress, SilentProgress
@@ -31,7 +32,7 @@ def run(context: typer.Context, config_type: type[C], stage: Stage[C]) -> None:
     """
     debug = bool(context.find_root().params.get("debug"))
     as_json = bool(context.params["as_json"])
-    with errors_as_lines(context, debug=debug, as_json=as_json):
+    with errors_as_lines(context, debug=debug, as_json=as_json), signals_interrupt():
         config = config_from(config_type, context)
         from unetpipe.cli.console import show, shown_on_stderr
 

@@ -161,7 +161,8 @@ class PredictionsFile:
         settings: Mapping[str, str | float | int | bool],
     ) -> None:
         """Write all outcomes so far, with the attributes that `Predictions` has beside them."""
-        cases = tuple(sorted(self.predictions.values(), key=lambda record: record.id))
+        records = list(self.predictions.values())  # in one go, since another thread may be adding one
+        cases = tuple(sorted(records, key=lambda record: record.id))
         write_predictions(
             self.path,
             Predictions(

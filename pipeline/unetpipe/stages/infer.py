@@ -156,7 +156,13 @@ def _infer(stations: "_Stations", cases: Sequence[InputCase], progress: Progress
     done = [case for case in cases if config.skip_existing and all(path.is_file() for path in stations.files(case))]
     file.keep(stations.record(case, "existing") for case in done)
     waiting = [case for case in cases if case.id not in file.predictions]
-    outcomes = stream(waiting, stations.load, stations.segment, stations.save)
+
+    def save(case: InputCase, found: _Segmented) -> Prediction:
+        # an interrupt waits for the save under way, whose outcome does not get here any more
+        file.predictions[case.id] = record = stations.save(case, found)
+        return record
+
+    outcomes = stream(waiting, stations.load, stations.segment, save)
     started = last = time.perf_counter()
     try:
         with contextlib.closing(outcomes), progress.task("infer", len(waiting)) as advance:
@@ -167,8 +173,6 @@ def _infer(stations: "_Stations", cases: Sequence[InputCase], progress: Progress
                     log.warning("%s: failed: %s", case.id, reason)
                     failed = Prediction(id=case.id, status="failed", dicom=case.is_dicom, error=reason)
                     file.predictions[case.id] = failed
-                elif outcome.value is not None:
-                    file.predictions[case.id] = outcome.value
                 advance(note=case.id)
                 if time.perf_counter() - last > _SECONDS_BETWEEN_WRITES:
                     _write(file, config, predictor)
