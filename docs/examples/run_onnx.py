@@ -17,13 +17,12 @@ def matrix(n, m, kind):
     """From n voxels of an axis to m over the same extent, (m, n); beyond the edges the edge value continues."""
     if kind == "nearest":
         return np.eye(n)[((np.arange(m) + 0.5) * n / m).astype(int)]
-    size, at = n + 24, (np.arange(m) + 0.5) * n / m - 0.5 + 12
-    d = np.abs(at[:, None] - np.arange(size))
-    taps = np.clip(1 - d, 0, None)
+    old, new = np.arange(-12, n + 12), (np.arange(m) + 0.5) * n / m - 0.5
+    taps = np.clip(1 - abs(new[:, None] - old), 0, None)
     if kind == "cubic":
-        spline = np.eye(size) * 4 / 6 + (np.eye(size, k=1) + np.eye(size, k=-1)) / 6
-        spline[0, 1] = spline[-1, -2] = 2 / 6
-        taps = np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.clip(2 - d, 0, None) ** 3 / 6) @ np.linalg.inv(spline)
+        distances = abs(new[:, None] - old), abs(old[:, None] - old)
+        splines = [np.where(d < 1, 2 / 3 - d**2 + d**3 / 2, np.clip(2 - d, 0, None) ** 3 / 6) for d in distances]
+        taps = splines[0] @ np.linalg.inv(splines[1])
     return taps @ np.pad(np.eye(n), ((12, 12), (0, 0)), mode="edge")
 
 
@@ -32,44 +31,36 @@ def resample(array, shape, kinds):
     return np.einsum("ai,bj,ck,...ijk->...abc", i, j, k, array, optimize=True)
 
 
-def predict(session, image, patch, sigma):
-    missing = np.maximum(np.array(patch) - image.shape, 0)
-    padded = np.pad(image, np.stack([missing // 2, missing - missing // 2], axis=1)).astype(np.float32)
-    bells = [np.exp(-(((np.arange(p) - (p - 1) / 2) / s) ** 2) / 2) for p, s in zip(patch, sigma, strict=True)]
-    bell, total, weight = np.einsum("i,j,k->ijk", *bells).clip(1e-3), 0, np.zeros(padded.shape)
-    last = [n - p for n, p in zip(padded.shape, patch, strict=True)]
-    starts = [sorted({*range(0, end, p // 2), end}) for end, p in zip(last, patch, strict=True)]
-    for corner in product(*starts):
-        window = np.ix_(*(np.arange(start, start + p) for start, p in zip(corner, patch, strict=True)))
-        logits = session.run(None, {"image": padded[window][None, None]})[0][0]
-        total = total if weight.any() else np.zeros((len(logits), *padded.shape))
-        total[(slice(None), *window)] += logits * bell
+def predict(session, image, patch, classes):
+    short = np.maximum(patch - image.shape, 0)
+    padded = np.pad(image, np.transpose([short // 2, short - short // 2])).astype(np.float32)
+    bells = [np.exp(-(((np.arange(p) - (p - 1) / 2) / (p / 8)) ** 2) / 2) for p in patch]
+    bell = np.einsum("i,j,k->ijk", *bells).clip(1e-3)
+    total, weight = np.zeros((classes, *padded.shape)), np.zeros(padded.shape)
+    for corner in product(*({*range(0, end, p // 2), end} for end, p in zip(padded.shape - patch, patch, strict=True))):
+        window = (..., *map(slice, corner, corner + patch))
+        total[window] += session.run(None, {"image": padded[window][None, None]})[0][0] * bell
         weight[window] += bell
-    inner = [np.arange(n) + m // 2 for n, m in zip(image.shape, missing, strict=True)]
-    return (total / weight)[(slice(None), *np.ix_(*inner))]
+    return (total / weight)[(..., *map(slice, short // 2, short // 2 + image.shape))]
 
 
-def main(models, scan, out):
-    steps = json.loads(Path(models, "preprocessing.json").read_text())
-    before, after = ({step["step"]: step for step in steps[side]} for side in ("before", "after"))
-    norm, network = before["normalize"]["channels"][0], steps["network"]
-    original = nib.load(scan)
-    turned = nib.as_closest_canonical(original)
-    image = turned.get_fdata()
-    box = np.ix_(*(np.arange(at.min(), at.max() + 1) for at in np.nonzero(image)))
-    crop = image[box].clip(norm.get("lower"), norm.get("upper")) if norm["scheme"] == "ct" else image[box]
-    crop = (crop - norm.get("mean", crop.mean())) / norm.get("std", crop.std())
-    size_mm = np.array(turned.header.get_zooms()) / before["resample"]["spacing_mm"]
-    shape = np.maximum(1, np.round(np.round(crop.shape * size_mm, 3))).astype(int)
-    session = onnxruntime.InferenceSession(Path(models, "model.onnx"))
-    small = resample(crop, shape, before["resample"]["interpolation"])
-    logits = predict(session, small, network["patch"], network["sigma"])
-    values = np.array([label["value"] for label in after["values"]["labels"]])
-    labels = np.full(image.shape, values[0])
-    labels[box] = values[resample(logits, crop.shape, after["resample"]["interpolation"]).argmax(0)]
-    back = nib.orientations.ornt_transform(nib.io_orientation(turned.affine), nib.io_orientation(original.affine))
-    nib.save(nib.Nifti1Image(nib.apply_orientation(labels, back).astype(np.int32), original.affine), out)
+models, scan, out = map(Path, sys.argv[1:])
+steps = json.loads((models / "preprocessing.json").read_text())
+before, after = ({step["step"]: step for step in steps[side]} for side in ("before", "after"))
+norm, values = before["normalize"]["channels"][0], np.array([label["value"] for label in after["values"]["labels"]])
 
+original = nib.load(scan)
+turned = nib.as_closest_canonical(original)
+image = turned.get_fdata()
+box = tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(image))
+crop = image[box].clip(norm.get("lower"), norm.get("upper"))
+crop = (crop - norm.get("mean", crop.mean())) / norm.get("std", crop.std())
+size = crop.shape * np.divide(turned.header.get_zooms(), before["resample"]["spacing_mm"])
+small = resample(crop, np.maximum(1, size.round(3).round()).astype(int), before["resample"]["interpolation"])
 
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+session = onnxruntime.InferenceSession(models / "model.onnx")
+logits = predict(session, small, np.array(steps["network"]["patch"]), len(values))
+labels = np.full(image.shape, values[0], np.int32)
+labels[box] = values[resample(logits, crop.shape, after["resample"]["interpolation"]).argmax(0)]
+back = nib.orientations.ornt_transform(nib.io_orientation(turned.affine), nib.io_orientation(original.affine))
+nib.save(nib.Nifti1Image(nib.apply_orientation(labels, back), original.affine), out)

@@ -90,3 +90,15 @@ def test_a_bundle_of_an_earlier_version_is_completed(bundle_folder: Path) -> Non
     _edit(bundle_folder / "configs" / "metadata.json", age)
     assert package(PackageConfig(model=bundle_folder)).passed
     assert json.loads((bundle_folder / "configs" / "metadata.json").read_text())["task"] == "segmentation"
+
+
+def test_a_recipe_of_a_stranger_names_nothing_foreign(bundle_folder: Path) -> None:
+    """A config that is made from a bundle's own recipe passes the same check of targets as any other."""
+
+    def spoil(metadata: dict[str, Any]) -> None:
+        metadata["unetpipe"]["recipe"]["optimizer"] = {"_target_": "os.system", "command": "true"}
+
+    _edit(bundle_folder / "configs" / "metadata.json", spoil)
+    (bundle_folder / "configs" / "train.json").unlink()
+    assert not package(PackageConfig(model=bundle_folder)).passed
+    assert "train.json: os.system" in _faults(bundle_folder)["targets"]

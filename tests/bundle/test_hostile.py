@@ -46,6 +46,13 @@ def _spec(*keys: str | int, value: Any) -> Attack:
     return _json("metadata.json", "unetpipe", *keys, value=value)
 
 
+def _evidence(**changes: Any) -> dict[str, Any]:
+    numbers = dict.fromkeys(("training_cases", "held_out_cases", "epochs", "iterations", "batch_size"), 1)
+    texts = {"optimizer": "sgd", "loss": "dice_ce", "device": "cpu", "unseen": True}
+    measured = {"seconds": 1, "seconds_per_case": 1, "dice": {"liver": [0.5]}, "patients": [0]}
+    return {"dataset": "x", "folds": [{**numbers, **texts, **measured, **changes}]}
+
+
 def _network(**changes: Any) -> Attack:
     def attack(folder: Path) -> None:
         file = folder / "configs" / "inference.json"
@@ -212,6 +219,13 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "postprocessing of no class": (_spec("postprocessing", value=["nobody"]), "postprocessing"),
     "channel is a path": (_spec("channels", value=["../x"]), "channels"),
     "no channels": (_spec("channels", value=[]), "channels"),
+    "one fold twice": (_spec("folds", value=[0, 0]), "folds"),
+    "a thousand folds": (_spec("folds", value=list(range(1000))), "folds"),
+    "fold below 0": (_spec("folds", value=[-1]), "folds"),
+    "fold without weights": (_spec("folds", value=[0]), "model_fold0.pt is missing"),
+    "Dice above 1": (_spec("evidence", value=_evidence(dice={"liver": [2.0]})), "evidence"),
+    "Dice of too few cases": (_spec("evidence", value=_evidence(dice={"liver": [0.5]}, patients=[1, 2])), "evidence"),
+    "endless training": (_spec("evidence", value=_evidence(seconds=float("inf"))), "evidence"),
     "tracking run is a path": (_spec("tracking_run", value="../../runs"), "tracking_run"),
     "domain NaN": (
         _spec(

@@ -1,10 +1,10 @@
 """What a run measured of its model: how it was trained, and how good its labels are in cases that it had not seen."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unetpipe.documents import Record
 from unetpipe.evaluation.summary import bootstrap_interval, pool
@@ -48,6 +48,12 @@ class FoldEvidence(Record):
     unseen: bool
     seconds_per_case: Amount
     inference_memory_gb: Amount | None = None
+
+    @model_validator(mode="after")
+    def _each_case_has_a_patient(self) -> Self:
+        if any(len(values) != len(self.patients) for values in self.dice.values()):
+            raise ValueError(f"the Dice of each structure should be known in {len(self.patients)} cases")
+        return self
 
 
 class Evidence(Record):
