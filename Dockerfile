@@ -25,6 +25,7 @@ RUN pip install --no-cache-dir --constraint constraints.txt '.[clinic]'
 # hadolint ignore=DL3006
 FROM ${BASE}
 COPY --from=build /opt/unetpipe /opt/unetpipe
+COPY bundles /opt/unetpipe/share/unetpipe/bundles
 # Libraries ask for a user's name and home, which a user without an entry in /etc/passwd has only here; caches go to /tmp.
 ENV PATH=/opt/unetpipe/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from unetpipe.progress import Progress
     from unetpipe.stages.evaluate import EvaluateResult, evaluate
     from unetpipe.stages.infer import InferResult, infer
-    from unetpipe.stages.info import BundleFolder, DicomSource, Installation, WorkFolder, info
+    from unetpipe.stages.info import BundleFolder, DicomSource, ForeignBundleFolder, Installation, WorkFolder, info
     from unetpipe.stages.merge import MergeResult, merge
     from unetpipe.stages.models import ModelsResult, models
     from unetpipe.stages.package import PackageResult, package
@@ -74,7 +74,7 @@ else:
         "progress": ("Progress",),
         "stages.evaluate": ("EvaluateResult", "evaluate"),
         "stages.infer": ("InferResult", "infer"),
-        "stages.info": ("BundleFolder", "DicomSource", "Installation", "WorkFolder", "info"),
+        "stages.info": ("BundleFolder", "DicomSource", "ForeignBundleFolder", "Installation", "WorkFolder", "info"),
         "stages.merge": ("MergeResult", "merge"),
         "stages.models": ("ModelsResult", "models"),
         "stages.package": ("PackageResult", "package"),
@@ -115,6 +115,7 @@ __all__ = [
     "ExtensionError",
     "Fault",
     "FoldsResult",
+    "ForeignBundleFolder",
     "GeometryError",
     "ImageFileError",
     "InferConfig",

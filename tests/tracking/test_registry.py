@@ -76,7 +76,7 @@ def test_a_version_says_what_it_is(trained: TrainResult, registered: RegisteredV
     assert version.tags["plan"] == run.data.tags["plan"]
     assert version.tags["final_dice/bright"] == f"{trained.dice['bright']:.4f}"
     assert version.tags["weights.sha256"] == Predictor(trained.bundle).bundles[0].sha256
-    assert "## Validation" in version.description
+    assert version.description == (trained.bundle / "docs" / "README.md").read_text()
 
 
 def test_the_same_bundle_stays_one_version(trained: TrainResult, registered: RegisteredVersion) -> None:

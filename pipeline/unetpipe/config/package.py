@@ -51,6 +51,12 @@ class PackageConfig(Config):
     """Let this alias of the registered model, such as champion, point at the bundle."""
 
     @model_validator(mode="after")
+    def _an_alias_is_of_a_registered_model(self) -> Self:
+        if self.alias is not None and self.register_as is None:
+            raise ValueError("--alias goes with --register")
+        return self
+
+    @model_validator(mode="after")
     def _folds_go_into_a_folder(self) -> Self:
         if (self.folds is None) != (self.out is None):
             raise ValueError("--folds and --out belong together")

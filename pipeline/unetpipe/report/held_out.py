@@ -1,11 +1,16 @@
 """The scores on held-out cases in sentences, for the tracking store."""
 
-from unetpipe.training.outcome import HeldOutResult
+from unetpipe.training.outcome import HeldOutResult, TrainingOutcome
 
 
-def basis(result: HeldOutResult) -> str:
-    """Say over which cases the figures are, and whether these cases had a say in the model."""
-    cases, others = f"Over {result.cases} held-out cases", result.held_out - result.cases
+def basis(result: HeldOutResult | TrainingOutcome, held_out: int) -> str:
+    """Say over which cases the figures are, and whether these cases had a say in the model.
+
+    Args:
+        result: Figures and what they are over.
+        held_out: Number of cases that were held out.
+    """
+    cases, others = f"Over {result.cases} held-out cases", held_out - result.cases
     if not result.unseen:
         return f"{cases}, which also decided on the weights or the end of training: optimistic."
     if others:

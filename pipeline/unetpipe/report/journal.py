@@ -86,7 +86,7 @@ class Journal:
         """
         draw_overlay(*example, self._folder / "overlay.png")
         self._tracker.metrics(final_figures(result, state.seconds), step=len(state.history))
-        self._tracker.tags(final_tags(result))
+        self._tracker.tags(final_tags(result, result.held_out))
         for name in FINAL_FILES:
             self._tracker.artifact(self._folder / name)
 

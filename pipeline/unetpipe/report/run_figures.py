@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from unetpipe.report.held_out import basis
-from unetpipe.training.outcome import HeldOutResult, mean_of_known
+from unetpipe.training.outcome import HeldOutResult, TrainingOutcome, mean_of_known
 from unetpipe.training.state import EpochRecord
 
 FINAL_FILES = ("curves.png", "overlay.png", "config.yaml")
@@ -24,16 +24,16 @@ def epoch_figures(record: EpochRecord, classes: Sequence[str]) -> dict[str, floa
     return {**figures, **{f"dice/{name}": value for name, value in dice.items()}, **record.system}
 
 
-def final_figures(result: HeldOutResult, seconds: float) -> dict[str, float]:
+def final_figures(result: HeldOutResult | TrainingOutcome, seconds: float) -> dict[str, float]:
     """What the deployed weights gave on held-out cases, and how long training took."""
     figures = {f"final_dice/{name}": value for name, value in known(result.dice).items()}
     mean = mean_of_known(result.dice.values())
     return figures | ({} if mean is None else {"final_mean_dice": mean}) | {"duration_seconds": seconds}
 
 
-def final_tags(result: HeldOutResult) -> dict[str, str]:
-    """Which weights were deployed, and over which cases the figures are."""
-    return {"weights": result.weights, "final_dice": basis(result)}
+def final_tags(result: HeldOutResult | TrainingOutcome, held_out: int) -> dict[str, str]:
+    """Which weights were deployed, and over which of the cases that were held out the figures are."""
+    return {"weights": result.weights, "final_dice": basis(result, held_out)}
 
 
 def known(dice: Mapping[str, float | None]) -> dict[str, float]:

@@ -1,8 +1,12 @@
 """The bundles that can be called by their names."""
 
-from unetpipe.bundle.catalogue import ListedBundle, list_bundles
+import logging
+
+from unetpipe.bundle.catalogue import VARIABLE, ListedBundle, list_bundles
 from unetpipe.config.models import ModelsConfig
 from unetpipe.documents import Record
+
+log = logging.getLogger(__name__)
 
 
 class ModelsResult(Record):
@@ -17,4 +21,7 @@ class ModelsResult(Record):
 
 def models(config: ModelsConfig) -> ModelsResult:  # noqa: ARG001 - there is one action
     """List the bundles that ship with unetpipe, and those in the folder that `UNETPIPE_BUNDLES` names."""
-    return ModelsResult(bundles=list_bundles())
+    bundles = list_bundles()
+    if not bundles:
+        log.info("there are no bundles; those in the folder that %s names would be listed", VARIABLE)
+    return ModelsResult(bundles=bundles)

@@ -22,14 +22,12 @@ from unetpipe.tracking.run import tracked_datasets, training_parameters, work_ta
 from unetpipe.tracking.store import store_errors
 from unetpipe.tracking.tracker import TrackedRun
 from unetpipe.training.checkpoint import load_checkpoint, save_checkpoint
-from unetpipe.training.outcome import HeldOutResult, mean_of_known
+from unetpipe.training.outcome import mean_of_known
 from unetpipe.training.run_identity import input_digests
 from unetpipe.training.run_lock import claimed
 from unetpipe.training.state import RunState
 
 log = logging.getLogger(__name__)
-
-_OF_THE_RESULT = {"dice", "cases", "weights", "unseen"}
 
 
 class SyncedRun(Record):
@@ -130,9 +128,8 @@ def _send(tracker: CatchUpTracker, state: RunState, data: TrainingSet | None, fo
         tracker.finish("KILLED")
         return
     held_out = len(data.validation) if data else state.outcome.cases
-    result = HeldOutResult(**state.outcome.model_dump(include=_OF_THE_RESULT), held_out=held_out)
-    tracker.metrics(final_figures(result, state.seconds), step=len(state.history))
-    tracker.tags(final_tags(result))
+    tracker.metrics(final_figures(state.outcome, state.seconds), step=len(state.history))
+    tracker.tags(final_tags(state.outcome, held_out))
     for name in FINAL_FILES:
         tracker.artifact(folder / name)
     tracker.finish("FINISHED")
