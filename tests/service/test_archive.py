@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from unetpipe import infer
 from unetpipe.cli import app
 from unetpipe.config.infer import InferConfig
+from unetpipe.dataset.privacy.sources import read_sources
 from unetpipe.errors import ServiceError
 from unetpipe.service.archive import infer_from_archive
 from unetpipe.service.config import ArchiveInferConfig
@@ -64,6 +65,21 @@ def test_a_study_is_segmented_where_it_lies(
     assert (again.written, again.failed) == (1, {})  # its segmentation is no image series
 
 
+def test_studies_are_told_apart(model: Path, orthanc: Any, write_study: WriteStudy, send: Send, tmp_path: Path) -> None:
+    """Each has a pseudonym that the site's table gives back to its UID, or its UID where names are asked for."""
+    studies = ["1.2.3", "1.2.4"]
+    for seed, study in enumerate(studies):
+        send(write_study(tmp_path / study, seed, StudyInstanceUID=study), orthanc.dicom, called="ORTHANC")
+    result = infer_from_archive(config_for(model, tmp_path / "out", orthanc.dicomweb, *studies, format=("nifti",)))
+    assert result.stored == 2  # type: ignore[attr-defined] # ArchiveInferResult
+    table = {source.id: source.images[0].name for source in read_sources(tmp_path / "out")}
+    assert sorted(table.values()) == studies
+    assert {path.name.removesuffix(".nii.gz") for path in (tmp_path / "out").glob("*.nii.gz")} == set(table)
+    options = {"format": ("nifti",), "case_ids": "name"}
+    infer_from_archive(config_for(model, tmp_path / "named", orthanc.dicomweb, *studies, **options))
+    assert {path.name for path in (tmp_path / "named").glob("*.nii.gz")} == {f"{study}.nii.gz" for study in studies}
+
+
 def test_series_are_fetched_by_their_uids(
     model: Path, orthanc: Any, write_study: WriteStudy, send: Send, tmp_path: Path
 ) -> None:
@@ -102,6 +118,8 @@ def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     for options in ({"dicomweb": "https://a"}, {"study": ("1.2",)}):
         with pytest.raises(ValidationError, match="need each other"):
             ArchiveInferConfig(**base, **options)
+    with pytest.raises(ServiceError, match="study 1 of 1: --study takes a StudyInstanceUID"):
+        infer_from_archive(ArchiveInferConfig(**base, dicomweb="https://a", study=("../1.2",)))
     with pytest.raises(ValidationError, match="takes no INPUTS"):
         ArchiveInferConfig(**base, dicomweb="https://a", study=("1.2",), inputs=(tmp_path,))
 

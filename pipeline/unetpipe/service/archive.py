@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from unetpipe.config.infer import InferConfig, OutputFormat
 from unetpipe.errors import ServiceError, UnetpipeError
-from unetpipe.imaging.dicom.options import parse_series
+from unetpipe.imaging.dicom.options import is_uid
 from unetpipe.inference.predictions import Prediction, read_predictions
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.service.clinic import clinic_extra
@@ -56,7 +56,7 @@ def infer_from_archive(
         folders = []
         with progress.task("fetch", len(config.study)) as advance:
             for number, study in enumerate(config.study, start=1):
-                folders.append(Path(scratch) / f"study-{number}")
+                folders.append(Path(scratch) / study)  # which the site's table of sources keeps
                 _fetch(server, study, config.series, folders[-1], f"study {number} of {len(config.study)}")
                 advance()
         options |= {"inputs": tuple(folders), "format": _formats(config)}
@@ -78,13 +78,15 @@ def _fetch(server: "DicomwebServer", study: str, choices: tuple[str, ...], folde
         ServiceError: If the server does not give them.
     """
     try:
+        if not is_uid(study):
+            raise ServiceError("--study takes a StudyInstanceUID")
         series = server.image_series(study)
-        if choices and all(isinstance(parse_series(choice), str) for choice in choices):
+        if choices and all(map(is_uid, choices)):
             series = [one for one in series if one.uid in choices]
             if len(series) != len(set(choices)):
                 raise ServiceError("the DICOMweb server has not got every series of --series")
-        for number, one in enumerate(series, start=1):
-            server.fetch(study, one, folder / f"series-{number}")
+        for one in series:
+            server.fetch(study, one, folder)
     except ServiceError as error:
         raise type(error)(f"{name}: {error}") from None
 

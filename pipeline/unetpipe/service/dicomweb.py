@@ -81,7 +81,7 @@ class DicomwebServer:
         return series
 
     def fetch(self, study: str, series: ServedSeries, folder: Path) -> None:
-        """Write all instances of a series into a folder, whose names tell nothing.
+        """Write all instances of a series into a folder, under names that begin with its UID.
 
         Raises:
             UnavailableError: If the server does not answer, or breaks off.
@@ -96,7 +96,7 @@ class DicomwebServer:
         media = (("application/dicom", "*"),)
         count = 0
         for data in self._client.iter_series(study, series.uid, media_types=media):
-            data.save_as(folder / f"{count:06d}.dcm", enforce_file_format=True)
+            data.save_as(folder / f"{series.uid}-{count:06d}.dcm", enforce_file_format=True)
             count += 1
         return count
 

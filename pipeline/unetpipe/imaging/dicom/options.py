@@ -59,6 +59,11 @@ class DicomOptions(Record):
         return series
 
 
+def is_uid(text: str) -> bool:
+    """Whether a text has the form of a UID."""
+    return _UID.fullmatch(text) is not None
+
+
 def parse_series(choice: str) -> int | str | tuple[Condition, ...]:
     """Parse the choice of a series: its number, its UID, or the conditions of a rule.
 
@@ -69,7 +74,7 @@ def parse_series(choice: str) -> int | str | tuple[Condition, ...]:
     """
     if choice.isdigit():
         return int(choice)
-    if _UID.fullmatch(choice):
+    if is_uid(choice):
         return choice
     return tuple(map(_condition, re.split(r",(?=\s*[A-Za-z0-9]+\s*[=~])", choice)))
 
