@@ -60,7 +60,7 @@ def test_no_mark_comes_through(dataset: Path, tmp_path: Path, logged: list[str],
     work = site / "work"
     preprocess(PreprocessConfig(dataset=dataset, out=work, folds=2, modality=("CT",)))
     trained = train(TrainConfig(work=work, epochs=2, iterations=2, device="cpu"))
-    formats = ("nifti", "dicom-seg")
+    formats = ("nifti", "dicom-seg", "rtstruct", "dicom-sr")
     scans = site / "scans"
     infer(
         InferConfig(
@@ -83,7 +83,7 @@ def test_no_mark_comes_through(dataset: Path, tmp_path: Path, logged: list[str],
     evaluate(EvaluateConfig(predictions=(scans,), reference=dataset / "labels", out=site / "report of names"))
     package(PackageConfig(model=trained.bundle, zip=site / "bundle.zip"))
     (site / "log.txt").write_text("\n".join(logged))
-    for private in (site / "unetpipe-private", scans / "dicom-seg"):
+    for private in (site / "unetpipe-private", *(scans / name for name in formats[1:])):
         private.rename(tmp_path / private.name)
     assert canary.marks_in(site) == []
     values = tracked_values(work / "mlflow.db")

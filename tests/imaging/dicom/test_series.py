@@ -279,6 +279,11 @@ FAULTS: dict[str, tuple[type[UnetpipeError], str, Callable[[Path], object]]] = {
     ),
     "colour": (ImageFileError, "colour", lambda f: edit(f, colour)),
     "frames": (ImageFileError, "MULTIFRAME", lambda f: edit(f, lambda i: setattr(i, "NumberOfFrames", 3), 1)),
+    "nuclear medicine": (
+        ImageFileError,
+        "MULTIFRAME: nuclear medicine",
+        lambda f: edit(f, lambda i: i.update({"Modality": "NM", "NumberOfFrames": 3})),
+    ),
     "lookup": (ImageFileError, "lookup", lambda f: edit(f, lambda i: setattr(i, "ModalityLUTSequence", [Dataset()]))),
     "empty file": (ImageFileError, "named like a slice is empty", lambda f: at(f, 1).write_bytes(b"")),
     "cut header": (ImageFileError, "cut off|damaged", lambda f: at(f, 1).write_bytes(at(f, 1).read_bytes()[:500])),
