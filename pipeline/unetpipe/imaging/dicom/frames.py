@@ -102,8 +102,8 @@ def frame_attributes(header: Dataset) -> list[Dataset]:
         raise ImageFileError(f"MULTIFRAME: {count} frames, but {len(groups)} items that say where they lie")
     if not groups and count > 1 and text(header, "Modality") == "NM":
         raise ImageFileError(
-            "MULTIFRAME: nuclear medicine (NM) in one file of several frames is not supported, because it says where the "
-            "first frame lies and leaves the others to its vendor; export a file per slice"
+            "MULTIFRAME: nuclear medicine (NM) in one file of several frames is not supported, because it says where "
+            "the first frame lies and leaves the others to its vendor; export a file per slice"
         )
     if not groups and count > 1:
         raise ImageFileError("MULTIFRAME: an image of several frames that does not say where they lie")
