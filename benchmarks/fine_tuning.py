@@ -2,9 +2,9 @@
 
     python benchmarks/fine_tuning.py --data DATA/Task04_Hippocampus --out /tmp/bench --minutes 4
 
-A source model learns the anterior hippocampus from 140 cases. From 20 other cases the posterior one is then learned in
+A source model learns the anterior hippocampus from 160 cases. From 20 other cases the posterior one is then learned in
 the same time three ways: from random weights, from those of the source with a lower rate for them, and with the
-source's encoder left as it is. All are scored on the same 40 held-out cases. Give it the machine alone.
+source's encoder left as it is. All are scored on the same 20 held-out cases. Give it the machine alone.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 UNETPIPE = (sys.executable, "-m", "unetpipe")
 SOURCE, TARGET = {"background": "0,2", "Anterior": "1"}, {"background": "0,1", "Posterior": "2"}
-HELD_OUT, FEW = 40, 20
+HELD_OUT, FEW = 20, 20
 
 
 def main() -> None:

@@ -34,6 +34,11 @@ def read_document(path: Path, kind: type[Document]) -> Document:
         raise PlanError(explain(path.name, error)) from error
 
 
+def is_default(record: Record, name: str) -> bool:
+    """Whether a field of a record has the value that it has where nothing is said."""
+    return bool(getattr(record, name) == type(record).model_fields[name].get_default(call_default_factory=True))
+
+
 def write_document(path: Path, document: Record) -> None:
     """Write a document as indented JSON, atomically."""
     write_text(path, document.model_dump_json(indent=1) + "\n")

@@ -14,6 +14,7 @@ from unetpipe.imaging.geometry import Shape
 
 _SPACING_MM = (1e-7, 1e5)  # from electron microscopy to what no scanner sees
 _MOST_PATCH_VOXELS = 2**26
+_LARGEST_FILL = 1e6
 _MOST_CLASSES = 2**12
 _MOST_FOLDS = 100
 _MOST_CHANNELS = 2**10
@@ -101,6 +102,9 @@ def _preprocessing_faults(spec: ModelSpec) -> Iterator[str]:
         yield f"preprocessing.spacing_mm: expected {dims} sizes from {low:g} to {high:g} mm, got {given.spacing_mm}"
     if len(given.interpolation) != dims:
         yield f"preprocessing.interpolation: expected {dims}, got {len(given.interpolation)}"
+    sigma = spec.blending.sigma_scale
+    if (sigma is not None and not 0.01 <= sigma <= 10) or not abs(spec.blending.fill) <= _LARGEST_FILL:
+        yield f"blending: expected a sigma_scale from 0.01 to 10 and a finite fill, got {sigma}, {spec.blending.fill}"
     if len(given.normalization) != len(spec.channels):
         yield f"preprocessing.normalization: expected one for each channel, got {len(given.normalization)}"
     for channel in given.normalization:

@@ -172,7 +172,9 @@ class Predictor:
         axes = common_mirror_axes([bundle.spec for bundle in bundles]) if tta else ()
         ensemble = Ensemble(networks, device=self.device, dtype=self.dtype, mirror_axes=axes)
         spec = bundles[0].spec
-        return NetworkGroup.of(spec.preprocessing, ensemble, spec.patch_size, step=step, batch=batch)
+        return NetworkGroup.of(
+            spec.preprocessing, ensemble, spec.patch_size, step=step, batch=batch, blending=spec.blending
+        )
 
     def _ready(self, bundle: AnyBundle, network: nn.Module, patch: Shape) -> nn.Module:
         """Prepare one of a bundle's networks for the engine."""
@@ -324,7 +326,8 @@ def _scan_logits(group: NetworkGroup | ForeignGroup, image: PreparedImage) -> Gr
     if isinstance(group, ForeignGroup):
         assert isinstance(image, ForeignImage)
         return group.scan_logits(image)
-    return group.logits(image.values)
+    assert isinstance(image, NetworkImage)
+    return group.logits(image.values, image.interpolation)
 
 
 def _of_one_task(bundles: Sequence[AnyBundle]) -> tuple[Bundle, ...]:
@@ -346,14 +349,17 @@ def _grouped(bundles: Sequence[Bundle]) -> list[list[Bundle]]:
     """Bundles that share preprocessing and patch beside each other, in the order of each group's first."""
     groups: list[list[Bundle]] = []
     for bundle in bundles:
-        wanted = (bundle.spec.preprocessing, bundle.spec.patch_size)
-        same = (group for group in groups if (group[0].spec.preprocessing, group[0].spec.patch_size) == wanted)
-        group = next(same, None)
+        group = next((group for group in groups if _sees_the_same(group[0].spec, bundle.spec)), None)
         if group is None:
             groups.append([bundle])
         else:
             group.append(bundle)
     return groups
+
+
+def _sees_the_same(one: ModelSpec, other: ModelSpec) -> bool:
+    """Whether the networks of two models see the same windows of a scan."""
+    return all(getattr(one, name) == getattr(other, name) for name in ("preprocessing", "patch_size", "blending"))
 
 
 def _restored_probabilities(

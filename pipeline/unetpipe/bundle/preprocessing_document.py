@@ -13,6 +13,9 @@ from unetpipe.networks.exported import INPUT, OUTPUT
 _SCHEMES = {
     "zscore": "Subtract the mean of the channel's voxels and divide by their standard deviation (of the population).",
     "zscore_nonzero": "The same over the voxels that are not 0; those that are 0 stay 0.",
+    "zscore_mask": "The same over the voxels that are not 0 in any channel, holes included; all others become 0.",
+    "minmax": "Subtract the smallest value and divide by the range of the cropped image.",
+    "none": "Leave the values as they are.",
     "ct": "Clip to [lower, upper], subtract mean and divide by std.",
 }
 
@@ -30,13 +33,14 @@ def preprocessing_document(spec: ModelSpec, network_def: dict[str, Any]) -> dict
         "schema_version": 1,
         "axes": "Arrays are (channels, I, J, K), or (channels, I, J) of pictures; voxel i has its centre at i.",
         "before": [
-            *([{"step": "orient", "axes": "RAS", "words": _ORIENT}] if dims == 3 else []),
+            *([{"step": "orient", "axes": "RAS", "words": _ORIENT}] if dims == 3 and _turned(spec) else []),
             {"step": "crop", "words": "Keep the smallest box that holds every voxel that is not 0 in any channel."},
             *(_step(step, spec) for step in spec.preprocessing.steps),
             {
                 "step": "resample",
                 "spacing_mm": list(spec.preprocessing.spacing_mm),
                 "interpolation": interpolation,
+                **_separation(spec),
                 "words": _RESAMPLE,
             },
         ],
@@ -73,12 +77,26 @@ _RESAMPLE = (
     "(i + 0.5) * n / m - 0.5. Beyond the outermost centres the edge value continues. 'cubic' is the interpolating "
     "cubic B-spline."
 )
+_SEPARATION = (
+    "Where the largest voxel size of the image, or else of spacing_mm, is more than three times the smallest, the axis "
+    "of the largest goes by nearest neighbours. Values beyond those of the image, or then of the slice, are set to its "
+    "smallest or largest."
+)
 _WINDOWS = (
     "Pad with 0 on both sides to at least the patch. Run windows of the patch's size that follow each other by half of "
     "it, the last one at the end. Multiply each one's logits by a Gaussian around its centre (sigma in voxels, never "
     "below 0.001), add them up and divide by the sum of the Gaussians."
 )
 _VALUES = "Replace the index of each class by its value; the index is its place in this list."
+
+
+def _turned(spec: ModelSpec) -> bool:
+    return spec.preprocessing.orientation == "RAS"
+
+
+def _separation(spec: ModelSpec) -> dict[str, Any]:
+    """The rule by which an axis is interpolated by nearest neighbours image by image, where there is one."""
+    return {"separation": _SEPARATION} if spec.preprocessing.resampling == "nnunet" else {}
 
 
 def _step(step: Step, spec: ModelSpec) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Preprocessing
 from unetpipe.inference.quality import Quality
+from unetpipe.inference.sliding_window import GAUSSIAN, Blending
 
 SPEC_KEY = "unetpipe"
 
@@ -50,6 +51,7 @@ class ModelSpec(ModelTask):
     Attributes:
         preprocessing: Steps from an image in RAS+ order to the network's input.
         patch_size: Shape of the sliding window.
+        blending: How overlapping windows are averaged.
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         folds: Numbers of the folds whose networks the bundle holds, and whose logits are averaged; empty where it holds
             a single network.
@@ -68,6 +70,7 @@ class ModelSpec(ModelTask):
     schema_version: Literal[1] = 1
     preprocessing: Preprocessing
     patch_size: Shape
+    blending: Blending = GAUSSIAN
     mirror_axes: tuple[int, ...]
     folds: tuple[int, ...] = ()
     registered_network: Definition | None = None

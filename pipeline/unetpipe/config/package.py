@@ -11,8 +11,11 @@ from unetpipe.config.base import Config
 class PackageConfig(Config):
     """`unetpipe bundle`."""
 
-    model: Path
+    model: Path | None = None
     """Bundle folder, such as WORK/runs/default/fold_0; with `--folds` a run's folder, such as WORK/runs/default."""
+    from_nnunet: Path | None = None
+    """Make a bundle of this model folder of nnU-Net 2, with plans.json, dataset.json and fold_0/checkpoint_final.pth,
+    such as nnUNetTrainer__nnUNetPlans__3d_fullres. Needs `--out`, and takes all folds unless `--folds` names some."""
     folds: str | None = None
     """Make one bundle of several folds, which averages their logits: `all`, or numbers such as 0,1,3. Needs `--out`."""
     out: Path | None = None
@@ -57,7 +60,11 @@ class PackageConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _folds_go_into_a_folder(self) -> Self:
-        if (self.folds is None) != (self.out is None):
+    def _what_is_made_goes_into_a_folder(self) -> Self:
+        if (self.model is None) == (self.from_nnunet is None):
+            raise ValueError("expected either a bundle or --from-nnunet FOLDER")
+        if self.from_nnunet is not None and self.out is None:
+            raise ValueError("--from-nnunet needs --out, the folder of the bundle")
+        if self.from_nnunet is None and (self.folds is None) != (self.out is None):
             raise ValueError("--folds and --out belong together")
         return self

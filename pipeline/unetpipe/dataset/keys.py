@@ -9,6 +9,7 @@ from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.store import STORE_SCHEMA
+from unetpipe.documents import is_default
 
 
 def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configuration: str) -> str:
@@ -18,8 +19,9 @@ def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configu
     chunks of the stored array.
     """
     spec = plan.preprocessing(configuration)
-    # work folders that are older than steps keep their keys
-    preprocessing = spec.model_dump(mode="json", exclude={"steps"} if spec.only_normalizes else None)
+    # work folders that are older than these fields keep their keys
+    later = {name for name in ("steps", "orientation", "resampling") if is_default(spec, name)}
+    preprocessing = spec.model_dump(mode="json", exclude=later)
     parts: dict[str, Any] = {
         "schema": STORE_SCHEMA,
         "content": statistics.content,

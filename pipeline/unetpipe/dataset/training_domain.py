@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from unetpipe.dataset.planning.fingerprint import Fingerprint
 from unetpipe.dataset.planning.normalization import foreground_is_telling
 from unetpipe.documents import Record
+from unetpipe.imaging.geometry import orientation_to_ras
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.preprocessing import ChannelNormalization, Placement, Preprocessing
 
@@ -70,9 +71,13 @@ def domain_check(image: Image, placement: Placement, spec: Preprocessing, known:
         One warning for each thing that is far.
     """
     warnings = []
-    spacing_mm = image.grid.spacing_mm
+    spacing_mm, target_mm, cropped = image.grid.spacing_mm, spec.spacing_mm, placement.cropped
+    if spec.orientation == "stored":  # compared along right, anterior and superior
+        axes = orientation_to_ras(image.source).axes
+        target_mm = tuple(target_mm[axis] for axis in axes)
+        cropped = tuple(cropped[axis] for axis in axes)
     if known is not None:
-        extent_mm = [size * mm for size, mm in zip(placement.cropped, spacing_mm, strict=True)]
+        extent_mm = [size * mm for size, mm in zip(cropped, spacing_mm, strict=True)]
         for name, values, ranges, factor in (
             ("voxels", spacing_mm, known.spacing_mm, _BEYOND_SPACING),
             ("an extent", extent_mm, known.extent_mm, _BEYOND_EXTENT),
@@ -81,9 +86,9 @@ def domain_check(image: Image, placement: Placement, spec: Preprocessing, known:
             if any(not low / factor <= value <= high * factor for value, (low, high) in pairs):
                 trained = " x ".join(f"{low:.3g}" if low == high else f"{low:.3g}-{high:.3g}" for low, high in ranges)
                 warnings.append(f"{name} of {_sizes(values)} mm: the model was trained on {trained} mm")
-    elif max(max(s / t, t / s) for s, t in zip(spacing_mm, spec.spacing_mm, strict=True)) > _FAR_SPACING:
+    elif max(max(s / t, t / s) for s, t in zip(spacing_mm, target_mm, strict=True)) > _FAR_SPACING:
         warnings.append(
-            f"voxels of {_sizes(spacing_mm)} mm are far from the {_sizes(spec.spacing_mm)} mm that the model works at"
+            f"voxels of {_sizes(spacing_mm)} mm are far from the {_sizes(target_mm)} mm that the model works at"
         )
     for index, (voxels, channel) in enumerate(zip(image.channels, spec.normalization, strict=True)):
         step = max(1, round((voxels.size / _SAMPLES) ** (1 / voxels.ndim)))

@@ -30,6 +30,21 @@ def nonzero_box(channels: Sequence[NDArray[Any]]) -> tuple[Shape, Shape]:
     return tuple(part.start for part in box), tuple(part.stop for part in box)
 
 
+def filled_mask(channels: Sequence[NDArray[Any]]) -> NDArray[np.bool_]:
+    """Voxels that differ from 0 in any channel, and the holes that they enclose.
+
+    Args:
+        channels: Arrays of one shape (*spatial), of any type.
+
+    Source:
+        nnU-Net's ``create_nonzero_mask``.
+    """
+    from scipy.ndimage import binary_fill_holes  # a tenth of a second to import
+
+    filled: NDArray[np.bool_] = binary_fill_holes(np.logical_or.reduce([channel != 0 for channel in channels]))
+    return filled
+
+
 def class_boxes(labels: NDArray[np.integer], classes: int) -> list[Box | None]:
     """Boxes of classes 1 to `classes` in an array of class indices, in this order; None where a class is not there."""
     from scipy.ndimage import find_objects  # a tenth of a second to import, which checking a dataset has no use for

@@ -238,7 +238,8 @@ class Preprocessd(MapTransform, InvertibleTransform):  # type: ignore[misc]  # m
             info = self.pop_transform(volume)
             shape, extra = tuple(info[TraceKeys.ORIG_SIZE]), info[TraceKeys.EXTRA_INFO]
             placement, nearest = Placement.model_validate(extra["placement"]), extra["mode"] == "nearest"
-            found = _back(volume, placement.before_resampling, self.preprocessing.interpolation, nearest=nearest)
+            kinds = self.preprocessing.interpolation_of(placement.spacing_mm)
+            found = _back(volume, placement.before_resampling, kinds, nearest=nearest)
             image = NetworkImage(found, placement, self.preprocessing.steps, extra["applied"])
             values = torch.from_numpy(image.restore(found))
             result[key] = _like(volume, values, Grid.of(shape, np.asarray(extra["affine"])))

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetpipe.errors import GeometryError, ImageFileError
-from unetpipe.imaging.boxes import nonzero_box
+from unetpipe.imaging.boxes import filled_mask, nonzero_box
 from unetpipe.imaging.geometry import Shape, orientation_to_ras, resampled_shape
 from unetpipe.imaging.image import Image
+from unetpipe.imaging.interpolation import linear_taps
 from unetpipe.imaging.labels import renumbered
-from unetpipe.imaging.normalization import normalizer
-from unetpipe.imaging.preprocessing import DEFAULT_STEPS, Placement, Preprocessing, Step
+from unetpipe.imaging.normalization import normalize, normalizer
+from unetpipe.imaging.preprocessing import DEFAULT_STEPS, Interpolation, Placement, Preprocessing, Step
 from unetpipe.imaging.resample import resample
 from unetpipe.imaging.resample_label import resample_label
 from unetpipe.imaging.tensors import contiguous, image_type, label_type
@@ -39,12 +40,14 @@ class NetworkImage:
         placement: Position of the array in the file that it was made from.
         steps: The steps of its preprocessing.
         applied: MONAI's record of the steps that moved voxels; empty if none did.
+        interpolation: Interpolation of the image along each axis; empty where it is that of its preprocessing.
     """
 
     values: Tensor
     placement: Placement
     steps: Sequence[Step] = DEFAULT_STEPS
     applied: tuple[dict[str, Any], ...] = ()
+    interpolation: tuple[Interpolation, ...] = ()
 
     @property
     def decision_shape(self) -> Shape:
@@ -82,7 +85,7 @@ def network_image(image: Image, spec: Preprocessing) -> NetworkImage:
     """
     cropped = CroppedImage(image, spec)
     values = torch.stack(list(cropped.channels()))
-    return NetworkImage(values, cropped.placement, spec.steps, cropped.applied)
+    return NetworkImage(values, cropped.placement, spec.steps, cropped.applied, cropped.interpolation)
 
 
 class CroppedImage:
@@ -99,6 +102,7 @@ class CroppedImage:
         placement: Position of the network's array in the file.
         applied: MONAI's record of the steps that moved voxels; empty if none did.
         grid: Grid of the network's array.
+        interpolation: Interpolation of this image along each axis.
 
     Raises:
         GeometryError: If channels or axes are not as many as in `spec`.
@@ -106,15 +110,19 @@ class CroppedImage:
     """
 
     def __init__(self, image: Image, spec: Preprocessing) -> None:
-        grid = image.grid
+        grid, every = image.grid, image.channels
+        if spec.orientation == "stored":
+            orientation = orientation_to_ras(image.source)
+            grid, every = image.source, tuple(orientation.from_ras(channel) for channel in image.channels)
         if len(spec.spacing_mm) != grid.ndim:
             raise GeometryError(f"expected {len(spec.spacing_mm)} axes, got an image of shape {grid.shape}")
-        if len(image.channels) != len(spec.normalization):
-            raise GeometryError(f"expected {len(spec.normalization)} channels, got {len(image.channels)}")
-        start, stop = nonzero_box(image.channels)
+        if len(every) != len(spec.normalization):
+            raise GeometryError(f"expected {len(spec.normalization)} channels, got {len(every)}")
+        start, stop = nonzero_box(every)
         box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         self._spec, self._cropped = spec, grid.cropped(start, stop)
-        self._channels = [channel[box] for channel in image.channels]  # what the crop leaves out is never converted
+        self.interpolation = spec.interpolation_of(grid.spacing_mm)
+        self._channels = [channel[box] for channel in every]  # what the crop leaves out is never converted
         stepped = None if spec.only_normalizes else self._stepped(None)
         self._values = None if stepped is None else stepped.values
         self.applied = () if stepped is None else stepped.applied
@@ -127,6 +135,7 @@ class CroppedImage:
             stop=stop,
             stepped=None if reached.shape == self._cropped.shape else reached.shape,
             shape=shape,
+            orientation=spec.orientation,
         )
 
     def channels(self) -> Iterator[Tensor]:
@@ -135,16 +144,36 @@ class CroppedImage:
         Yields:
             float32 (*network).
         """
-        shape, kinds = self.placement.shape, self._spec.interpolation
+        shape, kinds = self.placement.shape, self.interpolation
         if self._values is not None:
             for channel in self._values:
                 yield resample(channel[None], shape, kinds)[0]
             return
+        masked = any(channel.scheme == "zscore_mask" for channel in self._spec.normalization)
+        mask = torch.from_numpy(filled_mask(self._channels)) if masked else None
         for normalization in self._spec.normalization:
             cropped = self._channels.pop(0)
             values = contiguous(cropped, image_type(cropped.dtype))
             del cropped
-            yield resample(values[None], shape, kinds, normalizer(values, normalization))[0]
+            if normalization.scheme == "zscore_mask" or self._spec.resampling == "nnunet":
+                whole = normalize(values, normalization, mask)
+                yield self._without_overshoot(resample(whole[None], shape, kinds)[0], whole)
+            else:
+                yield resample(values[None], shape, kinds, normalizer(values, normalization))[0]
+
+    def _without_overshoot(self, resampled: Tensor, values: Tensor) -> Tensor:
+        """Keep a resampled channel within the values that it was made of, or each slice within those of its slice."""
+        if self._spec.resampling != "nnunet":
+            return resampled
+        if "nearest" not in self.interpolation:
+            return resampled.clamp_(values.min(), values.max())
+        axis = self.interpolation.index("nearest")
+        others = [other for other in range(values.ndim) if other != axis]
+        slices = linear_taps(values.shape[axis], resampled.shape[axis], "nearest").before
+        low, high = (
+            extreme(values, others, keepdim=True).index_select(axis, slices) for extreme in (torch.amin, torch.amax)
+        )
+        return torch.minimum(torch.maximum(resampled, low), high)
 
     def label(self, indices: Tensor) -> Tensor:
         """Send a label map the way of the image, and resample it.
@@ -159,7 +188,7 @@ class CroppedImage:
             moved = self._stepped(indices).label
             assert moved is not None
             indices = moved.round().to(indices.dtype)
-        return resample_label(indices[None], self.placement.shape, self._spec.interpolation)[0]
+        return resample_label(indices[None], self.placement.shape, self.interpolation)[0]
 
     def _stepped(self, label: Tensor | None) -> "SteppedImage":
         from unetpipe.imaging.steps import run_steps  # imports MONAI
@@ -174,7 +203,7 @@ def network_label(
     """Crop and resample a label map as its image was, and number its classes.
 
     Args:
-        label: Label values (I, J[, K]) in RAS+ order, of any strides.
+        label: Label values (I, J[, K]) in RAS+ order, of any strides, whatever order the image has.
         image: The image that it belongs to.
         values: Label value of each class, background first.
         ignore_value: Label value to leave out of training.
@@ -189,6 +218,8 @@ def network_label(
     shape = image.placement.source.canonical().shape
     if label.shape != shape:
         raise GeometryError(f"label shape {label.shape} differs from image shape {shape}")
+    if image.placement.orientation == "stored":
+        label = orientation_to_ras(image.placement.source).from_ras(label)
     known = [*values] if ignore_value is None else [*values, ignore_value]  # last, so that it wins no tie
     cropped = label[image.placement.box]
     indices = renumbered(cropped, {value: index for index, value in enumerate(known)}, other=len(known))
@@ -203,7 +234,7 @@ def restore_labels(labels: Tensor, placement: Placement) -> NDArray[Any]:
     """Put labels back into the file's axis order and full extent; 0 outside the crop.
 
     Args:
-        labels: (I, J[, K]) in RAS+ order, of the crop's shape ``placement.cropped``.
+        labels: (I, J[, K]) in the order of the oriented image, of the crop's shape ``placement.cropped``.
         placement: Placement of the image that they were made from.
 
     Returns:
@@ -216,7 +247,8 @@ def restore_labels(labels: Tensor, placement: Placement) -> NDArray[Any]:
         raise GeometryError(f"expected labels of the crop's shape {placement.cropped}, got {tuple(labels.shape)}")
     values = labels.as_subclass(Tensor).cpu().numpy()
     restored = np.zeros(placement.source.shape, values.dtype)
-    # A view in RAS+ order onto the result: filling it fills the file's order.
-    view = orientation_to_ras(placement.source).to_ras(restored)
+    view = restored
+    if placement.orientation == "RAS":  # a view in RAS+ order onto the result: filling it fills the file's order
+        view = orientation_to_ras(placement.source).to_ras(restored)
     view[placement.box] = values
     return restored

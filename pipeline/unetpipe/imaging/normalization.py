@@ -12,25 +12,29 @@ _SMALLEST_STD = 1e-8  # divides a constant channel
 _PART_VOXELS = 1 << 20  # stays in the cache
 
 
-def normalize(values: Tensor, normalization: ChannelNormalization) -> Tensor:
+def normalize(values: Tensor, normalization: ChannelNormalization, mask: Tensor | None = None) -> Tensor:
     """Normalise one channel; equal to MONAI's ``NormalizeIntensity`` and ``ScaleIntensityRange``.
 
     Args:
         values: Any type and shape.
         normalization: Scheme and statistics of the channel.
+        mask: Voxels that ``zscore_mask`` is about, bool of the same shape; other schemes need none.
 
     Returns:
         A new float32 tensor; a constant channel becomes 0.
     """
-    return normalizer(values, normalization)(values)
+    return normalizer(values, normalization, mask)(values)
 
 
-def normalizer(values: Tensor, normalization: ChannelNormalization) -> Callable[[Tensor], Tensor]:
+def normalizer(
+    values: Tensor, normalization: ChannelNormalization, mask: Tensor | None = None
+) -> Callable[[Tensor], Tensor]:
     """Return a function that normalises one channel or any part of it, so that a large scan need not exist twice.
 
     Args:
         values: Any type and shape; its statistics are taken now.
         normalization: Scheme and statistics of the channel.
+        mask: As in `normalize`; it cannot be applied to parts, but to the whole.
 
     Returns:
         From a part of `values` to a new float32 tensor; a constant channel becomes 0.
@@ -40,6 +44,14 @@ def normalizer(values: Tensor, normalization: ChannelNormalization) -> Callable[
         assert ct_mean is not None  # its validator saw to it
         assert ct_std is not None
         return lambda part: part.clamp(low, high).sub_(ct_mean).div_(max(ct_std, _SMALLEST_STD))
+    if normalization.scheme == "none":
+        return torch.Tensor.float
+    if normalization.scheme == "minmax":
+        smallest, largest = float(values.min()), float(values.max())
+        return lambda part: part.float().sub_(smallest).div_(max(largest - smallest, _SMALLEST_STD))
+    if normalization.scheme == "zscore_mask":
+        assert mask is not None
+        return _masked(values, mask)
     nonzero = normalization.scheme == "zscore_nonzero"
     count = max(int(values.count_nonzero()) if nonzero else values.numel(), 1)
     mean = fsum(float(part.sum(dtype=torch.float64)) for part in _parts(values)) / count
@@ -51,6 +63,17 @@ def normalizer(values: Tensor, normalization: ChannelNormalization) -> Callable[
     if not isfinite(variance):  # squares that float32 cannot hold
         variance = fsum(float(centred(part).double().square_().sum()) for part in _parts(values)) / count
     return lambda part: centred(part).div_(max(variance**0.5, _SMALLEST_STD))
+
+
+def _masked(values: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
+    """Normalise by what is inside a mask; all else becomes 0."""
+    inside = values[mask].double()
+    mean, std = float(inside.mean()), float(inside.std(correction=0))
+
+    def normalized(whole: Tensor) -> Tensor:
+        return (whole.float() - mean).div_(max(std, _SMALLEST_STD)).mul_(mask)
+
+    return normalized
 
 
 def _parts(values: Tensor) -> Iterator[Tensor]:

@@ -15,6 +15,13 @@ Step = str | dict[str, Any]
 
 NORMALIZE: Final = "normalize"
 """The step that normalises intensities."""
+Orientation = Literal["RAS", "stored"]
+"""Order of an image's axes for a network: the patient's, or that of its file."""
+Resampling = Literal["fixed", "nnunet"]
+"""Whose details resampling follows."""
+ANISOTROPY: Final = 3.0
+"""Ratio of voxel sizes above which nnU-Net resamples slices apart from each other."""
+_SAME_DECIMALS = 5  # of voxel sizes in mm that count as equal
 DEFAULT_STEPS: Final[tuple[Step, ...]] = (NORMALIZE,)
 
 
@@ -23,10 +30,12 @@ class ChannelNormalization(Record):
 
     Attributes:
         scheme: ``zscore`` over the cropped image, ``zscore_nonzero`` over its voxels that are not 0 (zeros stay 0),
-            ``ct`` clips to [lower, upper] and uses the dataset's foreground mean and std.
+            ``zscore_mask`` over all that is not 0 in any channel and the holes in it (all else becomes 0), ``ct``
+            clips to [lower, upper] and uses the dataset's foreground mean and std, ``minmax`` brings the cropped image
+            to [0, 1], ``none`` leaves it as it is.
     """
 
-    scheme: Literal["zscore", "zscore_nonzero", "ct"]
+    scheme: Literal["zscore", "zscore_nonzero", "zscore_mask", "ct", "minmax", "none"]
     mean: float | None = None
     std: float | None = None
     lower: float | None = None
@@ -44,7 +53,7 @@ class ChannelNormalization(Record):
 
 
 class Preprocessing(Record):
-    """RAS+ image -> crop to nonzero -> steps, one of which normalises -> resample.
+    """Oriented image -> crop to nonzero -> steps, one of which normalises -> resample.
 
     Attributes:
         spacing_mm: Target voxel size along I, J[, K].
@@ -53,12 +62,18 @@ class Preprocessing(Record):
         normalization: Normalisation of each channel.
         steps: Steps applied to the cropped image before it is resampled, in this order: ``normalize`` stands for
             `normalization`, everything else is a transform of MONAI's or of an extension (see `imaging.steps`).
+        orientation: Order of the image's axes: RAS+, or as the file has them, as nnU-Net takes images.
+        resampling: ``fixed`` interpolates every image as `interpolation` says. ``nnunet`` follows nnU-Net: where the
+            largest voxel size of the image, or else of `spacing_mm`, is more than `ANISOTROPY` times the smallest, that
+            axis goes by nearest neighbours; and cubic splines do not overshoot the image's values.
     """
 
     spacing_mm: Spacing
     interpolation: tuple[Interpolation, ...]
     normalization: tuple[ChannelNormalization, ...]
     steps: tuple[Step, ...] = DEFAULT_STEPS
+    orientation: Orientation = "RAS"
+    resampling: Resampling = "fixed"
 
     @model_validator(mode="after")
     def _steps_suit_the_normalization(self) -> Self:
@@ -69,6 +84,24 @@ class Preprocessing(Record):
     def only_normalizes(self) -> bool:
         """Whether normalisation is all that happens between crop and resampling."""
         return self.steps == DEFAULT_STEPS
+
+    def interpolation_of(self, spacing_mm: Spacing) -> tuple[Interpolation, ...]:
+        """Interpolation of an image along each axis.
+
+        Args:
+            spacing_mm: Voxel size of the image, before it is resampled.
+
+        Source:
+            ``determine_do_sep_z_and_axis`` of nnU-Net 2.8.1.
+        """
+        for exact in (spacing_mm, self.spacing_mm):
+            sizes = [round(size, _SAME_DECIMALS) for size in exact]
+            if self.resampling == "nnunet" and max(sizes) / min(sizes) > ANISOTROPY:
+                if sizes.count(max(sizes)) > 1:
+                    break
+                coarsest = sizes.index(max(sizes))
+                return tuple("nearest" if axis == coarsest else kind for axis, kind in enumerate(self.interpolation))
+        return self.interpolation
 
 
 def require_steps_suit(steps: Sequence[Step], normalization: Sequence[ChannelNormalization]) -> None:
@@ -91,7 +124,8 @@ class Placement(Record):
 
     Attributes:
         source: Grid of the file, in its own axis order.
-        start, stop: Box of the crop in the RAS+ oriented image (stop exclusive).
+        start, stop: Box of the crop in the oriented image (stop exclusive).
+        orientation: Order of the oriented image's axes.
         stepped: Shape after the steps; None where it is still the crop's.
         shape: Shape of the network's array.
     """
@@ -101,6 +135,7 @@ class Placement(Record):
     stop: Shape
     stepped: Shape | None = None
     shape: Shape
+    orientation: Orientation = "RAS"
 
     @property
     def cropped(self) -> Shape:
@@ -113,6 +148,11 @@ class Placement(Record):
         return self.stepped or self.cropped
 
     @property
+    def spacing_mm(self) -> Spacing:
+        """Voxel size along the axes of the oriented image."""
+        return (self.source.canonical() if self.orientation == "RAS" else self.source).spacing_mm
+
+    @property
     def box(self) -> tuple[slice, ...]:
-        """The crop, as an index of the RAS+ oriented image."""
+        """The crop, as an index of the oriented image."""
         return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from unetpipe.components import TARGET, Definition, arguments_of, build, find, first_line, takes, target_of
 from unetpipe.errors import ComponentError, UnetpipeError
+from unetpipe.imaging.boxes import filled_mask
 from unetpipe.imaging.geometry import Grid, Shape
 from unetpipe.imaging.normalization import normalize
 from unetpipe.imaging.preprocessing import NORMALIZE, Preprocessing, Step
@@ -74,8 +75,7 @@ def run_steps(values: Tensor, grid: Grid, spec: Preprocessing, label: Tensor | N
         data[LABEL] = placed_tensor(label[None].float(), grid)
     for step in spec.steps:
         if step == NORMALIZE:
-            channels = zip(data[IMAGE].as_subclass(Tensor), spec.normalization, strict=True)
-            data[IMAGE] = MetaTensor(torch.stack([normalize(*pair) for pair in channels])).copy_meta_from(data[IMAGE])
+            data[IMAGE] = MetaTensor(_normalized(data[IMAGE].as_subclass(Tensor), spec)).copy_meta_from(data[IMAGE])
         else:
             data = run_step(step, data)
     image = data[IMAGE]
@@ -87,6 +87,13 @@ def run_steps(values: Tensor, grid: Grid, spec: Preprocessing, label: Tensor | N
         applied=tuple(image.applied_operations),
         label=data[LABEL][0].as_subclass(Tensor) if label is not None else None,
     )
+
+
+def _normalized(image: Tensor, spec: Preprocessing) -> Tensor:
+    masked = any(channel.scheme == "zscore_mask" for channel in spec.normalization)
+    mask = torch.from_numpy(filled_mask(list(image.numpy()))) if masked else None
+    channels = zip(image, spec.normalization, strict=True)
+    return torch.stack([normalize(values, normalization, mask) for values, normalization in channels])
 
 
 def undo_steps(

@@ -1,6 +1,7 @@
 """Networks that see the same windows, from a preprocessed image to mean logits."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.network_input import NetworkImage, network_image
-from unetpipe.imaging.preprocessing import Preprocessing
+from unetpipe.imaging.preprocessing import Interpolation, Preprocessing
 from unetpipe.inference.decoding import GroupLogits
 from unetpipe.inference.ensemble import Ensemble, SlabInferer
+from unetpipe.inference.sliding_window import GAUSSIAN, Blending
 
 _VOXELS = 4 * 128**3
 
@@ -39,10 +41,11 @@ class NetworkGroup:
         *,
         step: float = 0.5,
         batch: int | None = None,
+        blending: Blending = GAUSSIAN,
     ) -> "NetworkGroup":
         """Lay windows of `patch` `step` patches apart, `batch` in each call of the networks; None takes the default."""
         batch = batch or default_batch(ensemble.device, patch)
-        return cls(preprocessing, ensemble, SlabInferer(patch, step=step, batch=batch))
+        return cls(preprocessing, ensemble, SlabInferer(patch, step=step, batch=batch, blending=blending))
 
     def prepare(self, image: Image) -> NetworkImage:
         """Preprocess a scan.
@@ -53,14 +56,19 @@ class NetworkGroup:
         """
         return network_image(image, self.preprocessing)
 
-    def logits(self, values: Tensor) -> GroupLogits:
-        """Mean logits of an image (C, *network), computed as its planes are asked for."""
+    def logits(self, values: Tensor, interpolation: Sequence[Interpolation] | None = None) -> GroupLogits:
+        """Mean logits of an image, computed as its planes are asked for.
+
+        Args:
+            values: Image (C, *network).
+            interpolation: Interpolation of the image along each axis; None takes the preprocessing's.
+        """
         return GroupLogits(
             planes=self.inferer.planes(
                 values.to(self.ensemble.device, torch.float32, non_blocking=True), self.ensemble
             ),
             shape=tuple(values.shape[1:]),
-            sampling=self.preprocessing.interpolation,
+            sampling=interpolation or self.preprocessing.interpolation,
         )
 
 

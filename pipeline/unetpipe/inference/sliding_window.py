@@ -38,11 +38,14 @@ class Blending(Record):
             eighth. None weighs all voxels of a window alike, as MONAI does unless asked.
         padding: Mode of `torch.nn.functional.pad`.
         fill: Value around the volume where the mode is ``constant``.
+        convention: Whose details are followed. MONAI's windows keep their distance and the last one moves back;
+            nnU-Net's lie at equal distances. nnU-Net's Gaussian is centred on a voxel and ends at four sigmas.
     """
 
     sigma_scale: float | None = 0.125
     padding: Literal["constant", "reflect", "replicate", "circular"] = "constant"
     fill: float = 0.0
+    convention: Literal["monai", "nnunet"] = "monai"
 
 
 GAUSSIAN = Blending()
@@ -67,7 +70,8 @@ class Windows:
     @classmethod
     def over(cls, shape: Shape, patch: Shape, step: float, blending: Blending = GAUSSIAN) -> "Windows":
         """Lay windows at most `step` patches apart, the last one flush with the end."""
-        starts = tuple(_starts(max(n, p), p, step) for n, p in zip(shape, patch, strict=True))
+        along = _even_starts if blending.convention == "nnunet" else _starts
+        starts = tuple(along(max(n, p), p, step) for n, p in zip(shape, patch, strict=True))
         return cls(shape, patch, starts, blending)
 
     @property
@@ -105,18 +109,32 @@ def _starts(size: int, patch: int, step: float) -> tuple[int, ...]:
     return tuple(min(n * interval, size - patch) for n in range(math.ceil((size - patch) / interval) + 1))
 
 
-def window_weights(patch: Shape, sigma_scale: float | None = GAUSSIAN.sigma_scale) -> Tensor:
-    """Return Gaussian weights (*patch) with their peak in the centre of the window, at least 0.001; or ones.
+def _even_starts(size: int, patch: int, step: float) -> tuple[int, ...]:
+    """nnU-Net's ``compute_steps_for_sliding_window``."""
+    intervals = math.ceil((size - patch) / (patch * step))
+    return tuple(round((size - patch) / intervals * n) for n in range(intervals + 1)) if intervals else (0,)
+
+
+def window_weights(patch: Shape, blending: Blending = GAUSSIAN) -> Tensor:
+    """Return Gaussian weights (*patch) with their peak in the centre of the window, never 0; or ones.
 
     Source:
-        `monai.data.utils.compute_importance_map`, modes "gaussian" and "constant".
+        `monai.data.utils.compute_importance_map`, modes "gaussian" and "constant", or nnU-Net's ``compute_gaussian``.
     """
-    if sigma_scale is None:
+    if blending.sigma_scale is None:
         return torch.ones(patch)
     weights = torch.ones(())
     for size in patch:
-        x = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
-        weights = weights.unsqueeze(-1) * torch.exp(x**2 / (-2 * (sigma_scale * size) ** 2))
+        sigma = blending.sigma_scale * size
+        if blending.convention == "nnunet":
+            x = (torch.arange(size) - size // 2).float()
+            values = torch.exp(x**2 / (-2 * sigma**2)) * (x.abs() <= int(4 * sigma + 0.5))
+        else:
+            x = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
+            values = torch.exp(x**2 / (-2 * sigma**2))
+        weights = weights.unsqueeze(-1) * values
+    if blending.convention == "nnunet":
+        return torch.where(weights > 0, weights, weights[weights > 0].min())
     return weights.clamp_min(max(float(weights.min()), _SMALLEST_WEIGHT))
 
 
@@ -204,7 +222,7 @@ class _Slab:
         shape[axis] = windows.patch[axis]
         self._sum = torch.zeros((classes, *shape), device=device)
         self._weight = torch.zeros((1, *shape), device=device)
-        self._weights_of_window = window_weights(windows.patch, windows.blending.sigma_scale).to(device)
+        self._weights_of_window = window_weights(windows.patch, windows.blending).to(device)
         self._first = 0
 
     def add(self, corner: tuple[int, ...], logits: Tensor) -> None:

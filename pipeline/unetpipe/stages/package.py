@@ -9,6 +9,7 @@ import torch
 from unetpipe.bundle.ensemble import write_ensemble
 from unetpipe.bundle.exports import Export, Format, Sample, export, remove_outdated
 from unetpipe.bundle.large_files import write_large_files
+from unetpipe.bundle.nnunet.convert import convert
 from unetpipe.bundle.pack import pack
 from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.registration import register_bundle
@@ -55,7 +56,7 @@ class PackageResult(Record):
 
 
 def package(config: PackageConfig) -> PackageResult:
-    """Check a bundle folder, or make one of several folds; if it passes, export, pack and register it.
+    """Check a bundle folder, or make one of several folds or of nnU-Net's; if it passes, export, pack and register it.
 
     Raises:
         BundleError: If there is no such folder, its folds make no ensemble, or the network cannot be exported.
@@ -63,9 +64,7 @@ def package(config: PackageConfig) -> PackageResult:
         TrackingError: If the bundle cannot be registered.
     """
     segments = read_segments(config.segments) if config.segments else None
-    folder = _ensemble(config, config.out, segments) if config.out else config.model
-    if segments is not None and not config.out:
-        write_segments(folder, segments)
+    folder = _folder(config, segments)
     bundle = _readable(folder)
     if bundle is not None:  # or else the checks say why
         add_missing(folder)
@@ -102,9 +101,37 @@ def _readable(folder: Path) -> Bundle | None:
         return None
 
 
-def _ensemble(config: PackageConfig, out: Path, segments: Mapping[str, SegmentCode] | None) -> Path:
+def _folder(config: PackageConfig, segments: Mapping[str, SegmentCode] | None) -> Path:
+    """The bundle's folder, which is made where it is to be."""
+    if config.model is not None and config.out is not None:
+        return _ensemble(config, config.model, config.out, segments)
+    folder = config.model
+    if config.from_nnunet is not None and config.out is not None:
+        folder = config.out
+        _import_nnunet(config.from_nnunet, folder, config.folds)
+    assert folder is not None  # the config saw to it
+    if segments is not None:
+        write_segments(folder, segments)
+    return folder
+
+
+def _import_nnunet(model: Path, out: Path, folds: str | None) -> None:
+    """Make a bundle of a model folder of nnU-Net's."""
+    chosen = None
+    if folds not in (None, "all"):
+        chosen = choose_folds(str(folds), max([_number(path) for path in model.glob("fold_*")], default=0) + 1)
+    taken = convert(model, out, None if chosen is None else tuple(chosen))
+    log.info("%s: made of fold %s of %s", out, ", ".join(map(str, taken)), model.name)
+
+
+def _number(fold: Path) -> int:
+    digits = fold.name.removeprefix("fold_")
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _ensemble(config: PackageConfig, run: Path, out: Path, segments: Mapping[str, SegmentCode] | None) -> Path:
     """Make one bundle of the folds of a run."""
-    run, work = config.model, _work_folder(config)
+    work = _work_folder(config)
     found = {int(path.name.removeprefix("fold_")): path for path in run.glob("fold_*") if path.name[5:].isdigit()}
     if not found:
         raise BundleError(f"{run}: no fold_* in it: --folds takes a run's folder, such as WORK/runs/default")
@@ -122,7 +149,11 @@ def _ensemble(config: PackageConfig, out: Path, segments: Mapping[str, SegmentCo
 
 def _work_folder(config: PackageConfig) -> Path:
     """The folder that the model lies in, if it was trained there."""
-    return config.model.resolve().parents[1 if config.folds else 2]
+    if config.model is None or config.out is None:
+        model = config.model or config.out
+        assert model is not None
+        return model.resolve().parents[2]
+    return config.model.resolve().parents[1]
 
 
 def _state(config: PackageConfig, folder: Path) -> None:

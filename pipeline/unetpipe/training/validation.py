@@ -30,7 +30,7 @@ from unetpipe.imaging.network_input import IGNORED, NetworkImage, network_image
 from unetpipe.imaging.preprocessing import Preprocessing
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.confidence import Confidence
-from unetpipe.inference.decoding import label_scan
+from unetpipe.inference.decoding import GroupLogits, label_scan
 from unetpipe.inference.ensemble import Ensemble, for_inference
 from unetpipe.inference.group import NetworkGroup
 from unetpipe.metrics.overlap import Overlap, joint_histogram, overlaps
@@ -97,7 +97,7 @@ class HeldOut:
         patch, windows = self._configuration.patch_size, self._windows(self._ids)
         middle = sorted(self._ids, key=windows.__getitem__)[len(self._ids) // 2]
         group = self._group(network)
-        self._decided(group, torch.zeros(len(self._manifest.channels), *patch), patch)
+        self._decided(group.logits(torch.zeros(len(self._manifest.channels), *patch)), patch)
         self._read(self._cases[middle])
         before = time.monotonic()
         self._on_own_grid(group, middle)
@@ -182,14 +182,14 @@ class HeldOut:
         ensemble = Ensemble([network.eval()], device=self._device, dtype=self._dtype)
         return NetworkGroup.of(self._preprocessing, ensemble, self._configuration.patch_size)
 
-    def _decided(self, group: NetworkGroup, values: Tensor, out: Shape, confidence: Confidence | None = None) -> Tensor:
+    def _decided(self, logits: GroupLogits, out: Shape, confidence: Confidence | None = None) -> Tensor:
         with torch.inference_mode():
-            return label_scan([group.logits(values)], out, self._scheme, confidence=confidence).labels
+            return label_scan([logits], out, self._scheme, confidence=confidence).labels
 
     def _on_network_grid(self, network: nn.Module, data: NDArray[np.float16]) -> _Labels:
         """Class indices of a stored case."""
         image = torch.from_numpy(data[:-1])
-        return self._decided(self._group(network), image, tuple(image.shape[1:])).numpy()
+        return self._decided(self._group(network).logits(image), tuple(image.shape[1:])).numpy()
 
     def _on_own_grid(
         self, group: NetworkGroup, case: str, confidence: Confidence | None = None
@@ -201,7 +201,8 @@ class HeldOut:
             raise TrainingError(
                 f"{case}: its image has changed since it was preprocessed: run unetpipe preprocess again"
             )
-        labels = self._decided(group, image.values, image.placement.before_resampling, confidence)
+        logits = group.logits(image.values, image.interpolation)
+        labels = self._decided(logits, image.decision_shape, confidence)
         return image.restore(labels), image.placement.source
 
     def _read(self, case: Case) -> NetworkImage:

@@ -7,7 +7,7 @@ back; ``image`` is the network's input; ``label`` the reference; ``pred`` what t
 from typing import Any
 
 from unetpipe.bundle.spec import ModelSpec
-from unetpipe.imaging.preprocessing import NORMALIZE, ChannelNormalization
+from unetpipe.imaging.preprocessing import ANISOTROPY, NORMALIZE, ChannelNormalization
 from unetpipe.imaging.steps import portable_definition
 from unetpipe.networks.build import output_channels
 
@@ -29,7 +29,13 @@ _EDGES = (
     " + [[0.0] * i + [1.0] + [0.0] * (3 - i) for i in range(len(old), 4)], dtype=torch.float64)"
 )
 _LABEL_LIKE_IMAGE = "$lambda d: {**d, 'label': @resize(d['label'], d['image'].shape[1:], 0)}"
-RESIZING: Config = {"edges": _EDGES, "resize": _RESIZE}
+# The one axis whose voxels are much longer than the shortest, in the image or else at the voxel size wanted.
+_COARSEST = (
+    "$lambda sizes, wanted, ratio: next((None if s.count(max(s)) > 1 else s.index(max(s))"
+    " for s in ([round(float(n), 5) for n in sizes], wanted) if max(s) / min(s) > ratio), None)"
+)
+_MASK = "monai.transforms.FillHoles(connectivity=1)((x != 0).any(0, keepdim=True).float()) > 0"
+RESIZING: Config = {"edges": _EDGES, "resize": _RESIZE, "coarsest": _COARSEST}
 """Top-level entries that the transforms refer to."""
 
 
@@ -53,13 +59,17 @@ def preprocessing(spec: ModelSpec, *, labelled: bool = False) -> list[Config | s
     keys = ["scan", "label"] if labelled else ["scan"]
     return [
         transform("LoadImaged", keys, image_only=True, ensure_channel_first=True),
-        *([transform("Orientationd", keys, axcodes="RAS")] if spec.spatial_dims == 3 else []),
+        *([transform("Orientationd", keys, axcodes="RAS")] if _turned(spec) else []),
         transform("CropForegroundd", keys, source_key="scan", select_fn="$lambda x: x != 0", allow_smaller=True),
         transform("CopyItemsd", "scan", names="image"),
         *_steps(spec, keys),
         transform("Lambdad", "image", func=_resample_expression(spec)),
         *([_LABEL_LIKE_IMAGE, class_indices(spec)] if labelled else ()),
     ]
+
+
+def _turned(spec: ModelSpec) -> bool:
+    return spec.spatial_dims == 3 and spec.preprocessing.orientation == "RAS"
 
 
 def class_indices(spec: ModelSpec) -> Config:
@@ -124,6 +134,12 @@ def _channel_expression(index: int, channel: ChannelNormalization) -> str:
     data = f"x[{index}:{index + 1}]"
     if channel.scheme == "ct":
         return f"({data}.clamp({channel.lower}, {channel.upper}) - {channel.mean}) / {channel.std}"
+    if channel.scheme == "none":
+        return data
+    if channel.scheme == "minmax":
+        return f"monai.transforms.ScaleIntensity(0.0, 1.0)({data})"
+    if channel.scheme == "zscore_mask":
+        return f"(lambda v, m: (v - v[m].mean()) / v[m].std(correction=0).clamp_min(1e-8) * m)({data}, {_MASK})"
     return f"monai.transforms.NormalizeIntensity(nonzero={channel.scheme == 'zscore_nonzero'})({data})"
 
 
@@ -138,7 +154,23 @@ def _resample_expression(spec: ModelSpec) -> str:
     spacing = ", ".join(repr(float(s)) for s in spec.preprocessing.spacing_mm)
     sizes = f"zip(x.shape[1:], x.pixdim.tolist(), ({spacing},))"
     shape = f"[max(1, round(round(float(n * s / t), 3))) for n, s, t in {sizes}]"
-    return f"$lambda x: (lambda shape: {_nested(_resizes(spec, labels=False), 'x', 'shape')})({shape})"
+    resized = _separated(spec, 3, "x", "shape", "x") or _nested(_resizes(spec, labels=False), "x", "shape")
+    return f"$lambda x: (lambda shape: {resized})({shape})"
+
+
+def _separated(spec: ModelSpec, order: int, image: str, shape: str, scan: str) -> str | None:
+    """Resize an image along all axes but the coarsest, and then along that one; None where axes are fixed."""
+    wanted = [float(mm) for mm in spec.preprocessing.spacing_mm]
+    if spec.preprocessing.resampling != "nnunet":
+        return None
+    axis = f"@coarsest({scan}.pixdim.tolist(), {wanted}, {ANISOTROPY})"
+    kept = f"[{image}.shape[1 + a] if a == c else n for a, n in enumerate({shape})]"
+    resized = f"@resize({image}, {kept}, {order})"
+    if order > 1:  # which overshoots
+        others = f"[1 + a for a in range({len(wanted)}) if a != c]"
+        low, high = (f"{image}.{extreme}({others}, keepdim=True)" for extreme in ("amin", "amax"))
+        resized += f".clamp(min={low}, max={high})"
+    return f"(lambda c: @resize({resized}, {shape}, 0))({axis})"
 
 
 def _nested(steps: list[tuple[list[int], int]], image: str, shape: str) -> str:
@@ -153,5 +185,6 @@ def _nested(steps: list[tuple[list[int], int]], image: str, shape: str) -> str:
 
 def _restore_expression(spec: ModelSpec) -> str:
     """Resize logits from the network's grid to that of the cropped image."""
-    nested = _nested(_resizes(spec, labels=True), "d['pred']", "d['scan'].shape[1:]")
+    image, shape = "d['pred']", "d['scan'].shape[1:]"
+    nested = _separated(spec, 1, image, shape, "d['scan']") or _nested(_resizes(spec, labels=True), image, shape)
     return f"$lambda d: {{**d, 'pred': {nested}}}"

@@ -69,6 +69,8 @@ def adopt(planned: Plan, model: AdoptedModel) -> Plan:
         default=planned.default,
         normalization=given.normalization,
         steps=given.steps,
+        orientation=given.orientation,
+        resampling=given.resampling,
         configurations={planned.default: configuration},
     )
 

@@ -9,14 +9,16 @@ from typing import Any, Final, Literal, Self
 import yaml
 from pydantic import ValidationError, field_validator, model_validator
 
-from unetpipe.documents import Record, explain
+from unetpipe.documents import Record, explain, is_default
 from unetpipe.errors import PlanError
 from unetpipe.imaging.geometry import Shape, Spacing
 from unetpipe.imaging.preprocessing import (
     DEFAULT_STEPS,
     ChannelNormalization,
     Interpolation,
+    Orientation,
     Preprocessing,
+    Resampling,
     Step,
     require_steps_suit,
 )
@@ -98,7 +100,8 @@ class Plan(Record):
         default: Name of the configuration that is used unless another is asked for: ``3d_fullres``, or ``2d`` for 2-D
             data.
         normalization: Normalisation of each channel.
-        steps: Further steps of preprocessing, as `Preprocessing` has them.
+        steps, orientation, resampling: As `Preprocessing` has them. The last two are other than by default only in
+            a plan that was adopted from a model of nnU-Net's.
         configurations: Configurations by name.
         made_from: Hash of the fingerprint and options that the plan was made from; empty for a plan written by hand.
             It identifies a stale plan.
@@ -109,6 +112,8 @@ class Plan(Record):
     default: str
     normalization: tuple[ChannelNormalization, ...]
     steps: tuple[Step, ...] = DEFAULT_STEPS
+    orientation: Orientation = "RAS"
+    resampling: Resampling = "fixed"
     configurations: dict[str, Configuration]
     made_from: str = ""
     checksum: str = ""
@@ -134,6 +139,8 @@ class Plan(Record):
             interpolation=chosen.interpolation,
             normalization=self.normalization,
             steps=self.steps,
+            orientation=self.orientation,
+            resampling=self.resampling,
         )
 
     def signed(self, made_from: str) -> "Plan":
@@ -147,8 +154,8 @@ class Plan(Record):
         return self.model_copy(update={"checksum": ""})._digest() != self.checksum
 
     def _digest(self) -> str:
-        # plans that are older than steps keep their checksum
-        exclude = {"steps"} if self.steps == DEFAULT_STEPS else None
+        # plans that are older than these fields keep their checksum
+        exclude = {name for name in ("steps", "orientation", "resampling") if is_default(self, name)}
         return hashlib.sha256(self.model_dump_json(exclude=exclude).encode()).hexdigest()[:16]
 
 
@@ -207,7 +214,7 @@ def plan_text(plan: Plan) -> str:
         "",
         "# One for each channel. zscore: subtract the image's mean and divide by its standard deviation.",
         "# zscore_nonzero: the same with the voxels that are not 0. ct: clip to lower and upper, subtract mean, divide",
-        "# by std, the same for all images.",
+        "# by std, the same for all images. zscore_mask: inside of all that is not 0, with holes. minmax: to [0, 1].",
         "normalization:",
     ]
     lines += [f"  - {_flow(channel.model_dump(exclude_none=True))}" for channel in plan.normalization]
@@ -219,6 +226,12 @@ def plan_text(plan: Plan) -> str:
         f"steps:{'' if plan.steps else ' []'}",
     ]
     lines += [f"  - {step if isinstance(step, str) else json.dumps(step)}" for step in plan.steps]
+    if plan.orientation != "RAS":
+        lines += ["", "# Axes are those of the files, (i, j, k), and not right, anterior, superior."]
+        lines += [f"orientation: {plan.orientation}"]
+    if plan.resampling != "fixed":
+        lines += ["", "# Thick slices of an image are resampled apart from each other, as nnU-Net does it."]
+        lines += [f"resampling: {plan.resampling}"]
     lines += ["", "configurations:"]
     for name, configuration in plan.configurations.items():
         if name in _CONFIGURATIONS:
