@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.manifest import read_manifest
@@ -285,3 +286,27 @@ def test_what_cannot_be_trained_is_said_in_one_line(work: Path, options: dict[st
         run(work, **options)
     assert "\n" not in str(error.value)
     assert not (work / "runs").exists()
+
+
+def test_the_bundle_says_how_it_was_trained(work: Path) -> None:
+    """Recipe and evidence are those of the run: PyTorch's optimiser with its options, cases, Dice of each, time."""
+    result = run(work, optimizer="sgd", learning_rate=0.005, augmentation="none", ema=0.0, clip=0.0)
+    spec = read_bundle(result.bundle).spec
+    assert spec.recipe.optimizer == {
+        "_target_": "torch.optim.SGD", "lr": 0.005, "momentum": 0.99, "weight_decay": 3e-5, "nesterov": True,
+    }  # fmt: skip
+    assert not spec.recipe.augmented
+    assert "deep supervision" in spec.recipe.differences
+    assert not any("optimiser" in difference for difference in spec.recipe.differences)
+    assert spec.evidence is not None
+    (fold,) = spec.evidence.folds
+    assert (fold.training_cases, fold.held_out_cases, fold.optimizer) == (4, 2, "sgd")
+    assert set(fold.dice) == {"bright", "dark"}
+    for name, mean in result.dice.items():
+        known = [value for value in fold.dice[name] if value is not None]
+        assert mean == pytest.approx(sum(known) / len(known))
+    assert fold.iterations == result.iterations
+    assert fold.seconds_per_case > 0
+    other = read_bundle(run(work, run_name="muon").bundle).spec.recipe
+    assert other.optimizer["_target_"] == "torch.optim.AdamW"
+    assert "muon as the optimiser" in other.differences

@@ -44,26 +44,29 @@ def model_card(spec: ModelSpec, network_def: dict[str, Any], about: About) -> st
 
 
 def _description(spec: ModelSpec, network_def: dict[str, Any]) -> str:
-    kind = "regions that may overlap" if spec.label_scheme.overlapping else "classes"
-    what = f"A {spec.spatial_dims}-D {network_name(network_def)} that segments {kind}, trained with unetpipe."
+    network, dims = network_name(network_def), spec.spatial_dims
+    what = f"A {dims}-D {network}, trained with unetpipe."
     if spec.folds:
         folds = ", ".join(map(str, spec.folds))
         what = (
-            f"An ensemble of {len(spec.folds)} {spec.spatial_dims}-D networks ({network_name(network_def)}), trained "
-            f"on folds {folds} of a cross-validation with unetpipe. Their logits are averaged; they segment {kind}."
+            f"An ensemble of {len(spec.folds)} {dims}-D networks ({network}), trained with unetpipe on folds {folds} "
+            "of a cross-validation. Their logits are averaged."
         )
+    kind = (
+        "Its regions may overlap; labels are written as" if spec.label_scheme.overlapping else "Each voxel gets one of"
+    )
     rows = "\n".join(f"| {label.value} | {label.name} |" for label in spec.labels)
-    return f"{what}\n\n| value | class |\n|---|---|\n{rows}\n{_extension_note(spec, network_def)}"
+    return f"{what} {kind}:\n\n| value | class |\n|---|---|\n{rows}{_extension_note(spec, network_def)}"
 
 
 def _extension_note(spec: ModelSpec, network_def: dict[str, Any]) -> str:
     if spec.registered_network is None:
         return ""
     return f"""
+
 The network `{network_name(network_def)}` is registered by an extension of unetpipe and is no class of MONAI's. Wherever
 this bundle is used, its TorchScript in `models/model.ts` is what runs, with the weights of `models/model.pt`. To train
-it further, the extension is needed.
-"""
+it further, the extension is needed."""
 
 
 def _data(spec: ModelSpec, about: About) -> str:
@@ -231,7 +234,7 @@ def _limitations(spec: ModelSpec) -> str:
     domain = spec.training_domain
     known = ""
     if domain is not None:
-        spacing = ", ".join(f"{low:g} to {high:g}" for low, high in domain.spacing_mm)
+        spacing = ", ".join(f"{low:g}" if low == high else f"{low:g} to {high:g}" for low, high in domain.spacing_mm)
         known = (
             f" It has seen images with voxels of {spacing} mm along the patient's axes; `unetpipe infer` warns where "
             "an image differs from its training data."

@@ -90,8 +90,13 @@ class WorkFolder(NetworkSummary):
 
 
 class BundleFolder(NetworkSummary):
-    """A model."""
+    """A model.
 
+    Attributes:
+        networks: Number of networks whose logits it averages; the summary is of the first one.
+    """
+
+    networks: int
     channels: tuple[str, ...]
     labels: dict[int, str]
     spacing_mm: tuple[float, ...]
@@ -237,7 +242,8 @@ def _bundle(path: Path) -> BundleFolder | ForeignBundleFolder:
             sha256=bundle.sha256,
         )
     return BundleFolder(
-        **_network_summary(bundle.network(), bundle.network_def, bundle.spec.patch_size),
+        **_network_summary(bundle.networks()[0], bundle.network_def, bundle.spec.patch_size),
+        networks=len(bundle.network_defs),
         channels=bundle.spec.channels,
         labels=_values(bundle.spec.labels),
         spacing_mm=bundle.spec.preprocessing.spacing_mm,
