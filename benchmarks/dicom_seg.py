@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, CTImageStorage, generate_uid
 
-from unetpipe.imaging.dicom.derived.algorithm import Algorithm
+from unetpipe.imaging.dicom.derived.algorithm import Algorithm, Model
 from unetpipe.imaging.dicom.derived.codes import Code, CodedSegment, SegmentCode
 from unetpipe.imaging.dicom.derived.segmentation import write_segmentation
 from unetpipe.imaging.dicom.derived.source import ImageReference, Source
@@ -78,7 +78,7 @@ def measure(kind: str, shape: tuple[int, int, int], classes: int) -> None:
         CodedSegment(name=f"class {n}", values=(n,), code=SegmentCode(type=Code(value=str(n), meaning=f"class {n}")))
         for n in range(1, classes + 1)
     ]
-    algorithm = Algorithm(weights={"benchmark 1.0.0": "0" * 64}, software="1.0.0")
+    algorithm = Algorithm(models=(Model(name="benchmark", version="1.0.0", sha256="0" * 64),), software="1.0.0")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "out.dcm"
         start, busy = time.perf_counter(), time.process_time()

@@ -24,7 +24,7 @@ from unetpipe.dataset.privacy.sources import Source, write_sources
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError, ImageFileError, UnetpipeError
 from unetpipe.extensions import load_extensions
-from unetpipe.imaging.dicom.derived.algorithm import Algorithm
+from unetpipe.imaging.dicom.derived.algorithm import Algorithm, Model
 from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import read_image
@@ -194,7 +194,7 @@ def _infer(stations: "_Stations", cases: Sequence[InputCase], progress: Progress
 
 def _dicom_outputs(config: InferConfig, predictor: Predictor) -> DicomOutputs:
     algorithm = Algorithm(
-        weights={f"{bundle.name} {bundle.version}": bundle.sha256 for bundle in predictor.bundles},
+        models=tuple(Model(name=one.name, version=one.version, sha256=one.sha256) for one in predictor.bundles),
         software=importlib.metadata.version("unetpipe"),
     )
     return dicom_outputs(config, predictor.spec.label_scheme, predictor.spec.segments, algorithm)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from unetpipe.imaging.dicom.derived.algorithm import Algorithm
+from unetpipe.imaging.dicom.derived.algorithm import Algorithm, Model
 from unetpipe.imaging.dicom.derived.codes import Code, CodedSegment, SegmentCode
 from unetpipe.imaging.dicom.derived.source import Source, read_source
 from unetpipe.imaging.dicom.label_target import LabelTarget
@@ -30,7 +30,14 @@ SEGMENTS = (
     CodedSegment(name="cyst", values=(3,), code=CYST),
     CodedSegment(name="right kidney", values=(300,), code=KIDNEY),
 )
-ALGORITHM = Algorithm(weights={"abdomen 1.2.0": "0a" * 32, "abdomen 1.3.0": "0b" * 32}, software="1.0.0")
+ALGORITHM = Algorithm(
+    models=(
+        Model(name="abdomen", version="1.2.0", sha256="0a" * 32),
+        Model(name="abdomen", version="1.3.0", sha256="0b" * 32),
+        Model(name="abdomen", version="1.3.0", sha256="0c" * 32),
+    ),
+    software="1.0.0",
+)
 PLANES = {
     "axial": np.array([[-1, 0, 0], [0, -1, 0], [0, 0, 1]]),
     "axial from above": np.array([[-1, 0, 0], [0, -1, 0], [0, 0, -1]]),

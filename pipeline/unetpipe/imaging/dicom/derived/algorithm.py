@@ -1,6 +1,6 @@
 """The algorithm that made an object, as the object names it. Nothing here needs pydicom."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from unetpipe.documents import Record
 
@@ -8,43 +8,54 @@ MANUFACTURER = "unetpipe"
 _LONGEST = 64  # characters of the value representation LO
 
 
+class Model(Record):
+    """Identity of one model; `sha256` is the hash of its weights."""
+
+    name: str
+    version: str
+    sha256: str
+
+
 class Algorithm(Record):
     """Identity of one or several models whose predictions were averaged.
 
     Attributes:
-        weights: Hash of the weights of each model, by its name and version, such as ``liver 1.2.0``.
+        models: Models, at least one.
         software: Version of unetpipe.
     """
 
-    weights: Mapping[str, str]
+    models: tuple[Model, ...]
     software: str
 
     @property
     def name(self) -> str:
-        """Names of the models, as far as 64 characters take them."""
-        return _shortened(", ".join(dict.fromkeys(model.rpartition(" ")[0] for model in self.weights)))
+        """Names of the models, each once, as far as 64 characters take them."""
+        return _listed(model.name for model in self.models)
 
     @property
     def version(self) -> str:
         """Versions of the models, each once."""
-        return _shortened(", ".join(dict.fromkeys(model.rpartition(" ")[2] for model in self.weights)))
+        return _listed(model.version for model in self.models)
 
     @property
     def described(self) -> str:
-        """Models with their versions, as far as 64 characters take them."""
-        return _shortened(", ".join(self.weights))
+        """Models with their versions, each once, as far as 64 characters take them."""
+        return _listed(f"{model.name} {model.version}" for model in self.models)
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What identifies the weights: the hash of each model's file."""
-        return {f"sha256 of {model}": digest for model, digest in self.weights.items()}
+        """What identifies each model: its name, its version and the hash of its weights."""
+        return {
+            f"model {number}": f"{model.name} {model.version} sha256 {model.sha256}"
+            for number, model in enumerate(self.models, start=1)
+        }
 
     @property
     def serial_number(self) -> str:
         """The weights of the first model, which stand for the device's serial number."""
-        return next(iter(self.weights.values()))[:_LONGEST]
+        return self.models[0].sha256[:_LONGEST]
 
 
-def _shortened(text: str) -> str:
-    plain = text.replace("\\", "/")
+def _listed(texts: Iterable[str]) -> str:
+    plain = ", ".join(dict.fromkeys(texts)).replace("\\", "/")
     return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 3]}..."

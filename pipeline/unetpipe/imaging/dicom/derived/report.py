@@ -70,7 +70,7 @@ def write_report(
     observer = sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=generate_uid(entropy_srcs=list(algorithm.weights.values())),
+            uid=generate_uid(entropy_srcs=[model.sha256 for model in algorithm.models]),
             name=algorithm.described,
             manufacturer_name=MANUFACTURER,
             model_name=algorithm.name,
