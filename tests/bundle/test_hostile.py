@@ -50,7 +50,7 @@ def _evidence(**changes: Any) -> dict[str, Any]:
     numbers = dict.fromkeys(("training_cases", "held_out_cases", "epochs", "iterations", "batch_size"), 1)
     texts = {"optimizer": "sgd", "loss": "dice_ce", "device": "cpu", "unseen": True}
     measured = {"seconds": 1, "seconds_per_case": 1, "dice": {"liver": [0.5]}, "patients": [0]}
-    return {"dataset": "x", "folds": [{**numbers, **texts, **measured, **changes}]}
+    return {"folds": [{**numbers, **texts, **measured, **changes}]}
 
 
 def _network(**changes: Any) -> Attack:

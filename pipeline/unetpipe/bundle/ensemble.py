@@ -71,7 +71,7 @@ def _pooled(evidence: Sequence[Evidence | None]) -> Evidence | None:
     known = [one for one in evidence if one is not None]
     if len(known) < len(evidence):
         return None
-    return Evidence(dataset=known[0].dataset, folds=tuple(fold for one in known for fold in one.folds))
+    return Evidence(folds=tuple(fold for one in known for fold in one.folds))
 
 
 def require_same_task(first: Bundle, other: Bundle) -> None:

@@ -1,7 +1,7 @@
 """What a run measured of its model: how it was trained, and how good its labels are in cases that it had not seen."""
 
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -59,13 +59,19 @@ class FoldEvidence(Record):
 class Evidence(Record):
     """The evidence of all networks of a bundle.
 
+    The dataset's name is not in it: a folder may be named after a patient. What the data is, a person states (`About`).
+
     Attributes:
-        dataset: Name of the dataset.
         folds: Evidence of each network.
     """
 
-    dataset: str
     folds: tuple[FoldEvidence, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forget_the_dataset(cls, given: Any) -> Any:
+        """Leave out the dataset's name, which the first bundles with evidence have."""
+        return {key: value for key, value in given.items() if key != "dataset"} if isinstance(given, dict) else given
 
     @property
     def cases(self) -> int:

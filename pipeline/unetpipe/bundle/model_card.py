@@ -52,9 +52,7 @@ def _description(spec: ModelSpec, network_def: dict[str, Any]) -> str:
             f"An ensemble of {len(spec.folds)} {dims}-D networks ({network}), trained with unetpipe on folds {folds} "
             "of a cross-validation. Their logits are averaged."
         )
-    kind = (
-        "Its regions may overlap; labels are written as" if spec.label_scheme.overlapping else "Each voxel gets one of"
-    )
+    kind = "It finds regions, which may overlap, and writes" if spec.regions else "It gives each voxel one of"
     rows = "\n".join(f"| {label.value} | {label.name} |" for label in spec.labels)
     return f"{what} {kind}:\n\n| value | class |\n|---|---|\n{rows}{_extension_note(spec, network_def)}"
 
@@ -78,7 +76,7 @@ def _data(spec: ModelSpec, about: About) -> str:
     )
     return f"""{source}
 
-Dataset: {spec.evidence.dataset}. Patients are split so that none is on both sides:
+Patients were split so that none is on both sides:
 
 | network | cases to train on | cases held out |
 |---|---|---|
@@ -140,9 +138,7 @@ def _basis(spec: ModelSpec, evidence: Evidence) -> str:
     else:
         text += ", which decided nothing in training."
     if spec.folds:
-        text += (
-            " Each case was segmented by the one network that had not seen it; the ensemble itself was not measured."
-        )
+        text += " Each case was segmented by the one network that had not seen it, not by the ensemble."
     return text
 
 
@@ -193,7 +189,8 @@ torchrun --standalone --nproc_per_node=2 -m monai.bundle run --dataset_dir DATA 
 
 
 def _recipe(spec: ModelSpec) -> str:
-    trained = "`train.json` trains the same network with MONAI's transforms, from random weights, into `eval/model.pt`."
+    start = "random weights" if spec.registered_network is None else "the weights in `models/model.ts`"
+    trained = f"`train.json` trains the same network with MONAI's transforms, from {start}, into `eval/model.pt`."
     if not spec.recipe.differences:
         return trained
     return f"{trained} The training of this model had besides: {'; '.join(spec.recipe.differences)}."

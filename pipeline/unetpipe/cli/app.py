@@ -179,6 +179,7 @@ def bundle(config: PackageConfig, progress: Progress) -> BaseModel:  # noqa: ARG
     \b
     Examples:
       unetpipe bundle work/runs/default/fold_0 --torchscript --zip hippocampus.zip
+      unetpipe bundle work/runs/default --folds all --out hippocampus --authors 'A. Author, A University'
       unetpipe bundle work/runs/default/fold_0 --register hippocampus --alias champion
     """
     from unetpipe.stages.package import package

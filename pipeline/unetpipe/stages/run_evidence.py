@@ -41,7 +41,7 @@ def evidence_of(setup: Setup, state: RunState, result: HeldOutResult) -> Evidenc
         seconds_per_case=round(result.seconds_per_case, 3),
         inference_memory_gb=result.memory_gb,
     )
-    return Evidence(dataset=setup.data.manifest.name, folds=(fold,))
+    return Evidence(folds=(fold,))
 
 
 def training_recipe(setup: Setup, state: RunState) -> TrainingRecipe:
