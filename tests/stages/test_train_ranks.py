@@ -97,10 +97,10 @@ def test_signals_end_a_training_with_the_documented_code(work: Path) -> None:
 
 
 def test_a_signal_stops_all_processes(work: Path) -> None:
-    """SIGUSR1 to the command, and in the run that goes on from there SIGTERM to the second process: all is saved."""
+    """SIGUSR2 to the command, and in the run that goes on from there SIGTERM to the second process: all is saved."""
     process = start(work, "--gpus", "2")
     wait_for_an_epoch(work, process)
-    process.send_signal(signal.SIGUSR1)
+    process.send_signal(signal.SIGUSR2)
     process.communicate(timeout=120)
     assert process.returncode == 130
     process = start(work, "--gpus", "2")

@@ -106,7 +106,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Let SIGUSR1 stop the ranks as SIGTERM does, and take back what torch's launcher does with other signals.
+    """Let SIGUSR1 and SIGUSR2 stop the ranks as SIGTERM does, and undo what torch's launcher does with other signals.
 
     Outside the main thread Python delivers no signals.
     """
@@ -117,9 +117,10 @@ def _own_signal_handlers() -> Iterator[None]:
     def as_sigterm(_number: int, _frame: FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1")
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
     handlers = {number: signal.getsignal(number) for number in (getattr(signal, name) for name in names)}
-    signal.signal(signal.SIGUSR1, as_sigterm)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, as_sigterm)
     try:
         yield
     finally:
