@@ -72,7 +72,8 @@ class InitialModel:
     def report(self, start: StartingWeights) -> None:
         """Say what was loaded and what was not."""
         left = sorted(self.weights.keys() - start.weights.keys())
-        values = sum(tensor.numel() for tensor in start.weights.values()) / 1e6
+        # a DynUNet's tensors have two names
+        values = sum({tensor.data_ptr(): tensor.numel() for tensor in start.weights.values()}.values()) / 1e6
         log.info("%s: loaded %d weights (%.1f million values)", self.plan.name, len(start.weights), values)
         if left:
             log.info("%s: not loaded, as the classes differ: %s", self.plan.name, ", ".join(left))

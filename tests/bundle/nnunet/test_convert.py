@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
@@ -73,6 +74,30 @@ def test_several_folds_and_regions(model_folder: Write, tmp_path: Path, labels: 
     assert set(np.unique(found)) <= {0, 1, 2, 3}
     assert len(np.unique(found)) > 1
     assert all(check.passed for check in verify_bundle(tmp_path / "bundle"))
+
+
+def test_monai_alone_preprocesses_alike(model_folder: Write, tmp_path: Path) -> None:
+    """With MONAI's windows in place of nnU-Net's, MONAI alone gives the same labels, also of thick slices and holes."""
+    folder, _ = model_folder(use_mask_for_norm=[True])
+    bundle, scans, out = tmp_path / "bundle", tmp_path / "scans", tmp_path / "monai"
+    convert(folder, bundle)
+    metadata = bundle / "configs" / "metadata.json"
+    metadata.write_text(metadata.read_text().replace('"convention": "nnunet"', '"convention": "monai"'))
+    scans.mkdir()
+    _scan(scans / "plain.nii.gz", (26, 30, 24), np.diag([-1.0, -0.9, 1.3, 1]))
+    _scan(scans / "thick.nii.gz", (34, 30, 10), np.diag([-0.9, 0.8, 4.0, 1]))
+    monai.bundle.run(
+        config_file=str(bundle / "configs" / "inference.json"),
+        bundle_root=str(bundle),
+        dataset_dir=str(scans),
+        output_dir=str(out),
+        device="$torch.device('cpu')",
+    )
+    predictor = Predictor(bundle, device="cpu", precision="fp32")
+    for file in sorted(scans.iterdir()):
+        image = nib.load(file)
+        found = predictor.predict(np.asanyarray(image.dataobj), image.affine)
+        assert (found == np.asanyarray(nib.load(out / file.name).dataobj)).mean() >= 0.999
 
 
 @pytest.mark.slow
