@@ -92,7 +92,9 @@ def list_bundles() -> tuple[ListedBundle, ...]:
         rows.setdefault(_name(path), _row(path, index.get(_name(path))))
     for one in index.bundles:
         row = one.model_dump(exclude={"sha256", "source"})
-        rows.setdefault(one.name, ListedBundle(**row, where=one.source or "in a checkout of unetpipe", here=False))
+        rows.setdefault(
+            one.name, ListedBundle(**row, where=one.source or "bundles/ of unetpipe's repository", here=False)
+        )
     return tuple(rows[name] for name in sorted(rows))
 
 

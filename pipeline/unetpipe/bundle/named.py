@@ -62,6 +62,6 @@ def _unknown(name: str) -> str:
     rows = list_bundles()
     missing = next((row for row in rows if row.name == name), None)
     if missing:
-        return f"not on this machine: put it into the folder that {VARIABLE} names ({missing.where})"
+        return f"not on this machine: get it from {missing.where}, and put it into the folder that {VARIABLE} names"
     there = ", ".join(row.name for row in rows) or "none"
     return f"no such file or folder, and no bundle of that name; bundles that there are: {there}"

@@ -21,7 +21,7 @@ from unetpipe.tracking.parent import note_run, noted_run
 from unetpipe.tracking.run import tracked_datasets, training_parameters, work_tags
 from unetpipe.tracking.store import store_errors
 from unetpipe.tracking.tracker import TrackedRun
-from unetpipe.training.checkpoint import load_checkpoint, save_checkpoint
+from unetpipe.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from unetpipe.training.outcome import mean_of_known
 from unetpipe.training.run_identity import input_digests
 from unetpipe.training.run_lock import claimed
@@ -65,42 +65,39 @@ def sync(config: SyncConfig) -> SyncResult:
     """
     rows: list[SyncedRun] = []
     for run in config.runs:
-        folds = sorted(path for path in run.glob("fold_*") if load_checkpoint(path))
+        folds = sorted(path for path in run.glob("fold_*") if has_checkpoint(path))
         if folds:
-            rows += _sync_folds(run, folds)
+            rows += _sync_folds(run.resolve(), folds)
+        elif has_checkpoint(run):
+            rows.append(_sync_fold(run, noted_run(run.resolve().parent))[0])
         else:
-            rows.append(_sync_fold(run, noted_run(run.resolve().parent)))
+            raise TrainingError(f"{run}: no training in it: expected WORK/runs/RUN/fold_K, or WORK/runs/RUN")
     return SyncResult(runs=tuple(rows))
 
 
 def _sync_folds(run: Path, folds: Sequence[Path]) -> list[SyncedRun]:
     """Folds below the run of all of them."""
-    work = run.resolve().parents[1]
-    with store_errors(f"{run} cannot be sent"):
-        parent = CatchUpTracker(TrackedRun(work=work, name=run.resolve().name, run_id=noted_run(run)))
+    with store_errors(f"{run.name} cannot be sent"):
+        parent = CatchUpTracker(TrackedRun(work=run.parents[1], name=run.name, run_id=noted_run(run)))
         note_run(run, parent.run_id)
-    rows = [_sync_fold(fold, parent.run_id) for fold in folds]
-    states = [state for fold in folds if (state := load_checkpoint(fold))]
+    rows, states = zip(*(_sync_fold(fold, parent.run_id) for fold in folds), strict=True)
     outcomes = [state.outcome for state in states if state.outcome]
-    with store_errors(f"{run} cannot be sent"):
+    with store_errors(f"{run.name} cannot be sent"):
         options = states[0].identity.options
         parent.parameters({"config": {name: value for name, value in options.items() if name != "fold"}})
         if len(outcomes) == len(folds):
             means = {name: mean_of_known(one.dice[name] for one in outcomes) for name in outcomes[0].dice}
             parent.metrics({f"final_dice/{name}": mean for name, mean in known(means).items()}, step=0)
         parent.finish("FINISHED" if len(outcomes) == len(folds) else "KILLED")
-    row = SyncedRun(run=run.resolve().name, tracking_run=parent.run_id, points=parent.added)
-    return [row, *rows]
+    return [SyncedRun(run=run.name, tracking_run=parent.run_id, points=parent.added), *rows]
 
 
-def _sync_fold(folder: Path, parent_id: str | None) -> SyncedRun:
+def _sync_fold(folder: Path, parent_id: str | None) -> tuple[SyncedRun, RunState]:
     folder = folder.resolve()
     work, name = folder.parents[2], f"{folder.parent.name}/{folder.name}"
-    if load_checkpoint(folder) is None:
-        raise TrainingError(f"{folder}: no training in it: expected WORK/runs/RUN/fold_K, or WORK/runs/RUN")
     with claimed(folder) as claim, store_errors(f"{name} cannot be sent"):
         state = load_checkpoint(folder)
-        assert state is not None
+        assert state is not None  # as there is one
         data = _unchanged_data(work, state)
         datasets = tracked_datasets(work, data) if data else ()
         run = TrackedRun(work=work, name=name, run_id=state.tracking_run, parent_id=parent_id, datasets=datasets)
@@ -111,7 +108,7 @@ def _sync_fold(folder: Path, parent_id: str | None) -> SyncedRun:
             save_checkpoint(folder, state)
             write_tracking_run(folder, tracker.run_id)
         _send(tracker, state, data, folder)
-    return SyncedRun(run=name, tracking_run=tracker.run_id, points=tracker.added)
+    return SyncedRun(run=name, tracking_run=tracker.run_id, points=tracker.added), state
 
 
 def _send(tracker: CatchUpTracker, state: RunState, data: TrainingSet | None, folder: Path) -> None:
@@ -130,8 +127,9 @@ def _send(tracker: CatchUpTracker, state: RunState, data: TrainingSet | None, fo
     held_out = len(data.validation) if data else state.outcome.cases
     tracker.metrics(final_figures(state.outcome, state.seconds), step=len(state.history))
     tracker.tags(final_tags(state.outcome, held_out))
-    for name in FINAL_FILES:
-        tracker.artifact(folder / name)
+    for path in (folder / name for name in FINAL_FILES):
+        if path.is_file():
+            tracker.artifact(path)
     tracker.finish("FINISHED")
 
 

@@ -50,7 +50,7 @@ class ServedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What the registry is told of a model.
+    """How a model is registered.
 
     Attributes:
         name: Name of the registered model.

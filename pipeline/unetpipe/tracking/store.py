@@ -100,10 +100,11 @@ def store_errors(what: str) -> Iterator[None]:
         TrackingError: In place of the error.
     """
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrackingError(f"{what}: {reason}") from error
 

@@ -39,6 +39,11 @@ def save_checkpoint(folder: Path, state: RunState) -> None:
             (folder / CHECKPOINT).replace(folder / PREVIOUS)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run's folder has a checkpoint."""
+    return any((folder / file).exists() for file in (CHECKPOINT, PREVIOUS))
+
+
 def load_checkpoint(folder: Path) -> RunState | None:
     """Read the newest checkpoint that can be read; None where there is none.
 
