@@ -8,7 +8,9 @@ from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest, write_manifest
 from unetpipe.dataset.privacy.sources import Source, write_sources
+from unetpipe.errors import UnetpipeError
 from unetpipe.evaluation.pairing import Inputs, gather_inputs
+from unetpipe.stages.evaluate import evaluate
 
 OWN, OTHER = "case-00000000000000aa", "case-00000000000000bb"
 
@@ -58,6 +60,15 @@ def test_names_that_come_twice_tell_no_cases_apart(tmp_path: Path, predictions: 
     write_sources(predictions, [Source(id=OWN, name="Muster", images=(tmp_path / "else",))], add=True)
     inputs = gather(tmp_path, predictions, reference=tmp_path / "labels")
     assert sorted(inputs.models[0].files) == [OWN, OTHER]
+
+
+def test_what_is_wrong_with_a_reference_names_no_file(tmp_path: Path, predictions: Path) -> None:
+    """A reference that cannot be read is called by the pseudonym of its case."""
+    touch(tmp_path / "labels" / "Muster.nii.gz")
+    options = {"predictions": (predictions,), "reference": tmp_path / "labels", "out": tmp_path / "report"}
+    with pytest.raises(UnetpipeError, match=OTHER) as caught:
+        evaluate(EvaluateConfig(**options))
+    assert "Muster" not in str(caught.value)
 
 
 def test_a_lost_table_is_missed(tmp_path: Path, predictions: Path, caplog: pytest.LogCaptureFixture) -> None:

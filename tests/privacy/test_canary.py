@@ -4,6 +4,7 @@ import base64
 import getpass
 import gzip
 import io
+import json
 import socket
 import sqlite3
 import zipfile
@@ -106,6 +107,9 @@ def test_errors_name_no_source(dataset: Path, tmp_path: Path, canary: SimpleName
         assert {fault.kind for fault in caught.value.faults} >= {"missing_label", "unreadable"}
         assert canary.mark not in str(caught.value)
         assert all(fault.case.startswith("case") for fault in caught.value.faults)
+    (table,) = (tmp_path / "site" / "unetpipe-private").glob("sources-*.json")
+    known = {source["id"]: source["name"] for source in json.loads(table.read_text())["cases"]}
+    assert sorted(known.values()) == names
     result = infer(
         InferConfig(models=(make_bundle(),), inputs=(dataset / "images",), out=tmp_path / "out", device="cpu")
     )

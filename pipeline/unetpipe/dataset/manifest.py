@@ -157,7 +157,7 @@ def write_manifest(work: Path, manifest: Manifest) -> None:
     hidden = [case for case in manifest.cases if case.name is not None]
     named = [path for case in manifest.cases if case.name is None for path in _files(case)]
     root = Path(os.path.commonpath([path.parent for path in named])) if named else None
-    table = write_sources(work, map(_source, hidden)) if hidden else None
+    table = write_sources(work, map(source_of, hidden)) if hidden else None
     update = {
         "data_root": None if root is None else os.path.relpath(root, work.resolve()),
         "sources": table,
@@ -189,5 +189,6 @@ def _located(case: Case, root: Path, sources: Mapping[str, Source]) -> Case:
     return case.model_copy(update={"images": images, "label": label})
 
 
-def _source(case: Case) -> Source:
+def source_of(case: Case) -> Source:
+    """The row of the site's table for a case with a pseudonym."""
     return Source(id=case.id, name=case.name or "", images=case.images, dicom=case.dicom, label=case.label)

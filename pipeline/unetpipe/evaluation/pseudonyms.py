@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unetpipe.dataset.manifest import Manifest
+from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.privacy.case_ids import is_pseudonym
 from unetpipe.dataset.privacy.secret import VARIABLE, private_folder
+from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.dataset.privacy.sources import read_sources
+from unetpipe.imaging.files import strip_suffix
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,16 @@ class Pseudonyms:
     def reported(self, files: Mapping[str, Path]) -> dict[str, Path]:
         """Files by the id under which their cases are reported, sorted by it."""
         return dict(sorted((self.ids.get(case, case), path) for case, path in files.items()))
+
+
+def names_of_files(*files: Mapping[str, Path]) -> SourceNames:
+    """The names of files, by the ids of their cases, whose cases have pseudonyms."""
+    return SourceNames.of(
+        Case(id=case, name=strip_suffix(path.name), images=(path,))
+        for of_case in files
+        for case, path in of_case.items()
+        if is_pseudonym(case) and not is_pseudonym(strip_suffix(path.name))
+    )
 
 
 def warn_of_lost_names(missing: Iterable[str], extra: Iterable[str], predictions: Path) -> None:

@@ -1,6 +1,7 @@
 """The scans that inputs stand for, and the names of their outputs."""
 
 import glob
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,8 @@ from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.dicom.options import DicomOptions, choice_per_image
 from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.inference.scans import ScanFinder
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def find_inputs(
         Case(id=next(names) if scan.id is None else scan.id, images=scan.paths, dicom=scan.dicom) for scan in scans
     ]
     cases = [hidden(case, pseudonym) for case, pseudonym in zip(named, ids.pseudonyms(named), strict=True)]
+    if count := ids.record(cases):
+        log.info("%d scans are called by pseudonyms; unetpipe-private has the table of their names", count)
     unusable = [scan.fault or _absence(scan.paths) for scan in scans]
     faults = list(finder.faults)
     for name, count in Counter(case.id for case in cases).items():

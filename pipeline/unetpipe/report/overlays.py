@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import UnetpipeError
 from unetpipe.evaluation.labels import read_prediction, read_reference
 from unetpipe.evaluation.pairing import Inputs
+from unetpipe.evaluation.pseudonyms import names_of_files
 from unetpipe.imaging.alignment import aligned, describe_difference, same_voxels
 from unetpipe.imaging.boxes import mask_box
 from unetpipe.imaging.files import read_volume
@@ -127,7 +128,8 @@ def _image(case: str, inputs: Inputs, grid: Grid) -> NDArray[np.float32] | None:
     try:
         volume = read_volume(inputs.images[case], inputs.choices.get(case))
     except UnetpipeError as error:
-        log.warning("%s: the report shows no scan under the labels: %s", case, error)
+        reason = names_of_files({case: inputs.images[case]}).hide(str(error))
+        log.warning("%s: the report shows no scan under the labels: %s", case, reason)
         return None
     if not same_voxels(grid, volume.grid):
         difference = describe_difference(grid, volume.grid)

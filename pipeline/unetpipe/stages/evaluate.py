@@ -16,6 +16,7 @@ from unetpipe.evaluation.groups_table import read_groups
 from unetpipe.evaluation.named_metrics import NamedMetric, find_metrics
 from unetpipe.evaluation.pairing import Inputs, gather_inputs, work_of
 from unetpipe.evaluation.predicted_dice import PredictionCheck, check_predictions
+from unetpipe.evaluation.pseudonyms import names_of_files
 from unetpipe.evaluation.rows import (
     ClassRow,
     ComparisonRow,
@@ -88,6 +89,11 @@ def evaluate(
     find_tracker(config.tracking)
     niivue = _viewer(config)
     inputs = gather_inputs(config)
+    with names_of_files(inputs.references, inputs.images).hidden():
+        return _evaluate(config, inputs, niivue, progress)
+
+
+def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progress: Progress) -> EvaluateResult:
     metrics = _metrics(config, inputs)
     columns = _columns(config, inputs)
     higher_is_better = {**HIGHER_IS_BETTER, **{metric.name: metric.higher_is_better for metric in metrics}}

@@ -18,9 +18,7 @@ from unetpipe.bundle.read import Bundle
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import CaseIds
-from unetpipe.dataset.privacy.secret import private_folder
 from unetpipe.dataset.privacy.source_names import SourceNames
-from unetpipe.dataset.privacy.sources import Source, write_sources
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError, ImageFileError, UnetpipeError
 from unetpipe.extensions import load_extensions
@@ -133,21 +131,8 @@ def infer_with(
         ids = CaseIds(config.case_ids, config.out)
         cases = find_inputs(inputs, channels, patterns=config.images, dicom=dicom, ids=ids, scratch=Path(scratch))
         require_dicom(cases, objects.formats)
-        _keep_sources(config.out, cases)
         mine = shard_of(cases, config.shard) if config.shard else cases
         return _infer(_Stations(config, predictor, objects), mine, progress)
-
-
-def _keep_sources(out: Path, cases: Sequence[InputCase]) -> None:
-    """Write which sources the pseudonyms of scans stand for to the site's table."""
-    hidden = [
-        Source(id=case.id, name=case.name, images=case.paths, dicom=case.dicom)
-        for case in cases
-        if case.name is not None
-    ]
-    if hidden:
-        write_sources(out, hidden, add=True)
-        log.info("%d scans are called by pseudonyms; their sources are listed in %s", len(hidden), private_folder(out))
 
 
 def _infer(stations: "_Stations", cases: Sequence[InputCase], progress: Progress) -> InferResult:

@@ -18,6 +18,7 @@ def hide_sources(listing: Listing, ids: CaseIds) -> None:
             continue
         named = zip(part.cases, pseudonyms, strict=True)
         part.cases = [_hidden(case, pseudonym, ids) for case, pseudonym in named]
+        ids.record(part.cases)
         names = SourceNames.of(part.cases)
         part.faults = [names.hide_in(fault) for fault in part.faults]
         part.training_faults = [names.hide_in(fault) for fault in part.training_faults]

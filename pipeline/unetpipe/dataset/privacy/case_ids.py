@@ -8,14 +8,15 @@ the same id in `preprocess` and in `infer`, wherever it lies.
 import re
 import secrets
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from unetpipe.config.base import CaseIdKind
-from unetpipe.dataset.manifest import Case
+from unetpipe.dataset.manifest import Case, source_of
 from unetpipe.dataset.privacy.secret import Secret, site_secret
+from unetpipe.dataset.privacy.sources import write_sources
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.dicom.sources import is_dicom
 
@@ -58,6 +59,20 @@ class CaseIds:
             self._pseudonym(identity if len(names[identity]) == 1 else (*identity, case.id)) if identity else None
             for case, identity in zip(cases, identities, strict=True)
         ]
+
+    def record(self, cases: Iterable[Case]) -> int:
+        """Add the cases that have pseudonyms to the site's table, where a person looks up whom a message is about.
+
+        Returns:
+            Number of these cases.
+
+        Raises:
+            UnetpipeError: If the table cannot be written.
+        """
+        hidden = [source_of(case) for case in cases if case.name is not None]
+        if hidden and self.folder is not None:
+            write_sources(self.folder, hidden, add=True)
+        return len(hidden)
 
     def patient(self, name: str) -> str:
         """The pseudonym of a patient, by which cases of one patient are kept together."""
