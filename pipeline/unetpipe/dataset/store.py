@@ -26,7 +26,7 @@ from unetpipe.imaging.preprocessing import Placement, Preprocessing
 if TYPE_CHECKING:  # it takes a third of a second to import: only where arrays are read and written
     import blosc2
 
-STORE_SCHEMA = 3
+STORE_SCHEMA = 4
 """Part of every case's key: raise it when the same input leads to another preprocessed case."""
 MAX_LOCATIONS = 1000
 _BLOCK = 32
