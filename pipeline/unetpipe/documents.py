@@ -59,7 +59,7 @@ def explain(name: str, error: ValidationError) -> str:
     for fault in faults[:_FAULTS_SHOWN]:
         key = ".".join(str(part) for part in fault["loc"]) or "(document)"
         given = "" if fault["type"] == "missing" else f", got {fault['input']!r:.60}"
-        lines.append(f"{name}: {key}: {fault['msg']}{given}")
+        lines.append(f"{name}: {key}: {fault['msg'].removeprefix('Value error, ')}{given}")
     if len(faults) > _FAULTS_SHOWN:
         lines.append(f"{name}: and {len(faults) - _FAULTS_SHOWN} more")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from unetpipe import infer
 from unetpipe.cli import app
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.privacy.sources import read_sources
-from unetpipe.errors import ServiceError
+from unetpipe.errors import BundleError, ServiceError
 from unetpipe.service.archive import infer_from_archive
 from unetpipe.service.config import ArchiveInferConfig
 
@@ -112,14 +112,16 @@ def test_a_result_that_is_not_stored_is_a_failure(
     assert len(list((tmp_path / "out/dicom-seg").iterdir())) == 1
 
 
-def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
-    """A server and a study need each other, and are the only input."""
+def test_options_that_contradict_each_other_are_refused(model: Path, tmp_path: Path) -> None:
+    """A server and a study need each other, and are the only input; the model is looked for before the study."""
+    with pytest.raises(BundleError):
+        infer_from_archive(config_for(tmp_path / "none", tmp_path, "https://a", "1.2"))
     base: dict[str, Any] = {"models": (tmp_path,), "out": tmp_path}
     for options in ({"dicomweb": "https://a"}, {"study": ("1.2",)}):
         with pytest.raises(ValidationError, match="need each other"):
             ArchiveInferConfig(**base, **options)
     with pytest.raises(ServiceError, match="study 1 of 1: --study takes a StudyInstanceUID"):
-        infer_from_archive(ArchiveInferConfig(**base, dicomweb="https://a", study=("../1.2",)))
+        infer_from_archive(config_for(model, tmp_path, "https://a", "../1.2"))
     with pytest.raises(ValidationError, match="takes no INPUTS"):
         ArchiveInferConfig(**base, dicomweb="https://a", study=("1.2",), inputs=(tmp_path,))
 

@@ -14,7 +14,7 @@ from unetpipe.service.clinic import clinic_extra
 from unetpipe.service.config import ArchiveInferConfig
 from unetpipe.service.credentials import credentials_from
 from unetpipe.service.retries import retried
-from unetpipe.stages.infer import InferResult, infer
+from unetpipe.stages.infer import InferResult, infer, infer_with, load_predictor
 
 if TYPE_CHECKING:
     from unetpipe.service.dicomweb import DicomwebServer
@@ -52,6 +52,8 @@ def infer_from_archive(
     with clinic_extra():
         from unetpipe.service.dicomweb import DicomwebServer
     server = DicomwebServer(config.dicomweb, credentials_from())
+    options["format"] = _formats(config)
+    predictor = load_predictor(InferConfig(**options))  # before anything is fetched for it
     with tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch:
         folders = []
         with progress.task("fetch", len(config.study)) as advance:
@@ -59,8 +61,8 @@ def infer_from_archive(
                 folders.append(Path(scratch) / study)  # which the site's table of sources keeps
                 _fetch(server, study, config.series, folders[-1], f"study {number} of {len(config.study)}")
                 advance()
-        options |= {"inputs": tuple(folders), "format": _formats(config)}
-        result = infer(InferConfig(**options), progress)
+        options["inputs"] = tuple(folders)
+        result = infer_with(predictor, InferConfig(**options), progress)
     predictions = read_predictions(result.predictions)
     stored, failed = _stored(server, config.out, () if predictions is None else predictions.cases)
     return ArchiveInferResult(**{**dict(result), "failed": {**result.failed, **failed}, "stored": stored})
