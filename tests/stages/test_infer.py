@@ -103,7 +103,7 @@ def test_bad_scans_are_named_and_the_others_go_on(make_bundle: MakeBundle, tmp_p
     write_scan(folder / "f.nii.gz", channels=3)
     (folder / "h.zip").write_bytes(b"PK\3\4damaged")
     (folder / "i.nii.gz").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-    result = run(make_bundle(), folder)
+    result = run(make_bundle(), folder, case_ids="name")
     assert (result.written, exit_code(result)) == (4, FAILED)
     assert sorted(result.failed) == ["b", "d", "f", "h", "i"]
     assert "Git LFS" in result.failed["i"]

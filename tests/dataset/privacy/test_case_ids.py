@@ -47,6 +47,14 @@ def test_only_dicom_has_pseudonyms_unless_told_otherwise(tmp_path: Path) -> None
     assert CaseIds(None, None).pseudonyms([image, dicom]) == [None, "case_2"]
 
 
+def test_sources_that_cannot_be_read_have_pseudonyms_too(tmp_path: Path) -> None:
+    """A damaged zip or slice may have been DICOM, and may be called after a patient."""
+    cases = [Case(id=name, images=(tmp_path / name,)) for name in ("Muster.zip", "Muster.dcm", "Muster.nii.gz")]
+    for case in cases:
+        case.images[0].write_bytes(b"damaged")
+    assert [bool(one) for one in CaseIds(None, tmp_path / "work").pseudonyms(cases)] == [True, True, False]
+
+
 def test_cases_of_one_series_are_told_apart(tmp_path: Path) -> None:
     """Copies by their names, and volumes of one source by what is read of it."""
     first = series(tmp_path / "first", 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 
-from unetpipe.errors import UnetpipeError
+from unetpipe.errors import ImageFileError, UnetpipeError
 from unetpipe.imaging.files import read_grid, read_volume
 
 SAMPLES = ("CT_small.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "MR_small_RLE.dcm", "image_dfl.dcm")
@@ -57,3 +57,11 @@ def test_a_damaged_series_is_described_without_its_size(series, another) -> None
     for file in another("series/other", (9, 8, 2)).path.iterdir():
         file.write_bytes(file.read_bytes().replace(columns + b"\2\0", columns + b"\3\0\0"))
     assert "MR images of unknown size" in " ".join(read_volume(series.path).notes)
+
+
+def test_a_damaged_transfer_syntax_is_an_unknown_one(tmp_path: Path) -> None:
+    """A backslash in its UID makes two values of it; the first counts, and is none that anybody knows."""
+    raw = Path(str(get_testdata_file("MR_small_jp2klossless.dcm", download=False))).read_bytes()
+    (tmp_path / "a.dcm").write_bytes(raw.replace(b"1.2.840.10008.1.2.4.90", b"1.2.840\\10008.1.2.4.90", 1))
+    with pytest.raises(ImageFileError, match=r"cannot be decoded \(unknown transfer syntax\)"):
+        read_volume(tmp_path)

@@ -18,7 +18,7 @@ from unetpipe.dataset.manifest import Case, source_of
 from unetpipe.dataset.privacy.secret import Secret, site_secret
 from unetpipe.dataset.privacy.sources import write_sources
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.dicom.sources import is_dicom
+from unetpipe.imaging.dicom.sources import DICOM_SUFFIXES, is_dicom
 
 _PSEUDONYM = re.compile(r"case-[0-9a-f]{16}")
 
@@ -45,7 +45,7 @@ class CaseIds:
         Raises:
             UnetpipeError: If the secret can be neither read nor made.
         """
-        hidden = [self.kind == "hash" or (self.kind is None and any(map(is_dicom, case.images))) for case in cases]
+        hidden = [self.kind == "hash" or (self.kind is None and any(map(_is_dicom, case.images))) for case in cases]
         if not any(hidden):
             return [None] * len(cases)
         if self.folder is None:
@@ -99,6 +99,11 @@ def hidden(case: Case, pseudonym: str | None) -> Case:
 def is_pseudonym(case: str) -> bool:
     """Whether an id has the form of a pseudonym."""
     return _PSEUDONYM.fullmatch(case) is not None
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a source is DICOM, or may have been before it was damaged."""
+    return is_dicom(path) or path.suffix.lower() in (*DICOM_SUFFIXES, ".zip")
 
 
 def _identity(case: Case) -> tuple[str, ...]:

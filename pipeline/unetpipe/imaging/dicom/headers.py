@@ -186,7 +186,7 @@ def _read(stream: BinaryIO, header_of: tuple[str, ...] | None = None) -> tuple[D
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     data.file_meta = meta
-    return data, str(meta.get("MediaStorageSOPClassUID", "")), meta.TransferSyntaxUID
+    return data, text(meta, "MediaStorageSOPClassUID"), UID(text(meta, "TransferSyntaxUID"))
 
 
 @lru_cache(maxsize=16)

@@ -21,7 +21,8 @@ _READERS = 8
 _VRS = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
-_DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+"""Suffixes in lower case that files of DICOM have where they have any."""
 _UNFINISHED_SUFFIXES = frozenset({".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp"})
 _ELEMENTS = 4
 _LONGEST_FIRST = 64
@@ -149,7 +150,7 @@ def resembles(file: DicomFile, head: bytes, images: "ImageNames") -> bool:
     By its suffix or the pattern of its name. Readable text of another name pattern is no slice.
     """
     name = file.path.name
-    if Path(name).suffix.lower() in _DICOM_SUFFIXES or images.has_pattern(name):
+    if Path(name).suffix.lower() in DICOM_SUFFIXES or images.has_pattern(name):
         return True
     return images.has_suffix(name) and not _is_text(head)
 
