@@ -69,7 +69,7 @@ def preprocess(options: argparse.Namespace, work: str, labels: dict[str, str], *
     if not more:
         content = yaml.safe_load(plan.read_text())
         configuration = content["configurations"]["3d_fullres"]
-        configuration |= {"features": [width // 2 for width in configuration["features"]], "batch_size": 4}
+        configuration |= {"features": [width // 4 for width in configuration["features"]], "batch_size": 4}
         plan.write_text(yaml.safe_dump(content))
 
 

@@ -28,6 +28,10 @@ _DEEPEST_CONFIG = 100  # levels of nesting; a network of eight stages has 42
 _LONGEST_TEXT = 200  # characters of a bundle's own that a message repeats
 
 
+class MissingFileError(BundleError):
+    """A bundle lacks a file."""
+
+
 def shown(text: object) -> str:
     """A text out of a bundle as a message may repeat it: on one line, without control characters, cut if long."""
     printable = "".join(char if char.isprintable() else " " for char in str(text))
@@ -124,7 +128,7 @@ def _folder_reader(folder: Path) -> Reader:
         file = folder / member
         try:
             if not file.is_file():
-                raise BundleError(f"{folder.name}: {member} is missing")
+                raise MissingFileError(f"{folder.name}: {member} is missing")
             if file.stat().st_size > _largest(member):
                 raise BundleError(f"{folder.name}: {member} is implausibly large")
             return file.read_bytes()
@@ -158,7 +162,7 @@ def _zip_reader(path: Path) -> Reader:
                     raise BundleError(f"{path.name}: {member} is implausibly large")
                 return archive.read(entry)
         except KeyError as error:
-            raise BundleError(f"{path.name}: {member} is missing") from error
+            raise MissingFileError(f"{path.name}: {member} is missing") from error
         except BundleError:
             raise
         except Exception as error:  # of whatever kind the damage is

@@ -6,12 +6,10 @@ network that MONAI cannot build.
 """
 
 import hashlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from unetpipe.bundle.archive import METADATA, open_bundle, read_config, require_plain_archive, shown
@@ -20,16 +18,15 @@ from unetpipe.bundle.member import Member
 from unetpipe.bundle.release import Model, Release
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.bundle.torchscript import SCRIPT, load_torchscript
+from unetpipe.bundle.weights import build_within, load_weights, read_weights
 from unetpipe.components import first_line
 from unetpipe.errors import BundleError, UnetpipeError
 from unetpipe.networks.build import build_network, output_channels
 from unetpipe.networks.mean import MeanNetwork
-from unetpipe.networks.memory_limit import AllocationLimit
 from unetpipe.networks.torchscript import ScriptedNetwork
 
 _INFERENCE = "configs/inference.json"
 _COPY = "%network_def"  # stands in for the definition of a member whose network is the first one's
-_SPARE_BYTES = 64 * 2**20  # beside the weights, for what a network computes while it is built
 
 
 @dataclass(frozen=True)
@@ -90,15 +87,7 @@ class Bundle:
         return self._state_dict(0)
 
     def _state_dict(self, index: int) -> dict[str, Tensor]:
-        file, content = self.spec.weight_files[index], self._weights[index]
-        require_plain_archive(self.name, file, content)
-        try:
-            weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        except Exception as error:  # torch's restricted unpickler meets junk with whatever comes up
-            raise BundleError(f"{self.name}: {file} is damaged or holds more than tensors") from error
-        if not isinstance(weights, dict) or not all(map(_is_plain_tensor, weights.values())):
-            raise BundleError(f"{self.name}: {file} must be a dictionary of tensors")
-        return weights
+        return read_weights(self.name, self.spec.weight_files[index], self._weights[index])
 
     def network(self) -> nn.Module:
         """The model as one network in evaluation mode, on the CPU: that of an ensemble gives the members' mean logits.
@@ -128,23 +117,13 @@ class Bundle:
     def _built(self, index: int) -> nn.Module:
         definition, weights = self.network_defs[index], self._state_dict(index)
         if self._script is None:
-            # weights of half precision are doubled
-            with AllocationLimit(4 * len(self._weights[index]) + _SPARE_BYTES):
-                network = with_weights = build_network(definition)
+            network = with_weights = build_within(len(self._weights[index]), lambda: build_network(definition))
         else:
             require_plain_archive(self.name, SCRIPT, self._script)
             with_weights = load_torchscript(self._script)
             network = ScriptedNetwork(with_weights, single_output=output_channels(definition) == 1)
-        try:
-            with_weights.load_state_dict(weights)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-            raise BundleError(f"weights do not fit the network: {reason}") from error
+        load_weights(with_weights, weights)
         return network
-
-
-def _is_plain_tensor(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
 
 
 def find_bundles(path: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """The parts of any network that fine-tuning treats apart: its head, and its encoder."""
 
 import copy
+import math
 
 import torch
 from torch import nn
@@ -39,12 +40,15 @@ def encoder_names(definition: Definition, patch: Shape) -> frozenset[str]:
     with torch.device("meta"), torch.no_grad():
         network = build_network(definition).eval()
         used: list[nn.Module] = []
-        sizes: list[int] = []
+        smallest, grown = math.inf, False
 
         def note(module: nn.Module, _inputs: object, output: object) -> None:
+            nonlocal smallest, grown
             if isinstance(module, _LAYERS) and isinstance(output, torch.Tensor):
-                sizes.append(output.shape[2:].numel())
-            if len(sizes) < 2 or max(sizes[n + 1] - sizes[n] for n in range(len(sizes) - 1)) <= 0:
+                size = output.shape[2:].numel()
+                grown |= size > smallest
+                smallest = min(smallest, size)
+            if not grown:
                 used.append(module)
 
         handles = [

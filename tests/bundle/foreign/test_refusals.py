@@ -220,7 +220,7 @@ def test_a_program_among_the_weights_does_not_run(
     """Weights are read as tensors alone, also below a checkpoint's key."""
     bundle = write_foreign(zoo_config("spleen_ct"))
     torch.save({"model": {"weight": _Runs(bundle)}}, bundle / "models" / "model.pt")
-    with pytest.raises(BundleError, match="damaged or hold more than tensors"):
+    with pytest.raises(BundleError, match="damaged or holds more than tensors"):
         read_model(bundle).network()
     assert not (bundle / "executed").exists()
 

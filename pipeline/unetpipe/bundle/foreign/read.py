@@ -4,17 +4,16 @@ Of its configs `inference` (JSON or YAML) and `metadata.json` are read. Its netw
 """
 
 import hashlib
-import io
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from unetpipe.bundle.archive import METADATA, Reader, open_bundle, read_config, require_plain_archive, shown, walk
+from unetpipe.bundle.archive import METADATA, MissingFileError, Reader, open_bundle, read_config, shown, walk
 from unetpipe.bundle.foreign.expressions import Expression
 from unetpipe.bundle.foreign.postprocessing import PostprocessingReader
 from unetpipe.bundle.foreign.preprocessing import transform_chain
@@ -24,17 +23,16 @@ from unetpipe.bundle.foreign.spec import ForeignSpec
 from unetpipe.bundle.foreign.task import DataFormat, class_labels, region_labels
 from unetpipe.bundle.foreign.windows import window_plan
 from unetpipe.bundle.limits import require_within_limits
+from unetpipe.bundle.weights import build_within, load_weights, read_weights
 from unetpipe.components import DESCRIPTION, TARGET, Definition, arguments_of, build, find, first_line, takes, target_of
 from unetpipe.errors import BundleError, ComponentError, UnetpipeError
 from unetpipe.imaging.steps import make_step, moves_voxels
 from unetpipe.networks.build import NETWORKS
-from unetpipe.networks.memory_limit import AllocationLimit
 
 _CONFIGS = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
 _WEIGHTS_FILE = re.compile(r"(?:^|/)(models/[\w.-]+)$")
 _WEIGHTS = "models/model.pt"
 _REMOVED = {"SwinUNETR": ("img_size",)}  # arguments that MONAI took until 1.5, and that no longer say anything
-_SPARE_BYTES = 64 * 2**20  # beside the weights, for what a network computes while it is built
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class ForeignBundle:
     spec: ForeignSpec
     network_def: Definition
     sha256: str
+    _weights_file: str
     _weights: bytes
     _weights_key: str
 
@@ -63,15 +62,7 @@ class ForeignBundle:
         Raises:
             BundleError: If the file holds anything but named tensors.
         """
-        require_plain_archive(self.name, _WEIGHTS, self._weights)
-        try:
-            content = torch.load(io.BytesIO(self._weights), map_location="cpu", weights_only=True)
-        except Exception as error:  # torch's restricted unpickler meets junk with whatever comes up
-            raise BundleError(f"{self.name}: its weights are damaged or hold more than tensors") from error
-        weights = content.get(self._weights_key, content) if isinstance(content, dict) else None
-        if not isinstance(weights, dict) or not all(map(_is_plain_tensor, weights.values())):
-            raise BundleError(f"{self.name}: its weights must be a dictionary of tensors")
-        return weights
+        return read_weights(self.name, self._weights_file, self._weights, self._weights_key)
 
     def network(self) -> nn.Module:
         """The network with its weights, in evaluation mode, on the CPU.
@@ -81,13 +72,12 @@ class ForeignBundle:
         """
         weights = self.state_dict()
         try:
-            with AllocationLimit(4 * len(self._weights) + _SPARE_BYTES):  # weights of half precision are doubled
-                network: nn.Module = build("network", self.network_def)
-            network.load_state_dict(weights)
+            network = build_within(len(self._weights), lambda: build("network", self.network_def))
+            load_weights(network, weights)
         except UnetpipeError as error:
             raise BundleError(f"{self.name}: {shown(error)}") from error
         except Exception as error:  # constructors raise any kind of error on a definition from elsewhere
-            raise BundleError(f"{self.name}: its network cannot be built: {shown(_reason(error))}") from error
+            raise BundleError(f"{self.name}: its network cannot be built: {shown(first_line(error))}") from error
         axis = self.spec.windows.slice_axis
         return (network if axis is None else SlicewiseNetwork(network, axis)).eval().requires_grad_(False)
 
@@ -124,6 +114,7 @@ def read_foreign_bundle(path: Path) -> ForeignBundle:
         spec=spec,
         network_def=definition,
         sha256=hashlib.sha256(weights).hexdigest(),
+        _weights_file=file,
         _weights=weights,
         _weights_key=key,
     )
@@ -131,11 +122,8 @@ def read_foreign_bundle(path: Path) -> ForeignBundle:
 
 def _inference(name: str, read: Reader) -> dict[str, Any]:
     for member in _CONFIGS:
-        try:
+        with suppress(MissingFileError):
             return read_config(name, member, read)
-        except BundleError as error:
-            if not str(error).endswith("is missing"):
-                raise
     raise BundleError(f"{name}: expected one of {', '.join(_CONFIGS)}")
 
 
@@ -218,12 +206,3 @@ def _path(name: str, config: ResolvedConfig, loader: dict[str, Any]) -> str:
 def _key(loader: dict[str, Any]) -> str:
     entries = loader.get("load_dict")
     return str(next(iter(entries), "model")) if isinstance(entries, dict) else "model"
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[1] if isinstance(error, RuntimeError) and len(lines) > 1 else first_line(error)
-
-
-def _is_plain_tensor(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
