@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -160,8 +160,9 @@ def _table(title: str, value: Any) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_header=bool(fields))
     if keys is not None:
         table.add_column("")
-    for name in fields:
-        table.add_column(_spaced(name), justify="right" if _is_number(getattr(rows[0], name)) else "left")
+    for name in fields:  # the first one names its row, and a name must not be cut
+        justify: JustifyMethod = "right" if _is_number(getattr(rows[0], name)) else "left"
+        table.add_column(_spaced(name), justify=justify, overflow="fold", no_wrap=name == fields[0])
     for index, row in enumerate(rows):
         cells = [_text(getattr(row, name)) for name in fields] if fields else [_text(row)]
         table.add_row(*([keys[index]] if keys is not None else []), *cells)
