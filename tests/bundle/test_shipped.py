@@ -18,6 +18,12 @@ UNSEEN = [  # an image and its labels that no network of the bundle has seen, wi
         {1: 0.928, 2: 0.917},
     ),
     (
+        "lung_nodule_ct_segmentation",
+        "lidc_nodules/images/LIDC-IDRI-0031_R_5.nii.gz",
+        "lidc_nodules/labels/LIDC-IDRI-0031_R_5.nii.gz",
+        {1: 0.899},
+    ),
+    (
         "nuclei_2d_segmentation",
         "nuclei/images/0acd2c223d300ea5.png",
         "nuclei/labels/0acd2c223d300ea5.png",
