@@ -87,7 +87,7 @@ def find_inputs(
     ]
     cases = [hidden(case, pseudonym) for case, pseudonym in zip(named, ids.pseudonyms(named), strict=True)]
     if count := ids.record(cases):
-        log.info("%d scans are called by pseudonyms; unetpipe-private has the table of their names", count)
+        log.info("scans that are called by pseudonyms: %d; unetpipe-private has the table of their names", count)
     unusable = [scan.fault or _absence(scan.paths) for scan in scans]
     faults = list(finder.faults)
     for name, count in Counter(case.id for case in cases).items():
