@@ -6,8 +6,7 @@ import os
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -17,7 +16,6 @@ from unetpipe.errors import ImageFileError
 
 _PREAMBLE = 128
 _HEAD = 1024
-_READERS = 8
 _VRS = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
@@ -112,16 +110,6 @@ def list_files(path: Path) -> list[DicomFile]:
         raise ImageFileError("the zip is encrypted")
     names = sorted(member.filename for member in members if not member.is_dir())
     return [DicomFile(PurePosixPath(name), archive) for name in names if not _is_hidden(PurePosixPath(name))]
-
-
-def with_heads(files: Sequence[DicomFile]) -> Iterator[tuple[DicomFile, bytes]]:
-    """Each file with its first bytes, which threads read ahead: a disk answers many requests as soon as one.
-
-    Raises:
-        ImageFileError: If a file cannot be read.
-    """
-    with ThreadPoolExecutor(_READERS) as threads:
-        yield from zip(files, threads.map(DicomFile.head, files), strict=True)
 
 
 def is_dicom(path: Path) -> bool:

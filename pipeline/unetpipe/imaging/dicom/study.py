@@ -11,8 +11,10 @@ from unetpipe.imaging.dicom.attributes import number_if_sound, text, without_val
 from unetpipe.imaging.dicom.frames import Frame, frames_of, in_one_sense
 from unetpipe.imaging.dicom.headers import Damaged, Image, read_header
 from unetpipe.imaging.dicom.phases import Part, volumes_in
-from unetpipe.imaging.dicom.sources import DicomFile, ImageNames, list_files, looks_like_dicom, resembles, with_heads
+from unetpipe.imaging.dicom.sources import DicomFile, ImageNames, list_files, looks_like_dicom, resembles
 
+_AHEAD = 32
+"""How many files ahead of the one whose header is read the system is asked to read."""
 _FEW = 3
 """Series of fewer slices than this in each plane are scouts where there are others."""
 
@@ -102,14 +104,18 @@ def read_contents(path: Path, keywords: tuple[str, ...] = (), study: str | None 
     left_out: Counter[str] = Counter()
     unknown: list[tuple[DicomFile, bytes]] = []
     seen: set[str] = set()
-    for file, head in with_heads(list_files(path)):
+    files = list_files(path)
+    for file in files[:_AHEAD]:
+        file.prefetch()
+    for index, file in enumerate(files):
+        if len(seen) <= 1 and index + _AHEAD < len(files):  # a study of several series will not be read whole
+            files[index + _AHEAD].prefetch()
+        head = file.head()
         if not looks_like_dicom(head):
             unknown.append((file, head))
             continue
         found = read_header(file, keywords)
         seen.add(found.series if isinstance(found, Image) else "")
-        if len(seen) == 1:  # the series that will be read, as far as one can say; of a study not all are read
-            file.prefetch()
         if isinstance(found, Image) and study not in (None, found.study):
             left_out["image of another study"] += 1
         elif isinstance(found, Image):
