@@ -1,19 +1,16 @@
 """One bundle of several folds' networks, whose logits are averaged."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from unetpipe.bundle.averaging import TASK, agreed_postprocessing, common_mirror_axes, require_same
 from unetpipe.bundle.evidence import Evidence
 from unetpipe.bundle.read import Bundle
 from unetpipe.bundle.revise import coded
-from unetpipe.bundle.spec import ModelSpec, ModelTask
 from unetpipe.bundle.write import write_members
 from unetpipe.errors import BundleError
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.inference.quality import mean_quality
-
-_TASK = ("spatial_dims", "channels", "labels", "regions")
 
 
 def write_ensemble(
@@ -49,7 +46,7 @@ def write_ensemble(
         if bundle.spec.folds:
             raise BundleError(f"{bundle.name} is an ensemble itself, expected a single network")
     for other in others:
-        require_same(first, other, (*_TASK, "preprocessing", "patch_size"))
+        require_same(first, other, (*TASK, "preprocessing", "patch_size"))
     specs = [bundle.spec for bundle in folds.values()]
     spec = first.spec.model_copy(
         update={
@@ -72,36 +69,3 @@ def _pooled(evidence: Sequence[Evidence | None]) -> Evidence | None:
     if len(known) < len(evidence):
         return None
     return Evidence(folds=tuple(fold for one in known for fold in one.folds))
-
-
-def require_same_task(first: Bundle, other: Bundle) -> None:
-    """See that the logits of two bundles may be averaged on a scan's grid.
-
-    Raises:
-        BundleError: If their channels, labels or preprocessing steps differ.
-    """
-    require_same(first, other, _TASK)
-    if first.spec.preprocessing.steps != other.spec.preprocessing.steps:
-        raise BundleError(f"{first.name} and {other.name} cannot be averaged: their preprocessing steps differ")
-
-
-def require_same(first: Bundle, other: Bundle, names: Sequence[str]) -> None:
-    """See that two bundles have the same values under some keys of their specs.
-
-    Raises:
-        BundleError: If they do not; names the key.
-    """
-    for name in names:
-        if getattr(first.spec, name) != getattr(other.spec, name):
-            raise BundleError(f"{first.name} and {other.name} cannot be averaged: their {name} differ")
-
-
-def common_mirror_axes(specs: Sequence[ModelSpec]) -> tuple[int, ...]:
-    """Axes along which every model was mirrored in training."""
-    return tuple(sorted(set.intersection(*(set(spec.mirror_axes) for spec in specs))))
-
-
-def agreed_postprocessing(specs: Sequence[ModelTask]) -> tuple[str, ...]:
-    """Names of the classes of which more than half of the models keep the largest component alone."""
-    votes = Counter(name for spec in specs for name in spec.postprocessing)
-    return tuple(label.name for label in specs[0].labels if 2 * votes[label.name] > len(specs))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unetpipe.bundle.ensemble import agreed_postprocessing, common_mirror_axes, require_same_task
+from unetpipe.bundle.averaging import agreed_postprocessing, common_mirror_axes, grouped, of_one_task
 from unetpipe.bundle.foreign.group import ForeignGroup, ForeignImage
 from unetpipe.bundle.foreign.read import ForeignBundle
 from unetpipe.bundle.models import AnyBundle
@@ -128,7 +128,7 @@ class Predictor:
         if not self.bundles:
             raise BundleError("no model given")
         self.spec: ModelTask = self.bundles[0].spec
-        own = _of_one_task(self.bundles)
+        own = of_one_task(self.bundles)
         for bundle in own:
             if not bundle.spec.preprocessing.only_normalizes:
                 require_steps(bundle.spec.preprocessing)
@@ -142,7 +142,7 @@ class Predictor:
         self._turn = threading.Lock()
         self._groups: tuple[NetworkGroup | ForeignGroup, ...]
         if own:
-            self._groups = tuple(self._group(members, step or _STEP, batch, tta) for members in _grouped(own))
+            self._groups = tuple(self._group(members, step or _STEP, batch, tta) for members in grouped(own))
         elif tta:
             raise BundleError(f"{self.bundles[0].name} does not say along which axes it was mirrored in training")
         else:
@@ -328,38 +328,6 @@ def _scan_logits(group: NetworkGroup | ForeignGroup, image: PreparedImage) -> Gr
         return group.scan_logits(image)
     assert isinstance(image, NetworkImage)
     return group.logits(image.values, image.interpolation)
-
-
-def _of_one_task(bundles: Sequence[AnyBundle]) -> tuple[Bundle, ...]:
-    """The bundles, which have to be for the same task to be averaged; none where the only one is foreign.
-
-    Raises:
-        BundleError: If they cannot be averaged.
-    """
-    foreign = next((bundle for bundle in bundles if isinstance(bundle, ForeignBundle)), None)
-    if foreign is not None and len(bundles) > 1:
-        raise BundleError(f"{foreign.name} was not made by unetpipe: it cannot be averaged with other models")
-    own = tuple(bundle for bundle in bundles if isinstance(bundle, Bundle))
-    for bundle in own[1:]:
-        require_same_task(own[0], bundle)
-    return own
-
-
-def _grouped(bundles: Sequence[Bundle]) -> list[list[Bundle]]:
-    """Bundles that share preprocessing and patch beside each other, in the order of each group's first."""
-    groups: list[list[Bundle]] = []
-    for bundle in bundles:
-        group = next((group for group in groups if _sees_the_same(group[0].spec, bundle.spec)), None)
-        if group is None:
-            groups.append([bundle])
-        else:
-            group.append(bundle)
-    return groups
-
-
-def _sees_the_same(one: ModelSpec, other: ModelSpec) -> bool:
-    """Whether the networks of two models see the same windows of a scan."""
-    return all(getattr(one, name) == getattr(other, name) for name in ("preprocessing", "patch_size", "blending"))
 
 
 def _restored_probabilities(

@@ -3,42 +3,32 @@
 import contextlib
 import importlib.metadata
 import logging
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import Literal
 
-from unetpipe.bundle.predictor import Predictor, PreparedImage, Segmentation
+from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import Bundle
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.documents import Record
-from unetpipe.errors import BundleError, ImageFileError, UnetpipeError
+from unetpipe.errors import BundleError, UnetpipeError
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.dicom.derived.algorithm import Algorithm, Model
 from unetpipe.imaging.dicom.options import dicom_choices
-from unetpipe.imaging.geometry import Grid
-from unetpipe.imaging.image import read_image
-from unetpipe.inference.dicom_outputs import DicomOutputs, Predicted, dicom_outputs, require_dicom
+from unetpipe.inference.dicom_outputs import DicomOutputs, dicom_outputs, require_dicom
 from unetpipe.inference.ensemble import is_out_of_memory
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
-from unetpipe.inference.outputs import OutputFolder
 from unetpipe.inference.predictions import (
     ModelUsed,
     Prediction,
     PredictionsFile,
-    Seconds,
-    label_warnings,
-    volumes_ml,
 )
 from unetpipe.progress import Progress, SilentProgress
+from unetpipe.stages.scan_stations import Segmented, Stations
 from unetpipe.streaming import stream
 
 log = logging.getLogger(__name__)
@@ -132,17 +122,17 @@ def infer_with(
         cases = find_inputs(inputs, channels, patterns=config.images, dicom=dicom, ids=ids, scratch=Path(scratch))
         require_dicom(cases, objects.formats)
         mine = shard_of(cases, config.shard) if config.shard else cases
-        return _infer(_Stations(config, predictor, objects), mine, progress)
+        return _infer(Stations(config, predictor, objects), mine, progress)
 
 
-def _infer(stations: "_Stations", cases: Sequence[InputCase], progress: Progress) -> InferResult:
+def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -> InferResult:
     config, predictor = stations.config, stations.predictor
     file = PredictionsFile(config.out, config.shard, len(cases))
     done = [case for case in cases if config.skip_existing and all(path.is_file() for path in stations.files(case))]
     file.keep(stations.record(case, "existing") for case in done)
     waiting = [case for case in cases if case.id not in file.predictions]
 
-    def save(case: InputCase, found: _Segmented) -> Prediction:
+    def save(case: InputCase, found: Segmented) -> Prediction:
         # an interrupt waits for the save under way, whose outcome does not get here any more
         file.predictions[case.id] = record = stations.save(case, found)
         return record
@@ -208,115 +198,6 @@ def _write(file: PredictionsFile, config: InferConfig, predictor: Predictor) -> 
             "postprocess": config.postprocess,
         },
     )
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A scan on its way from the loader to the networks."""
-
-    source: Grid
-    images: tuple[PreparedImage, ...]
-    warnings: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class _Segmented:
-    """A scan on its way from the networks to the writer."""
-
-    loaded: _Loaded
-    segmentation: Segmentation
-    seconds: float
-
-
-class _Stations:
-    """The stations that a scan passes: each works on another scan at the same time."""
-
-    def __init__(self, config: InferConfig, predictor: Predictor, objects: DicomOutputs) -> None:
-        self.config, self.predictor, self._objects = config, predictor, objects
-        self._outputs = OutputFolder(config.out, predictor.spec.label_scheme, config.format)
-
-    def files(self, case: InputCase) -> list[Path]:
-        """The files whose presence says that a scan is done."""
-        labels = [self._outputs.labels_path(case)] if self._outputs.has_labels else []
-        return [*labels, *self._objects.paths(case).values()]
-
-    def record(self, case: InputCase, status: Literal["written", "existing"]) -> Prediction:
-        """What is known of a scan that is done, whoever segmented it."""
-        return Prediction(
-            id=case.id,
-            status=status,
-            output=self._outputs.labels_path(case).name if self._outputs.has_labels else None,
-            dicom_output={name: f"{name}/{path.name}" for name, path in self._objects.paths(case).items()},
-            dicom=case.is_dicom,
-        )
-
-    def load(self, case: InputCase) -> _Loaded:
-        """Read and preprocess; in the loader's thread."""
-        if case.fault:
-            raise ImageFileError(case.fault)
-        start = time.perf_counter()
-        image = read_image(case.paths, case.dicom, adopt_affine=self.config.fix_affine)
-        images = self.predictor.prepare(image)
-        warnings = self.predictor.warnings(image, images)
-        return _Loaded(image.source, images, (*image.notes, *warnings), time.perf_counter() - start)
-
-    def segment(self, _case: InputCase, loaded: _Loaded) -> _Segmented:
-        """Run the networks; in the caller's thread."""
-        start, config = time.perf_counter(), self.config
-        segmentation = self.predictor.segment(
-            loaded.images,
-            entropy=config.save_uncertainty,
-            probabilities=config.save_probabilities or self._objects.needs_probabilities,
-        )
-        return _Segmented(loaded, segmentation, time.perf_counter() - start)
-
-    def save(self, case: InputCase, found: _Segmented) -> Prediction:
-        """Write everything, the labels last: where they are, all is; in the writer's thread."""
-        start, outputs = time.perf_counter(), self._outputs
-        loaded, segmentation = found.loaded, found.segmentation
-        labels, grid = segmentation.labels, loaded.source
-        probabilities = segmentation.probabilities
-        if self.config.save_probabilities and probabilities is not None:
-            outputs.write_probabilities(case, probabilities, grid)
-        if segmentation.entropy is not None:
-            outputs.write_entropy(case, segmentation.entropy, grid)
-        if self.config.save_classes:
-            outputs.write_classes(case, labels, grid)
-        agreement, predicted = segmentation.agreement, segmentation.predicted
-        volumes = volumes_ml(labels, grid, outputs.scheme)
-        objects = Predicted(
-            grid=grid,
-            labels=labels,
-            probabilities=probabilities,
-            volumes_ml=volumes,
-            agreement=agreement,
-            predicted=predicted,
-        )
-        notes = self._objects.write(case, objects)
-        if outputs.has_labels:
-            outputs.write_labels(case, labels, grid)
-        known = {
-            "seconds": Seconds(
-                load=round(loaded.seconds, 3),
-                predict=round(found.seconds, 3),
-                write=round(time.perf_counter() - start, 3),
-            ),
-            "peak_memory_mb": _peak_memory_mb(),
-            "volumes_ml": volumes,
-            "agreement": round(fmean(agreement.values()), 4) if agreement else None,
-            "class_agreement": {name: round(value, 4) for name, value in agreement.items()},
-            "predicted_dice": {name: one.rounded() for name, one in predicted.items()},
-            "flagged": tuple(name for name, one in predicted.items() if one.dice < (self.config.flag_below or 0)),
-            "warnings": (*loaded.warnings, *notes, *label_warnings(labels, outputs.scheme)),
-        }
-        return self.record(case, "written").model_copy(update=known)
-
-
-def _peak_memory_mb() -> float:
-    """Largest resident memory of the process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)  # bytes there, KiB here
 
 
 def _reason(error: Exception, case: InputCase) -> str:

@@ -1,0 +1,78 @@
+"""Which models' logits may be averaged, what they do together, and which of them see the same windows."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from unetpipe.bundle.foreign.read import ForeignBundle
+from unetpipe.bundle.models import AnyBundle
+from unetpipe.bundle.read import Bundle
+from unetpipe.bundle.spec import ModelSpec, ModelTask
+from unetpipe.errors import BundleError
+
+TASK = ("spatial_dims", "channels", "labels", "regions")
+"""Keys of a spec that models of one task agree on."""
+
+
+def of_one_task(bundles: Sequence[AnyBundle]) -> tuple[Bundle, ...]:
+    """The bundles, which have to be for the same task to be averaged; none where the only one is foreign.
+
+    Raises:
+        BundleError: If they cannot be averaged.
+    """
+    foreign = next((bundle for bundle in bundles if isinstance(bundle, ForeignBundle)), None)
+    if foreign is not None and len(bundles) > 1:
+        raise BundleError(f"{foreign.name} was not made by unetpipe: it cannot be averaged with other models")
+    own = tuple(bundle for bundle in bundles if isinstance(bundle, Bundle))
+    for bundle in own[1:]:
+        require_same_task(own[0], bundle)
+    return own
+
+
+def grouped(bundles: Sequence[Bundle]) -> list[list[Bundle]]:
+    """Bundles that share preprocessing and patch beside each other, in the order of each group's first."""
+    groups: list[list[Bundle]] = []
+    for bundle in bundles:
+        group = next((group for group in groups if _sees_the_same(group[0].spec, bundle.spec)), None)
+        if group is None:
+            groups.append([bundle])
+        else:
+            group.append(bundle)
+    return groups
+
+
+def _sees_the_same(one: ModelSpec, other: ModelSpec) -> bool:
+    """Whether the networks of two models see the same windows of a scan."""
+    return all(getattr(one, name) == getattr(other, name) for name in ("preprocessing", "patch_size", "blending"))
+
+
+def require_same_task(first: Bundle, other: Bundle) -> None:
+    """See that the logits of two bundles may be averaged on a scan's grid.
+
+    Raises:
+        BundleError: If their channels, labels or preprocessing steps differ.
+    """
+    require_same(first, other, TASK)
+    if first.spec.preprocessing.steps != other.spec.preprocessing.steps:
+        raise BundleError(f"{first.name} and {other.name} cannot be averaged: their preprocessing steps differ")
+
+
+def require_same(first: Bundle, other: Bundle, names: Sequence[str]) -> None:
+    """See that two bundles have the same values under some keys of their specs.
+
+    Raises:
+        BundleError: If they do not; names the key.
+    """
+    for name in names:
+        if getattr(first.spec, name) != getattr(other.spec, name):
+            raise BundleError(f"{first.name} and {other.name} cannot be averaged: their {name} differ")
+
+
+def common_mirror_axes(specs: Sequence[ModelSpec]) -> tuple[int, ...]:
+    """Axes along which every model was mirrored in training."""
+    return tuple(sorted(set.intersection(*(set(spec.mirror_axes) for spec in specs))))
+
+
+def agreed_postprocessing(specs: Sequence[ModelTask]) -> tuple[str, ...]:
+    """Names of the classes of which more than half of the models keep the largest component alone."""
+    votes = Counter(name for spec in specs for name in spec.postprocessing)
+    return tuple(label.name for label in specs[0].labels if 2 * votes[label.name] > len(specs))

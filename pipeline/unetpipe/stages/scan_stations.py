@@ -1,0 +1,134 @@
+"""One scan on its way through `infer`: loaded, segmented and written, each at a station of its own."""
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+from unetpipe.bundle.predictor import Predictor, PreparedImage, Segmentation
+from unetpipe.config.infer import InferConfig
+from unetpipe.errors import ImageFileError
+from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.image import read_image
+from unetpipe.inference.dicom_outputs import DicomOutputs, Predicted
+from unetpipe.inference.inputs import InputCase
+from unetpipe.inference.outputs import OutputFolder
+from unetpipe.inference.predictions import Prediction, Seconds, label_warnings, volumes_ml
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A scan on its way from the loader to the networks."""
+
+    source: Grid
+    images: tuple[PreparedImage, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A scan on its way from the networks to the writer."""
+
+    loaded: Loaded
+    segmentation: Segmentation
+    seconds: float
+
+
+class Stations:
+    """The stations that a scan passes: each works on another scan at the same time.
+
+    Args:
+        config: Options of the command.
+        predictor: Loaded models.
+        objects: DICOM outputs that are asked for.
+    """
+
+    def __init__(self, config: InferConfig, predictor: Predictor, objects: DicomOutputs) -> None:
+        self.config, self.predictor, self._objects = config, predictor, objects
+        self._outputs = OutputFolder(config.out, predictor.spec.label_scheme, config.format)
+
+    def files(self, case: InputCase) -> list[Path]:
+        """The files whose presence says that a scan is done."""
+        labels = [self._outputs.labels_path(case)] if self._outputs.has_labels else []
+        return [*labels, *self._objects.paths(case).values()]
+
+    def record(self, case: InputCase, status: Literal["written", "existing"]) -> Prediction:
+        """What is known of a scan that is done, whoever segmented it."""
+        return Prediction(
+            id=case.id,
+            status=status,
+            output=self._outputs.labels_path(case).name if self._outputs.has_labels else None,
+            dicom_output={name: f"{name}/{path.name}" for name, path in self._objects.paths(case).items()},
+            dicom=case.is_dicom,
+        )
+
+    def load(self, case: InputCase) -> Loaded:
+        """Read and preprocess; in the loader's thread."""
+        if case.fault:
+            raise ImageFileError(case.fault)
+        start = time.perf_counter()
+        image = read_image(case.paths, case.dicom, adopt_affine=self.config.fix_affine)
+        images = self.predictor.prepare(image)
+        warnings = self.predictor.warnings(image, images)
+        return Loaded(image.source, images, (*image.notes, *warnings), time.perf_counter() - start)
+
+    def segment(self, _case: InputCase, loaded: Loaded) -> Segmented:
+        """Run the networks; in the caller's thread."""
+        start, config = time.perf_counter(), self.config
+        segmentation = self.predictor.segment(
+            loaded.images,
+            entropy=config.save_uncertainty,
+            probabilities=config.save_probabilities or self._objects.needs_probabilities,
+        )
+        return Segmented(loaded, segmentation, time.perf_counter() - start)
+
+    def save(self, case: InputCase, found: Segmented) -> Prediction:
+        """Write everything, the labels last: where they are, all is; in the writer's thread."""
+        start, outputs = time.perf_counter(), self._outputs
+        loaded, segmentation = found.loaded, found.segmentation
+        labels, grid = segmentation.labels, loaded.source
+        probabilities = segmentation.probabilities
+        if self.config.save_probabilities and probabilities is not None:
+            outputs.write_probabilities(case, probabilities, grid)
+        if segmentation.entropy is not None:
+            outputs.write_entropy(case, segmentation.entropy, grid)
+        if self.config.save_classes:
+            outputs.write_classes(case, labels, grid)
+        agreement, predicted = segmentation.agreement, segmentation.predicted
+        volumes = volumes_ml(labels, grid, outputs.scheme)
+        objects = Predicted(
+            grid=grid,
+            labels=labels,
+            probabilities=probabilities,
+            volumes_ml=volumes,
+            agreement=agreement,
+            predicted=predicted,
+        )
+        notes = self._objects.write(case, objects)
+        if outputs.has_labels:
+            outputs.write_labels(case, labels, grid)
+        known = {
+            "seconds": Seconds(
+                load=round(loaded.seconds, 3),
+                predict=round(found.seconds, 3),
+                write=round(time.perf_counter() - start, 3),
+            ),
+            "peak_memory_mb": _peak_memory_mb(),
+            "volumes_ml": volumes,
+            "agreement": round(fmean(agreement.values()), 4) if agreement else None,
+            "class_agreement": {name: round(value, 4) for name, value in agreement.items()},
+            "predicted_dice": {name: one.rounded() for name, one in predicted.items()},
+            "flagged": tuple(name for name, one in predicted.items() if one.dice < (self.config.flag_below or 0)),
+            "warnings": (*loaded.warnings, *notes, *label_warnings(labels, outputs.scheme)),
+        }
+        return self.record(case, "written").model_copy(update=known)
+
+
+def _peak_memory_mb() -> float:
+    """Largest resident memory of the process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)  # bytes there, KiB here
