@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="of each of the runs that are compared")
     parser.add_argument("--source-steps", type=int, default=600)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.1], help="values of --init-rate to compare")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1.0], help="values of --init-rate to compare")
     options = parser.parse_args()
     cases = sorted(path.name for path in (options.data / "labelsTr").glob("*.nii.gz"))
     few, source = cases[: HELD_OUT + FEW], cases[HELD_OUT + FEW :]
@@ -45,7 +45,8 @@ def main() -> None:
     train(options, "few", "scratch", options.steps)
     for rate in options.rates:
         train(options, "few", f"tuned_{rate:g}", options.steps, "--init", model, "--init-rate", rate)
-    train(options, "few", "frozen", options.steps, "--init", model, "--freeze", "encoder")
+        frozen = ("--init", model, "--init-rate", rate, "--freeze", "encoder")
+        train(options, "few", f"frozen_{rate:g}", options.steps, *frozen)
 
 
 def table(options: argparse.Namespace, file: str, folds: dict[str, int]) -> None:

@@ -34,7 +34,7 @@ class TrainConfig(Config):
     init: str | None = None
     """Bundle whose weights training starts from: a path, the name of a bundle, or a registered model. The work folder
     has to be preprocessed with the same `--init`. The head starts anew where the classes are others."""
-    init_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    init_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Learning rate of the weights that `--init` gives, as a share of that of all others."""
     freeze: Literal["encoder"] | None = None
     """Part of the network of `--init` whose weights stay as they are."""
