@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
+from unetpipe.bundle.yaml_text import YamlError, parse_yaml
 from unetpipe.components import first_line
 from unetpipe.errors import BundleError
 
@@ -75,15 +74,12 @@ def read_config(name: str, member: str, read: Reader) -> dict[str, Any]:
 
 
 def _yaml(name: str, member: str, content: bytes) -> Any:
-    """Read YAML without tags that build objects, and without aliases, which a short file may multiply."""
     if len(content) > _LARGEST_YAML:
         raise BundleError(f"{name}: {member} is implausibly large")
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(content)):
-            raise BundleError(f"{name}: {member} has aliases (*name), which are not followed")
-        return yaml.safe_load(content)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise BundleError(f"{name}: {member} is not YAML: {shown(first_line(error))}") from error
+        return parse_yaml(content)
+    except YamlError as error:
+        raise BundleError(f"{name}: {member} {shown(first_line(error))}") from error
 
 
 def walk(value: Any) -> Iterator[tuple[Any, int]]:

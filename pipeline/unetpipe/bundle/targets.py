@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unetpipe.bundle.archive import shown, walk
+from unetpipe.bundle.yaml_text import YamlError, parse_yaml
 from unetpipe.components import TARGET, first_line
 from unetpipe.errors import BundleError
 
@@ -41,17 +40,13 @@ def check_targets(folder: Path) -> str:
 
 
 def _read(path: Path) -> Any:
-    """Read a config; YAML without tags that build objects, and without aliases, which a short file may multiply."""
     try:
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            return json.loads(text)
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise BundleError(f"configs/{path.name} has aliases (*name), which are not followed")
-        return yaml.safe_load(text)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        kind = "JSON" if path.suffix == ".json" else "YAML"
-        raise BundleError(f"configs/{path.name} is not {kind}: {shown(first_line(error))}") from error
+        return json.loads(text) if path.suffix == ".json" else parse_yaml(text)
+    except YamlError as error:
+        raise BundleError(f"configs/{path.name} {shown(first_line(error))}") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"configs/{path.name} is not JSON: {shown(first_line(error))}") from error
 
 
 def _texts(config: Any) -> Iterator[tuple[str, str]]:
