@@ -1,14 +1,48 @@
-"""Running bundles by MONAI alone."""
+"""Running bundles by MONAI alone, and hostile ones within bounds."""
 
 import os
+import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 RunMonai = Callable[..., str]
+Bounded = Callable[[], AbstractContextManager[None]]
+
+_SECONDS = 5  # of this process's own time, so that a busy machine changes nothing
+_MEGABYTES = 2000
+
+
+@pytest.fixture
+def bounded() -> Bounded:
+    """A context that lets its code take no more than five seconds of computing and 2 GB of memory."""
+
+    def too_long(*_: Any) -> None:
+        raise AssertionError(f"more than {_SECONDS} s")
+
+    @contextmanager
+    def limit() -> Iterator[None]:
+        first = _peak_mb()
+        before = signal.signal(signal.SIGPROF, too_long)
+        signal.setitimer(signal.ITIMER_PROF, _SECONDS)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, before)
+        assert _peak_mb() - first < _MEGABYTES
+
+    return limit
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 @pytest.fixture

@@ -4,12 +4,9 @@ import io
 import json
 import os
 import pickle
-import resource
-import signal
-import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,8 @@ from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.errors import BundleError
 
-SECONDS = 5  # of this process's own time, so that a busy machine changes nothing
-MEGABYTES = 2000
+Bounded = Callable[[], AbstractContextManager[None]]
+
 
 Attack = Callable[[Path], Path | None]
 
@@ -302,31 +299,10 @@ def _file(path: Path, content: bytes) -> Path:
     return path
 
 
-@contextmanager
-def _bounded() -> Iterator[None]:
-    """No more than so many seconds of computing, and so much memory."""
-
-    def too_long(*_: Any) -> None:
-        raise AssertionError(f"more than {SECONDS} s")
-
-    before = signal.signal(signal.SIGPROF, too_long)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    assert peak - _AT_FIRST < MEGABYTES
-
-
-_AT_FIRST = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of zipfile, for a member that is there twice
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_hostile_bundles_are_refused(
-    bundle_folder: Path, attack: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bundle_folder: Path, attack: str, bounded: Bounded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Each is one printable line within a few seconds; nothing in it runs, and nothing is written."""
     change, message = ATTACKS[attack]
@@ -335,7 +311,7 @@ def test_hostile_bundles_are_refused(
     monkeypatch.chdir(elsewhere)
     path = change(bundle_folder) or bundle_folder
     before = sorted(tmp_path.rglob("*"))
-    with _bounded(), pytest.raises(BundleError) as caught:
+    with bounded(), pytest.raises(BundleError) as caught:
         read_bundle(path).network()
     assert message in str(caught.value)
     assert str(caught.value).isprintable()
@@ -386,12 +362,12 @@ CHECKED: dict[str, tuple[Attack, str]] = {
 
 
 @pytest.mark.parametrize("attack", CHECKED)
-def test_hostile_bundles_do_not_pass_their_checks(bundle_folder: Path, attack: str) -> None:
+def test_hostile_bundles_do_not_pass_their_checks(bundle_folder: Path, attack: str, bounded: Bounded) -> None:
     """The check that is meant to find a fault finds it, and says it in one line."""
     change, name = CHECKED[attack]
     change(bundle_folder)
     before = sorted(bundle_folder.rglob("*"))
-    with _bounded():
+    with bounded():
         failed = {check.name: check.message for check in verify_bundle(bundle_folder) if not check.passed}
     assert name in failed
     assert all(message.isprintable() for message in failed.values())

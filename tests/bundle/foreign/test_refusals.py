@@ -2,11 +2,8 @@
 
 import json
 import os
-import resource
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +16,10 @@ from unetpipe.config.info import InfoConfig
 from unetpipe.errors import BundleError
 from unetpipe.stages.info import ForeignBundleFolder, info
 
+Bounded = Callable[[], AbstractContextManager[None]]
+
 Config = dict[str, Any]
 Change = Callable[[Config], Any]
-
-SECONDS = 5  # of this process's own time, so that a busy machine changes nothing
-MEGABYTES = 2000
 
 
 def _set(*keys: str | int, value: Any) -> Change:
@@ -146,30 +142,6 @@ REFUSED: dict[str, tuple[Change, str]] = {
 }
 
 
-@contextmanager
-def _bounded() -> Iterator[None]:
-    """No more than so many seconds of computing, and so much memory."""
-
-    def too_long(*_: Any) -> None:
-        raise AssertionError(f"more than {SECONDS} s")
-
-    before = signal.signal(signal.SIGPROF, too_long)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
-    assert _peak_mb() - _AT_FIRST < MEGABYTES
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-_AT_FIRST = _peak_mb()
-
-
 def _rewritten(bundle: Path, change: Change) -> Path:
     file = bundle / "configs" / "inference.json"
     config = json.loads(file.read_text())
@@ -180,13 +152,13 @@ def _rewritten(bundle: Path, change: Change) -> Path:
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_not_understood_is_named(
-    what: str, zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path], tmp_path: Path
+    what: str, zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path], bounded: Bounded, tmp_path: Path
 ) -> None:
     """One printable line says the first thing that cannot be taken; nothing runs and nothing is written."""
     change, message = REFUSED[what]
     bundle = _rewritten(write_foreign(zoo_config("spleen_ct")), change)
     before = sorted(tmp_path.rglob("*"))
-    with _bounded(), pytest.raises(BundleError) as caught:
+    with bounded(), pytest.raises(BundleError) as caught:
         read_model(bundle).network()
     assert message in str(caught.value)
     assert str(caught.value).isprintable()
@@ -196,13 +168,13 @@ def test_what_is_not_understood_is_named(
 
 @pytest.mark.parametrize("text", ["a: !!python/object/apply:os.system ['true']", "a: &a [1]\nb: [*a, *a]", "[" * 5000])
 def test_hostile_yaml_is_refused(
-    text: str, zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path]
+    text: str, zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path], bounded: Bounded
 ) -> None:
     """YAML builds no objects, and has no aliases that multiply it."""
     bundle = write_foreign(zoo_config("spleen_ct"))
     (bundle / "configs" / "inference.json").unlink()
     (bundle / "configs" / "inference.yaml").write_text(text)
-    with _bounded(), pytest.raises(BundleError, match=r"inference\.yaml"):
+    with bounded(), pytest.raises(BundleError, match=r"inference\.yaml"):
         read_model(bundle)
 
 
