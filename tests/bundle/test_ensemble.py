@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,9 @@ def test_what_the_folds_do_not_share_is_decided_once(run: Path) -> None:
 @pytest.mark.parametrize("format", ["torchscript", "pt2", "onnx", "openvino"])
 def test_an_export_of_an_ensemble_gives_the_mean_logits(run: Path, format: str) -> None:
     """One file holds all members."""
-    if format in {"onnx", "openvino"}:
-        pytest.importorskip({"onnx": "onnxruntime"}.get(format, format))
+    # not importorskip: OpenVINO brings its telemetry if it is imported here
+    if find_spec({"onnx": "onnxruntime", "openvino": "openvino"}.get(format, "torch")) is None:
+        pytest.skip(f"what runs {format} is not installed")
     _ensemble(run, **{format: True})
     exports = json.loads((run.parent / "ensemble" / "models" / "exports.json").read_text())["exports"]
     assert [one["format"] for one in exports] == [format]
