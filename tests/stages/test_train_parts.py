@@ -70,11 +70,11 @@ def test_named_parts_train_and_are_kept_in_the_runs_config(work: Path) -> None:
 
 
 def test_only_inference_needs_a_bundle(work: Path) -> None:
-    """The bundle names the network, and neither loss nor optimiser nor augmentation; `info` shows it and the folder."""
+    """Inference names the network, and neither loss nor optimiser nor augmentation; `info` shows bundle and folder."""
     typed = [word for name, part in PARTS.items() for word in (f"--{name}", json.dumps(part))]
     assert command(work, *typed, "--augmentation-steps", json.dumps(STEPS[0])).exit_code == 0
     bundle = work / "runs" / "default" / "fold_0"
-    text = "".join((bundle / "configs" / name).read_text() for name in ("inference.json", "metadata.json"))
+    text = (bundle / "configs" / "inference.json").read_text()
     assert "AttentionUnet" in text
     assert not any(word in text for word in ("HausdorffDTLoss", "AdamW", "StepLR", "RandBiasField"))
     for path in (work, bundle):

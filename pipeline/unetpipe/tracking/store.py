@@ -146,8 +146,16 @@ def _file_uri(path: Path) -> str:
 
 
 def _experiment(client: Any, uri: str, work: Path) -> str:
+    """Id of the experiment, which is made unless another process, perhaps at this moment, has made it."""
+    from mlflow.exceptions import MlflowException
+
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is not None:
-        return str(experiment.experiment_id)
-    local = (work / "mlartifacts").resolve().as_uri() if uri.startswith(_SQLITE) else None
-    return str(client.create_experiment(EXPERIMENT, artifact_location=local, tags=_KIND))
+    if experiment is None:
+        local = (work / "mlartifacts").resolve().as_uri() if uri.startswith(_SQLITE) else None
+        try:
+            return str(client.create_experiment(EXPERIMENT, artifact_location=local, tags=_KIND))
+        except MlflowException:
+            experiment = client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                raise
+    return str(experiment.experiment_id)
