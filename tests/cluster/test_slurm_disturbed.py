@@ -99,8 +99,9 @@ def lose_node(slurm: Path, until: Until) -> Iterator[Callable[[str], None]]:
 
     yield lose
     for node in lost:
-        subprocess.run(["slurmd", "-f", slurm, "-N", node], check=True)
         pid = slurm.parent / "run" / f"slurmd-{node}.pid"
+        pid.unlink()  # of the one that was killed
+        subprocess.run(["slurmd", "-f", slurm, "-N", node], check=True)
         until(pid.is_file)
         with (slurm.parent / "pids").open("a") as pids:
             pids.write(f"slurmd-{node} {pid.read_text().strip()}\n")
