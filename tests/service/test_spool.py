@@ -1,6 +1,8 @@
 """What was received is on disk, in the place that says how far it is, whatever happens to the process."""
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,31 @@ def test_instances_that_come_while_a_study_is_segmented_wait(tmp_path: Path) -> 
     second = spool.take()
     assert second is not None
     assert second.series() == {"series": ("2",)}
+
+
+def test_a_study_is_not_complete_while_the_disk_takes_one_of_its_instances(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long that takes: the quiet period may be over before a slow disk answers."""
+    spool = spool_of(tmp_path)
+    spool.store(b"one", "study", "series", "1")
+    writes, may_end, flush = threading.Event(), threading.Event(), os.fsync
+
+    def slow(file: int) -> None:
+        writes.set()
+        assert may_end.wait(60)
+        flush(file)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    sender = threading.Thread(target=spool.store, args=(b"two", "study", "series", "2"))
+    sender.start()
+    assert writes.wait(60)
+    assert spool.take() is None
+    may_end.set()
+    sender.join()
+    study = spool.take()
+    assert study is not None
+    assert study.series() == {"series": ("1", "2")}
 
 
 def test_nothing_is_lost_when_the_process_ends(tmp_path: Path) -> None:

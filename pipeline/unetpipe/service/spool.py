@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +94,7 @@ class Spool:
             folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._last_arrival: dict[str, float] = {}
+        self._storing: Counter[str] = Counter()  # instances that a slow disk has not taken yet
         self._interrupted = deque(sorted(self._working.iterdir()))
         self._files = 0
         self._used, self._overflowed = 0, False
@@ -159,6 +160,7 @@ class Spool:
         finally:
             temporary.unlink(missing_ok=True)
             with self._lock:
+                self._storing -= Counter((study,))
                 if not (self._incoming / study).is_dir():  # its first instance could not be written
                     self._last_arrival.pop(study, None)
 
@@ -170,6 +172,7 @@ class Spool:
                 self._overflowed = True
                 raise FullError(f"the folder of the node has reached its size of {self._limits.size_bytes / 1e9:g} GB")
             self._used += size
+            self._storing[study] += 1
             self._last_arrival[study] = time.monotonic()
 
     def complete(self, study: str) -> None:
@@ -200,7 +203,9 @@ class Spool:
             complete = [
                 (arrived, name)
                 for name, arrived in self._last_arrival.items()
-                if now - arrived >= self._limits.quiet_seconds and (self._incoming / name).is_dir()
+                if now - arrived >= self._limits.quiet_seconds
+                and not self._storing[name]
+                and (self._incoming / name).is_dir()
             ]
             if not complete:
                 return None
