@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from unetpipe.bundle.predictor import Predictor
+from unetpipe.bundle.read import read_bundle
 from unetpipe.imaging.files import read_volume
+from unetpipe.inference.segments import coded_segments
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 UNSEEN = [  # an image and its labels that no network of the bundle has seen, with the Dice of each class
@@ -53,3 +55,11 @@ def test_shipped_models_are_small_and_say_by_which_terms() -> None:
         assert "creativecommons.org" in (folder / "docs" / "data_license.txt").read_text()
         assert json.loads((folder / "configs" / "metadata.json").read_text())["version"] >= "1.0.0"
         assert "95 % interval" in (folder / "docs" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["hippocampus_mri_segmentation", "lung_nodule_ct_segmentation"])
+def test_models_of_scans_have_codes_for_dicom(name: str) -> None:
+    """A study is segmented into a coded segmentation by the model's name alone, without --uncoded."""
+    spec = read_bundle(BUNDLES / name).spec
+    segments = coded_segments(spec.label_scheme, spec.segments, uncoded=False)
+    assert {one.code.type.scheme for one in segments} == {"SCT"}
