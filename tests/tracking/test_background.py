@@ -1,10 +1,14 @@
 """A tracker in the background takes every call in its order, and cannot break a run."""
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from unetpipe.tracking import background
 from unetpipe.tracking.background import BackgroundTracker
 from unetpipe.tracking.tracker import Status, TrackedRun
 
@@ -42,6 +46,14 @@ class FailingTracker(ListTracker):
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         if step:
             raise OSError("/a/path is full")
+        super().metrics(values, step)
+
+
+class SlowTracker(ListTracker):
+    """Takes some time for each figure."""
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        time.sleep(0.1)
         super().metrics(values, step)
 
 
@@ -86,3 +98,15 @@ def test_a_tracker_that_fails_costs_one_line(logged: list[str]) -> None:
     assert FailingTracker.calls == [({"loss": 1.0}, 0)]
     assert logged == ["tracking stopped, the run goes on (OSError)"]
     assert not tracker.complete
+
+
+def test_the_end_waits_as_long_as_the_store_answers(monkeypatch: pytest.MonkeyPatch, logged: list[str]) -> None:
+    """Together the calls take longer than the store may be silent."""
+    monkeypatch.setattr(background, "_PATIENCE_SECONDS", 1.0)
+    tracker = BackgroundTracker(SlowTracker, RUN)
+    for step in range(20):
+        tracker.metrics({"loss": 1.0}, step)
+    tracker.finish("FINISHED")
+    assert SlowTracker.calls[-1] == "FINISHED"
+    assert tracker.complete
+    assert logged == []

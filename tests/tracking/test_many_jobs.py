@@ -31,14 +31,16 @@ def own_work(balls_work: Path, tmp_path: Path) -> Path:
 def test_trainings_that_start_at_once_are_all_tracked(on_server: Any, own_work: Path) -> None:
     """Three processes and one server: each run has every point of its curves and its files."""
     words = [sys.executable, "-m", "unetpipe", "train", str(own_work), *OPTIONS, "--run-name"]
-    started = [subprocess.Popen([*words, name], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for name in "abc"]
-    assert [process.wait(300) for process in started] == [0, 0, 0]
+    started = {name: subprocess.Popen([*words, name], stderr=subprocess.PIPE, text=True) for name in "abc"}
+    said = {name: process.communicate(timeout=300)[1] for name, process in started.items()}
+    assert [process.returncode for process in started.values()] == [0, 0, 0], said
+    assert not [name for name, lines in said.items() if "tracking" in lines], said
     client = MlflowClient(on_server.uri)
     experiment = client.get_experiment_by_name("unetpipe")
     found = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     for name in "abc":
         run = found[f"{name}/fold_0"]
-        assert run.info.status == "FINISHED"
+        assert run.info.status == "FINISHED", said[name]
         assert [point.step for point in client.get_metric_history(run.info.run_id, "loss")] == [0, 1]
         assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {"plan.yaml", "curves.png"}
 

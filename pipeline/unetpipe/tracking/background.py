@@ -3,6 +3,7 @@
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from unetpipe.tracking.tracker import NullTracker, Status, TrackedRun, Tracker, 
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_SECONDS = 60.0  # that finishing a run waits for the store
+_PATIENCE_SECONDS = 60.0  # without an answer of the store, after which nothing waits for it any more
 
 
 class BackgroundTracker:
@@ -32,6 +33,7 @@ class BackgroundTracker:
         self._run_id = run.run_id
         self._broken = False
         self._answered = threading.Event()
+        self._last_answer = time.monotonic()
         self._jobs: queue.SimpleQueue[Callable[[Tracker], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, args=(factory, run, parent), name="tracking", daemon=True)
         self._thread.start()
@@ -63,12 +65,16 @@ class BackgroundTracker:
         self._jobs.put(lambda tracker: tracker.artifact(path, folder))
 
     def finish(self, status: Status) -> None:
-        """Close the run, waiting a limited time for what is queued."""
+        """Close the run. Waits for what is queued as long as the store goes on taking it, however slowly."""
         self._jobs.put(lambda tracker: tracker.finish(status))
         self._jobs.put(None)
-        self._thread.join(_PATIENCE_SECONDS)
-        if self._thread.is_alive():
-            log.warning("the tracking store did not take everything in time")
+        began = time.monotonic()
+        while self._thread.is_alive():
+            waited = time.monotonic() - max(began, self._last_answer)
+            if waited >= _PATIENCE_SECONDS:
+                log.warning("the tracking store did not take everything in time")
+                return
+            self._thread.join(_PATIENCE_SECONDS - waited)
 
     def wait_for_id(self) -> str | None:
         """Wait a limited time for the store to answer, and return the run's id if it has."""
@@ -84,6 +90,7 @@ class BackgroundTracker:
             self._answered.set()
             while (job := self._jobs.get()) is not None:
                 job(tracker)
+                self._last_answer = time.monotonic()
         except Exception as error:  # whatever a store, its driver or the network throw
             self._broken = True
             log.warning("tracking stopped, the run goes on (%s)", type(error).__name__)

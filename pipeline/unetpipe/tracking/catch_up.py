@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from unetpipe.tracking.mlflow import MlflowTracker, metric_key
-from unetpipe.tracking.store import find_run, open_store
+from unetpipe.tracking.patience import patiently
+from unetpipe.tracking.runs import close_run, find_run
+from unetpipe.tracking.store import open_store
 from unetpipe.tracking.tracker import Status, TrackedRun
 
 
@@ -35,11 +37,12 @@ class CatchUpTracker(MlflowTracker):
 
     def finish(self, status: Status) -> None:
         """Close a run that is open, or was not known to have finished; the time of another run's end stays."""
-        current = self._client.get_run(self.run_id).info.status
+        current = patiently(lambda: self._client.get_run(self.run_id)).info.status
         if current == "RUNNING" or (status == "FINISHED" and current != status):
-            self._client.set_terminated(self.run_id, status)
+            close_run(self._client, self.run_id, status)
 
     def _known_steps(self, key: str) -> set[int]:
         if key not in self._steps:
-            self._steps[key] = {point.step for point in self._client.get_metric_history(self.run_id, key)}
+            points = patiently(lambda: self._client.get_metric_history(self.run_id, key))
+            self._steps[key] = {point.step for point in points}
         return self._steps[key]

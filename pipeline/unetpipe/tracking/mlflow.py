@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from unetpipe.tracking.patience import patiently
+from unetpipe.tracking.runs import close_run, start_run
 from unetpipe.tracking.store import open_store
 from unetpipe.tracking.tracker import Status, TrackedDataset, TrackedRun
 
 _BATCH = 1000  # metrics that MLflow takes in one call
 _LONGEST_KEY = 250
-_PARENT = "mlflow.parentRunId"
 
 
 class MlflowTracker:
     """A run of MLflow, in the store of the environment or of the work folder.
+
+    A store that does not answer when the run is opened is given up soon. Later it has time to be slow or to restart.
 
     Attributes:
         run_id: MLflow's id of the run.
@@ -33,30 +36,29 @@ class MlflowTracker:
         self._client, experiment = open_store(run.work)
         self._only_add = run.only_add and run.run_id is not None
         if run.run_id is None:
-            tags = {_PARENT: run.parent_id} if run.parent_id else {}
-            self.run_id = self._client.create_run(experiment, run_name=run.name, tags=tags).info.run_id
+            self.run_id = start_run(self._client, experiment, run.name, run.parent_id)
         else:
             self.run_id = run.run_id
             if self._only_add:
-                self._client.get_run(self.run_id)  # raises if it is not there
+                patiently(lambda: self._client.get_run(self.run_id))  # raises if it is not there
             else:
-                self._client.update_run(self.run_id, status="RUNNING")
+                patiently(lambda: self._client.update_run(self.run_id, status="RUNNING"))
         if run.datasets:
-            self._client.log_inputs(self.run_id, [_input(dataset) for dataset in run.datasets])
+            datasets = [_input(dataset) for dataset in run.datasets]
+            patiently(lambda: self._client.log_inputs(self.run_id, datasets))
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """Record what the run was asked to do. Nested mappings become dotted names; a continued run keeps the first."""
         from mlflow.entities import Param
 
-        known = self._client.get_run(self.run_id).data.params
-        new = [Param(key, value) for key, value in _flatten(values).items() if key not in known]
-        self._client.log_batch(self.run_id, params=new)
+        known = patiently(lambda: self._client.get_run(self.run_id)).data.params
+        self._log_batch(params=[Param(key, value) for key, value in _flatten(values).items() if key not in known])
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Label the run."""
         from mlflow.entities import RunTag
 
-        self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in values.items()])
+        self._log_batch(tags=[RunTag(key, value) for key, value in values.items()])
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Add a point to each curve. What MLflow does not take in a name becomes an underscore."""
@@ -65,16 +67,19 @@ class MlflowTracker:
         now = int(time.time() * 1000)
         points = [Metric(metric_key(name), value, now, step) for name, value in values.items()]
         for first in range(0, len(points), _BATCH):
-            self._client.log_batch(self.run_id, metrics=points[first : first + _BATCH])
+            self._log_batch(metrics=points[first : first + _BATCH])
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of a file."""
-        self._client.log_artifact(self.run_id, str(path), folder)
+        patiently(lambda: self._client.log_artifact(self.run_id, str(path), folder))
 
     def finish(self, status: Status) -> None:
         """Close the run."""
         if not self._only_add:
-            self._client.set_terminated(self.run_id, status)
+            close_run(self._client, self.run_id, status)
+
+    def _log_batch(self, **what: Any) -> None:
+        patiently(lambda: self._client.log_batch(self.run_id, **what))
 
 
 def _input(dataset: TrackedDataset) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 from unetpipe import __version__
 from unetpipe.files import write_text
 from unetpipe.tracking.mlflow import MlflowTracker
-from unetpipe.tracking.store import find_run, open_store
+from unetpipe.tracking.runs import close_run, find_run
+from unetpipe.tracking.store import open_store
 from unetpipe.tracking.tracker import Status, TrackedRun
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def end_submission_run(work: Path, run_id: str, status: Status) -> bool:
     try:
         client, _ = open_store(work)
         if find_run(client, run_id):
-            client.set_terminated(run_id, status)
+            close_run(client, run_id, status)
     except Exception as error:  # as above
         log.warning("the run of the submission stays open in the tracking store (%s)", type(error).__name__)
         return False

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from unetpipe.documents import Record
 from unetpipe.errors import TrackingError
-from unetpipe.tracking.store import client_of, find_run, named_for_mlflow, named_tracking_uri, open_store, store_errors
+from unetpipe.tracking.runs import find_run
+from unetpipe.tracking.store import client_of, named_for_mlflow, named_tracking_uri, open_store, store_errors
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,11 @@ from unetpipe.process_setting import ProcessSetting
 EXPERIMENT = "unetpipe"
 _STORE = "mlflow.db"
 _SQLITE = "sqlite:"
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_TIMEOUT_SECONDS = "10"  # for a server that may not be there
+_BUSY_TIMEOUT_SECONDS = "30"  # for one that is: on SQLite it waits up to 20 for others that write
 _SETTINGS = {  # by default MLflow waits minutes for a server that is not there, and reports every call to its makers
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    _TIMEOUT: _TIMEOUT_SECONDS,
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
@@ -64,6 +67,8 @@ def _name(uri: str | None) -> None:
 def open_store(work: Path) -> tuple[Any, str]:
     """Open the store of a work folder, which is made where there is none.
 
+    A server gets little time for its first answer, as it may not be there, and more from then on.
+
     Returns:
         A client of MLflow, and the id of the experiment that all runs belong to.
 
@@ -75,7 +80,10 @@ def open_store(work: Path) -> tuple[Any, str]:
     if uri == _file_uri(path) and not path.exists():
         _make_file(path, work)
     client = client_of(uri)
-    return client, _experiment(client, uri, work)
+    experiment = _experiment(client, uri, work)
+    if os.environ[_TIMEOUT] == _TIMEOUT_SECONDS:
+        os.environ[_TIMEOUT] = _BUSY_TIMEOUT_SECONDS
+    return client, experiment
 
 
 def client_of(uri: str) -> Any:
@@ -107,19 +115,6 @@ def store_errors(what: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrackingError(f"{what}: {reason}") from error
-
-
-def find_run(client: Any, run_id: str) -> Any | None:
-    """A run of a store; None where it has no such run, or it was deleted."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
-    return run if run.info.lifecycle_stage == "active" else None
 
 
 def _make_file(path: Path, work: Path) -> None:
