@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unetpipe.bundle.predictor import Predictor
+    from unetpipe.choice.choose import ChoiceResult, choose
     from unetpipe.components import register
     from unetpipe.config.evaluate import EvaluateConfig
     from unetpipe.config.infer import InferConfig, MergeConfig
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 else:
     _HOMES = {
         "bundle.predictor": ("Predictor",),
+        "choice.choose": ("ChoiceResult", "choose"),
         "components": ("register",),
         "config.evaluate": ("EvaluateConfig",),
         "config.infer": ("InferConfig", "MergeConfig"),
@@ -106,6 +108,7 @@ else:
 __all__ = [
     "BundleError",
     "BundleFolder",
+    "ChoiceResult",
     "ClusterError",
     "ComponentError",
     "DatasetError",
@@ -143,6 +146,7 @@ __all__ = [
     "UnetpipeError",
     "WorkFolder",
     "__version__",
+    "choose",
     "evaluate",
     "infer",
     "info",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from unetpipe.bundle.ensemble import write_ensemble
+from unetpipe.bundle.ensemble import ensemble_of, write_ensemble
 from unetpipe.bundle.evidence import Evidence, FoldEvidence, dice_figures
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.recipe import TrainingRecipe
@@ -83,7 +83,7 @@ def test_the_card_of_an_ensemble_pools_its_folds(make_bundle: Callable[..., Path
         spec = bundle.spec.model_copy(update={"evidence": evidence})
         write_bundle(folder, spec, bundle.network_def, bundle.state_dict())
         bundles[fold] = read_bundle(folder)
-    write_ensemble(tmp_path / "both", bundles)
+    write_ensemble(tmp_path / "both", ensemble_of(bundles))
     card = (tmp_path / "both" / "docs" / "README.md").read_text()
     assert "| class 1 | 0.7000 |" in card
     assert "| fold 1 | 40 | 2 |" in card

@@ -15,6 +15,8 @@ from unetpipe.components import first_line
 from unetpipe.errors import BundleError
 
 METADATA = "configs/metadata.json"
+PARTS = "parts"
+"""Folder of a bundle that holds other bundles."""
 Reader = Callable[[str], bytes]
 """Gives the content of a file of the bundle, by its path in it; raises BundleError."""
 
@@ -45,6 +47,11 @@ def open_bundle(path: Path) -> Reader:
             same name.
     """
     return _zip_reader(path) if path.is_file() else _folder_reader(path)
+
+
+def within(read: Reader, folder: str) -> Reader:
+    """Read from a folder of a bundle as from a bundle of its own."""
+    return lambda member: read(f"{folder}/{member}")
 
 
 def read_config(name: str, member: str, read: Reader) -> dict[str, Any]:
@@ -116,7 +123,7 @@ def require_plain_archive(name: str, member: str, content: bytes) -> None:
 
 
 def _largest(member: str) -> int:
-    return _LARGEST_WEIGHTS if member.startswith("models/") else _LARGEST_CONFIG
+    return _LARGEST_WEIGHTS if PurePosixPath(member).parent.name == "models" else _LARGEST_CONFIG
 
 
 def _folder_reader(folder: Path) -> Reader:
@@ -145,7 +152,9 @@ def _zip_reader(path: Path) -> Reader:
             raise BundleError(f"{path.name}: member {shown(name)!r} points outside the archive")
     if len(set(names)) < len(names):
         raise BundleError(f"{path.name}: several members have the same name")
-    roots = [name.removesuffix(METADATA) for name in names if name == METADATA or name.endswith("/" + METADATA)]
+    found = [name.removesuffix(METADATA) for name in names if name == METADATA or name.endswith("/" + METADATA)]
+    outermost = min(found, key=len, default="")
+    roots = [root for root in found if root == outermost or not root.startswith(f"{outermost}{PARTS}/")]
     if len(roots) != 1 or roots[0].count("/") > 1:
         raise BundleError(f"{path.name}: expected one bundle in the zip, found {len(roots)} {METADATA}")
 

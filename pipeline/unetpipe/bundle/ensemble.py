@@ -1,34 +1,43 @@
-"""One bundle of several folds' networks, whose logits are averaged."""
+"""One bundle of several models: folds' networks on one grid, whose logits are averaged, and models on other grids."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from unetpipe.bundle.archive import PARTS
 from unetpipe.bundle.averaging import TASK, agreed_postprocessing, common_mirror_axes, require_same
 from unetpipe.bundle.evidence import Evidence
-from unetpipe.bundle.read import Bundle
+from unetpipe.bundle.member import Member
+from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.revise import coded
+from unetpipe.bundle.spec import ModelSpec, Part
 from unetpipe.bundle.write import write_members
 from unetpipe.errors import BundleError
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.inference.quality import mean_quality
 
 
-def write_ensemble(
-    folder: Path,
-    folds: Mapping[int, Bundle],
-    *,
-    segments: Mapping[str, SegmentCode] | None = None,
-    tracking_run: str | None = None,
-) -> None:
-    """Write a bundle of the networks of several folds, or renew it.
+@dataclass(frozen=True)
+class Ensemble:
+    """The networks of several folds as one model.
+
+    Attributes:
+        spec: What the folds have in common, and what is decided once for all of them.
+        members: Network of each fold.
+    """
+
+    spec: ModelSpec
+    members: tuple[Member, ...]
+
+
+def ensemble_of(folds: Mapping[int, Bundle], tracking_run: str | None = None) -> Ensemble:
+    """Make one model of several folds.
 
     It mirrors along the axes along which all members may be, keeps the largest component of the classes that more than
     half of them name, and predicts the Dice of its labels by the mean of their lines.
 
     Args:
-        folder: Folder of the new bundle.
         folds: Bundle of each fold, by its number.
-        segments: Codes of classes in DICOM segmentations; None takes the first fold's.
         tracking_run: Id of the MLflow run that the folds' runs are part of.
 
     Raises:
@@ -58,9 +67,33 @@ def write_ensemble(
             "tracking_run": tracking_run,
         }
     )
-    if segments is not None:
-        spec = coded(spec, segments)
-    write_members(folder, spec, [member for bundle in folds.values() for member in bundle.members()])
+    return Ensemble(spec, tuple(member for bundle in folds.values() for member in bundle.members()))
+
+
+def write_ensemble(folder: Path, ensemble: Ensemble, segments: Mapping[str, SegmentCode] | None = None) -> None:
+    """Write a bundle of an ensemble, or renew it.
+
+    Args:
+        folder: Folder of the new bundle.
+        ensemble: The model.
+        segments: Codes of classes in DICOM segmentations; None takes the first fold's.
+    """
+    spec = ensemble.spec if segments is None else coded(ensemble.spec, segments)
+    write_members(folder, spec, ensemble.members)
+
+
+def write_averaged(folder: Path, models: Mapping[str, Ensemble]) -> None:
+    """Write one bundle of models on different grids, whose logits are averaged on the scan's, or renew it.
+
+    Args:
+        folder: Folder of the new bundle. The first model is the bundle's own, the others lie in its `parts/`.
+        models: Models by name.
+    """
+    (_, first), *others = models.items()
+    for name, other in others:
+        write_ensemble(folder / PARTS / name, other)
+    parts = tuple(Part(name=name, sha256=read_bundle(folder / PARTS / name).sha256) for name, _ in others)
+    write_members(folder, first.spec.model_copy(update={"averaged_with": parts}), first.members)
 
 
 def _pooled(evidence: Sequence[Evidence | None]) -> Evidence | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from unetpipe.bundle.archive import PARTS
 from unetpipe.documents import Record
 from unetpipe.files import write_text
 
@@ -31,7 +32,8 @@ class LargeFile(Record):
 
 def large_files(folder: Path) -> list[LargeFile]:
     """The files of a bundle that are too large, without addresses."""
-    found = sorted(path for path in (folder / "models").rglob("*") if path.is_file() and path.stat().st_size > _LARGEST)
+    inside = (path for name in ("models", PARTS) for path in (folder / name).rglob("*"))
+    found = sorted(path for path in inside if path.is_file() and path.stat().st_size > _LARGEST)
     return [LargeFile(path=path.relative_to(folder).as_posix(), hash_val=_sha256(path)) for path in found]
 
 

@@ -80,6 +80,9 @@ def _faults(spec: ModelSpec) -> Iterator[str]:
     folds = spec.folds
     if len(folds) > _MOST_FOLDS or len(set(folds)) < len(folds) or not all(0 <= fold < 1000 for fold in folds):
         yield f"folds: expected at most {_MOST_FOLDS} different numbers below 1000, got {len(folds)}"
+    names = [part.name for part in spec.parts]
+    if len(set(names)) < len(names) or len(names) > _MOST_FOLDS:
+        yield f"averaged_with: expected at most {_MOST_FOLDS} different names, got {len(names)}"
     if folds and spec.registered_network is not None:
         yield "folds: expected none, as the network is one that an extension registers"
     if spec.tracking_run is not None and not _is_name(spec.tracking_run):

@@ -52,9 +52,18 @@ def _description(spec: ModelSpec, network_def: dict[str, Any]) -> str:
             f"An ensemble of {len(spec.folds)} {dims}-D networks ({network}), trained with unetpipe on folds {folds} "
             "of a cross-validation. Their logits are averaged."
         )
+    if spec.averaged_with:
+        what += (
+            f" On the grid of each scan its logits are averaged with those of {_parts(spec)} in this bundle, which "
+            "sees scans at another voxel size or in other windows and has a card of its own."
+        )
     kind = "It finds regions, which may overlap, and writes" if spec.regions else "It gives each voxel one of"
     rows = "\n".join(f"| {label.value} | {label.name} |" for label in spec.labels)
     return f"{what} {kind}:\n\n| value | class |\n|---|---|\n{rows}{_extension_note(spec, network_def)}"
+
+
+def _parts(spec: ModelSpec) -> str:
+    return ", ".join(f"`{part.folder}`" for part in spec.averaged_with)
 
 
 def _extension_note(spec: ModelSpec, network_def: dict[str, Any]) -> str:
@@ -162,6 +171,10 @@ def _usage(spec: ModelSpec) -> str:
         return f"""{with_unetpipe}
 Images are preprocessed by {", ".join(own)}, which an extension of unetpipe registers: name it with `--extension`. MONAI
 alone cannot run this bundle."""
+    if spec.averaged_with:
+        with_unetpipe += f"""
+MONAI's configs run the model without {_parts(spec)}: the average needs unetpipe, and the figures above are its.
+"""
     return f"""{with_unetpipe}
 With MONAI alone, from a folder of images to labels{" (needs scikit-image)" if spec.postprocessing else ""}:
 

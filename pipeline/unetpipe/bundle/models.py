@@ -10,6 +10,11 @@ from unetpipe.bundle.spec import SPEC_KEY
 AnyBundle = Bundle | ForeignBundle
 
 
+def averaged_models(bundle: AnyBundle) -> tuple[AnyBundle, ...]:
+    """A model, and those inside of its bundle whose logits are averaged with its own."""
+    return bundle.averaged if isinstance(bundle, Bundle) else (bundle,)
+
+
 def read_model(path: Path) -> AnyBundle:
     """Read a bundle folder or zip, of this package's or of others' making.
 

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from unetpipe.bundle.catalogue import VARIABLE, find_named, list_bundles, read_index
-from unetpipe.bundle.models import AnyBundle, read_model
+from unetpipe.bundle.models import AnyBundle, averaged_models, read_model
 from unetpipe.bundle.read import find_bundles
 from unetpipe.errors import BundleError
 from unetpipe.tracking.registry import REGISTERED, fetch_model
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 def read_models(called: Path | str) -> tuple[AnyBundle, ...]:
     """Read the bundles that a person calls by a path, a name or a URI.
 
+    A bundle that holds others for averaging is followed by these.
+
     Args:
         called: A bundle folder or zip, a run's folder with ``fold_*``; the name of a bundle, such as
             ``hippocampus_mri_segmentation``; ``models:/NAME/VERSION`` or ``models:/NAME@ALIAS``.
@@ -28,6 +30,10 @@ def read_models(called: Path | str) -> tuple[AnyBundle, ...]:
         BundleError: If there is none, or it cannot be used.
         TrackingError: If a registered model cannot be fetched.
     """
+    return tuple(one for bundle in _called(called) for one in averaged_models(bundle))
+
+
+def _called(called: Path | str) -> tuple[AnyBundle, ...]:
     path, name = Path(called), str(called)
     if path.exists():
         if is_bare_name(name) and find_named(name):

@@ -32,7 +32,7 @@ from unetpipe.imaging.steps import require_steps
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.confidence import Confidence
-from unetpipe.inference.decoding import GroupLogits, ScanPrediction, label_scan
+from unetpipe.inference.decoding import GroupLogits, ScanPrediction, label_scan, on_scan_grid
 from unetpipe.inference.engines.openvino import OpenvinoNetwork
 from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
 from unetpipe.inference.group import NetworkGroup, default_batch
@@ -283,14 +283,28 @@ class Predictor:
                 self._compare_with_float32(images[0].values)
             for group in self._groups:
                 group.ensemble.agreement = None if scheme.overlapping else agreement
-            logits = [_scan_logits(group, image) for group, image in zip(self._groups, images, strict=True)]
-            out = images[0].decision_shape
+            logits, out = self._logits(images), images[0].decision_shape
             prediction = label_scan(
                 logits, out, scheme, entropy=entropy, probabilities=probabilities, confidence=confidence
             )
         expected = confidence.expected_dice() if confidence else {}
         predicted = mean_prediction([quality.predicted(expected) for quality in self.qualities])
         return replace(self._restored(prediction, images[0], agreement), predicted=predicted)
+
+    def scan_logits(self, images: Sequence[PreparedImage]) -> GroupLogits:
+        """Mean logits of what `prepare` gave, whole and on the scan's cropped grid, to be averaged with other models'.
+
+        Raises:
+            torch.OutOfMemoryError: If the device has too little memory.
+        """
+        with self._turn, torch.inference_mode():
+            for group in self._groups:
+                group.ensemble.agreement = None
+            return on_scan_grid(self._logits(images), images[0].decision_shape)
+
+    def _logits(self, images: Sequence[PreparedImage]) -> list[GroupLogits]:
+        """Logits of each group, computed as they are asked for."""
+        return [_scan_logits(group, image) for group, image in zip(self._groups, images, strict=True)]
 
     def _compare_with_float32(self, values: Tensor) -> None:
         """Measure on one window what the precision, or the engine, changes; warn where that is much."""

@@ -6,13 +6,14 @@ network that MONAI cannot build.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from unetpipe.bundle.archive import METADATA, open_bundle, read_config, require_plain_archive, shown
+from unetpipe.bundle.archive import METADATA, Reader, open_bundle, read_config, require_plain_archive, shown, within
 from unetpipe.bundle.limits import parse_spec
 from unetpipe.bundle.member import Member
 from unetpipe.bundle.release import Model, Release
@@ -26,6 +27,7 @@ from unetpipe.networks.mean import MeanNetwork
 from unetpipe.networks.torchscript import ScriptedNetwork
 
 _INFERENCE = "configs/inference.json"
+_DEEPEST = 2  # levels of bundles inside of bundles
 _COPY = "%network_def"  # stands in for the definition of a member whose network is the first one's
 
 
@@ -38,7 +40,8 @@ class Bundle:
         release: Version and changelog, from its metadata.
         spec: Everything about the model but its networks and weights.
         network_defs: MONAI config of each network, or the definition of one that an extension registers.
-        sha256: Hash of the files of weights, one after the other.
+        sha256: Hash of the files of weights, one after the other, those of its parts included.
+        parts: Bundles inside of this one, by name.
     """
 
     name: str
@@ -46,8 +49,15 @@ class Bundle:
     spec: ModelSpec
     network_defs: tuple[dict[str, Any], ...]
     sha256: str
+    parts: Mapping[str, "Bundle"]
     _weights: tuple[bytes, ...]
     _script: bytes | None
+
+    @property
+    def averaged(self) -> tuple["Bundle", ...]:
+        """This model, and the models inside of it whose logits are averaged with its own."""
+        inside = (self.parts[part.name] for part in self.spec.averaged_with)
+        return (self, *(one for part in inside for one in part.averaged))
 
     @property
     def version(self) -> str:
@@ -158,20 +168,30 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         BundleError: If it is missing, damaged, unsafe, or not one that unetpipe can run.
     """
-    name = path.name.removesuffix(".zip")
-    read = open_bundle(path)
+    return _read(path.name.removesuffix(".zip"), open_bundle(path))
+
+
+def _read(name: str, read: Reader, depth: int = 0) -> Bundle:
     metadata, inference = (read_config(name, member, read) for member in (METADATA, _INFERENCE))
     spec = parse_spec(name, metadata)
     weights = tuple(read(file) for file in spec.weight_files)
     digest = hashlib.sha256()
     for content in weights:
         digest.update(content)
+    if spec.parts and depth == _DEEPEST:
+        raise BundleError(f"{name}: bundles are nested deeper than {_DEEPEST} levels")
+    parts = {part.name: _read(f"{name}/{part.name}", within(read, part.folder), depth + 1) for part in spec.parts}
+    for part in spec.parts:
+        if parts[part.name].sha256 != part.sha256:
+            raise BundleError(f"{name}: the weights in {part.folder} are not those that its metadata name")
+        digest.update(part.sha256.encode())
     return Bundle(
         name=name,
         release=_release(metadata),
         spec=spec,
         network_defs=_network_defs(name, spec, inference),
         sha256=digest.hexdigest(),
+        parts=parts,
         _weights=weights,
         _script=read(SCRIPT) if spec.registered_network else None,
     )

@@ -20,6 +20,7 @@ _FIRST = "0.1.0"
 _ABOUT_TRAINING = {"tracking_run", "finished", "recipe", "evidence"}
 _WORDS = {
     "folds": "members of the ensemble",
+    "averaged_with": "models that are averaged",
     "quality": "predicted Dice",
     "labels": "classes",
     "regions": "classes",

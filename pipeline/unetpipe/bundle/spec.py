@@ -1,10 +1,11 @@
 """What `infer` needs to know about a model; a bundle holds it in `configs/metadata.json` under the key ``unetpipe``."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field
 
+from unetpipe.bundle.archive import PARTS
 from unetpipe.bundle.evidence import Evidence
 from unetpipe.bundle.recipe import TrainingRecipe
 from unetpipe.components import Definition
@@ -45,6 +46,23 @@ class ModelTask(Record):
         return LabelScheme(self.labels, self.regions)
 
 
+class Part(Record):
+    """Another bundle inside of a bundle, in its folder `parts/NAME`.
+
+    Attributes:
+        name: Name of its folder.
+        sha256: Hash of its weights, so that no other bundle takes its place.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w][\w.-]{0,99}$")]
+    sha256: str
+
+    @property
+    def folder(self) -> str:
+        """Path of its folder in the bundle."""
+        return f"{PARTS}/{self.name}"
+
+
 class ModelSpec(ModelTask):
     """Everything about a trained model but its weights and its network.
 
@@ -55,6 +73,7 @@ class ModelSpec(ModelTask):
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         folds: Numbers of the folds whose networks the bundle holds, and whose logits are averaged; empty where it holds
             a single network.
+        averaged_with: Models on grids of their own whose logits are averaged with this one's on the scan's grid.
         registered_network: Definition of a network that an extension registers; it is run from its TorchScript. None
             where MONAI builds the network.
         quality: The worth of the network's confidence in held-out cases, by which the Dice of its labels is predicted;
@@ -73,6 +92,7 @@ class ModelSpec(ModelTask):
     blending: Blending = GAUSSIAN
     mirror_axes: tuple[int, ...]
     folds: tuple[int, ...] = ()
+    averaged_with: tuple[Part, ...] = ()
     registered_network: Definition | None = None
     quality: Quality | None = None
     weights: Literal["last", "best"] = "last"
@@ -86,3 +106,8 @@ class ModelSpec(ModelTask):
     def weight_files(self) -> tuple[str, ...]:
         """Path in the bundle of each network's weights."""
         return tuple(f"models/model_fold{fold}.pt" for fold in self.folds) or ("models/model.pt",)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All bundles inside of the bundle."""
+        return self.averaged_with

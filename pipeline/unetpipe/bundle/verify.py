@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 
-from unetpipe.bundle.archive import METADATA, open_bundle, read_config, shown
+from unetpipe.bundle.archive import METADATA, PARTS, open_bundle, read_config, shown
 from unetpipe.bundle.conformity import check_metadata, check_sizes, check_workflows
 from unetpipe.bundle.exports import EXPORTED_FILES, require_exports_fit
 from unetpipe.bundle.large_files import LARGE_FILES
 from unetpipe.bundle.limits import parse_spec
 from unetpipe.bundle.read import Bundle, read_bundle
+from unetpipe.bundle.spec import ModelSpec, Part
 from unetpipe.bundle.targets import check_targets
 from unetpipe.bundle.torchscript import SCRIPT, load_torchscript
 from unetpipe.components import first_line
@@ -72,6 +73,8 @@ def verify_bundle(folder: Path) -> tuple[Check, ...]:
         "exports": _exports,
         "privacy": _privacy,
     }
+    if _parts(folder):
+        checks["parts"] = _check_parts
     return tuple(_checked(name, check, folder) for name, check in checks.items())
 
 
@@ -90,7 +93,13 @@ def _files(folder: Path) -> str:
     if missing:
         raise BundleError(f"missing: {', '.join(missing)}")
     known = {folder / SCRIPT, *(folder / name for name in (*weights, *EXPORTED_FILES))}
-    unknown = [file for file in bundle_files(folder) if file.is_relative_to(folder / "models") and file not in known]
+    parts = [folder / part.folder for part in _parts(folder)]
+    unknown = [
+        file
+        for file in bundle_files(folder)
+        if (file.is_relative_to(folder / "models") and file not in known)
+        or (file.is_relative_to(folder / PARTS) and not any(map(file.is_relative_to, parts)))
+    ]
     if unknown:
         raise BundleError(f"not written by unetpipe, and so not checked: {_names(folder, unknown)}")
     links = [file for file in bundle_files(folder) if not file.resolve().is_relative_to(folder.resolve())]
@@ -101,10 +110,34 @@ def _files(folder: Path) -> str:
 
 def _weight_files(folder: Path) -> tuple[str, ...]:
     """The files of weights that the bundle's spec names; a check of its own says so where it has none."""
+    spec = _spec(folder)
+    return spec.weight_files if spec else ("models/model.pt",)
+
+
+def _parts(folder: Path) -> tuple[Part, ...]:
+    spec = _spec(folder)
+    return spec.parts if spec else ()
+
+
+def _spec(folder: Path) -> ModelSpec | None:
     try:
-        return parse_spec(folder.name, read_config(folder.name, METADATA, open_bundle(folder))).weight_files
+        return parse_spec(folder.name, read_config(folder.name, METADATA, open_bundle(folder)))
     except BundleError:
-        return ("models/model.pt",)
+        return None
+
+
+def _check_parts(folder: Path) -> str:
+    """Each bundle inside of the bundle passes every check."""
+    parts = _parts(folder)
+    failed = [
+        f"{part.name}: {check.name}: {check.message}"
+        for part in parts
+        for check in verify_bundle(folder / part.folder)
+        if not check.passed
+    ]
+    if failed:
+        raise BundleError("; ".join(failed))
+    return f"{', '.join(part.name for part in parts)} passed all checks"
 
 
 def _names(folder: Path, files: list[Path]) -> str:
@@ -196,6 +229,6 @@ def _account() -> str | None:
 
 def bundle_files(folder: Path) -> Iterator[Path]:
     """The files that belong to a bundle; what training keeps beside them (checkpoints, logs) does not."""
-    for name in ("configs", "models", "docs"):
+    for name in ("configs", "models", "docs", PARTS):
         yield from (path for path in (folder / name).rglob("*") if path.is_file() and not path.name.startswith("."))
     yield from (folder / name for name in ("LICENSE", LARGE_FILES) if (folder / name).is_file())

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import shutil
 from collections.abc import Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from unetpipe.bundle.about import About
-from unetpipe.bundle.archive import METADATA, open_bundle, read_config
+from unetpipe.bundle.archive import METADATA, PARTS, open_bundle, read_config
 from unetpipe.bundle.configs.evaluation import evaluate, multi_gpu_evaluate
 from unetpipe.bundle.configs.inference import inference
 from unetpipe.bundle.configs.metadata import metadata
@@ -73,6 +74,9 @@ def write_members(folder: Path, spec: ModelSpec, members: Sequence[Member]) -> N
         write_torchscript(folder, network)
     for file, member in zip(spec.weight_files, members, strict=True):
         write_weights(folder / file, member.weights)
+    for path in (folder / PARTS).glob("*"):
+        if path.name not in {part.name for part in spec.parts} and (path / METADATA).is_file():
+            shutil.rmtree(path)  # of a model that an earlier bundle was averaged with
     for path in (folder / "models").iterdir():
         if _OF_WEIGHTS.fullmatch(path.name) and f"models/{path.name}" not in spec.weight_files:
             path.unlink()  # of a member that an earlier ensemble had

@@ -155,7 +155,12 @@ def evaluate(config: EvaluateConfig, progress: Progress) -> BaseModel:
       unetpipe evaluate labels references --out report
       unetpipe evaluate ours theirs --reference references --out comparison
       unetpipe evaluate work --cross-validation --out report
+      unetpipe evaluate work --cross-validation --choose --out best
     """
+    if config.choose:
+        from unetpipe.choice.choose import choose
+
+        return choose(config, progress)
     from unetpipe.stages.evaluate import evaluate as stage
 
     return stage(_last_as_reference(config), progress)

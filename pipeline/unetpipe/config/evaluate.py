@@ -1,9 +1,9 @@
 """The options of `unetpipe evaluate`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from unetpipe.components import Part
 from unetpipe.config.base import Config, Extensions, SegmentNames, SegThreshold, Tracking
@@ -28,6 +28,10 @@ class EvaluateConfig(Config):
     that they held out."""
     run_name: str = "default"
     """Name of the run whose folds `cross_validation` gathers."""
+    choose: bool = False
+    """With `cross_validation`, compare all runs of the work folder that have every fold, and every pair of them,
+    averaged; decide on post-processing; and make one bundle of the folds of the chosen ones in OUT/model. Of those that
+    are not behind the best beyond chance, the model with the fewest parts is chosen."""
     fold: Annotated[int, Field(ge=0)] | None = None
     """Evaluate only the cases that this fold of the work folder holds out."""
     labels: Annotated[dict[str, LabelValues], Field(validation_alias=AliasChoices("labels", "classes"))] = {}
@@ -70,6 +74,14 @@ class EvaluateConfig(Config):
     workers: Annotated[int, Field(ge=1)] | None = None
     """Number of threads. Default: one per available core."""
     extension: Extensions = ()
+
+    @model_validator(mode="after")
+    def _choosing_takes_a_work_folder(self) -> Self:
+        if self.choose and (not self.cross_validation or len(self.predictions) > 1):
+            raise ValueError("--choose goes with --cross-validation and one work folder")
+        if self.choose and (self.fold is not None or self.reference is not None or self.fail_under):
+            raise ValueError("--choose takes no --fold, --reference or --fail-under")
+        return self
 
     @field_validator("by")
     @classmethod

@@ -14,6 +14,7 @@ from unetpipe.documents import Record
 from unetpipe.evaluation.comparison import Comparison
 from unetpipe.evaluation.definitions import DEFINITIONS
 from unetpipe.evaluation.predicted_dice import PredictionCheck
+from unetpipe.evaluation.ranking import RankedModel
 from unetpipe.evaluation.subgroups import Subgroups
 from unetpipe.evaluation.summary import ClassSummary
 from unetpipe.inference.predictions import ModelUsed
@@ -55,6 +56,7 @@ class Evaluation(Record):
         references_sha256: Hash of the references' ids and contents.
         seed: Seed of the bootstrap.
         models: Results of each model.
+        ranking: Models in the order of their mean Dice; empty where there is one.
         comparisons: Comparison of every further model with the first.
         predicted_dice: Predicted against measured Dice, for models whose predictions.json has predictions.
         subgroups: Figures of every model by groups of cases, for each column that was asked for.
@@ -70,6 +72,7 @@ class Evaluation(Record):
     references_sha256: str
     seed: int
     models: tuple[ModelEvaluation, ...]
+    ranking: tuple[RankedModel, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     predicted_dice: tuple[PredictionCheck, ...] = ()
     subgroups: tuple[Subgroups, ...] = ()

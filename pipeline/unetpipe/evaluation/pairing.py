@@ -111,7 +111,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
     pseudonyms = Pseudonyms.of(manifest, config.predictions)
     references: Files = pseudonyms.reported(_references(config, manifest, pseudonyms.ids))
     ids = [*references, *(case.id for case in (manifest.cases if manifest else ())), *pseudonyms.ids]
-    if work is not None and (config.cross_validation or config.fold is not None):
+    if work is not None and (config.cross_validation or config.choose or config.fold is not None):
         references = _held_out(references, work, config.fold)
     elif config.fold is not None:
         raise _fault("no_folds", f"fold {config.fold} needs a work folder, whose folds.json says what it holds out")

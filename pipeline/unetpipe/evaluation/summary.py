@@ -133,14 +133,27 @@ def bootstrap_interval(table: NDArray[np.float64], seed: int) -> tuple[NDArray[n
         2.5th and 97.5th percentile of `RESAMPLES` means, each of shape (columns,); NaN for columns of fewer than two
         values.
     """
-    rows, columns = table.shape
-    valid = np.isfinite(table)
-    enough = valid.sum(0) > 1
+    columns = table.shape[1]
+    enough = np.isfinite(table).sum(0) > 1
     low, high = np.full(columns, nan), np.full(columns, nan)
-    if not enough.any():
-        return low, high
-    values = np.where(valid, table, 0.0)[:, enough]
-    present = valid[:, enough].astype(float)
+    if enough.any():
+        low[enough], high[enough] = np.nanpercentile(bootstrap_means(table[:, enough], seed), (2.5, 97.5), axis=0)
+    return low, high
+
+
+def bootstrap_means(table: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Means of each column over resampled rows, leaving out NaN; the same rows for all columns.
+
+    Args:
+        table: Values, shape (rows, columns).
+        seed: The same seed and number of rows give the same draws.
+
+    Returns:
+        Shape (`RESAMPLES`, columns); NaN where no row with a value was drawn.
+    """
+    rows = len(table)
+    valid = np.isfinite(table)
+    values, present = np.where(valid, table, 0.0), valid.astype(float)
     random = np.random.default_rng(seed)
     means = []
     step = max(1, _CHUNK_DRAWS // rows)
@@ -149,8 +162,7 @@ def bootstrap_interval(table: NDArray[np.float64], seed: int) -> tuple[NDArray[n
         drawn = random.multinomial(rows, np.full(rows, 1 / rows), size=size).astype(float)
         count = drawn @ present
         means.append(np.divide(drawn @ values, count, out=np.full_like(count, nan), where=count > 0))
-    low[enough], high[enough] = np.nanpercentile(np.concatenate(means), (2.5, 97.5), axis=0)
-    return low, high
+    return np.concatenate(means)
 
 
 def _figure(values: NDArray[np.float64], low: float, high: float) -> MetricSummary:

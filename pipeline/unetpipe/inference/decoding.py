@@ -94,6 +94,16 @@ def label_scan(
     return prediction
 
 
+def on_scan_grid(groups: Sequence[GroupLogits], out: Shape) -> GroupLogits:
+    """Mean logits on the scan's grid, computed at once and held as a whole, for `label_scan` to take more than once.
+
+    Args:
+        groups: Logits of at least one group of networks.
+        out: Shape of the cropped scan.
+    """
+    return GroupLogits(tuple(_mean_planes(groups, out)), out, groups[0].sampling)
+
+
 def decided(chunk: Chunk, scheme: LabelScheme, threshold: float = 0.0) -> Tensor:
     """The class of each voxel: that of the largest logit, or of the last region whose logit is above a threshold.
 

@@ -17,6 +17,7 @@ from unetpipe.evaluation.named_metrics import NamedMetric, find_metrics
 from unetpipe.evaluation.pairing import Inputs, gather_inputs, work_of
 from unetpipe.evaluation.predicted_dice import PredictionCheck, check_predictions
 from unetpipe.evaluation.pseudonyms import names_of_files
+from unetpipe.evaluation.ranking import RankedModel, rank_scores
 from unetpipe.evaluation.rows import (
     ClassRow,
     ComparisonRow,
@@ -50,6 +51,7 @@ class EvaluateResult(Record):
         extra: Predictions without a reference, which are not evaluated.
         hints: Sentences about label values and orientations that suggest a mistake in the files.
         classes: The figures asked for most; all of them are in summary.json.
+        ranking: Models in the order of their mean Dice; empty where there is one.
         comparison: Every further model against the first.
         groups: Every group of cases that was asked for.
         predicted_dice: Predicted against measured Dice of every class for which `infer` predicted it.
@@ -66,6 +68,7 @@ class EvaluateResult(Record):
     report_html: Path | None
     viewer_html: Path | None
     classes: tuple[ClassRow, ...]
+    ranking: tuple[RankedModel, ...]
     comparison: tuple[ComparisonRow, ...]
     groups: tuple[GroupRow, ...]
     predicted_dice: tuple[PredictionCheck, ...]
@@ -85,6 +88,8 @@ def evaluate(
         UnetpipeError: If a tolerance, bound or column names something that is not there, or NiiVue is wanted and is
             not there.
     """
+    if config.choose and config.cross_validation:
+        raise UnetpipeError("choose runs networks, which evaluate does not: call unetpipe.choose")
     load_extensions(config.extension)
     find_tracker(config.tracking)
     niivue = _viewer(config)
@@ -122,6 +127,7 @@ def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progr
             )
             for model in inputs.models
         ),
+        ranking=tuple(rank_scores(scores, classes, inputs.patients, config.seed)) if len(scores) > 1 else (),
         comparisons=(
             tuple(compare(scores, classes, inputs.patients, config.seed, higher_is_better)) if len(scores) > 1 else ()
         ),
@@ -154,6 +160,7 @@ def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progr
         report_html=report_html,
         viewer_html=viewer_html,
         classes=class_rows(evaluation),
+        ranking=evaluation.ranking,
         comparison=comparison_rows(evaluation),
         groups=group_rows(evaluation),
         predicted_dice=prediction_rows(evaluation),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from unetpipe.bundle.ensemble import write_ensemble
+from unetpipe.bundle.ensemble import ensemble_of, write_ensemble
 from unetpipe.bundle.exports import Export, Format, Sample, export, remove_outdated
 from unetpipe.bundle.large_files import write_large_files
 from unetpipe.bundle.nnunet.convert import convert
@@ -29,6 +29,7 @@ from unetpipe.errors import BundleError
 from unetpipe.files import write_text
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.inference.sliding_window import central_window
+from unetpipe.tracking.parent import noted_run
 from unetpipe.tracking.registry import RegisteredVersion
 
 log = logging.getLogger(__name__)
@@ -139,10 +140,8 @@ def _ensemble(config: PackageConfig, run: Path, out: Path, segments: Mapping[str
     wanted = choose_folds(str(config.folds), count)
     if absent := [str(fold) for fold in wanted if fold not in found]:
         raise BundleError(f"{run}: fold {', '.join(absent)} has not been trained: name those that have, --folds 0,1")
-    note = run / "tracking_run"
-    tracking_run = note.read_text(encoding="utf-8") if note.is_file() else None
     bundles = {fold: read_bundle(found[fold]) for fold in wanted}
-    write_ensemble(out, bundles, segments=segments, tracking_run=tracking_run)
+    write_ensemble(out, ensemble_of(bundles, noted_run(run)), segments)
     log.info("%s: ensemble of folds %s", out, ", ".join(map(str, wanted)))
     return out
 
@@ -199,7 +198,13 @@ def _formats(config: PackageConfig, folder: Path, spec: ModelSpec) -> tuple[Form
         "pt2": config.pt2,
         "openvino": config.openvino,
     }
-    return tuple(name for name, asked in wanted.items() if asked)
+    formats = tuple(name for name, asked in wanted.items() if asked)
+    if formats and spec.parts:
+        inside = ", ".join(part.folder for part in spec.parts)
+        raise BundleError(
+            f"{folder}: holds models on several grids, which no single file exports: export {inside} apart"
+        )
+    return formats
 
 
 def _exported(config: PackageConfig, folder: Path) -> tuple[Export, ...]:

@@ -16,27 +16,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unetpipe.dataset.case_label import read_case_label
-from unetpipe.dataset.manifest import Case, Manifest
+from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.planning.plan import Configuration
-from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import TrainingError, UnetpipeError
-from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import Grid, Shape
-from unetpipe.imaging.image import read_image
-from unetpipe.imaging.labels import read_label_volume, renumbered
-from unetpipe.imaging.network_input import IGNORED, NetworkImage, network_image
+from unetpipe.imaging.network_input import NetworkImage, network_image
 from unetpipe.imaging.preprocessing import Preprocessing
-from unetpipe.inference.components import keep_largest
 from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import GroupLogits, label_scan
 from unetpipe.inference.ensemble import Ensemble, for_inference
 from unetpipe.inference.group import NetworkGroup
-from unetpipe.metrics.overlap import Overlap, joint_histogram, overlaps
+from unetpipe.metrics.overlap import Overlap
+from unetpipe.training.case_files import CaseFiles, Labels
 from unetpipe.training.postprocessing import largest_component_gain
-
-_Labels = NDArray[np.integer]
 
 
 class CaseResult(NamedTuple):
@@ -76,7 +69,7 @@ class HeldOut:
         self._store, self._ids, self._manifest, self._configuration = store, ids, manifest, configuration
         self._preprocessing, self._device, self._dtype = preprocessing, device, dtype
         self._scheme = manifest.label_scheme
-        self._cases = {case.id: case for case in manifest.cases}
+        self._files = CaseFiles(manifest)
         self._deployed: tuple[nn.Module, NetworkGroup] | None = None
         self._patients = patients = {case.id: case.patient or case.id for case in manifest.cases}
         selecting = set(list(dict.fromkeys(patients[case] for case in ids))[::2])
@@ -98,7 +91,7 @@ class HeldOut:
         middle = sorted(self._ids, key=windows.__getitem__)[len(self._ids) // 2]
         group = self._group(network)
         self._decided(group.logits(torch.zeros(len(self._manifest.channels), *patch)), patch)
-        self._read(self._cases[middle])
+        self._read(middle)
         before = time.monotonic()
         self._on_own_grid(group, middle)
         return (time.monotonic() - before) * sum(windows.values()) / windows[middle]
@@ -123,9 +116,9 @@ class HeldOut:
             One overlap for each of the label scheme's names.
         """
         data = self._store.load(case)
-        return self._overlaps(data[-1].astype(np.int16), self._on_network_grid(network, data))
+        return self._files.overlaps(data[-1].astype(np.int16), self._on_network_grid(network, data))
 
-    def example(self, network: nn.Module) -> tuple[NDArray[np.float32], _Labels, _Labels]:
+    def example(self, network: nn.Module) -> tuple[NDArray[np.float32], Labels, Labels]:
         """First channel, prediction and reference of one case on the network's grid."""
         data = self._store.load(self._ids[0])
         return data[0].astype(np.float32), self._on_network_grid(network, data), data[-1].astype(np.int16)
@@ -145,10 +138,10 @@ class HeldOut:
             self._deployed = network, self._group(for_inference(network, self._device, self._dtype))
         confidence = Confidence(self._scheme)
         indices, source = self._on_own_grid(self._deployed[1], case, confidence)
-        reference = self._reference(self._cases[case], source)
-        self._write(case, indices, source, folder)
+        reference = self._files.reference(case, source)
+        self._files.write(case, indices, source, folder)
         return CaseResult(
-            self._overlaps(reference, indices),
+            self._files.overlaps(reference, indices),
             largest_component_gain(indices, reference, len(self._scheme.labels)).tolist(),
             confidence.expected_dice(),
         )
@@ -161,13 +154,9 @@ class HeldOut:
             classes: Class indices.
             folder: Folder that `predict` wrote into.
         """
-        volume = read_label_volume(self._path(case, folder))
-        indices = self._numbered(volume.array[0])
-        for index in classes:
-            keep_largest(indices, index)
-        source = self._store.record(case).placement.source
-        self._write(case, indices, source, folder)
-        return self._overlaps(self._reference(self._cases[case], source), indices)
+        source, indices = self._store.record(case).placement.source, self._files.reduced(case, classes, folder)
+        self._files.write(case, indices, source, folder)
+        return self._files.overlaps(self._files.reference(case, source), indices)
 
     def _windows(self, cases: Sequence[str]) -> dict[str, int]:
         """Number of windows that lie half a patch apart over each case."""
@@ -186,16 +175,14 @@ class HeldOut:
         with torch.inference_mode():
             return label_scan([logits], out, self._scheme, confidence=confidence).labels
 
-    def _on_network_grid(self, network: nn.Module, data: NDArray[np.float16]) -> _Labels:
+    def _on_network_grid(self, network: nn.Module, data: NDArray[np.float16]) -> Labels:
         """Class indices of a stored case."""
         image = torch.from_numpy(data[:-1])
         return self._decided(self._group(network).logits(image), tuple(image.shape[1:])).numpy()
 
-    def _on_own_grid(
-        self, group: NetworkGroup, case: str, confidence: Confidence | None = None
-    ) -> tuple[_Labels, Grid]:
+    def _on_own_grid(self, group: NetworkGroup, case: str, confidence: Confidence | None = None) -> tuple[Labels, Grid]:
         """Class indices in the axis order of a case's file, and its grid."""
-        image = self._read(self._cases[case])
+        image = self._read(case)
         stored = self._store.record(case).placement
         if (image.placement.box, image.placement.shape) != (stored.box, stored.shape):
             raise TrainingError(
@@ -205,45 +192,10 @@ class HeldOut:
         labels = self._decided(logits, image.decision_shape, confidence)
         return image.restore(labels), image.placement.source
 
-    def _read(self, case: Case) -> NetworkImage:
+    def _read(self, case: str) -> NetworkImage:
         """Read a case's files anew, and preprocess them."""
+        image = self._files.image(case)
         try:
-            return network_image(read_image(case.images, case.dicom, adopt_affine=_adopted(case)), self._preprocessing)
-        except (UnetpipeError, OSError) as error:
-            reason = SourceNames.of([case]).hide(str(error))
-            raise TrainingError(f"{case.id}: its image cannot be read again: {reason}") from error
-
-    def _reference(self, case: Case, image: Grid) -> _Labels:
-        """Class indices of a case's label file in the axis order of its image; -1 for what is to be ignored."""
-        assert case.label is not None
-        try:
-            label = read_case_label(case.label, image, self._manifest, adopt_affine=_adopted(case))
-        except (UnetpipeError, OSError) as error:
-            reason = SourceNames.of([case]).hide(str(error))
-            raise TrainingError(
-                f"{case.id}: its label has changed since it was preprocessed ({reason}): run unetpipe preprocess again"
-            ) from error
-        return self._numbered(label)
-
-    def _numbered(self, labels: _Labels) -> _Labels:
-        """Class indices of label values."""
-        numbers = {value: index for index, value in enumerate(self._manifest.label_values)}
-        return renumbered(labels, numbers, other=IGNORED)
-
-    def _overlaps(self, reference: _Labels, prediction: _Labels) -> tuple[Overlap, ...]:
-        histogram = joint_histogram(reference, prediction, len(self._scheme.labels))
-        return overlaps(histogram, self._scheme.class_indices)
-
-    def _path(self, case: str, folder: Path) -> Path:
-        suffix = ".nii.gz" if self._manifest.spatial_dims == 3 else ".png"
-        return folder / f"{self._manifest.file_names[case]}{suffix}"
-
-    def _write(self, case: str, indices: _Labels, source: Grid, folder: Path) -> None:
-        names = {label.value: label.name for label in self._manifest.labels}
-        values = dict(enumerate(self._manifest.label_values))
-        write_labels(self._path(case, folder), renumbered(indices, values, other=values[0]), source, names)
-
-
-def _adopted(case: Case) -> bool:
-    """Whether further files took the place of the case's first image; a manifest that does not say may mean it."""
-    return case.affine_adopted is not False
+            return network_image(image, self._preprocessing)
+        except UnetpipeError as error:
+            raise TrainingError(f"{case}: its image cannot be preprocessed again: {error}") from error

@@ -1,0 +1,109 @@
+"""What can be compared: the runs of a work folder that have all folds, and pairs of them."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import yaml
+
+from unetpipe.bundle.averaging import of_one_task
+from unetpipe.bundle.ensemble import Ensemble, ensemble_of
+from unetpipe.bundle.read import read_bundle
+from unetpipe.dataset.folds import Fold
+from unetpipe.dataset.manifest import Manifest
+from unetpipe.dataset.planning.plan import read_plan
+from unetpipe.errors import BundleError, TrainingError
+from unetpipe.imaging.files import strip_suffix
+from unetpipe.tracking.parent import noted_run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run whose folds have all been trained.
+
+    Attributes:
+        name: Name of the run.
+        configuration: Configuration of the plan that it was trained with.
+        folds: Bundle of each fold, in the order of their numbers.
+        ensemble: The folds as one model.
+    """
+
+    name: str
+    configuration: str
+    folds: tuple[Path, ...]
+    ensemble: Ensemble
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may be chosen: a run's, or several runs' whose logits are averaged.
+
+    Attributes:
+        runs: The runs.
+    """
+
+    runs: tuple[TrainedRun, ...]
+
+    @property
+    def name(self) -> str:
+        """Names of the runs, joined by a plus sign."""
+        return "+".join(run.name for run in self.runs)
+
+    @property
+    def models(self) -> int:
+        """Number of models that segment a scan."""
+        return len(self.runs)
+
+
+def trained_runs(work: Path, manifest: Manifest, folds: Sequence[Fold]) -> list[TrainedRun]:
+    """The runs of a work folder whose folds have all been trained, by name; others are logged with the reason.
+
+    Raises:
+        TrainingError: If there is none.
+        BundleError: If two of them cannot be averaged, such as runs of different classes.
+    """
+    runs, default = [], read_plan(work).default
+    for folder in sorted(path for path in (work / "runs").glob("*") if any(path.glob("fold_*"))):
+        try:
+            _require_all_folds(folder, manifest, folds)
+            paths = tuple(folder / f"fold_{fold}" for fold in range(len(folds)))
+            ensemble = ensemble_of({fold: read_bundle(path) for fold, path in enumerate(paths)}, noted_run(folder))
+        except (TrainingError, BundleError) as error:
+            log.warning("run %s is not compared: %s", folder.name, error)
+            continue
+        runs.append(TrainedRun(folder.name, _configuration(folder) or default, paths, ensemble))
+    if not runs:
+        raise TrainingError(f"no run in {work / 'runs'} has all {len(folds)} folds: unetpipe train {work} --folds all")
+    of_one_task([read_bundle(run.folds[0]) for run in runs])
+    return runs
+
+
+def candidates_of(runs: Sequence[TrainedRun]) -> list[Candidate]:
+    """Every run, and every pair of runs."""
+    return [Candidate(chosen) for count in (1, 2) for chosen in combinations(runs, count)]
+
+
+def _require_all_folds(run: Path, manifest: Manifest, folds: Sequence[Fold]) -> None:
+    """See that each fold is there, and held out the cases that it holds out now: the others it may have learned from.
+
+    Raises:
+        TrainingError: If one is not.
+    """
+    for number, fold in enumerate(folds):
+        predicted = run / f"fold_{number}" / "validation"
+        if not predicted.is_dir():
+            raise TrainingError(f"fold {number} has not been trained to its end")
+        held_out = {strip_suffix(path.name) for path in predicted.iterdir() if not path.name.startswith(".")}
+        if held_out != {manifest.file_names[case] for case in fold.validation}:
+            raise TrainingError(f"fold {number} held out other cases than folds.json says now")
+
+
+def _configuration(run: Path) -> str | None:
+    """Configuration that a run was asked for; None where that was the plan's default."""
+    options = yaml.safe_load((run / "fold_0" / "config.yaml").read_text(encoding="utf-8"))
+    name = options.get("configuration")
+    return None if name is None else str(name)

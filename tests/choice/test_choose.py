@@ -1,0 +1,131 @@
+"""The best of what was trained is found by cross-validation and packaged."""
+
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from unetpipe.bundle.predictor import Predictor
+from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.spec import ModelSpec
+from unetpipe.bundle.write import write_bundle
+from unetpipe.choice.choose import ChoiceResult, choose
+from unetpipe.choice.decision import classes_reduced
+from unetpipe.choice.held_out import HeldOutCase
+from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.dataset.folds import read_folds
+from unetpipe.dataset.manifest import read_manifest
+from unetpipe.dataset.planning.plan import read_plan
+from unetpipe.errors import TrainingError
+from unetpipe.imaging.geometry import Grid
+from unetpipe.networks.build import build_network
+from unetpipe.networks.unets import sequential
+
+BRIGHT, DARK = [0.0, 4.0, 0.0], [0.0, 0.0, -4.0]  # logits per standard deviation of intensity
+
+
+def add_run(
+    work: Path, name: str, slopes: list[float], bias: float = 6.0, spacing_mm: float = 1.0, folds: int = 3
+) -> None:
+    """Add a run whose networks are known: the logits of the classes are straight lines over the intensity."""
+    manifest, plan = read_manifest(work), read_plan(work)
+    preprocessing = plan.preprocessing("3d_fullres").model_copy(update={"spacing_mm": (spacing_mm,) * 3})
+    layer = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1}
+    definition = sequential(layer)
+    weights = build_network(definition).state_dict()
+    weights["0.weight"] = torch.tensor(slopes).reshape(3, 1, 1, 1, 1)
+    weights["0.bias"] = torch.tensor([0.0, -bias, -bias])
+    for fold, held_out in enumerate(read_folds(work).folds[:folds]):
+        folder = work / "runs" / name / f"fold_{fold}"
+        spec = ModelSpec(
+            spatial_dims=3,
+            channels=manifest.channels,
+            labels=manifest.labels,
+            preprocessing=preprocessing,
+            patch_size=(16, 16, 16),
+            mirror_axes=(0, 1, 2),
+        )
+        write_bundle(folder, spec, definition, weights)
+        (folder / "config.yaml").write_text(yaml.safe_dump({"configuration": None if spacing_mm == 1 else "coarse"}))
+        (folder / "validation").mkdir()
+        for case in held_out.validation:
+            (folder / "validation" / f"{manifest.file_names[case]}.nii.gz").touch()
+
+
+def run(work: Path, out: Path) -> ChoiceResult:
+    return choose(EvaluateConfig(predictions=(work,), cross_validation=True, choose=True, out=out, report=False))
+
+
+def test_a_pair_that_is_better_than_its_members_is_packaged_as_one_bundle(work: Path, tmp_path: Path) -> None:
+    """Each of two runs finds one of the two balls; their average finds both, and the bundle gives the same labels."""
+    add_run(work, "bright", BRIGHT)
+    add_run(work, "dark", DARK, spacing_mm=1.3)
+    result = run(work, tmp_path / "out")
+    assert [row.verdict for row in result.candidates] == ["chosen", "behind", "behind"]
+    assert (result.chosen, result.passed) == ("bright+dark", True)
+    best, *others = result.candidates
+    assert best.dice is not None
+    assert best.dice > 0.6
+    assert all(row.dice is not None and row.dice < 0.5 for row in others)
+    bundle = read_bundle(result.bundle)
+    assert bundle.spec.folds == (0, 1, 2)
+    assert sorted(part.name for part in bundle.spec.parts) in (["3d_fullres"], ["coarse"])
+    scan = nib.load(read_manifest(work).cases[0].images[0])  # type: ignore[attr-defined]
+    labels = Predictor(result.bundle, device="cpu", postprocess=False).predict(
+        np.asarray(scan.dataobj)[None], scan.affine
+    )
+    (path,) = (tmp_path / "out" / "candidates" / "bright+dark").glob("ball_0.nii.gz")
+    assert (labels == np.asarray(nib.load(path).dataobj)).mean() == 1  # type: ignore[attr-defined]
+    choice = json.loads((tmp_path / "out" / "choice.json").read_text())
+    assert (choice["chosen"], len(choice["candidates"])) == ("bright+dark", 3)
+    ranking = json.loads((tmp_path / "out" / "summary.json").read_text())["ranking"]
+    assert [row["name"] for row in ranking] == [row.name for row in result.candidates]
+    assert round(ranking[0]["dice"], 4) == best.dice
+
+
+def test_of_equal_models_the_one_with_the_fewest_parts_is_taken(work: Path, tmp_path: Path, logged: list[str]) -> None:
+    """A pair that is no better costs twice; runs that lack folds, or held out other cases, are named and left out."""
+    add_run(work, "one", [0.0, 4.0, -4.0])
+    add_run(work, "two", [0.0, 4.0, -4.0], spacing_mm=1.0)
+    add_run(work, "unfinished", BRIGHT, folds=2)
+    add_run(work, "stale", BRIGHT)
+    shutil.move(work / "runs/stale/fold_0/validation", work / "runs/stale/fold_1/validation/elsewhere")
+    shutil.copytree(work / "runs/stale/fold_2/validation", work / "runs/stale/fold_0/validation")
+    result = run(work, tmp_path / "out")
+    assert result.chosen == "one"
+    assert {row.name for row in result.candidates} == {"one", "two", "one+two"}
+    assert read_bundle(result.bundle).spec.parts == ()
+    assert "run unfinished is not compared: fold 2 has not been trained to its end" in logged
+    assert "run stale is not compared: fold 0 held out other cases than folds.json says now" in logged
+
+
+def test_one_run_is_packaged_too_and_none_is_refused(work: Path, tmp_path: Path) -> None:
+    """There is nothing to compare with, but post-processing to decide on."""
+    with pytest.raises(TrainingError, match=r"no run in .* has all 3 folds"):
+        run(work, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    add_run(work, "default", [0.0, 4.0, -4.0])
+    result = run(work, tmp_path / "out")
+    assert result.chosen == "default"
+    assert [row.behind_95 for row in result.candidates] == ["0.0000 to 0.0000"]
+
+
+def _case(fold: int, *gains: float) -> HeldOutCase:
+    return HeldOutCase(id="a", fold=fold, source=Grid.of((2, 2), np.eye(4)), overlaps=(), gains=gains, seconds=0)
+
+
+def test_the_largest_component_is_kept_where_no_fold_is_worse() -> None:
+    """The mean rises for all three classes, in one fold it falls for the second, and one case decides for the third."""
+    nan = float("nan")
+    cases = [
+        _case(0, nan, 0.1, 0.3, 0.0),
+        _case(0, nan, 0.0, 0.1, 0.5),
+        _case(1, nan, 0.2, -0.1, -0.1),
+        _case(1, nan, nan, 0.0, -0.1),
+    ]
+    assert classes_reduced(cases) == [1]
