@@ -1,8 +1,12 @@
 """A network with channels last computes what it did."""
 
+import copy
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from unetpipe.networks.memory_format import use_fastest_layout
 
@@ -19,6 +23,27 @@ def network(affine: bool) -> nn.Sequential:
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
     return nn.Sequential(nn.Conv3d(2, 6, 3, padding=1), norm, nn.LeakyReLU(0.01, inplace=True), nn.Conv3d(6, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "more", [{"padding": 1}, {"stride": 2, "bias": False}, {"padding": 2, "dilation": 2}, {"padding": "same"}]
+)
+def test_a_sample_alone_in_float32_is_convolved_by_onednn(more: dict[str, Any]) -> None:
+    """Values and gradients are torch's, whose own slower convolution is not what computes them."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv3d(4, 8, 3, **more))
+    ours = use_channels_last(copy.deepcopy(plain))
+    a = torch.randn(1, 4, 9, 8, 7)
+    b = a.clone().to(memory_format=torch.channels_last_3d)
+    expected = plain(a.requires_grad_())
+    with profile(activities=[ProfilerActivity.CPU]) as calls:
+        found = ours(b.requires_grad_())
+    assert ("aten::slow_conv3d" in {event.key for event in calls.key_averages()}) == (more == {"padding": "same"})
+    torch.testing.assert_close(found, expected)
+    expected.square().sum().backward()
+    found.square().sum().backward()
+    torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours[0].weight.grad, plain[0].weight.grad, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("affine", [True, False])

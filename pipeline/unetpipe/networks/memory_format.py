@@ -1,4 +1,4 @@
-"""The memory format that convolutions are fastest with, and an instance norm that keeps it on a CPU."""
+"""The memory format that convolutions are fastest with, and on a CPU the layers that make the most of it."""
 
 from typing import Any
 
@@ -33,8 +33,32 @@ def use_fastest_layout(network: nn.Module, device: torch.device, dims: int) -> t
     for part in network.modules():
         if type(part) is nn.InstanceNorm3d and not part.track_running_stats:
             part.__class__ = ChannelsLastInstanceNorm3d
+        if type(part) is nn.Conv3d and part.padding_mode == "zeros" and not isinstance(part.padding, str):
+            part.__class__ = OneDnnConv3d
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stub
     return torch.channels_last_3d
+
+
+class OneDnnConv3d(nn.Conv3d):
+    """`nn.Conv3d` whose single samples are convolved by oneDNN too.
+
+    PyTorch leaves a sample that comes alone in float32 to its own convolution where channels times the first two axes
+    are no more than 20,480, as in every stage of a narrow network and the deepest ones of any. That one takes several
+    times as long (docs/benchmarks.md). Parameters are the same, and values but for rounding.
+
+    Source:
+        ``ConvParams::use_mkldnn`` in PyTorch's ``aten/src/ATen/native/Convolution.cpp``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (B, C, I, J, K)."""
+        alone = len(x) == 1 and x.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        if not (alone and torch._C._has_mkldnn):
+            return super().forward(x)
+        convolved: Tensor = torch.ops.aten.mkldnn_convolution(
+            x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+        )
+        return convolved
 
 
 class ChannelsLastInstanceNorm3d(nn.InstanceNorm3d):
