@@ -48,6 +48,9 @@ class InferConfig(Config):
     """Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes a GPU where there is one."""
     precision: Precision = "auto"
     """Precision of matrix products; `auto` takes the fastest that the device has in hardware."""
+    deterministic: bool = False
+    """Compute in an order that gives the same bits each time, which a GPU otherwise does not; slower there. On a CPU it
+    is so anyway."""
     engine: Engine = "torch"
     """What computes the network. `openvino` is faster on CPUs and takes longer to start; it needs `pip install
     'unetpipe[openvino]'`."""

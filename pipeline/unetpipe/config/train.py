@@ -1,9 +1,9 @@
 """The options of `unetpipe train`."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from unetpipe.components import Part
 from unetpipe.config.base import Config, Extensions, Precision, Tracking, typed_yaml
@@ -88,11 +88,20 @@ class TrainConfig(Config):
     """Precision of matrix products; `auto` takes the fastest that the device has in hardware."""
     seed: int = 0
     """Seed of weights, sampling and augmentation."""
+    deterministic: bool = False
+    """Compute in an order that gives the same bits each time, which a GPU otherwise does not; slower there. On a CPU it
+    is so anyway. Needs a length in `--epochs`, as `--max-minutes` fits into its time as many steps as it can."""
     run_name: str = "default"
     """Name of the run, which is its folder under WORK/runs. The same command continues a run that was interrupted."""
     tracking: Tracking = "mlflow"
     """Where the run's curves and figures go besides its folder: `mlflow`, `none`, or a tracker of an extension."""
     extension: Extensions = ()
+
+    @model_validator(mode="after")
+    def _counts_its_steps(self) -> Self:
+        if self.deterministic and self.max_minutes is not None:
+            raise ValueError("--deterministic needs --epochs: how many steps fit into --max-minutes is never the same")
+        return self
 
     @field_validator("network_options", "augmentation_options", mode="before")
     @classmethod

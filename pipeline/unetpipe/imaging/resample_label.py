@@ -81,7 +81,7 @@ def _vote(source: Tensor, axes: Sequence[_Axis]) -> Tensor:
             corners = (corners[:, None] + offsets).flatten(0, 1)
             if one.share is not None:
                 shares.append(one.share[place])
-        lowest.put_(at, _elect(source.take(corners), shares, lowest.take(at), highest.take(at)))
+        lowest.view(-1)[at] = _elect(source.take(corners), shares, lowest.take(at), highest.take(at))
     return lowest
 
 
@@ -106,7 +106,8 @@ def _elect(labels: Tensor, shares: Sequence[Tensor], lowest: Tensor, highest: Te
     labels, shares = labels[:, rest], [share[rest] for share in shares]
     scores = torch.stack([_weighted(labels == one, shares) for one in labels])
     elected = torch.where(scores > scores.amax(dim=0) - _TIE, labels, highest[rest]).amin(dim=0)
-    return winners.put_(rest, elected)
+    winners[rest] = elected
+    return winners
 
 
 def _weighted(chosen: Tensor, shares: Sequence[Tensor]) -> Tensor:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from unetpipe.networks.determinism import sums_by_class
+
 _VOXELS_AT_ONCE = 1 << 17  # bounds the table of votes, which has all classes
 
 
@@ -48,7 +50,7 @@ class Agreement:
                 votes.scatter_add_(0, member[None], torch.ones_like(votes[:1]))
             for member in members:
                 others = votes.gather(0, member[None])[0] - 1
-                self._common += torch.bincount(member, others.double(), minlength=classes) / (len(members) - 1)
+                self._common += sums_by_class(member, others.double(), classes) / (len(members) - 1)
                 self._size += torch.bincount(member, minlength=classes)
 
     def dice(self) -> list[float | None]:

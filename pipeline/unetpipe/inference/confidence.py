@@ -14,6 +14,7 @@ from torch import Tensor
 
 from unetpipe.dataset.label_scheme import LabelScheme
 from unetpipe.inference.sliding_window import Planes
+from unetpipe.networks.determinism import sums_by_class
 
 
 class Confidence:
@@ -48,7 +49,7 @@ class Confidence:
             probabilities = flat.softmax(0)
             sure, best = probabilities.max(0)
             sums = [
-                torch.bincount(best, sure, minlength=len(flat)),
+                sums_by_class(best, sure, len(flat)),
                 torch.bincount(best, minlength=len(flat)),
                 probabilities.sum(1),
             ]

@@ -27,7 +27,8 @@ def use_fastest_layout(network: nn.Module, device: torch.device, dims: int) -> t
     if is_scripted(network):
         return torch.contiguous_format
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True  # patches and windows keep one shape, so that trying algorithms out pays
+        # patches and windows keep one shape, so that trying algorithms out pays, but not always with one outcome
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
     if device.type != "cpu" or dims != 3:
         return torch.contiguous_format
     for part in network.modules():

@@ -27,6 +27,7 @@ from unetpipe.inference.predictions import (
     Prediction,
     PredictionsFile,
 )
+from unetpipe.networks.determinism import deterministic
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.scan_stations import Segmented, Stations
 from unetpipe.streaming import stream
@@ -116,7 +117,10 @@ def infer_with(
     objects = _dicom_outputs(config, predictor)
     dicom = dicom_choices(config.series, config.phase, fix_geometry=config.fix_geometry)
     inputs = [*config.inputs, *(read_list(config.list) if config.list else [])]
-    with tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch,
+        deterministic(config.deterministic, predictor.device),
+    ):
         channels = len(predictor.spec.channels)
         ids = CaseIds(config.case_ids, config.out)
         cases = find_inputs(inputs, channels, patterns=config.images, dicom=dicom, ids=ids, scratch=Path(scratch))

@@ -20,6 +20,7 @@ from unetpipe.documents import Record
 from unetpipe.errors import TrainingError
 from unetpipe.extensions import load_extensions
 from unetpipe.files import write_text
+from unetpipe.networks.determinism import deterministic
 from unetpipe.networks.device import resolve_device
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.run_recorder import FolderRecorder
@@ -121,7 +122,11 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult 
         return _finished(config)
     if config.gpus not in (1, ranks.local_size):
         raise TrainingError(f"--gpus {config.gpus}, but {ranks.local_size} processes were started on this machine")
-    with joined(ranks) as group, rank_device(ranks, resolve_device(config.device)) as device:
+    with (
+        joined(ranks) as group,
+        rank_device(ranks, resolve_device(config.device)) as device,
+        deterministic(config.deterministic, device),
+    ):
         load_extensions(config.extension)
         find_tracker(config.tracking)
         progress = progress if progress and group.rank == 0 else SilentProgress()

@@ -226,6 +226,8 @@ class Trainer:
         """Try torch.compile on a single GPU, where enough steps are left to make up for the trial."""
         setup, state = self._setup, self._state
         alone_on_gpu = setup.device.type == "cuda" and setup.group.size == 1
+        if setup.config.deterministic:
+            return  # what measures faster differs from time to time
         if alone_on_gpu and state.budget.repays_preparation(state.iteration, self._elapsed()):
             compile_if_faster(self._learner, lambda learner: setup.measure_step(learner, state.budget.batch_size))
 
