@@ -13,7 +13,7 @@ PYTEST ?=
 COVERAGE ?= 85
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests fuzz reliability coverage format docs site notebooks dist clean
+.PHONY: help demo test lint types tests fuzz reliability coverage format lock docs site notebooks dist clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -49,8 +49,15 @@ format: $(VENV)/.installed-dev ## Put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(VENV)/.installed-dev ## Refresh the reference of commands, then check the docs
+lock: $(VENV)/.installed-dev ## Write requirements.txt: what constraints.txt pins, with hashes, for all systems
+	{ sed '/^[a-z]/,$$d' requirements.txt; $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --constraint constraints.txt --extra cldice --extra clinic --extra onnx --extra openvino \
+	  --no-header --no-annotate pyproject.toml; } > requirements.new
+	mv requirements.new requirements.txt
+
+docs: $(VENV)/.installed-dev ## Refresh the reference of commands and the licences, then check the docs
 	$(BIN)/python docs/refresh_cli.py
+	$(BIN)/python docs/dependencies.py licences
 	$(BIN)/python -m pytest --quiet tests/test_docs.py
 
 site: $(VENV)/.installed-dev ## Build the documentation site into build/site; any broken link fails
@@ -59,9 +66,9 @@ site: $(VENV)/.installed-dev ## Build the documentation site into build/site; an
 notebooks: $(VENV)/.installed-dev ## Run the notebooks of docs/tutorials as they are: ten minutes of training
 	TUTORIAL_MINUTES=10 $(BIN)/python -m pytest --quiet tests/test_notebooks.py
 
-dist: $(VENV)/.installed-dev ## Build sdist and wheel into dist, and run the demo from the wheel in a clean environment
+dist: $(VENV)/.installed-dev ## Build sdist, wheel (twice: equal bytes) and SBOM, and run the demo from the wheel in a clean environment
 	rm -rf dist
-	$(BIN)/python -m build --outdir dist
+	PYTHON=$(BIN)/python .ci/build dist
 	PYTHON=$(PYTHON) .ci/smoke dist/*.whl
 
 clean: ## Remove the environment and what tools left behind

@@ -118,9 +118,10 @@ def _about_in(folder: Path) -> About:
 
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """Write or replace a state dict."""
-    with atomic_path(path) as temporary:
-        torch.save({name: tensor.detach().cpu() for name, tensor in weights.items()}, temporary)
+    """Write or replace a state dict; the same weights give the same bytes."""
+    # given a path, torch would write its name into the file, and the temporary one is random
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save({name: tensor.detach().cpu() for name, tensor in weights.items()}, file)
 
 
 def _release_in(folder: Path, model: Model) -> Release:

@@ -94,4 +94,8 @@ def _start() -> tuple[Any, Any]:
         import openvino
     except ImportError as error:
         raise UnetpipeError("OpenVINO is not installed: pip install 'unetpipe[openvino]'") from error
+    if telemetry := sys.modules["openvino_telemetry"]:  # somebody else has imported OpenVINO before
+        from openvino.tools.ovc.telemetry_stub import Telemetry
+
+        telemetry.Telemetry = Telemetry  # type: ignore[attr-defined]  # of an untyped module
     return openvino, openvino.Core()
