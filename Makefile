@@ -41,6 +41,7 @@ reliability: $(VENV)/.installed-dev ## Try every fault of docs/reliability.md, `
 	rm -f build/reliability.json
 	UNETPIPE_RELIABILITY=full UNETPIPE_EXAMPLES=2000 $(BIN)/python -m pytest --quiet tests/reliability tests/test_same_image.py
 	$(BIN)/python docs/refresh_reliability.py
+	$(BIN)/python benchmarks/long_runs.py plot --out build/long_runs --png docs/images/long_runs.png
 
 coverage: ## Fail if the last `make tests` reached less of the package than COVERAGE percent
 	$(BIN)/coverage report --format=total --fail-under=$(COVERAGE)

@@ -1,5 +1,6 @@
-"""docs/reliability.md says what `make reliability` found."""
+"""docs/reliability.md says what `make reliability` found, and SECURITY.md which test holds which boundary."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,15 @@ def test_a_count_that_is_not_zero_fails(record_fault: Any, fault_rows: list[Any]
     assert fault_rows.pop()["lost"] == 2
     with pytest.raises(AssertionError, match="was not tried"):
         record_fault("nothing", tried=0, outcome="", command="")
+
+
+def test_pages_name_tests_that_exist() -> None:
+    """Every test that SECURITY.md and docs/reliability.md name is there, and every row of SECURITY.md names one."""
+    security, page = (ROOT / name for name in ("SECURITY.md", "docs/reliability.md"))
+    named = [one for file in (security, page) for one in re.findall(r"`(tests/\S+?\.py)::(\w+)`", file.read_text())]
+    assert len(named) > 20
+    missing = [f"{file}::{name}" for file, name in named if f"def {name}(" not in (ROOT / file).read_text()]
+    assert missing == []
+    rows = re.findall(r"^\| (?!comes from|---).*$", security.read_text(), re.MULTILINE)
+    assert rows
+    assert [row for row in rows if "::" not in row] == []
