@@ -14,7 +14,11 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 _WITHOUT_VERSION = " does not have a deterministic implementation"
 
 
-def _read() -> tuple[bool, bool, str | None]:
+_Setting = tuple[bool, bool, str | None]
+"""Whether torch is deterministic, whether cuDNN tries algorithms out, and cuBLAS's workspace."""
+
+
+def _read() -> _Setting:
     return (
         torch.are_deterministic_algorithms_enabled(),
         torch.backends.cudnn.benchmark,
@@ -22,7 +26,7 @@ def _read() -> tuple[bool, bool, str | None]:
     )
 
 
-def _write(value: tuple[bool, bool, str | None]) -> None:
+def _write(value: _Setting) -> None:
     algorithms, benchmark, workspace = value
     torch.use_deterministic_algorithms(algorithms)
     torch.backends.cudnn.benchmark = benchmark
@@ -33,7 +37,7 @@ def _write(value: tuple[bool, bool, str | None]) -> None:
 
 
 # cuBLAS reads its workspace when the process first multiplies matrices on a GPU, which is after this
-_setting = ProcessSetting(_read, _write, (True, False, ":4096:8"))
+_setting: ProcessSetting[_Setting] = ProcessSetting(_read, _write, (True, False, ":4096:8"))
 
 
 @contextmanager
