@@ -34,8 +34,8 @@ types: $(VENV)/.installed-dev ## mypy --strict
 tests: $(VENV)/.installed-dev ## pytest with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
 
-fuzz: $(VENV)/.installed-dev ## Try each property of tests/test_same_image.py on 2000 examples
-	UNETPIPE_EXAMPLES=2000 $(BIN)/python -m pytest --quiet tests/test_same_image.py
+fuzz: $(VENV)/.installed-dev ## Try 12,000 damaged inputs, and each property of tests/test_same_image.py on 2000 examples
+	UNETPIPE_RELIABILITY=full UNETPIPE_EXAMPLES=2000 $(BIN)/python -m pytest --quiet tests/test_same_image.py tests/reliability/fuzz
 
 reliability: $(VENV)/.installed-dev ## Try every fault of docs/reliability.md, `make fuzz` included, and refresh its table: under 30 minutes on two cores
 	rm -f build/reliability.json

@@ -9,6 +9,7 @@ from unetpipe.errors import PlanError
 from unetpipe.files import write_text
 
 _FAULTS_SHOWN = 5
+_LARGEST = 1 << 29  # bytes of a document: the statistics of a hundred thousand cases
 
 
 class Record(BaseModel):
@@ -28,6 +29,8 @@ def read_document(path: Path, kind: type[Document]) -> Document:
     """
     if not path.is_file():
         raise PlanError(f"{path.name} is missing in {path.parent}: run `unetpipe preprocess DATASET --out WORK` first")
+    if (size := path.stat().st_size) > _LARGEST:
+        raise PlanError(f"{path.name}: {size:,} bytes, more than the {_LARGEST:,} that are read")
     try:
         return kind.model_validate_json(path.read_bytes())
     except ValidationError as error:

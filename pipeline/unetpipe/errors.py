@@ -7,9 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+_LONGEST = 2000  # characters of a line
+
+
+def printable(text: str) -> str:
+    """One line that a terminal shows: control characters are escaped, and what nobody reads is cut.
+
+    Messages quote damaged files.
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]} ..."
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
 
 class UnetpipeError(Exception):
-    """Base of all errors that are the input's fault rather than the program's."""
+    """Base of all errors that are the input's fault rather than the program's. Its text can always be printed."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, super().__str__().split("\n")))
 
 
 class GeometryError(UnetpipeError):
@@ -67,6 +84,11 @@ class Fault:
     kind: str
     message: str
     severity: Literal["error", "warning"] = "error"
+
+    def __post_init__(self) -> None:
+        """Keep both texts on one line."""
+        for name in ("case", "message"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
 
     def __str__(self) -> str:
         return f"{self.case}: {self.message}"

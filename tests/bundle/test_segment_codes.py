@@ -37,7 +37,7 @@ def test_the_table_of_the_docs_can_be_read(tmp_path: Path) -> None:
         ("liver: {type: {value: 1, meaning: 'a\\b'}}", r"liver.type.meaning"),
         ("liver: {kind: {value: 1, meaning: a}}", r"liver.kind: Extra inputs"),
         ("[liver]", r"segments.yaml: .*dictionary"),
-        ("liver: {", r"segments.yaml: is no YAML"),
+        ("liver: {", r"segments.yaml is not YAML"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, reason: str) -> None:

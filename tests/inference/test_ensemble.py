@@ -5,6 +5,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
+from unetpipe.errors import BundleError
 from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference, is_out_of_memory
 
 
@@ -53,9 +54,9 @@ def test_out_of_memory_with_one_window_is_an_error() -> None:
 
 
 def test_other_errors_are_not_retried() -> None:
-    """A wrong shape is not taken for a lack of memory."""
+    """A wrong shape is not taken for a lack of memory; it is the model's fault."""
     network = Hungry(0, RuntimeError("shape mismatch"))
-    with pytest.raises(RuntimeError, match="shape mismatch"):
+    with pytest.raises(BundleError, match="the network fails on a window of 1 x 4 x 4: shape mismatch"):
         ensemble(network)(torch.zeros(4, 1, 4, 4))
     assert network.seen == [4]
 

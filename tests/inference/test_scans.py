@@ -220,7 +220,7 @@ def test_scans_that_cannot_be_read_do_not_stop_the_others(tmp_path: Path, scratc
     assert faults["a"] == ""
     assert "Git LFS" in faults["b"]
     assert "is a link to gone.nii.gz, which is not there" in faults["c"]
-    assert faults["d"] == "the zip is damaged, or packed in a way that is not known"
+    assert faults["d"] == "the zip is damaged"
     assert [bool(case.fault) for case in find(scratch, tmp_path / "list.csv")] == [False, True]
 
 

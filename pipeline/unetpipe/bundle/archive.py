@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from unetpipe.bundle.yaml_text import YamlError, parse_yaml
 from unetpipe.components import first_line
 from unetpipe.errors import BundleError
+from unetpipe.yaml_text import YamlError, parse_yaml
+from unetpipe.zips import open_zip
 
 METADATA = "configs/metadata.json"
 PARTS = "parts"
@@ -143,10 +144,10 @@ def _folder_reader(folder: Path) -> Reader:
 
 def _zip_reader(path: Path) -> Reader:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path, BundleError) as archive:
             names = archive.namelist()
-    except Exception as error:  # of whatever kind the damage is
-        raise BundleError(f"{path.name}: not a readable zip") from error
+    except BundleError as error:
+        raise BundleError(f"{path.name}: not a readable zip: {error}") from error
     for name in names:
         if "\\" in name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise BundleError(f"{path.name}: member {shown(name)!r} points outside the archive")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-import yaml
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from monai.utils import BundleProperty, BundlePropertyConfig
@@ -21,6 +20,7 @@ from unetpipe.bundle.archive import METADATA, open_bundle, read_config, shown
 from unetpipe.bundle.large_files import LARGE_FILES, large_files
 from unetpipe.bundle.limits import parse_spec
 from unetpipe.errors import BundleError
+from unetpipe.yaml_text import read_yaml
 
 _WORKFLOWS = {"train": TrainProperties, "evaluate": InferProperties, "inference": InferProperties}
 
@@ -82,9 +82,9 @@ def check_sizes(folder: Path) -> str:
     if not expected:
         return "no file above 25 MB"
     try:
-        listed = yaml.safe_load((folder / LARGE_FILES).read_text(encoding="utf-8"))
+        listed = read_yaml(folder / LARGE_FILES)
         found = {one["path"]: one["hash_val"] for one in listed["large_files"]}
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (ValueError, KeyError, TypeError):
         found = {}
     missing = [path for path, digest in expected.items() if found.get(path) != digest]
     if missing:

@@ -9,6 +9,7 @@ import yaml
 from unetpipe.bundle.archive import PARTS
 from unetpipe.documents import Record
 from unetpipe.files import write_text
+from unetpipe.yaml_text import read_yaml
 
 LARGE_FILES = "large_files.yml"
 _LARGEST = 25 * 10**6  # bytes of a file in the Zoo's repository
@@ -51,9 +52,9 @@ def write_large_files(folder: Path) -> None:
 
 def _listed(folder: Path) -> Iterator[LargeFile]:
     try:
-        listed = yaml.safe_load((folder / LARGE_FILES).read_text(encoding="utf-8"))
+        listed = read_yaml(folder / LARGE_FILES)
         yield from (LargeFile.model_validate(one) for one in listed["large_files"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):  # no list of ours, whose addresses could stay
+    except (ValueError, KeyError, TypeError):  # no list of ours, whose addresses could stay
         return
 
 

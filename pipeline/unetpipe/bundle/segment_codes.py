@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from pydantic import RootModel, ValidationError
 
 from unetpipe.documents import explain
 from unetpipe.errors import BundleError
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
+from unetpipe.yaml_text import YamlError, read_yaml
 
 
 class _Table(RootModel[dict[str, SegmentCode]]):
@@ -25,11 +25,8 @@ def read_segments(path: Path) -> Mapping[str, SegmentCode]:
         BundleError: If the file is missing, no YAML, or a code in it cannot be used; names each offending key.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return _Table.model_validate(content).root
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path.name}: cannot be read") from error
-    except yaml.YAMLError as error:
-        raise BundleError(f"{path.name}: is no YAML") from error
+        return _Table.model_validate(read_yaml(path)).root
+    except YamlError as error:
+        raise BundleError(f"{path.name} {error}") from error
     except ValidationError as error:
         raise BundleError(explain(path.name, error)) from error

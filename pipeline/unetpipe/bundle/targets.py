@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.bundle.archive import shown, walk
-from unetpipe.bundle.yaml_text import YamlError, parse_yaml
 from unetpipe.components import TARGET, first_line
 from unetpipe.errors import BundleError
+from unetpipe.yaml_text import YamlError, parse_yaml
 
 _CONFIG_SUFFIXES = {".json", ".yaml", ".yml"}
 _LIBRARIES = ("monai", "torch", "ignite")

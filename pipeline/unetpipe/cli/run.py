@@ -56,8 +56,7 @@ def _libraries_warnings(shown: bool) -> Iterator[None]:
     """Hide the warnings that libraries address to their developers, unless they are to be shown."""
     with warnings.catch_warnings():
         if not shown:
-            warnings.simplefilter("ignore", DeprecationWarning)
-            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore")  # they name files, and what is to be known of those is in the result
         yield
 
 

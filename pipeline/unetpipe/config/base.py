@@ -91,6 +91,18 @@ Extensions = Annotated[
 ]
 
 
+MAX_VOXELS = 1 << 30
+"""Voxels of one image unless `--max-voxels` says otherwise: 1024 x 1024 x 1024."""
+MaxVoxels = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Limit of the voxels of one image or label, all channels counted. A file that claims more is "
+        "refused before memory is taken for it.",
+    ),
+]
+
+
 class Config(Record):
     """Base of all configs: frozen, and strict about names. A field's docstring is its help on the command line."""
 

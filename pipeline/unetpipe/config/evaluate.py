@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from unetpipe.components import Part
-from unetpipe.config.base import Config, Extensions, SegmentNames, SegThreshold, Tracking
+from unetpipe.config.base import MAX_VOXELS, Config, Extensions, MaxVoxels, SegmentNames, SegThreshold, Tracking
 from unetpipe.label_values import LabelValues
 
 
@@ -73,6 +73,7 @@ class EvaluateConfig(Config):
     """Seed of the bootstrap."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Number of threads. Default: one per available core."""
+    max_voxels: MaxVoxels = MAX_VOXELS
     extension: Extensions = ()
 
     @model_validator(mode="after")

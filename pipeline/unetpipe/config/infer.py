@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unetpipe.config.base import CaseIds, Config, Extensions, FixGeometry, Phase, Precision, Series
+from unetpipe.config.base import (
+    MAX_VOXELS,
+    CaseIds,
+    Config,
+    Extensions,
+    FixGeometry,
+    MaxVoxels,
+    Phase,
+    Precision,
+    Series,
+)
 
 Engine = Literal["torch", "openvino"]
 DicomFormat = Literal["dicom-seg", "rtstruct", "dicom-sr"]
@@ -44,6 +54,7 @@ class InferConfig(Config):
     case_ids: CaseIds = None
     fix_affine: bool = False
     """Adopt the first channel's affine where that of another channel differs and the shapes are equal."""
+    max_voxels: MaxVoxels = MAX_VOXELS
     device: str = "auto"
     """Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes a GPU where there is one."""
     precision: Precision = "auto"

@@ -8,10 +8,12 @@ from pydantic_core import PydanticCustomError
 
 from unetpipe.components import Part
 from unetpipe.config.base import (
+    MAX_VOXELS,
     CaseIds,
     Config,
     Extensions,
     FixGeometry,
+    MaxVoxels,
     Phase,
     SegmentNames,
     SegThreshold,
@@ -72,6 +74,7 @@ class PreprocessConfig(Config):
     """Number of threads. Default: one per available core."""
     max_memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Limit in GB of the estimated memory of the cases that are processed at the same time; further cases wait."""
+    max_voxels: MaxVoxels = MAX_VOXELS
     folds: Annotated[int, Field(ge=2)] = 5
     """Number of folds of the cross-validation, unless the dataset declares its own."""
     seed: int = 12345

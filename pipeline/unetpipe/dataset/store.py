@@ -10,11 +10,13 @@ import json
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from unetpipe.dataset.case_names import case_id
 from unetpipe.documents import Record, read_document
@@ -52,6 +54,13 @@ class CaseRecord(Record):
     spacing_mm: Spacing
     class_voxels: tuple[int, ...]
     locations: dict[str, list[int]]
+
+    @model_validator(mode="after")
+    def _lie_in_the_array(self) -> Self:
+        size = prod(self.placement.shape)
+        if any(at and not 0 <= min(at) <= max(at) < size for at in self.locations.values()):
+            raise ValueError(f"locations must be voxels of the array, 0 to {size - 1}")
+        return self
 
     @property
     def coordinates(self) -> dict[str, NDArray[np.int64]]:
@@ -108,13 +117,26 @@ class CaseStore:
 
         Returns:
             float16 (C + 1, \\*(stop - start)).
+
+        Raises:
+            PlanError: If it is not stored, or damaged.
         """
-        box = (slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True)))
-        return np.asarray(self._open(case)[box])
+        return self._voxels(case, (slice(None), *(slice(a, b) for a, b in zip(start, stop, strict=True))))
 
     def load(self, case: str) -> NDArray[np.float16]:
-        """Read a whole case, (C + 1, \\*spatial)."""
-        return np.asarray(self._open(case)[:])
+        """Read a whole case, (C + 1, \\*spatial).
+
+        Raises:
+            PlanError: If it is not stored, or damaged.
+        """
+        return self._voxels(case, (slice(None),))
+
+    def _voxels(self, case: str, box: tuple[slice, ...]) -> NDArray[np.float16]:
+        array = self._open(case)
+        try:
+            return np.asarray(array[box])
+        except (RuntimeError, ValueError) as error:  # blosc2's, of bytes that are damaged
+            raise _damaged(case) from error
 
     @cached_property
     def nbytes(self) -> int:
@@ -128,7 +150,10 @@ class CaseStore:
         path = self._path(case, ".b2nd")
         if not path.is_file():
             raise PlanError(f"case {case} is not stored in {self.folder}")
-        return blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
+        try:
+            return blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
+        except Exception as error:  # blosc2 raises many kinds where bytes contradict each other
+            raise _damaged(case) from error
 
     def _read_record(self, case: str) -> CaseRecord:
         return read_document(self._path(case, ".json"), CaseRecord)
@@ -147,6 +172,10 @@ class CaseStore:
         if case not in self._names:
             raise PlanError(f"case {case} is not stored in {self.folder}")
         return self.folder / f"{self._names[case]}{suffix}"
+
+
+def _damaged(case: str) -> PlanError:
+    return PlanError(f"case {case}: its stored array is damaged: delete it and run `unetpipe preprocess` again")
 
 
 def cases_folder(work: Path, configuration: str) -> Path:

@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from unetpipe.errors import ImageFileError
+from unetpipe.zips import open_zip
 
 _DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, ValueError)
 
@@ -16,13 +17,10 @@ def folders_of(archive: Path) -> set[PurePosixPath]:
     """The folders of a zip that hold files.
 
     Raises:
-        ImageFileError: If the zip is damaged.
+        ImageFileError: If the zip is damaged or lists too many files.
     """
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            return {_path(member).parent for member in _files(packed)}
-    except _DAMAGE as error:
-        raise ImageFileError("the zip is damaged") from error
+    with open_zip(archive, ImageFileError) as packed:
+        return {_path(member).parent for member in _files(packed)}
 
 
 def unpack(archive: Path, scratch: Path) -> Path:
@@ -38,11 +36,12 @@ def unpack(archive: Path, scratch: Path) -> Path:
         The new folder.
 
     Raises:
-        ImageFileError: If the zip is damaged, encrypted or larger than the disk, or a member would lie outside it.
+        ImageFileError: If the zip is damaged, encrypted, lists too many files or is larger than the disk, or a member
+            would lie outside it.
     """
     folder = Path(tempfile.mkdtemp(dir=scratch)) / archive.stem
     try:
-        with zipfile.ZipFile(archive) as packed:
+        with open_zip(archive, ImageFileError) as packed:
             members = _files(packed)
             for member in members:
                 _check(member)

@@ -9,6 +9,8 @@ import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from unetpipe.components import first_line
+from unetpipe.errors import BundleError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.resampling import label_dtype
@@ -92,8 +94,14 @@ class Ensemble:
         return total.div_(members)
 
     def _run(self, network: nn.Module, windows: Tensor) -> Tensor:
-        with torch.inference_mode(), autocast(self.device, self._dtype):
-            logits: Tensor = network(windows)
+        try:
+            with torch.inference_mode(), autocast(self.device, self._dtype):
+                logits: Tensor = network(windows)
+        except Exception as error:  # a definition from elsewhere may be built, and not compute
+            if is_out_of_memory(error):
+                raise
+            shape = " x ".join(map(str, windows.shape[1:]))
+            raise BundleError(f"the network fails on a window of {shape}: {first_line(error)}") from error
         return logits
 
 

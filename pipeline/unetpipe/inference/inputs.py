@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpipe.dataset.case_names import distinct_names, file_names
-from unetpipe.dataset.layouts.presence import absence
+from unetpipe.dataset.layouts.presence import absence, has_name
 from unetpipe.dataset.layouts.reading import read_text
 from unetpipe.dataset.layouts.recognition import LISTS
 from unetpipe.dataset.manifest import Case
@@ -145,7 +145,7 @@ def _absence(paths: Sequence[Path]) -> str:
 
 def _expanded(inputs: Iterable[Path]) -> Iterator[Path]:
     for path in inputs:
-        if path.exists() or not glob.has_magic(str(path)):
+        if has_name(path) or not glob.has_magic(str(path)):
             yield path
         else:
             matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from unetpipe.config.base import Config, Extensions, Precision
+from unetpipe.config.base import MAX_VOXELS, Config, Extensions, MaxVoxels, Precision
 from unetpipe.config.infer import InferConfig
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -67,6 +67,7 @@ class ListenConfig(Config):
     fewer archives take."""
     uncoded: bool = False
     """Write segments under a private code where the model has none for a class; see `unetpipe bundle --segments`."""
+    max_voxels: MaxVoxels = MAX_VOXELS
     device: str = "auto"
     """Device to compute on: `cpu`, `cuda`, `cuda:1` or `mps`; `auto` takes a GPU where there is one."""
     precision: Precision = "auto"

@@ -70,6 +70,7 @@ class Segmenter:
             format=("dicom-seg",),
             seg_type=config.seg_type,
             uncoded=config.uncoded,
+            max_voxels=config.max_voxels,
             device=config.device,
             precision=config.precision,
             tta=config.tta,

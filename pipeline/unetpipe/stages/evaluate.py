@@ -32,6 +32,7 @@ from unetpipe.evaluation.subgroups import compare_subgroups
 from unetpipe.evaluation.summary import summarise
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.files import read_grid
+from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.metrics.scores import HIGHER_IS_BETTER
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.report.tables import write_metrics, write_summary
@@ -94,7 +95,7 @@ def evaluate(
     find_tracker(config.tracking)
     niivue = _viewer(config)
     inputs = gather_inputs(config)
-    with names_of_files(inputs.references, inputs.images).hidden():
+    with names_of_files(inputs.references, inputs.images).hidden(), reading_at_most(config.max_voxels):
         return _evaluate(config, inputs, niivue, progress)
 
 

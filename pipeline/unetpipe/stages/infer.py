@@ -19,6 +19,7 @@ from unetpipe.errors import BundleError, UnetpipeError
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.dicom.derived.algorithm import Algorithm, Model
 from unetpipe.imaging.dicom.options import dicom_choices
+from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.inference.dicom_outputs import DicomOutputs, dicom_outputs, require_dicom
 from unetpipe.inference.ensemble import is_out_of_memory
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
@@ -118,6 +119,7 @@ def infer_with(
     dicom = dicom_choices(config.series, config.phase, fix_geometry=config.fix_geometry)
     inputs = [*config.inputs, *(read_list(config.list) if config.list else [])]
     with (
+        reading_at_most(config.max_voxels),
         tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch,
         deterministic(config.deterministic, predictor.device),
     ):

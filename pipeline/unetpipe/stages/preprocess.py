@@ -35,6 +35,7 @@ from unetpipe.errors import DatasetError, Fault
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.preprocessing import NORMALIZE, ChannelNormalization
+from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.progress import Progress, SilentProgress
 
 log = logging.getLogger(__name__)
@@ -91,8 +92,13 @@ def preprocess(
         BundleError: If the bundle of `config.init` cannot be adopted.
         ComponentError: If a preprocessing step cannot be used.
     """
-    started = time.perf_counter()
     load_extensions(config.extension)
+    with reading_at_most(config.max_voxels):
+        return _preprocess(config, progress)
+
+
+def _preprocess(config: PreprocessConfig, progress: Progress) -> PreprocessResult:
+    started = time.perf_counter()
     if config.preprocessing_step:
         from unetpipe.imaging.steps import make_step  # imports MONAI
 

@@ -6,6 +6,7 @@ A run's folder is a bundle from the first epoch on, and holds besides it `checkp
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from unetpipe.documents import Record
 from unetpipe.errors import TrainingError
 from unetpipe.extensions import load_extensions
 from unetpipe.files import write_text
+from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.networks.determinism import deterministic
 from unetpipe.networks.device import resolve_device
 from unetpipe.progress import Progress, SilentProgress
@@ -122,7 +124,9 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult 
         return _finished(config)
     if config.gpus not in (1, ranks.local_size):
         raise TrainingError(f"--gpus {config.gpus}, but {ranks.local_size} processes were started on this machine")
+    # preprocess has seen to it that scans are of a size that may be read
     with (
+        reading_at_most(sys.maxsize),
         joined(ranks) as group,
         rank_device(ranks, resolve_device(config.device)) as device,
         deterministic(config.deterministic, device),

@@ -92,7 +92,7 @@ def test_edits_are_noticed(tmp_path: Path) -> None:
         ('default: "3d_fullres"', "default: 3d_low", r"default is '3d_low', but configurations are"),
         ("encoder_blocks: [1, 3]", "encoder_blocks: [1]", r"encoder_blocks should have 2 positive numbers, got \[1\]"),
         ("[1, 2, 2]", "[1, 0, 2]", r"strides should have 3 positive numbers per stage"),
-        ("batch_size: 2", "batch_size: [2", r"no valid YAML"),
+        ("batch_size: 2", "batch_size: [2", r"plan.yaml is not YAML"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:

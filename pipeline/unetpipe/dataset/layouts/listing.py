@@ -104,11 +104,4 @@ def _case_name(path: Path) -> str:
 
 
 def _fault(kind: str, message: str, case: str, *, warning: bool) -> Fault:
-    return Fault(
-        case=_printable(case), kind=kind, message=_printable(message), severity="warning" if warning else "error"
-    )
-
-
-def _printable(text: str) -> str:
-    """Escape all characters of a text that cannot be printed, so that it stays on one line."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return Fault(case=case, kind=kind, message=message, severity="warning" if warning else "error")

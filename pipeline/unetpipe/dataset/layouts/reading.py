@@ -23,6 +23,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DELIMITERS = ",;\t"
+_LARGEST = 1 << 26  # bytes of a text, which takes several times as much memory once it is parsed
 _SEPARATOR = re.compile(f"sep=([{_DELIMITERS}])", re.IGNORECASE)
 
 
@@ -48,6 +49,10 @@ def read_text(path: Path) -> str:
     if reason := absence(path):
         raise refuse("unreadable", f"{path.name} {reason}")
     try:
+        if (size := path.stat().st_size) > _LARGEST:
+            raise refuse(
+                "unreadable", f"{path.name}: {size:,} bytes, more than the {_LARGEST:,} of a list that is read"
+            )
         data = path.read_bytes()
         return data.decode(_encoding(data))
     except OSError as error:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-import yaml
 from pydantic import ValidationError, field_validator, model_validator
 
 from unetpipe.documents import Record, explain, is_default
@@ -22,6 +21,7 @@ from unetpipe.imaging.preprocessing import (
     Step,
     require_steps_suit,
 )
+from unetpipe.yaml_text import YamlError, read_yaml
 
 PLAN_SCHEMA: Final = 1
 
@@ -169,9 +169,9 @@ def read_plan(work: Path) -> Plan:
     if not path.is_file():
         raise PlanError(f"plan.yaml is missing in {work}: run `unetpipe preprocess DATASET --out WORK` first")
     try:
-        return Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise PlanError(f"plan.yaml is no valid YAML: {error}") from error
+        return Plan.model_validate(read_yaml(path))
+    except YamlError as error:
+        raise PlanError(f"plan.yaml {error}") from error
     except ValidationError as error:
         raise PlanError(explain("plan.yaml", error)) from error
 

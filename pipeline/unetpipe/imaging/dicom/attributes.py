@@ -12,7 +12,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.tag import BaseTag, Tag
 
-from unetpipe.errors import ImageFileError, UnetpipeError
+from unetpipe.errors import ImageFileError, UnetpipeError, printable
 from unetpipe.process_setting import ProcessSetting
 
 
@@ -94,12 +94,12 @@ def _converted(tag: BaseTag, vr: str | None, stored: bytes | None, is_implicit: 
 
 
 def texts(data: Dataset, keyword: str) -> tuple[str, ...]:
-    """The values of a text attribute without padding; none where it is absent or empty."""
+    """The values of a text attribute without padding, as they can be printed; none where it is absent or empty."""
     found = value(data, keyword)
     if found is None:
         return ()
     parts = [found] if isinstance(found, str | bytes) or not hasattr(found, "__iter__") else found
-    return tuple(str(part).strip() for part in parts)
+    return tuple(printable(str(part).strip()) for part in parts)
 
 
 def text(data: Dataset, keyword: str) -> str:

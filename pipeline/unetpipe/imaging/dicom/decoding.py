@@ -1,6 +1,7 @@
 """Decoding the pixels of one file to stored values."""
 
 import sys
+from math import prod
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -28,6 +29,7 @@ from pydicom.uid import (
 )
 
 from unetpipe.imaging.dicom.attributes import damage, number, text
+from unetpipe.imaging.dicom.codestreams import refuse_other_sizes
 from unetpipe.imaging.dicom.frames import Frame
 from unetpipe.imaging.dicom.headers import Image, read_dataset
 
@@ -91,9 +93,10 @@ def _stored(image: Image) -> NDArray[Any] | None:
     header = image.data
     bits, signed, count = (number(header, key) for key in (*PIXEL_TYPE, "NumberOfFrames"))
     rows, columns = (int(number(header, key) or 0) for key in ("Rows", "Columns"))
-    if signed is None or bits not in (8, 16):
+    shape = int(count or 1), rows, columns
+    if signed is None or bits not in (8, 16) or prod(shape) * bits // 8 > image.file.size:
         return None
-    array = np.empty((int(count or 1), rows, columns), f"{'i' if signed else 'u'}{int(bits) // 8}")
+    array = np.empty(shape, f"{'i' if signed else 'u'}{int(bits) // 8}")
     return array if read_stored(image, array) else None
 
 
@@ -131,6 +134,8 @@ def decode(data: Dataset, syntax: UID) -> NDArray[Any]:
     Raises:
         Exception: Of any kind, if pixels are damaged: to be called within `damage`.
     """
+    if syntax.is_encapsulated:
+        refuse_other_sizes(data)
     if syntax.is_encapsulated and syntax not in _PLUGINS:
         pixels = _decode_by_itk(data, syntax)
     else:

@@ -90,6 +90,16 @@ def frames_of(image: Image) -> list[Frame]:
     return [_frame(image, index, attributes) for index, attributes in enumerate(frame_attributes(header))]
 
 
+def stored_shape(header: Dataset) -> tuple[int, ...]:
+    """Columns, rows and frames of a file, as its header states them.
+
+    Raises:
+        ImageFileError: If one of them cannot be read.
+    """
+    columns, rows, frames = (number(header, keyword) for keyword in ("Columns", "Rows", "NumberOfFrames"))
+    return int(columns or 0), int(rows or 0), int(frames or 1)
+
+
 def frame_attributes(header: Dataset) -> list[Dataset]:
     """The attributes of each frame of a file.
 

@@ -3,6 +3,7 @@
 Files are sorted into these three at once, so that what is asked of a series later cannot fail on a header.
 """
 
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO
@@ -27,6 +28,7 @@ from pydicom.uid import (
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.dicom.attributes import damage, number_if_sound, text, texts
 from unetpipe.imaging.dicom.sources import DicomFile
+from unetpipe.imaging.size_limit import refuse_large
 
 _KEYWORDS = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "StudyInstanceUID", "SeriesInstanceUID"),
@@ -58,6 +60,7 @@ _PRIVATE = (
     *(Tag(0x7053, 0x0010), Tag(0x7053, 0x1000)),  # Philips' PET
 )
 _PREAMBLE = 128
+_CHUNK = 1 << 20
 _SYNTAX, _SOP_CLASS = Tag("TransferSyntaxUID"), Tag("MediaStorageSOPClassUID")
 _PIXELS = frozenset(map(Tag, ("PixelData", "FloatPixelData", "DoubleFloatPixelData")))
 NO_IMAGE_MODALITIES = frozenset({"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC", "AU", "ECG"})
@@ -178,6 +181,7 @@ def _uid(element: RawDataElement | None) -> UID:
 
 def _read(stream: BinaryIO, header_of: tuple[str, ...] | None = None) -> tuple[Dataset, str, UID]:
     """Read a whole file, or of its header what is used and further attributes; see `_read_quickly`."""
+    _refuse_deflated_without_end(stream)
     wanted = None if header_of is None else list(_wanted(header_of))
     data = dcmread(stream, force=True, stop_before_pixels=header_of is not None, specific_tags=wanted)
     meta = data.file_meta if hasattr(data, "file_meta") else FileMetaDataset()
@@ -187,6 +191,19 @@ def _read(stream: BinaryIO, header_of: tuple[str, ...] | None = None) -> tuple[D
         meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     data.file_meta = meta
     return data, text(meta, "MediaStorageSOPClassUID"), UID(text(meta, "TransferSyntaxUID"))
+
+
+def _refuse_deflated_without_end(stream: BinaryIO) -> None:
+    """Inflate a deflated file once, for its size alone: pydicom takes all of it into memory."""
+    if stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM":
+        meta = {element.tag: element for element in data_element_generator(stream, False, True, stop_when=_past_meta)}
+        syntax = meta.get(_SYNTAX)
+        if isinstance(syntax, RawDataElement) and _uid(syntax) == DeflatedExplicitVRLittleEndian:
+            size, inflating = 0, zlib.decompressobj(-zlib.MAX_WBITS)
+            while chunk := inflating.unconsumed_tail or stream.read(_CHUNK):
+                size += len(inflating.decompress(chunk, _CHUNK))
+                refuse_large("an inflated file", size)
+    stream.seek(0)
 
 
 @lru_cache(maxsize=16)

@@ -11,11 +11,12 @@ from pydicom.uid import UID
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.attributes import damage, items, number, text
 from unetpipe.imaging.dicom.decoding import decode
-from unetpipe.imaging.dicom.frames import frame_attributes, place_of
+from unetpipe.imaging.dicom.frames import frame_attributes, place_of, stored_shape
 from unetpipe.imaging.dicom.label_map import LabelMapBuilder, Segment
 from unetpipe.imaging.dicom.label_target import LabelTarget
 from unetpipe.imaging.dicom.slices import Slice, grid_of, mixture_of
 from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.size_limit import refuse_beyond_limit
 from unetpipe.imaging.volume import Volume
 
 _ON_GRID = 0.1
@@ -45,6 +46,7 @@ def read_seg(data: Dataset, syntax: UID, target: LabelTarget | None) -> Volume:
     if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
         raise ImageFileError(f"segmentation of type {kind or 'unknown'}; expected BINARY, FRACTIONAL or LABELMAP")
     builder = LabelMapBuilder(_segments(data), target)
+    refuse_beyond_limit(stored_shape(data))
     with damage("the pixels of a segmentation cannot be decoded"):
         pixels = decode(data, syntax)
     if len(pixels) != len(places):
@@ -137,4 +139,5 @@ def _own_grid(places: list[Slice]) -> Grid:
     gaps = np.diff(np.unique(np.round(heights, 3)))
     gap = plane.gap or (float(gaps.min()) if len(gaps) else plane.thickness or 1.0)
     count = int(np.rint((heights.max() - heights.min()) / gap)) + 1
+    refuse_beyond_limit((*plane.shape[::-1], count))
     return grid_of(plane, positions[heights.argmin()], plane.normal * gap, count)

@@ -13,6 +13,7 @@ from pathlib import Path
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.dicom.attributes import without_validation
 from unetpipe.imaging.dicom.choice import Chosen, choose, keywords_of
+from unetpipe.imaging.dicom.frames import stored_shape
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.pixels import read_pixels
 from unetpipe.imaging.dicom.repair import Repair, repair
@@ -20,6 +21,7 @@ from unetpipe.imaging.dicom.slices import stack
 from unetpipe.imaging.dicom.study import read_contents
 from unetpipe.imaging.dicom.suv import suv_factor
 from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.size_limit import refuse_beyond_limit
 from unetpipe.imaging.volume import Volume
 
 _DEFAULT = DicomOptions()
@@ -77,7 +79,11 @@ def arrange(path: Path, options: DicomOptions, keywords: tuple[str, ...] = ()) -
     chosen_by = () if options.series is None else keywords_of(options.series)
     contents = read_contents(path, (*chosen_by, *keywords), options.study)
     chosen = choose(contents, options.series, options.phase)
-    return chosen, repair(stack([frame.place for frame in chosen.frames]), fix=options.fix_geometry)
+    for image in {id(frame.image): frame.image for frame in chosen.frames}.values():
+        refuse_beyond_limit(stored_shape(image.data))
+    mended = repair(stack([frame.place for frame in chosen.frames]), fix=options.fix_geometry)
+    refuse_beyond_limit(mended.grid.shape)
+    return chosen, mended
 
 
 @contextmanager

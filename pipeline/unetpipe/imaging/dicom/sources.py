@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -13,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal
 
 from unetpipe.errors import ImageFileError
+from unetpipe.imaging.size_limit import refuse_large
+from unetpipe.zips import open_zip
 
 _PREAMBLE = 128
 _HEAD = 1024
@@ -26,6 +29,23 @@ _ELEMENTS = 4
 _LONGEST_FIRST = 64
 _UNDEFINED = 0xFFFFFFFF
 _MAC_ARCHIVE = "__MACOSX"
+_DAMAGE = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError)
+"""Kinds of errors that zipfile raises of damaged members, RuntimeError of encrypted ones."""
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which no more is asked for than it holds.
+
+    Damaged elements state lengths of gigabytes, which Python would set aside before it reads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as any file does."""
+        return super().read(size if size is None or size < _HEAD else min(size, self._size))
 
 
 @dataclass(frozen=True)
@@ -60,9 +80,10 @@ class DicomFile:
         """
         try:
             if self.archive is not None:
+                refuse_large("a file in the zip", self.size)
                 return io.BytesIO(self.archive.read(str(self.path)))
-            return Path(self.path).open("rb")
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # RuntimeError: encrypted
+            return _Bounded(Path(self.path))
+        except _DAMAGE as error:
             raise ImageFileError("a file of a DICOM source cannot be read") from error
 
     def head(self) -> bytes:
@@ -75,7 +96,7 @@ class DicomFile:
                     return stream.read(_HEAD)
             with Path(self.path).open("rb") as file:
                 return file.read(_HEAD)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        except _DAMAGE as error:
             raise ImageFileError("a file of a DICOM source cannot be read") from error
 
     def prefetch(self) -> None:
@@ -95,17 +116,14 @@ def list_files(path: Path) -> list[DicomFile]:
     """List every file of a folder and its subfolders, or of a zip, or the one file; hidden files are left out.
 
     Raises:
-        ImageFileError: If a zip is damaged or encrypted.
+        ImageFileError: If a zip is damaged, encrypted or lists too many files.
     """
     if path.is_dir():
         return [DicomFile(file) for file in sorted(_walk(path))]
     if not zipfile.is_zipfile(path):
         return [DicomFile(path)]
-    try:
-        archive = zipfile.ZipFile(path)
-        members = archive.infolist()
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise ImageFileError("the zip is damaged") from error
+    archive = open_zip(path, ImageFileError)
+    members = archive.infolist()
     if any(member.flag_bits & 1 for member in members):
         raise ImageFileError("the zip is encrypted")
     names = sorted(member.filename for member in members if not member.is_dir())
@@ -117,7 +135,7 @@ def is_dicom(path: Path) -> bool:
     try:
         files = map(DicomFile, _walk(path)) if path.is_dir() else list_files(path)
         return any(looks_like_dicom(file.head()) for file in files)
-    except (ImageFileError, OSError):
+    except (ImageFileError, OSError, ValueError):  # ValueError of a name that no file can have
         return False
 
 

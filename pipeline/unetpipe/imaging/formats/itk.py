@@ -19,6 +19,7 @@ from unetpipe.files import atomic_path
 from unetpipe.imaging.formats.itk_header import TextHeader, read_text_header
 from unetpipe.imaging.formats.segments import merged, name_values, read_segments
 from unetpipe.imaging.geometry import MM_PER_UNIT, Grid, Unit
+from unetpipe.imaging.size_limit import refuse_beyond_limit
 from unetpipe.imaging.volume import Volume
 from unetpipe.process_setting import ProcessSetting
 
@@ -120,7 +121,7 @@ def _read(path: Path, header: TextHeader) -> Volume:
     reader = _reader(path, header)
     channels, grid = _channels_and_grid(reader, header)
     if header.compressed and path.suffix.lower() in _METAIMAGE:
-        _refuse_damaged_stream(path, header)
+        _refuse_damaged_stream(path, header, _voxel_bytes(reader))
     # SimpleITK's arrays run (K, J, I[, C]); its vector pixels come last, its fourth axis first.
     image = reader.Execute()
     array = sitk.GetArrayFromImage(image)
@@ -129,7 +130,7 @@ def _read(path: Path, header: TextHeader) -> Volume:
     return Volume(array.reshape(channels, *reversed(grid.shape)).transpose(0, *range(grid.ndim, 0, -1)), grid)
 
 
-def _refuse_damaged_stream(path: Path, header: TextHeader) -> None:
+def _refuse_damaged_stream(path: Path, header: TextHeader, size: int) -> None:
     """Decompress once for the checksum alone: ITK hands out what came before a damaged byte, and says nothing."""
     data = header.data_file(path)
     if data is None:
@@ -137,8 +138,10 @@ def _refuse_damaged_stream(path: Path, header: TextHeader) -> None:
     with data.open("rb") as voxels:
         voxels.seek(header.end if data == path else 0)
         stream = isal_zlib.decompressobj()
-        while not stream.eof and (chunk := voxels.read(1 << 16)):
-            stream.decompress(chunk)
+        while not stream.eof and size >= 0 and (chunk := voxels.read(1 << 16)):
+            size -= len(stream.decompress(chunk))
+    if size < 0:
+        raise ImageFileError("damaged: more voxels are compressed than its header says")
     if not stream.eof:
         raise ImageFileError("truncated")
 
@@ -152,12 +155,21 @@ def _reader(path: Path, header: TextHeader) -> Any:
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise ImageFileError(f"not a readable {path.suffix.lower()} header") from error
+    refuse_beyond_limit(reader.GetSize(), reader.GetNumberOfComponents())
+    header.refuse_less_than(_voxel_bytes(reader), path)
+    return reader
+
+
+def _voxel_bytes(reader: Any) -> int:
+    """Bytes of all voxels.
+
+    Raises:
+        ImageFileError: If voxels are of a type that is not read.
+    """
     kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())  # such as "vector of 16-bit signed integer"
     if (bits := re.search(r"(\d+)-bit", kind)) is None or "complex" in kind:
         raise ImageFileError(f"voxels of type {kind} are not supported")
-    voxels = prod(reader.GetSize()) * reader.GetNumberOfComponents()
-    header.refuse_less_than(voxels * int(bits[1]) // 8, path)
-    return reader
+    return int(prod(reader.GetSize()) * reader.GetNumberOfComponents()) * int(bits[1]) // 8
 
 
 def _channels_and_grid(reader: Any, header: TextHeader) -> tuple[int, Grid]:

@@ -18,7 +18,15 @@ _UNITS: dict[str, Unit] = {
 _DEFLATE_LIMIT = 1100  # no more bytes than this come out of one
 _WIDEST = 8  # bytes of a number that a text spends one character on
 _LONGEST = 1 << 24  # bytes of a header; Slicer describes hundreds of segments in less
+_LONGEST_LINE = 400  # characters of a field that ITK parses
+_LONGEST_NAME = 250  # characters of a name in MetaImage
 _OF_EACH_AXIS = ("DimSize", "Offset", "Position", "Origin", "TransformMatrix", "ElementSpacing", "ElementSize")
+_PARSED = (
+    *("ObjectType", "ObjectSubType", "NDims", "Comment", "Name", "Modality", "AnatomicalOrientation", "Color"),
+    *("BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB", "CompressedData", "CompressedDataSize"),
+    *("CenterOfRotation", "DistanceUnits", "ElementType", "ElementNumberOfChannels", "HeaderSize", "ElementDataFile"),
+    *_OF_EACH_AXIS,
+)
 _LINE = re.compile(r"([^:=]*?)\s*(:=|:|=|$)\s*(.*)", re.DOTALL)
 
 
@@ -100,6 +108,7 @@ def read_text_header(path: Path) -> TextHeader:
         ended = is_nrrd and not file.readline().startswith(b"NRRD000")
         while not ended and file.tell() < _LONGEST and (raw := file.readline(_LONGEST)):
             name, mark, value = _LINE.fullmatch(raw.decode(errors="replace").rstrip("\r\n")).groups()  # type: ignore[union-attr]  # it matches any line
+            _refuse_long(raw, name, mark, is_nrrd=is_nrrd)
             if mark == ":=":
                 pairs[name] = value
             elif mark:
@@ -109,6 +118,17 @@ def read_text_header(path: Path) -> TextHeader:
     if not fields or not (is_nrrd or (ended and _is_complete(fields))):
         raise ImageFileError(f"not a readable {path.suffix.lower()} header")
     return TextHeader(fields, pairs, end)
+
+
+def _refuse_long(line: bytes, name: str, mark: str, *, is_nrrd: bool) -> None:
+    """Refuse lines that ITK cannot take: they overrun the buffer of NRRD's messages, or end the reading of MetaImage.
+
+    Raises:
+        ImageFileError: If the line of a field that ITK parses is longer than any such line need be.
+    """
+    free = mark == ":=" or line.startswith((b"#", b"content:")) if is_nrrd else mark and name not in _PARSED
+    if (not free and len(line) > _LONGEST_LINE) or (not is_nrrd and len(name) > _LONGEST_NAME):
+        raise ImageFileError(f"bad header: a line has {len(line)} characters, expected at most {_LONGEST_LINE}")
 
 
 def _is_complete(fields: Mapping[str, str]) -> bool:

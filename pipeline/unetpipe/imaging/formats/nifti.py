@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from unetpipe.errors import ImageFileError
 from unetpipe.files import atomic_path
-from unetpipe.imaging.formats.nifti_header import NiftiHeader, read_header
+from unetpipe.imaging.formats.nifti_header import MOST_BESIDE, NiftiHeader, read_header
 from unetpipe.imaging.formats.scale import scaled
 from unetpipe.imaging.geometry import MM_PER_UNIT, Grid, Unit
 from unetpipe.imaging.volume import Volume
@@ -112,6 +112,8 @@ def _read_voxels(stream: BinaryIO, header: NiftiHeader, file_size: int) -> NDArr
     further = 0
     while chunk := stream.read(1 << 20):  # gzip checks its sum at the end only
         further += len(chunk)
+        if further > MOST_BESIDE:
+            raise ImageFileError(f"the file goes on for more than {MOST_BESIDE >> 20} MiB behind its voxels")
     if header.ends_with_file and further:
         raise ImageFileError(f"the header does not say where voxels begin, and {further} bytes are too many for it")
     if dtype.names:

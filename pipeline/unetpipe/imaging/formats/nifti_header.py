@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.formats.scale import Scale
 from unetpipe.imaging.geometry import MM_PER_UNIT, Grid, Shape, Unit
+from unetpipe.imaging.size_limit import refuse_beyond_limit
 
 _KINDS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _UNITS: dict[int, Unit] = {0: "mm", 1: "m", 2: "mm", 3: "um"}
@@ -27,6 +28,8 @@ _QUATERNION_EXCESS = 5e-4
 """Amount by which a rounded quaternion may be longer than 1."""
 _FARTHEST = 1e12
 """No affine holds larger numbers, whatever its unit: their squares would overflow."""
+MOST_BESIDE = 1 << 26
+"""Bytes that a file may hold before or behind its voxels, 64 MiB, so that a stream without end comes to one."""
 _SPACING_DIFFERS = 0.01
 _PLACE_DIFFERS = 0.5
 """Differences of spacing, as a fraction, and of place, in voxels, from which sform and qform contradict each other."""
@@ -64,7 +67,8 @@ def read_header(stream: BinaryIO) -> NiftiHeader:
     """Read the header at the start of a stream.
 
     Raises:
-        ImageFileError: If it is no NIfTI header of one file, or says what no file can hold.
+        ImageFileError: If it is no NIfTI header of one file, says what no file can hold, or claims more voxels than
+            may be read.
         GeometryError: If it does not say where voxels lie.
     """
     header, order = _fields(stream)
@@ -74,6 +78,7 @@ def read_header(stream: BinaryIO) -> NiftiHeader:
         if channels > 1:
             raise ImageFileError(f"colour voxels with {channels} volumes are not supported")
         channels = 3
+    refuse_beyond_limit(shape, channels)
     offset, certain = _offset(header, stream, order)
     notes: list[str] = []
     unit = _unit(header, notes)
@@ -143,7 +148,7 @@ def _dtype(header: Any) -> np.dtype[Any]:
 def _offset(header: Any, stream: BinaryIO, order: str) -> tuple[int, bool]:
     """The byte at which voxels begin, and whether header and extensions leave no doubt about it."""
     stated, least = float(header["vox_offset"]), header.single_vox_offset
-    if not (stated == 0 or least <= stated < 2**62) or stated != int(stated):
+    if not (stated == 0 or least <= stated <= MOST_BESIDE) or stated != int(stated):
         raise ImageFileError(f"bad header: voxels cannot begin at byte {stated:g}")
     extended = stream.read(4)[:1] not in (b"", b"\0")
     if stated == 0 and extended:

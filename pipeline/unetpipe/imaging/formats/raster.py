@@ -19,6 +19,7 @@ from unetpipe.errors import ImageFileError
 from unetpipe.files import atomic_path
 from unetpipe.imaging.formats.pictures import TURNED, as_shown, colours_of, painted, refuse_huge
 from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.size_limit import refuse_beyond_limit
 from unetpipe.imaging.volume import Volume
 
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "I": 1, "I;16": 1, "I;16B": 1, "RGB": 3, "RGBA": 3, "CMYK": 3}
@@ -95,6 +96,7 @@ def _opened(path: Path) -> Iterator[Any]:
         # Not Image.open: it warns of large pictures before they can be refused, and takes any format under any name.
         with path.open("rb") as file, kind(file) as picture:
             refuse_huge(*picture.size)
+            refuse_beyond_limit(picture.size, len(picture.getbands()))
             _refuse_unreadable(picture)
             if kind.format == "PNG" and not {"exif", "Raw profile type exif"} & set(picture.info):
                 picture.info["exif"] = _exif_chunk(file)  # Pillow would decode the pixels to look behind them

@@ -28,6 +28,7 @@ from unetpipe.imaging.formats.pictures import TURNED, as_shown, colours_of, pain
 from unetpipe.imaging.formats.scale import Scale, scaled
 from unetpipe.imaging.formats.tiff_lengths import UNIT_NAMES, Lengths, read_lengths
 from unetpipe.imaging.geometry import MM_PER_UNIT, Grid
+from unetpipe.imaging.size_limit import refuse_beyond_limit
 from unetpipe.imaging.volume import Volume
 from unetpipe.process_setting import ProcessSetting
 
@@ -164,6 +165,7 @@ def _refuse_unreadable(series: TiffPageSeries) -> None:
     """What cannot be read whole, or would not be what it seems."""
     page = series.keyframe
     refuse_huge(page.imagewidth, page.imagelength)
+    refuse_beyond_limit(series.shape)
     there, size = page.parent.filehandle.size, prod(series.shape) * page.bitspersample // 8
     if size > there * _EXPANSION.get(page.compression, _MOST_EXPANSION):  # do not even try to allocate
         raise ImageFileError(f"truncated: {there} bytes cannot hold {size} of voxels")

@@ -1,14 +1,30 @@
 """YAML that other people wrote: no tags that build objects, no aliases, no depth that takes seconds to parse."""
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 _DEEPEST = 100
+_LARGEST = 2**18  # bytes: it is read a hundred times as slowly as JSON
 
 
 class YamlError(ValueError):
     """A text that is no YAML, or is not read; says why in one line."""
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a file.
+
+    Raises:
+        YamlError: If it cannot be read, is larger than 256 KiB, or as `parse_yaml`.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise YamlError(f"has {path.stat().st_size:,} bytes, more than the {_LARGEST:,} that are read")
+        return parse_yaml(path.read_bytes())
+    except OSError as error:
+        raise YamlError(f"cannot be read: {error.strerror}") from error
 
 
 def parse_yaml(text: str | bytes) -> Any:
@@ -32,7 +48,8 @@ def parse_yaml(text: str | bytes) -> Any:
     except YamlError:
         raise
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise YamlError(f"is not YAML: {error}") from error
+        reason = " ".join(str(error).replace('in "<byte string>", ', "in ").split())
+        raise YamlError(f"is not YAML: {reason}") from error
 
 
 _OPENING = (

@@ -1,0 +1,7 @@
+"""Every target of the suite."""
+
+import datasets
+import models
+import scans
+
+TARGETS = (*scans.TARGETS, *datasets.TARGETS, *models.TARGETS)
