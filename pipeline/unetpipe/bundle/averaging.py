@@ -42,7 +42,10 @@ def grouped(bundles: Sequence[Bundle]) -> list[list[Bundle]]:
 
 def _sees_the_same(one: ModelSpec, other: ModelSpec) -> bool:
     """Whether the networks of two models see the same windows of a scan."""
-    return all(getattr(one, name) == getattr(other, name) for name in ("preprocessing", "patch_size", "blending"))
+    return all(
+        getattr(one, name) == getattr(other, name)
+        for name in ("preprocessing", "patch_size", "blending", "first_stage")
+    )
 
 
 def require_same_task(first: Bundle, other: Bundle) -> None:
@@ -54,6 +57,21 @@ def require_same_task(first: Bundle, other: Bundle) -> None:
     require_same(first, other, TASK)
     if first.spec.preprocessing.steps != other.spec.preprocessing.steps:
         raise BundleError(f"{first.name} and {other.name} cannot be averaged: their preprocessing steps differ")
+
+
+def require_first_stage(model: Bundle, stage: Bundle) -> None:
+    """See that the labels of a bundle may be further channels of another one's images.
+
+    Raises:
+        BundleError: If their channels, labels, steps or orders of axes differ, or the first stage holds a model itself.
+    """
+    given, wanted = stage.spec.preprocessing, model.spec.preprocessing
+    differing = [name for name in TASK if getattr(model.spec, name) != getattr(stage.spec, name)]
+    differing += [name for name in ("steps", "orientation") if getattr(given, name) != getattr(wanted, name)]
+    if differing:
+        raise BundleError(f"{stage.name}: no first stage of {model.name}: their {differing[0]} differ")
+    if stage.spec.parts:
+        raise BundleError(f"{stage.name}: a first stage holds no other models, got {stage.spec.parts[0].name}")
 
 
 def require_same(first: Bundle, other: Bundle, names: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """One bundle of several models: folds' networks on one grid, whose logits are averaged, and models on other grids."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unetpipe.bundle.archive import PARTS
@@ -24,10 +24,12 @@ class Ensemble:
     Attributes:
         spec: What the folds have in common, and what is decided once for all of them.
         members: Network of each fold.
+        first_stage: First stage of a cascade, of the same folds.
     """
 
     spec: ModelSpec
     members: tuple[Member, ...]
+    first_stage: "Ensemble | None" = None
 
 
 def ensemble_of(folds: Mapping[int, Bundle], tracking_run: str | None = None) -> Ensemble:
@@ -56,6 +58,11 @@ def ensemble_of(folds: Mapping[int, Bundle], tracking_run: str | None = None) ->
             raise BundleError(f"{bundle.name} is an ensemble itself, expected a single network")
     for other in others:
         require_same(first, other, (*TASK, "preprocessing", "patch_size"))
+    stages = {bundle.spec.first_stage.name if bundle.spec.first_stage else "" for bundle in folds.values()}
+    if len(stages) > 1:
+        raise BundleError(f"{first.name}: of some folds there is another first stage, or none: they are no ensemble")
+    (stage,) = stages
+    first_stage = ensemble_of({fold: bundle.parts[stage] for fold, bundle in folds.items()}) if stage else None
     specs = [bundle.spec for bundle in folds.values()]
     spec = first.spec.model_copy(
         update={
@@ -67,7 +74,7 @@ def ensemble_of(folds: Mapping[int, Bundle], tracking_run: str | None = None) ->
             "tracking_run": tracking_run,
         }
     )
-    return Ensemble(spec, tuple(member for bundle in folds.values() for member in bundle.members()))
+    return Ensemble(spec, tuple(member for bundle in folds.values() for member in bundle.members()), first_stage)
 
 
 def write_ensemble(folder: Path, ensemble: Ensemble, segments: Mapping[str, SegmentCode] | None = None) -> None:
@@ -79,6 +86,9 @@ def write_ensemble(folder: Path, ensemble: Ensemble, segments: Mapping[str, Segm
         segments: Codes of classes in DICOM segmentations; None takes the first fold's.
     """
     spec = ensemble.spec if segments is None else coded(ensemble.spec, segments)
+    if spec.first_stage is not None and ensemble.first_stage is not None:
+        stage = write_part(folder, spec.first_stage.name, ensemble.first_stage)
+        spec = spec.model_copy(update={"first_stage": stage})
     write_members(folder, spec, ensemble.members)
 
 
@@ -90,10 +100,14 @@ def write_averaged(folder: Path, models: Mapping[str, Ensemble]) -> None:
         models: Models by name.
     """
     (_, first), *others = models.items()
-    for name, other in others:
-        write_ensemble(folder / PARTS / name, other)
-    parts = tuple(Part(name=name, sha256=read_bundle(folder / PARTS / name).sha256) for name, _ in others)
-    write_members(folder, first.spec.model_copy(update={"averaged_with": parts}), first.members)
+    parts = tuple(write_part(folder, name, other) for name, other in others)
+    write_ensemble(folder, replace(first, spec=first.spec.model_copy(update={"averaged_with": parts})))
+
+
+def write_part(folder: Path, name: str, model: Ensemble) -> Part:
+    """Write a model into a bundle folder as one of its parts, or renew it there."""
+    write_ensemble(folder / PARTS / name, model)
+    return Part(name=name, sha256=read_bundle(folder / PARTS / name).sha256)
 
 
 def _pooled(evidence: Sequence[Evidence | None]) -> Evidence | None:

@@ -82,7 +82,7 @@ def _faults(spec: ModelSpec) -> Iterator[str]:
         yield f"folds: expected at most {_MOST_FOLDS} different numbers below 1000, got {len(folds)}"
     names = [part.name for part in spec.parts]
     if len(set(names)) < len(names) or len(names) > _MOST_FOLDS:
-        yield f"averaged_with: expected at most {_MOST_FOLDS} different names, got {len(names)}"
+        yield f"first_stage and averaged_with: expected at most {_MOST_FOLDS} different names, got {len(names)}"
     if folds and spec.registered_network is not None:
         yield "folds: expected none, as the network is one that an extension registers"
     if spec.tracking_run is not None and not _is_name(spec.tracking_run):

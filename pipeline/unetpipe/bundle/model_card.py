@@ -52,6 +52,11 @@ def _description(spec: ModelSpec, network_def: dict[str, Any]) -> str:
             f"An ensemble of {len(spec.folds)} {dims}-D networks ({network}), trained with unetpipe on folds {folds} "
             "of a cross-validation. Their logits are averaged."
         )
+    if spec.first_stage:
+        what += (
+            f" It is the second stage of a cascade: the labels of the model in `{spec.first_stage.folder}`, which has "
+            "a card of its own, are further channels of its images."
+        )
     if spec.averaged_with:
         what += (
             f" On the grid of each scan its logits are averaged with those of {_parts(spec)} in this bundle, which "
@@ -175,13 +180,15 @@ alone cannot run this bundle."""
         with_unetpipe += f"""
 MONAI's configs run the model without {_parts(spec)}: the average needs unetpipe, and the figures above are its.
 """
+    first, given = _first_stage_usage(spec)
     return f"""{with_unetpipe}
 With MONAI alone, from a folder of images to labels{" (needs scikit-image)" if spec.postprocessing else ""}:
 
 ```
-python -m monai.bundle run --config_file configs/inference.json --dataset_dir IMAGES --output_dir LABELS
+{first}python -m monai.bundle run --config_file configs/inference.json --dataset_dir IMAGES --output_dir LABELS{given}
 ```
 
+{_first_stage_note(spec)}\
 Dice of cases with labels, in `DATA/imagesTr` and `DATA/labelsTr` under the same names, and training anew:
 
 ```
@@ -199,6 +206,27 @@ torchrun --standalone --nproc_per_node=2 -m monai.bundle run --dataset_dir DATA 
 ```
 
 {_recipe(spec)}"""
+
+
+def _first_stage_note(spec: ModelSpec) -> str:
+    if spec.first_stage is None:
+        return ""
+    return (
+        "`FIRST` holds the first stage's labels under the names of the images. The commands below need them as well, "
+        "of `DATA/imagesTr`.\n\n"
+    )
+
+
+def _first_stage_usage(spec: ModelSpec) -> tuple[str, str]:
+    """Commands that come before those of the model, and an option that all of its commands need; empty without one."""
+    if spec.first_stage is None:
+        return "", ""
+    folder = spec.first_stage.folder
+    command = (
+        f"python -m monai.bundle run --config_file {folder}/configs/inference.json --bundle_root {folder} \\\n"
+        "    --dataset_dir IMAGES --output_dir FIRST\n"
+    )
+    return command, " \\\n    --first_stage_dir FIRST"
 
 
 def _recipe(spec: ModelSpec) -> str:

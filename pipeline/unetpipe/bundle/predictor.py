@@ -12,7 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unetpipe.bundle.averaging import agreed_postprocessing, common_mirror_axes, grouped, of_one_task
+from unetpipe.bundle.averaging import (
+    agreed_postprocessing,
+    common_mirror_axes,
+    grouped,
+    of_one_task,
+    require_first_stage,
+)
 from unetpipe.bundle.foreign.group import ForeignGroup, ForeignImage
 from unetpipe.bundle.foreign.read import ForeignBundle
 from unetpipe.bundle.models import AnyBundle
@@ -30,6 +36,7 @@ from unetpipe.imaging.labels import renumbered
 from unetpipe.imaging.network_input import NetworkImage
 from unetpipe.imaging.steps import require_steps
 from unetpipe.inference.agreement import Agreement
+from unetpipe.inference.cascade import CascadeGroup, CascadeImage
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import GroupLogits, ScanPrediction, label_scan, on_scan_grid
@@ -140,7 +147,7 @@ class Predictor:
         self.differs: float | None = None
         self._largest = agreed_postprocessing([bundle.spec for bundle in self.bundles]) if postprocess else ()
         self._turn = threading.Lock()
-        self._groups: tuple[NetworkGroup | ForeignGroup, ...]
+        self._groups: tuple[NetworkGroup | CascadeGroup | ForeignGroup, ...]
         if own:
             self._groups = tuple(self._group(members, step or _STEP, batch, tta) for members in grouped(own))
         elif tta:
@@ -164,8 +171,21 @@ class Predictor:
         )
         return ForeignGroup(spec, ensemble, inferer, postprocess)
 
-    def _group(self, bundles: Sequence[Bundle], step: float, batch: int | None, tta: bool) -> NetworkGroup:
-        """Bundles that share preprocessing and patch, as networks that see the same windows."""
+    def _group(
+        self, bundles: Sequence[Bundle], step: float, batch: int | None, tta: bool
+    ) -> NetworkGroup | CascadeGroup:
+        """Bundles that share preprocessing, patch and a first stage, as networks that see the same windows."""
+        group, first = self._networks(bundles, step, batch, tta), bundles[0].spec
+        if first.first_stage is None:
+            return group
+        stage = bundles[0].parts[first.first_stage.name]
+        require_first_stage(bundles[0], stage)
+        networks = self._networks([stage], step, batch, tta)
+        networks.ensemble.agreement = None  # is that of the labels that are handed out
+        largest = (index for index, one in enumerate(first.labels) if one.name in stage.spec.postprocessing)
+        return CascadeGroup(group, networks, first.label_scheme, tuple(largest))
+
+    def _networks(self, bundles: Sequence[Bundle], step: float, batch: int | None, tta: bool) -> NetworkGroup:
         networks = [
             self._ready(bundle, network, bundle.spec.patch_size) for bundle in bundles for network in bundle.networks()
         ]
@@ -179,7 +199,7 @@ class Predictor:
     def _ready(self, bundle: AnyBundle, network: nn.Module, patch: Shape) -> nn.Module:
         """Prepare one of a bundle's networks for the engine."""
         if self.engine == "openvino":
-            return OpenvinoNetwork(network, len(bundle.spec.channels), patch, self.dtype)
+            return OpenvinoNetwork(network, bundle.spec.input_channels, patch, self.dtype)
         return for_inference(network, self.device, self.dtype)
 
     @property
@@ -309,7 +329,9 @@ class Predictor:
     def _compare_with_float32(self, values: Tensor) -> None:
         """Measure on one window what the precision, or the engine, changes; warn where that is much."""
         bundle, group = self.bundles[0], self._groups[0]
-        window = central_window(values.to(self.device), group.inferer.patch, group.inferer.blending)
+        labels = torch.zeros(bundle.spec.input_channels - len(values), *values.shape[1:])  # of a first stage
+        image = torch.cat([values.cpu(), labels]).to(self.device)
+        window = central_window(image, group.inferer.patch, group.inferer.blending)
         reference = bundle.networks()[0].to(self.device)
         self.differs = differing_share(group.ensemble.networks[0], reference, window, self.dtype)
         if self.differs > _MUCH:
@@ -335,10 +357,13 @@ class Predictor:
         )
 
 
-def _scan_logits(group: NetworkGroup | ForeignGroup, image: PreparedImage) -> GroupLogits:
+def _scan_logits(group: NetworkGroup | CascadeGroup | ForeignGroup, image: PreparedImage) -> GroupLogits:
     """What the classes are decided by, from an image that the same group has prepared."""
     if isinstance(group, ForeignGroup):
         assert isinstance(image, ForeignImage)
+        return group.scan_logits(image)
+    if isinstance(group, CascadeGroup):
+        assert isinstance(image, CascadeImage)
         return group.scan_logits(image)
     assert isinstance(image, NetworkImage)
     return group.logits(image.values, image.interpolation)

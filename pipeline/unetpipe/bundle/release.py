@@ -21,6 +21,7 @@ _ABOUT_TRAINING = {"tracking_run", "finished", "recipe", "evidence"}
 _WORDS = {
     "folds": "members of the ensemble",
     "averaged_with": "models that are averaged",
+    "first_stage": "first stage of the cascade",
     "quality": "predicted Dice",
     "labels": "classes",
     "regions": "classes",

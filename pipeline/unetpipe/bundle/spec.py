@@ -41,6 +41,11 @@ class ModelTask(Record):
     postprocessing: tuple[str, ...] = ()
 
     @property
+    def input_channels(self) -> int:
+        """Channels of the network's input."""
+        return len(self.channels)
+
+    @property
     def label_scheme(self) -> LabelScheme:
         """Classes and regions that the network's logits stand for."""
         return LabelScheme(self.labels, self.regions)
@@ -73,6 +78,8 @@ class ModelSpec(ModelTask):
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         folds: Numbers of the folds whose networks the bundle holds, and whose logits are averaged; empty where it holds
             a single network.
+        first_stage: Model whose labels are further channels of this one's images, one for each class but the
+            background: this is then the second stage of a cascade.
         averaged_with: Models on grids of their own whose logits are averaged with this one's on the scan's grid.
         registered_network: Definition of a network that an extension registers; it is run from its TorchScript. None
             where MONAI builds the network.
@@ -92,6 +99,7 @@ class ModelSpec(ModelTask):
     blending: Blending = GAUSSIAN
     mirror_axes: tuple[int, ...]
     folds: tuple[int, ...] = ()
+    first_stage: Part | None = None
     averaged_with: tuple[Part, ...] = ()
     registered_network: Definition | None = None
     quality: Quality | None = None
@@ -110,4 +118,9 @@ class ModelSpec(ModelTask):
     @property
     def parts(self) -> tuple[Part, ...]:
         """All bundles inside of the bundle."""
-        return self.averaged_with
+        return (*((self.first_stage,) if self.first_stage else ()), *self.averaged_with)
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the network's input."""
+        return len(self.channels) + (len(self.labels) - 1 if self.first_stage else 0)

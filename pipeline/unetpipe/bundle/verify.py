@@ -157,7 +157,7 @@ def _weights(folder: Path) -> str:
     """The weights fit the network, and the network does what the metadata declares."""
     bundle = read_bundle(folder)
     network, spec = bundle.network(), bundle.spec
-    shape = (1, len(spec.channels), *spec.patch_size)
+    shape = (1, spec.input_channels, *spec.patch_size)
     wanted = (1, spec.label_scheme.count, *spec.patch_size)
     metadata = read_config(folder.name, METADATA, open_bundle(folder))
     for side, expected in (("inputs", shape), ("outputs", wanted)):
@@ -186,7 +186,7 @@ def _exports(folder: Path) -> str:
 
 def _script_difference(folder: Path, bundle: Bundle) -> float:
     script = load_torchscript(open_bundle(folder)(SCRIPT))
-    window = torch.randn(1, len(bundle.spec.channels), *bundle.spec.patch_size)
+    window = torch.randn(1, bundle.spec.input_channels, *bundle.spec.patch_size)
     with torch.inference_mode():
         expected, found = bundle.network()(window), script(window)
     if found.shape[1] < expected.shape[1]:  # a single output is the foreground's logit

@@ -15,8 +15,8 @@ from unetpipe.dataset.folds import Fold
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.errors import BundleError, TrainingError
-from unetpipe.imaging.files import strip_suffix
 from unetpipe.tracking.parent import noted_run
+from unetpipe.training.first_stage import held_out_labels
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +69,13 @@ def trained_runs(work: Path, manifest: Manifest, folds: Sequence[Fold]) -> list[
     runs, default = [], read_plan(work).default
     for folder in sorted(path for path in (work / "runs").glob("*") if any(path.glob("fold_*"))):
         try:
-            _require_all_folds(folder, manifest, folds)
+            held_out_labels(folder, manifest, folds)
             paths = tuple(folder / f"fold_{fold}" for fold in range(len(folds)))
             ensemble = ensemble_of({fold: read_bundle(path) for fold, path in enumerate(paths)}, noted_run(folder))
         except (TrainingError, BundleError) as error:
             log.warning("run %s is not compared: %s", folder.name, error)
             continue
-        runs.append(TrainedRun(folder.name, _configuration(folder) or default, paths, ensemble))
+        runs.append(TrainedRun(folder.name, _configuration(folder, default), paths, ensemble))
     if not runs:
         raise TrainingError(f"no run in {work / 'runs'} has all {len(folds)} folds: unetpipe train {work} --folds all")
     of_one_task([read_bundle(run.folds[0]) for run in runs])
@@ -87,23 +87,8 @@ def candidates_of(runs: Sequence[TrainedRun]) -> list[Candidate]:
     return [Candidate(chosen) for count in (1, 2) for chosen in combinations(runs, count)]
 
 
-def _require_all_folds(run: Path, manifest: Manifest, folds: Sequence[Fold]) -> None:
-    """See that each fold is there, and held out the cases that it holds out now: the others it may have learned from.
-
-    Raises:
-        TrainingError: If one is not.
-    """
-    for number, fold in enumerate(folds):
-        predicted = run / f"fold_{number}" / "validation"
-        if not predicted.is_dir():
-            raise TrainingError(f"fold {number} has not been trained to its end")
-        held_out = {strip_suffix(path.name) for path in predicted.iterdir() if not path.name.startswith(".")}
-        if held_out != {manifest.file_names[case] for case in fold.validation}:
-            raise TrainingError(f"fold {number} held out other cases than folds.json says now")
-
-
-def _configuration(run: Path) -> str | None:
-    """Configuration that a run was asked for; None where that was the plan's default."""
+def _configuration(run: Path, default: str) -> str:
+    """Configuration that a run was asked for, or the plan's default; a cascade's is named as one."""
     options = yaml.safe_load((run / "fold_0" / "config.yaml").read_text(encoding="utf-8"))
-    name = options.get("configuration")
-    return None if name is None else str(name)
+    name = str(options.get("configuration") or default)
+    return f"{name}_cascade" if options.get("first_stage") else name

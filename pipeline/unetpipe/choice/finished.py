@@ -1,7 +1,7 @@
 """The chosen model as it is handed on: post-processing, and the evidence of what was chosen, decided once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class FinishedModel:
             if not parts and spec.evidence is not None:
                 spec = spec.model_copy(update={"evidence": self._evidence(spec.evidence)})
             again = "_again" if run.configuration in parts else ""
-            parts[run.configuration + again] = Ensemble(spec, run.ensemble.members)
+            parts[run.configuration + again] = replace(run.ensemble, spec=spec)
         return parts
 
     def gains(self) -> tuple[LargestComponentRow, ...]:

@@ -31,6 +31,10 @@ class TrainConfig(Config):
     """`dice_ce`: Dice + cross-entropy. `dice_focal`: Dice + focal (gamma 2), where most voxels are easy. `tversky_ce`:
     Tversky (alpha 0.3, beta 0.7) + cross-entropy, where a missed voxel should cost more than a false one. Or a loss of
     an extension, or a definition, such as '{_target_: monai.losses.HausdorffDTLoss}'."""
+    first_stage: str | None = None
+    """Name of a run of the work folder that has all folds, such as one of 3d_lowres: its labels of the cases that its
+    folds held out become further channels of the images, one for each class but the background. The bundle holds both
+    models: a cascade."""
     init: str | None = None
     """Bundle whose weights training starts from: a path, the name of a bundle, or a registered model. The work folder
     has to be preprocessed with the same `--init`. The head starts anew where the classes are others."""

@@ -19,6 +19,7 @@ class TrainingSet:
         name: Name of the plan's configuration.
         training: Ids of the cases to learn from.
         validation: Ids of the cases held out.
+        first_stage: Labels of a cascade's first stage on the grid of `store`; None where there is no cascade.
     """
 
     manifest: Manifest
@@ -28,6 +29,12 @@ class TrainingSet:
     store: CaseStore
     training: tuple[str, ...]
     validation: tuple[str, ...]
+    first_stage: CaseStore | None = None
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the network's input: the image's, and in a cascade one for each class but the background."""
+        return len(self.manifest.channels) + (len(self.manifest.labels) - 1 if self.first_stage else 0)
 
     @property
     def foreground(self) -> list[str]:
@@ -38,7 +45,7 @@ class TrainingSet:
     def training_bytes(self) -> int:
         """Bytes of the training cases' arrays, which are float16, when all of them are in memory."""
         voxels = sum(math.prod(self.store.record(case).placement.shape) for case in self.training)
-        return 2 * (len(self.manifest.channels) + 1) * voxels
+        return 2 * (len(self.manifest.channels) + (2 if self.first_stage else 1)) * voxels
 
 
 def read_training_set(work: Path, fold: int, configuration: str | None) -> TrainingSet:

@@ -201,9 +201,7 @@ def _formats(config: PackageConfig, folder: Path, spec: ModelSpec) -> tuple[Form
     formats = tuple(name for name, asked in wanted.items() if asked)
     if formats and spec.parts:
         inside = ", ".join(part.folder for part in spec.parts)
-        raise BundleError(
-            f"{folder}: holds models on several grids, which no single file exports: export {inside} apart"
-        )
+        raise BundleError(f"{folder}: holds several models ({inside}), which no single file of an export would hold")
     return formats
 
 
@@ -230,5 +228,5 @@ def _sample(work: Path, spec: ModelSpec) -> Sample:
                 store = CaseStore(work, name)
                 values = torch.from_numpy(store.load(store.ids[0])[:-1]).float()
                 return Sample(central_window(values, spec.patch_size), "a window of a case of its dataset")
-    shape = (1, len(spec.channels), *spec.patch_size)
+    shape = (1, spec.input_channels, *spec.patch_size)
     return Sample(torch.randn(shape, generator=torch.Generator().manual_seed(1)), "random values")

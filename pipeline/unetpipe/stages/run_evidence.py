@@ -100,4 +100,6 @@ def _differences(setup: Setup, state: RunState, *, replaced: bool) -> Iterator[s
         yield f"gradients scaled down to a norm of {config.clip:g}"
     if config.augmentation not in ("default", "none") or config.augmentation_options or config.augmentation_steps:
         yield "an augmentation of its own"
+    if config.first_stage:
+        yield "first-stage labels of the fold that had held a case out, and an augmentation of their own"
     yield "labels that were resampled class by class, linearly"

@@ -4,10 +4,13 @@ from typing import Literal
 
 import torch
 
-from unetpipe.bundle.spec import ModelSpec
+from unetpipe.bundle.ensemble import Ensemble, write_part
+from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.spec import ModelSpec, Part
 from unetpipe.bundle.write import MODEL, write_bundle, write_weights
 from unetpipe.dataset.planning.fingerprint import read_fingerprint
 from unetpipe.dataset.training_domain import training_domain
+from unetpipe.errors import BundleError
 from unetpipe.progress import Progress
 from unetpipe.report.journal import Journal
 from unetpipe.stages.run_evidence import evidence_of, training_recipe
@@ -36,6 +39,7 @@ class FolderRecorder:
         self._setup, self._folder, self._claim, self._tracker = setup, setup.folder, claim, tracker
         self._journal = Journal(setup.folder, setup.data.foreground, tracker, progress)
         self._result: HeldOutResult | None = None
+        self._first_stage = _first_stage_part(setup)
         if state.tracking_run is None:
             for record in state.history:
                 self._journal.track(record)
@@ -87,6 +91,7 @@ class FolderRecorder:
             regions=data.manifest.regions,
             preprocessing=data.plan.preprocessing(data.name),
             patch_size=data.configuration.patch_size,
+            first_stage=self._first_stage,
             mirror_axes=self._setup.augmentation.mirror_axes,
             weights=result.weights if result else "last",
             postprocessing=result.largest if result else (),
@@ -98,3 +103,21 @@ class FolderRecorder:
             finished=result is not None,
         )
         write_bundle(self._folder, spec, state.definition, weights)
+
+
+def _first_stage_part(setup: Setup) -> Part | None:
+    """Put the first stage of a cascade, of the same fold, into the run's bundle; None where there is no cascade.
+
+    Raises:
+        BundleError: If it cannot be one: an ensemble, a cascade, or a network that an extension registers.
+    """
+    run, fold = setup.config.first_stage, setup.config.fold
+    if run is None:
+        return None
+    bundle = read_bundle(setup.config.work / "runs" / run / f"fold_{fold}")
+    spec = bundle.spec
+    if not spec.finished or spec.folds or spec.parts or spec.registered_network is not None:
+        raise BundleError(f"--first-stage {run}: fold {fold} is no finished single network of MONAI's")
+    if (spec.channels, spec.labels) != (setup.data.manifest.channels, setup.data.manifest.labels):
+        raise BundleError(f"--first-stage {run}: fold {fold} was trained on other channels or classes")
+    return write_part(setup.folder, "first_stage", Ensemble(spec, bundle.members()))

@@ -39,7 +39,7 @@ def chosen_network(
     return network_definition(
         config.network,
         data.configuration,
-        in_channels=len(data.manifest.channels),
+        in_channels=data.input_channels,
         classes=scheme.count,
         overlapping=scheme.overlapping,
         features=features,
@@ -65,6 +65,8 @@ def chosen_augmentation(config: TrainConfig, data: TrainingSet) -> Augmentation:
         ComponentError: If a further step cannot be built, or does not do what `require_step` asks for.
     """
     patch, channels = data.configuration.patch_size, len(data.manifest.channels)
+    if config.augmentation_steps and data.first_stage is not None:
+        raise TrainingError("--augmentation-steps cannot be given with --first-stage, whose labels they do not move")
     steps = tuple(make_step(named, patch) for named in config.augmentation_steps)
     for step in steps:
         require_step(step, channels, len(data.manifest.labels), patch)
@@ -87,7 +89,7 @@ def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction, initia
     if isinstance(loss, Loss) and config.optimizer is None and not own_network:
         return
     definition = chosen_network(config, data, data.configuration.features, initial)
-    channels, patch = len(data.manifest.channels), data.configuration.patch_size
+    channels, patch = data.input_channels, data.configuration.patch_size
     with torch.random.fork_rng(devices=[]):
         network = build_network(definition)
     if own_network:

@@ -66,6 +66,9 @@ def input_digests(data: TrainingSet) -> dict[str, str]:
     dataset = [data.manifest.channels, [label.model_dump() for label in data.manifest.labels]]
     dataset += [[region.model_dump() for region in data.manifest.regions]] if data.manifest.regions else []
     parts = {"plan.yaml": plan, "manifest.json": dataset, "folds.json": [data.training, data.validation]}
+    if data.first_stage is not None:
+        cases = [*data.training, *data.validation]
+        parts["the first stage's labels"] = [data.first_stage.key(case) for case in cases]
     return {name: _digest(part) for name, part in parts.items()}
 
 

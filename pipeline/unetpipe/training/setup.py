@@ -18,6 +18,7 @@ from unetpipe.networks.device import compute_dtype
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import PatchLoader
 from unetpipe.training.distributed.group import Group
+from unetpipe.training.first_stage import with_first_stage
 from unetpipe.training.initial_model import InitialModel
 from unetpipe.training.optimization.compilation import StepMeasurement
 from unetpipe.training.optimization.learner import Learner
@@ -70,6 +71,10 @@ class Setup:
         """
         started = time.monotonic()
         data = read_training_set(config.work, config.fold, config.configuration)
+        if config.first_stage is not None:
+            if config.init is not None:
+                raise TrainingError("--first-stage cannot be given with --init, whose network lacks its channels")
+            data = with_first_stage(data, config.work, config.first_stage, group)
         _require_a_patch_each(data.configuration.batch_size, group)
         if initial is not None:
             initial.require_suits(data)
@@ -98,9 +103,7 @@ class Setup:
         """Open the cases that the fold holds out."""
         data = self.data
         preprocessing = data.plan.preprocessing(data.name)
-        return HeldOut(
-            data.store, data.validation, data.manifest, data.configuration, preprocessing, self.device, self.dtype
-        )
+        return HeldOut(data, preprocessing, self.device, self.dtype)
 
     def loader(self, batch_size: int) -> PatchLoader:
         """Open the training cases, for batches of so many patches on all ranks together.
@@ -112,6 +115,7 @@ class Setup:
         patch: Shape = self.data.configuration.patch_size
         return PatchLoader(
             store=self.data.store,
+            first_stage=self.data.first_stage,
             ids=self.data.training,
             patch=patch,
             source=self.augmentation.source_shape(patch),

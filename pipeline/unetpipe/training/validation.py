@@ -16,13 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unetpipe.dataset.manifest import Manifest
-from unetpipe.dataset.planning.plan import Configuration
-from unetpipe.dataset.store import CaseStore
+from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.errors import TrainingError, UnetpipeError
 from unetpipe.imaging.geometry import Grid, Shape
 from unetpipe.imaging.network_input import NetworkImage, network_image
 from unetpipe.imaging.preprocessing import Preprocessing
+from unetpipe.inference.cascade import label_channels
 from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import GroupLogits, label_scan
 from unetpipe.inference.ensemble import Ensemble, for_inference
@@ -57,24 +56,22 @@ class HeldOut:
 
     def __init__(
         self,
-        store: CaseStore,
-        ids: Sequence[str],
-        manifest: Manifest,
-        configuration: Configuration,
+        data: TrainingSet,
         preprocessing: Preprocessing,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         """Start without reading anything yet."""
-        self._store, self._ids, self._manifest, self._configuration = store, ids, manifest, configuration
+        self._data, self._store, self._configuration = data, data.store, data.configuration
+        self._ids, manifest = data.validation, data.manifest
         self._preprocessing, self._device, self._dtype = preprocessing, device, dtype
         self._scheme = manifest.label_scheme
         self._files = CaseFiles(manifest)
         self._deployed: tuple[nn.Module, NetworkGroup] | None = None
         self._patients = patients = {case.id: case.patient or case.id for case in manifest.cases}
-        selecting = set(list(dict.fromkeys(patients[case] for case in ids))[::2])
-        self.selection = [case for case in ids if patients[case] in selecting]
-        self.unseen = [case for case in ids if patients[case] not in selecting]
+        selecting = set(list(dict.fromkeys(patients[case] for case in self._ids))[::2])
+        self.selection = [case for case in self._ids if patients[case] in selecting]
+        self.unseen = [case for case in self._ids if patients[case] not in selecting]
 
     def patients(self, ids: Sequence[str]) -> tuple[int, ...]:
         """Number of each case's patient, in order of first appearance."""
@@ -90,7 +87,7 @@ class HeldOut:
         patch, windows = self._configuration.patch_size, self._windows(self._ids)
         middle = sorted(self._ids, key=windows.__getitem__)[len(self._ids) // 2]
         group = self._group(network)
-        self._decided(group.logits(torch.zeros(len(self._manifest.channels), *patch)), patch)
+        self._decided(group.logits(torch.zeros(self._data.input_channels, *patch)), patch)
         self._read(middle)
         before = time.monotonic()
         self._on_own_grid(group, middle)
@@ -116,12 +113,13 @@ class HeldOut:
             One overlap for each of the label scheme's names.
         """
         data = self._store.load(case)
-        return self._files.overlaps(data[-1].astype(np.int16), self._on_network_grid(network, data))
+        return self._files.overlaps(data[-1].astype(np.int16), self._on_network_grid(network, case, data))
 
     def example(self, network: nn.Module) -> tuple[NDArray[np.float32], Labels, Labels]:
         """First channel, prediction and reference of one case on the network's grid."""
-        data = self._store.load(self._ids[0])
-        return data[0].astype(np.float32), self._on_network_grid(network, data), data[-1].astype(np.int16)
+        case = self._ids[0]
+        data = self._store.load(case)
+        return data[0].astype(np.float32), self._on_network_grid(network, case, data), data[-1].astype(np.int16)
 
     def predict(self, network: nn.Module, case: str, folder: Path) -> CaseResult:
         """Segment a case from its file as `infer` does, write its labels, and compare them with the reference.
@@ -175,9 +173,9 @@ class HeldOut:
         with torch.inference_mode():
             return label_scan([logits], out, self._scheme, confidence=confidence).labels
 
-    def _on_network_grid(self, network: nn.Module, data: NDArray[np.float16]) -> Labels:
+    def _on_network_grid(self, network: nn.Module, case: str, data: NDArray[np.float16]) -> Labels:
         """Class indices of a stored case."""
-        image = torch.from_numpy(data[:-1])
+        image = self._with_first_stage(case, torch.from_numpy(data[:-1]))
         return self._decided(self._group(network).logits(image), tuple(image.shape[1:])).numpy()
 
     def _on_own_grid(self, group: NetworkGroup, case: str, confidence: Confidence | None = None) -> tuple[Labels, Grid]:
@@ -188,9 +186,16 @@ class HeldOut:
             raise TrainingError(
                 f"{case}: its image has changed since it was preprocessed: run unetpipe preprocess again"
             )
-        logits = group.logits(image.values, image.interpolation)
+        logits = group.logits(self._with_first_stage(case, image.values), image.interpolation)
         labels = self._decided(logits, image.decision_shape, confidence)
         return image.restore(labels), image.placement.source
+
+    def _with_first_stage(self, case: str, image: Tensor) -> Tensor:
+        """The image with the labels of a cascade's first stage, if there is one, as further channels."""
+        if self._data.first_stage is None:
+            return image
+        labels = torch.from_numpy(self._data.first_stage.load(case))
+        return torch.cat([image, label_channels(labels, len(self._scheme.labels), labels.ndim - 1).to(image.dtype)])
 
     def _read(self, case: str) -> NetworkImage:
         """Read a case's files anew, and preprocess them."""

@@ -4,6 +4,7 @@ from unetpipe.bundle.configs.networks import checkpoint_loaders, evaluator, mean
 from unetpipe.bundle.configs.transforms import (
     RESIZING,
     Config,
+    cases,
     compose,
     preprocessing,
     restoration,
@@ -31,7 +32,7 @@ def inference(spec: ModelSpec, network_defs: list[Config]) -> Config:
         "pattern": "*",
         "files": "$sorted(glob.glob(@dataset_dir + '/' + @pattern))",
         "images": images_of("@files", len(spec.channels)),
-        "data": "$[{'scan': i} for i in @images]",
+        **cases(spec, "$[{'scan': i} for i in @images]"),
         "device": DEVICE,
         **network_entries(spec, network_defs),
         **RESIZING,

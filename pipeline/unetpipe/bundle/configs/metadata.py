@@ -31,8 +31,8 @@ def metadata(spec: ModelSpec, release: Release, about: About, versions: dict[str
         "type": "image",
         "format": "hounsfield" if spec.channels == ("CT",) else "magnitude",
         "modality": ", ".join(spec.channels),
-        "num_channels": len(spec.channels),
-        "channel_def": {str(index): name for index, name in enumerate(spec.channels)},
+        "num_channels": spec.input_channels,
+        "channel_def": {str(index): name for index, name in enumerate((*spec.channels, *_first_stage_labels(spec)))},
         "value_range": _value_range(spec),
     }
     pred = {
@@ -65,6 +65,11 @@ def metadata(spec: ModelSpec, release: Release, about: About, versions: dict[str
         "network_data_format": {"inputs": {"image": image | patch}, "outputs": {"pred": pred | patch}},
         SPEC_KEY: spec.model_dump(mode="json"),
     }
+
+
+def _first_stage_labels(spec: ModelSpec) -> list[str]:
+    """Names of the channels that hold the labels of a cascade's first stage."""
+    return [f"{label.name} of the first stage" for label in spec.labels[1:]] if spec.first_stage else []
 
 
 def _eval_metrics(spec: ModelSpec) -> dict[str, float]:

@@ -13,6 +13,7 @@ from unetpipe.bundle.configs.networks import network_entries
 from unetpipe.bundle.configs.transforms import (
     RESIZING,
     Config,
+    cases,
     compose,
     decision,
     preprocessing,
@@ -33,7 +34,7 @@ def labelled_cases(spec: ModelSpec) -> Config:
         "files": "$sorted(glob.glob(@dataset_dir + '/imagesTr/*'))",
         "images": images_of("@files", len(spec.channels)),
         "labels": f"$[@dataset_dir + '/labelsTr/' + {name} for i in @images]",
-        "data": "$[{'scan': i, 'label': l} for i, l in zip(@images, @labels)]",
+        **cases(spec, "$[{'scan': i, 'label': l} for i, l in zip(@images, @labels)]"),
     }
 
 

@@ -56,7 +56,7 @@ def preprocessing(spec: ModelSpec, *, labelled: bool = False) -> list[Config | s
         spec: The model.
         labelled: Bring ``label`` to the network's grid too, as class indices, by nearest neighbours.
     """
-    keys = ["scan", "label"] if labelled else ["scan"]
+    keys = ["scan", *(["first"] if spec.first_stage else []), *(["label"] if labelled else [])]
     return [
         transform("LoadImaged", keys, image_only=True, ensure_channel_first=True),
         *([transform("Orientationd", keys, axcodes="RAS")] if _turned(spec) else []),
@@ -64,8 +64,34 @@ def preprocessing(spec: ModelSpec, *, labelled: bool = False) -> list[Config | s
         transform("CopyItemsd", "scan", names="image"),
         *_steps(spec, keys),
         transform("Lambdad", "image", func=_resample_expression(spec)),
+        *([_first_stage_expression(spec)] if spec.first_stage else ()),
         *([_LABEL_LIKE_IMAGE, class_indices(spec)] if labelled else ()),
     ]
+
+
+def cases(spec: ModelSpec, data: str) -> Config:
+    """Define ``data``, and for a cascade ``first_stage_dir``: labels of the first stage under the names of the images.
+
+    Args:
+        spec: The model.
+        data: Expression of the cases without these labels.
+    """
+    if spec.first_stage is None:
+        return {"data": data}
+    name = "(d['scan'] if isinstance(d['scan'], str) else d['scan'][0]).rsplit('/', 1)[-1]"
+    return {
+        "first_stage_dir": "$@bundle_root + '/first_stage'",
+        "cases": data,
+        "data": f"$[{{**d, 'first': @first_stage_dir + '/' + {name}}} for d in @cases]",
+    }
+
+
+def _first_stage_expression(spec: ModelSpec) -> str:
+    """Put the first stage's labels, resized class by class, behind the channels of the image, a channel for each."""
+    masks = f"torch.cat([(d['first'].round() == v).float() for v in {[label.value for label in spec.labels]}])"
+    resized = _nested(_resizes(spec, labels=True), "m", "d['image'].shape[1:]")
+    joined = f"torch.cat([d['image'], *((c == i).to(d['image']) for i in range(1, {len(spec.labels)}))])"
+    return f"$lambda d: (lambda m: (lambda c: {{**d, 'image': {joined}}})({resized}.argmax(0, keepdim=True)))({masks})"
 
 
 def _turned(spec: ModelSpec) -> bool:

@@ -35,12 +35,14 @@ class Batch:
         places: Place of each patch in the whole batch, from 0.
         image: (B, C, *source) float16, as it is stored.
         label: (B, *source) int16 class indices.
+        first_stage: (B, *source) int16 class indices of a cascade's first stage; None where there is no cascade.
     """
 
     number: int
     places: tuple[int, ...]
     image: Tensor
     label: Tensor
+    first_stage: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,7 @@ class PatchLoader:
 
     Attributes:
         store: Preprocessed cases.
+        first_stage: Labels of a cascade's first stage for the same cases; None where there is no cascade.
         ids: Cases to draw from, with equal chance.
         patch: Voxels that the network sees: they decide where patches may lie.
         source: Voxels that are read around a patch's centre, for augmentation to cut from.
@@ -72,6 +75,7 @@ class PatchLoader:
     threads: int = 2
     places: tuple[int, ...]
     pinned: bool = False
+    first_stage: CaseStore | None = None
 
     def batches(self, first: int = 0) -> Generator[Batch, None, None]:
         """Yield batches from number `first` on, without end.
@@ -99,10 +103,13 @@ class PatchLoader:
         drawn = [self._draw(rng, index >= self.batch_size - forced) for index in range(self.batch_size)]
         patches = [self._patch(*drawn[place], cached) for place in self.places]
         data = torch.from_numpy(np.stack(patches))
-        image, label = data[:, :-1].contiguous(), data[:, -1].to(torch.int16)
+        count = 1 if self.first_stage is None else 2
+        parts = [data[:, :-count].contiguous(), *(data[:, -n].to(torch.int16) for n in range(1, count + 1))]
         if self.pinned:
-            image, label = image.pin_memory(), label.pin_memory()
-        return Batch(number=number, places=self.places, image=image, label=label)
+            parts = [part.pin_memory() for part in parts]
+        image, label, *rest = parts
+        first_stage = rest[0] if rest else None
+        return Batch(number=number, places=self.places, image=image, label=label, first_stage=first_stage)
 
     def _draw(self, rng: np.random.Generator, foreground: bool) -> tuple[str, Shape]:
         """Draw a case, and where in it a patch begins; that may lie outside."""
@@ -116,11 +123,18 @@ class PatchLoader:
         with _named(case):
             shape = self.store.record(case).placement.shape
             if not self.cache:
-                return _padded(lambda low, high: self.store.read(case, low, high), shape, start, self.source)
+                return _padded(lambda low, high: self._read(case, low, high), shape, start, self.source)
             if case not in cached:
-                cached[case] = self.store.load(case)
+                cached[case] = self._read(case, (0,) * len(shape), shape)
             whole = cached[case]
             return _padded(lambda low, high: whole[_box(low, high)], shape, start, self.source)
+
+    def _read(self, case: str, low: Shape, high: Shape) -> NDArray[np.float16]:
+        """Read a box: channels of the image, labels of a first stage if there is one, class indices."""
+        data = self.store.read(case, low, high)
+        if self.first_stage is None:
+            return data
+        return np.concatenate([data[:-1], self.first_stage.read(case, low, high), data[-1:]])
 
 
 @contextmanager

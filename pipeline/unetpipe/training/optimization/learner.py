@@ -75,6 +75,7 @@ class Learner:
         use_fastest_layout(self.network.to(device), device, len(patch))
         self._learning, self._deployed = _floats(learning), _floats(self.network)
         self._patch, self.recipe, self._seed = patch, recipe, seed
+        self._channels = input_channels(definition)
         self._start = start
         self._optimizer = recipe.optimizer(self._module.parameters())
         if start is not None:
@@ -102,7 +103,10 @@ class Learner:
             group["lr"] = peak * factor
         image = batch.image.to(self.device, non_blocking=True).float()
         label = batch.label.to(self.device, non_blocking=True)
-        image, label = augmentation(image, label, self._patch, draws)
+        first_stage = batch.first_stage
+        if first_stage is not None:
+            first_stage = first_stage.to(self.device, non_blocking=True)
+        image, label = augmentation(image, label, self._patch, draws, first_stage, self._channels - image.shape[1] + 1)
         image = image.to(memory_format=self._layout)
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):

@@ -14,6 +14,8 @@ from unetpipe.config.train import Strength
 from unetpipe.documents import Record
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
+from unetpipe.inference.cascade import label_channels
+from unetpipe.training.batches.augmentation.first_stage import Morphology, Removal
 from unetpipe.training.batches.augmentation.intensity import Brightness, Contrast, Gamma, InvertedGamma, Noise
 from unetpipe.training.batches.augmentation.sharpness import Blur, LowResolution
 from unetpipe.training.batches.augmentation.spatial import (
@@ -34,6 +36,8 @@ _FACTOR: dict[Strength, float] = {"none": 0.0, "light": 0.5, "default": 1.0, "st
 class Augmentation(Record):
     """One field per transform, in the order in which they are applied; the first three are one resampling.
 
+    The last two change the labels of a cascade's first stage.
+
     Attributes:
         steps: Further transforms, applied after all others.
     """
@@ -48,6 +52,8 @@ class Augmentation(Record):
     low_resolution: LowResolution = LowResolution()
     inverted_gamma: InvertedGamma = InvertedGamma()
     gamma: Gamma = Gamma()
+    morphology: Morphology = Morphology()
+    removal: Removal = Removal()
     steps: tuple[Step, ...] = ()
 
     @classmethod
@@ -98,7 +104,15 @@ class Augmentation(Record):
         """Voxels to read around a patch's centre; see `spatial.source_shape`."""
         return source_shape(patch, self.rotation, self.scaling)
 
-    def __call__(self, image: Tensor, label: Tensor, patch: Shape, draws: Draws) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self,
+        image: Tensor,
+        label: Tensor,
+        patch: Shape,
+        draws: Draws,
+        first_stage: Tensor | None = None,
+        classes: int = 0,
+    ) -> tuple[Tensor, Tensor]:
         """Return a new image (B, C, *patch) and label (B, *patch).
 
         Args:
@@ -106,9 +120,14 @@ class Augmentation(Record):
             label: (B, *source_shape) class indices.
             patch: Shape of the network's input, cut from the middle.
             draws: Streams of random numbers, one per sample.
+            first_stage: (B, *source_shape) class indices of a cascade's first stage, which become a channel more of the
+                image for each class but the background.
+            classes: Number of classes, background included; not of use without a first stage.
         """
         matrices, flips = draw_affine(patch, self.rotation, self.scaling, self.mirror, draws)
-        image, label = resample(image, label, patch, matrices, flips)
+        maps = torch.stack([label] if first_stage is None else [label, first_stage], dim=1)
+        image, maps = resample(image, maps, patch, matrices, flips)
+        label = maps[:, 0]
         for name in type(self).model_fields:
             transform = getattr(self, name)
             if isinstance(transform, IntensityTransform):
@@ -117,7 +136,10 @@ class Augmentation(Record):
             seeds = [seed_of(sample, number) for sample in draws.seeds]
             samples = [step(*sample) for sample in zip(image, label, seeds, strict=True)]
             image, label = (torch.stack(part) for part in zip(*samples, strict=True))
-        return image, label
+        if first_stage is None:
+            return image, label
+        channels = label_channels(maps[:, 1:], classes, len(patch))
+        return torch.cat([image, self.removal(self.morphology(channels, draws), draws)], dim=1), label
 
 
 def _refused(reason: str) -> TrainingError:

@@ -126,36 +126,34 @@ def draw_affine(
     return matrices * lengths.unsqueeze(1), flips
 
 
-def resample(image: Tensor, label: Tensor, patch: Shape, matrices: Tensor, flips: Tensor) -> tuple[Tensor, Tensor]:
-    """Sample a patch around the centre of image (linear) and label (nearest), zeros outside.
+def resample(image: Tensor, maps: Tensor, patch: Shape, matrices: Tensor, flips: Tensor) -> tuple[Tensor, Tensor]:
+    """Sample a patch around the centre of image (linear) and label maps (nearest), zeros outside.
 
     Args:
         image: Images (B, C, *source).
-        label: Class indices (B, *source).
+        maps: Class indices (B, N, *source) of N label maps.
         patch: Shape that is cut from the middle.
         matrices: Matrices as `draw_affine` returns them.
         flips: Flips as `draw_affine` returns them.
     """
     if bool((matrices == torch.diag_embed(flips)).all()):
-        return _cut_and_flip(image, label, patch, flips)
+        return _cut_and_flip(image, maps, patch, flips)
     # voxels from the centre -> grid_sample's coordinates: -1..1 over the extent, axes in reverse order
     source = torch.tensor(image.shape[2:], dtype=torch.float32)
     normalised = matrices * torch.tensor(patch, dtype=torch.float32) / source.unsqueeze(1)
     theta = beside(torch.cat([normalised.flip(1, 2), torch.zeros(len(image), len(patch), 1)], dim=2), image)
     grid = functional.affine_grid(theta, [len(image), 1, *patch], align_corners=False)
     sampled = functional.grid_sample(image, grid, mode="bilinear", align_corners=False)
-    nearest = functional.grid_sample(label.unsqueeze(1).float(), grid, mode="nearest", align_corners=False)
-    return sampled, nearest.squeeze(1)
+    return sampled, functional.grid_sample(maps.float(), grid, mode="nearest", align_corners=False)
 
 
-def _cut_and_flip(image: Tensor, label: Tensor, patch: Shape, flips: Tensor) -> tuple[Tensor, Tensor]:
+def _cut_and_flip(image: Tensor, maps: Tensor, patch: Shape, flips: Tensor) -> tuple[Tensor, Tensor]:
     """Do what the grid would do where no sample is rotated or scaled, without interpolating."""
-    label = label.float()
     for axis, (n, p) in enumerate(zip(image.shape[2:], patch, strict=True)):
-        image = image.narrow(axis + 2, (n - p) // 2, p)
-        label = label.narrow(axis + 1, (n - p) // 2, p)
-    axes = [[axis for axis in range(len(patch)) if flip[axis] < 0] for flip in flips]
-    return (
-        torch.stack([sample.flip([axis + 1 for axis in flipped]) for sample, flipped in zip(image, axes, strict=True)]),
-        torch.stack([sample.flip(flipped) for sample, flipped in zip(label, axes, strict=True)]),
-    )
+        image, maps = (one.narrow(axis + 2, (n - p) // 2, p) for one in (image, maps))
+    axes = [[axis + 1 for axis in range(len(patch)) if flip[axis] < 0] for flip in flips]
+    flipped = [
+        torch.stack([sample.flip(along) for sample, along in zip(one, axes, strict=True)])
+        for one in (image, maps.float())
+    ]
+    return flipped[0], flipped[1]
