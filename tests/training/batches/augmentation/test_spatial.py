@@ -31,7 +31,8 @@ def move(
     patch = patch or tuple(image.shape[2:])
     label = torch.zeros(len(image), *image.shape[2:]) if label is None else label
     drawn = draw_affine(patch, **{**STILL, **given}, draws=Draws(seed, 0, range(len(image))))  # type: ignore[arg-type]
-    return resample(image, label, patch, *drawn)
+    out, maps = resample(image, label[:, None], patch, *drawn)
+    return out, maps[:, 0]
 
 
 def test_mirror_flips_image_and_label_alike() -> None:
