@@ -13,7 +13,7 @@ PYTEST ?=
 COVERAGE ?= 85
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests fuzz reliability coverage format lock docs site notebooks dist clean
+.PHONY: help demo test lint types tests fuzz faults reliability coverage format lock docs site notebooks dist clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,9 +37,12 @@ tests: $(VENV)/.installed-dev ## pytest with coverage
 fuzz: $(VENV)/.installed-dev ## Try 12,000 damaged inputs, and each property of tests/test_same_image.py on 2000 examples
 	UNETPIPE_RELIABILITY=full UNETPIPE_EXAMPLES=2000 $(BIN)/python -m pytest --quiet tests/test_same_image.py tests/reliability/fuzz
 
-reliability: $(VENV)/.installed-dev ## Try every fault of docs/reliability.md, `make fuzz` included, and refresh its table: under 30 minutes on two cores
+faults: $(VENV)/.installed-dev ## Kill, fill up, block and repeat in full: the reliability suite but for the inputs of `make fuzz`
+	UNETPIPE_RELIABILITY=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --ignore=tests/reliability/fuzz tests/reliability
+
+reliability: $(VENV)/.installed-dev ## `make fuzz faults`, then the table of docs/reliability.md: under 30 minutes on two cores
 	rm -f build/reliability.json
-	UNETPIPE_RELIABILITY=full UNETPIPE_EXAMPLES=2000 $(BIN)/python -m pytest --quiet tests/reliability tests/test_same_image.py
+	$(MAKE) --jobs=2 --output-sync fuzz faults
 	$(BIN)/python docs/refresh_reliability.py
 	$(BIN)/python benchmarks/long_runs.py plot --out build/long_runs --png docs/images/long_runs.png
 

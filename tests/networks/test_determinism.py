@@ -4,10 +4,12 @@ There need not be a GPU: torch's settings hold for the CPU's operations as well,
 """
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
+from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.resample_label import resample_label
@@ -85,3 +87,10 @@ def test_own_operations_have_a_deterministic_version() -> None:
     assert torch.equal(usual[0], strict[0])
     assert usual[1] == strict[1]
     assert usual[2] == pytest.approx(strict[2])
+
+
+def test_a_length_in_minutes_is_refused() -> None:
+    """How many steps fit into a time is never the same, so that nothing after them is."""
+    TrainConfig(work=Path("work"), deterministic=True, epochs=3)
+    with pytest.raises(ValueError, match="--deterministic needs --epochs"):
+        TrainConfig(work=Path("work"), deterministic=True, max_minutes=5)

@@ -3,6 +3,7 @@
 `make test` tries a few of each, `make reliability` all of them: it sets UNETPIPE_RELIABILITY=full.
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -79,18 +80,26 @@ def record_fault(fault_rows: list[dict[str, Any]], request: pytest.FixtureReques
 
 
 def _write(rows: list[dict[str, Any]]) -> None:
+    RECORD.parent.mkdir(exist_ok=True)
+    with RECORD.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # several calls of pytest may end at the same time
+        file.seek(0)
+        text = file.read()
+        before = json.loads(text)["rows"] if text else []
+        merged = {row["fault"]: row for row in [*before, *rows]}
+        file.truncate(0)
+        file.write(json.dumps(_document(list(merged.values())), indent=1) + "\n")
+
+
+def _document(rows: list[dict[str, Any]]) -> dict[str, Any]:
     import torch
 
-    before = json.loads(RECORD.read_text(encoding="utf-8"))["rows"] if RECORD.exists() else []
-    merged = {row["fault"]: row for row in [*before, *rows]}
-    document = {
+    return {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}, {platform.system()}",
         "versions": {
             "Python": platform.python_version(),
             **{name: version(name) for name in ("unetpipe", "torch", "monai")},
         },
-        "rows": sorted(merged.values(), key=lambda row: str(row["test"]).split("::")[0]),
+        "rows": sorted(rows, key=lambda row: str(row["test"]).split("::")[0]),
     }
-    RECORD.parent.mkdir(exist_ok=True)
-    RECORD.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
