@@ -77,14 +77,15 @@ def seconds_of_steps(work: Path) -> list[float]:
     from unetpipe.training.distributed.devices import rank_device
     from unetpipe.training.distributed.group import joined
     from unetpipe.training.distributed.ranks import find_ranks
-    from unetpipe.training.parts import chosen_network
     from unetpipe.training.setup import Setup
 
     ranks = find_ranks(os.environ)
     with joined(ranks) as group, rank_device(ranks, torch.device("cpu")) as device:
         setup = replace(Setup.of(TrainConfig(work=work, device="cpu"), group, device), dtype=torch.float32)
-        features = tuple(n // 4 for n in setup.data.configuration.features)
-        learner = setup.learner(chosen_network(setup.config, setup.data, features), "muon")
+        plan = setup.data.configuration
+        narrow = plan.model_copy(update={"features": tuple(n // 4 for n in plan.features)})
+        setup = setup.following(setup.data.name, narrow)
+        learner = setup.learner(setup.network(), "muon")
         seconds = []
         with closing(setup.loader(BATCH).batches()) as batches:
             for _ in range(STEPS):

@@ -32,7 +32,6 @@ from unetpipe.networks.device import resolve_device
 from unetpipe.networks.summary import summarize_network
 from unetpipe.training.distributed.group import Group
 from unetpipe.training.optimization.learner import Learner
-from unetpipe.training.parts import chosen_network
 from unetpipe.training.setup import Setup
 
 STEPS = {"cpu": (2, 8), "cuda": (20, 60)}  # that warm up, and that are timed
@@ -106,10 +105,11 @@ def our_steps(work: Path, device: str) -> None:
     widths = [plan.features] if on_gpu else [plan.features, tuple(n // 2 for n in plan.features)]
     ways = [(setup.dtype, False), (setup.dtype, True) if on_gpu else (torch.float32, False)]
     for features, (dtype, compiled) in product(widths, ways):
-        definition = chosen_network(setup.config, setup.data, features)
+        narrowed = setup.following(setup.data.name, plan.model_copy(update={"features": features}))
+        definition = narrowed.network()
         stages = summarize_network(build_network(definition), channels, plan.patch_size)
         flops = 3 * plan.batch_size * sum(stage.flops for stage in stages)  # forward, and back to inputs and weights
-        learner = replace(setup, dtype=dtype).learner(definition, "muon")
+        learner = replace(narrowed, dtype=dtype).learner(definition, "muon")
         learner.compile(compiled)
         seconds = seconds_per_step(setup, learner)
         name = f"unetpipe, features {features}, {dtype}{', compiled' if compiled else ''}"

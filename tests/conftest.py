@@ -6,11 +6,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from unetpipe.dataset.planning.plan import Configuration
 
 
 @pytest.fixture
@@ -208,3 +211,54 @@ def balls_work(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def work(balls_work: Path, tmp_path: Path) -> Path:
     """A copy of the preprocessed dataset to train in."""
     return Path(shutil.copytree(balls_work, tmp_path / "work"))
+
+
+@pytest.fixture
+def retina() -> "Configuration":
+    """What nnU-Net plans for photographs of 565x584 pixels."""
+    from unetpipe.dataset.planning.plan import Configuration
+    from unetpipe.dataset.planning.topology import make_topology
+
+    topology = make_topology((1.0, 1.0), (584, 565))
+    return Configuration(
+        spacing_mm=(1.0, 1.0),
+        interpolation=("cubic", "cubic"),
+        median_shape=(565, 584),
+        patch_size=topology.patch_size,
+        batch_size=2,
+        strides=topology.strides,
+        kernel_sizes=topology.kernel_sizes,
+        features=topology.features,
+    )
+
+
+@pytest.fixture
+def heart() -> "Configuration":
+    """What nnU-Net plans for ten thick slices of the heart: axes (I, J, K), the coarsest last."""
+    from unetpipe.dataset.planning.plan import Configuration
+    from unetpipe.dataset.planning.topology import make_topology
+
+    topology = make_topology((8.0, 1.5, 1.5), (10, 256, 224))
+    return Configuration(
+        spacing_mm=(1.5, 1.5, 8.0),
+        interpolation=("cubic", "cubic", "nearest"),
+        median_shape=(224, 256, 10),
+        patch_size=topology.patch_size[::-1],
+        batch_size=7,
+        strides=tuple(one[::-1] for one in topology.strides),
+        kernel_sizes=tuple(one[::-1] for one in topology.kernel_sizes),
+        features=topology.features,
+    )
+
+
+@pytest.fixture
+def heart_slices(heart: "Configuration") -> "Configuration":
+    """The same slices one by one."""
+    return heart.model_copy(
+        update={
+            "patch_size": (256, 256, 1),
+            "strides": ((1, 1, 1), *((2, 2, 1),) * 6),
+            "kernel_sizes": ((3, 3, 1),) * 7,
+            "features": (32, 64, 128, 256, 512, 512, 512),
+        }
+    )

@@ -9,6 +9,7 @@ import pytest
 
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.dataset.folds import Fold, Folds
+from unetpipe.dataset.held_out_sample import write_sample
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest, read_manifest
 from unetpipe.documents import write_document
@@ -100,6 +101,20 @@ def test_cross_validation_is_about_the_cases_that_are_held_out(tmp_path: Path) -
     """Cases that no fold holds out are not missed, and the folds' labels are found by any name."""
     inputs = gather(tmp_path, work_folder(tmp_path / "work", NAMES), reference=None, cross_validation=True)
     assert set(inputs.references) == set(inputs.models[0].files) == set(NAMES[:3])
+
+
+def test_cases_that_a_budget_left_no_time_for_are_left_out(tmp_path: Path, logged: list[str]) -> None:
+    """They are no missing predictions, and a line counts them."""
+    work = work_folder(tmp_path / "work", NAMES)
+    folder = work / "runs" / "default" / "fold_0" / "validation"
+    (folder / f"{read_manifest(work).file_names[NAMES[1]]}.nii.gz").unlink()
+    write_sample(folder, NAMES[:1], seed=0)
+    inputs = gather(tmp_path, work, reference=None, cross_validation=True)
+    assert set(inputs.references) == {NAMES[0], NAMES[2]}
+    assert inputs.models[0].missing == ()
+    assert any("1 held-out cases are left out" in line for line in logged)
+    write_sample(folder, (), seed=0)
+    assert gather(tmp_path, work, reference=None, cross_validation=True).models[0].missing == (NAMES[1],)
 
 
 def test_runs_of_earlier_versions_are_found(tmp_path: Path) -> None:

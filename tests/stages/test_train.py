@@ -19,7 +19,7 @@ from unetpipe.dataset.manifest import read_manifest
 from unetpipe.errors import TrainingError
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.stages.train import FoldsResult, TrainResult, train
-from unetpipe.training import first_state, setup, trainer, validation
+from unetpipe.training import measurement, setup, trainer, validation
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.run_lock import claimed
 from unetpipe.training.validation import HeldOut
@@ -198,11 +198,18 @@ def test_minutes_are_kept(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return step(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Learner, "step", slow)
-    for module in (setup, first_state, trainer, validation):
+    for module in (setup, measurement, trainer, validation):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     result = run(work, epochs=None, iterations=250, max_minutes=1)
-    assert result.iterations == (60 - 5 - 3 * 2) // 2 + 1  # less saving, and the steps that measured; the last overlaps
-    assert result.epochs == len(rows(result)) == result.iterations
+    evidence = read_bundle(result.bundle).spec.evidence
+    assert evidence is not None
+    choice = evidence.folds[0].choice
+    assert choice is not None
+    assert choice.setup_seconds == 3 * 2
+    assert choice.seconds < 60 - 5  # less saving, and the held-out cases
+    assert result.iterations == (choice.seconds - 3 * 2) // 2 + 1  # the last overlaps
+    assert result.iterations >= choice.steps  # on this clock validation takes no time
+    assert len(rows(result)) == result.epochs
     assert result.seconds == 3 * 2 + result.iterations * 2 <= 60
     assert rows(result)[-1]["learning_rate"] < 0.1 * max(row["learning_rate"] for row in rows(result))  # type: ignore
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from unetpipe.documents import Record
 from unetpipe.evaluation.summary import bootstrap_interval, pool
+from unetpipe.training.budget_choice import BudgetChoice
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -21,6 +22,7 @@ class FoldEvidence(Record):
     Attributes:
         training_cases, held_out_cases: Number of cases that it learned from, and that it did not.
         epochs, iterations, batch_size: Length of the training, and patches in each of its steps.
+        choice: The plan that a budget in minutes left time for, and why; None where the plan was followed as it is.
         optimizer, loss: Names of the optimiser and the loss.
         seconds: Time of the training with all of its validation.
         device: Name of the device.
@@ -38,6 +40,7 @@ class FoldEvidence(Record):
     epochs: int
     iterations: int
     batch_size: int
+    choice: BudgetChoice | None = None
     optimizer: str
     loss: str
     seconds: Amount
@@ -54,6 +57,16 @@ class FoldEvidence(Record):
         if any(len(values) != len(self.patients) for values in self.dice.values()):
             raise ValueError(f"the Dice of each structure should be known in {len(self.patients)} cases")
         return self
+
+    @property
+    def predicted_cases(self) -> int:
+        """Number of held-out cases that there was time to predict."""
+        return min(self.held_out_cases, self.choice.held_out) if self.choice else self.held_out_cases
+
+    @property
+    def plan_sentence(self) -> str:
+        """What was trained of the plan, and why; empty without a budget in minutes."""
+        return f"{self.choice.name}: {self.choice.sentence}, {self.iterations} were made" if self.choice else ""
 
 
 class Evidence(Record):

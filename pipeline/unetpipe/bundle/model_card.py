@@ -143,7 +143,8 @@ nor labels hold a structure does not count.{_failure_score(spec.quality)}"""
 def _basis(spec: ModelSpec, evidence: Evidence) -> str:
     """Say over which cases the figures are, and whether these cases had a part in the model."""
     held_out = sum(fold.held_out_cases for fold in evidence.folds)
-    others = held_out - evidence.cases
+    skipped = held_out - sum(fold.predicted_cases for fold in evidence.folds)
+    others = held_out - skipped - evidence.cases
     text = f"Dice in {evidence.cases} of {held_out} held-out cases"
     if not all(fold.unseen for fold in evidence.folds):
         text += ", which also decided on the weights or the end of training: optimistic."
@@ -151,6 +152,8 @@ def _basis(spec: ModelSpec, evidence: Evidence) -> str:
         text += f", which decided nothing in training; the {others} others decided on the weights or its end."
     else:
         text += ", which decided nothing in training."
+    if skipped:
+        text += f" There was no time for {skipped} cases, which the seed drew."
     if spec.folds:
         text += " Each case was segmented by the one network that had not seen it, not by the ensemble."
     return text

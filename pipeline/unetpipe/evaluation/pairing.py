@@ -4,6 +4,7 @@ Files belong to a case by their name without suffix (`dataset.case_names`). No c
 prediction stays in the list.
 """
 
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.config.infer import DicomFormat
 from unetpipe.dataset.case_names import former_ids, match_ids
 from unetpipe.dataset.folds import read_folds
+from unetpipe.dataset.held_out_sample import read_sample
 from unetpipe.dataset.label_names import agree_on_names
 from unetpipe.dataset.label_scheme import LabelClass, Region, values_of_segments
 from unetpipe.dataset.layouts.listing import may_be_image
@@ -30,6 +32,8 @@ from unetpipe.imaging.files import has_image_suffix, strip_suffix
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_names
 from unetpipe.inference.predictions import ModelUsed, Predictions, read_predictions
+
+log = logging.getLogger(__name__)
 
 Files = Mapping[str, Path]
 """Files by case id."""
@@ -113,6 +117,8 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
     ids = [*references, *(case.id for case in (manifest.cases if manifest else ())), *pseudonyms.ids]
     if work is not None and (config.cross_validation or config.choose or config.fold is not None):
         references = _held_out(references, work, config.fold)
+        if config.cross_validation:
+            references = _predicted_by_folds(references, config.predictions, config.run_name)
     elif config.fold is not None:
         raise _fault("no_folds", f"fold {config.fold} needs a work folder, whose folds.json says what it holds out")
     named = dict(zip(_names(config.predictions), config.predictions, strict=True))
@@ -236,6 +242,19 @@ def _held_out(references: Files, work: Path, fold: int | None) -> Files:
     chosen = folds if fold is None else (folds[fold],)
     held_out = {case for one in chosen for case in one.validation}
     return {case: path for case, path in references.items() if case in held_out}
+
+
+def _predicted_by_folds(references: Files, works: Sequence[Path], run: str) -> Files:
+    """References less those of cases that a fold of a budget in minutes had no time to predict."""
+    skipped: set[str] = set()
+    for work in works:
+        folds = read_folds(work).folds
+        for number, fold in enumerate(folds):
+            drawn = read_sample(work / "runs" / run / f"fold_{number}" / "validation")
+            skipped |= set(fold.validation) - set(drawn) if drawn is not None else set()
+    if skipped:
+        log.warning("%d held-out cases are left out: their folds had no time to predict them", len(skipped))
+    return {case: path for case, path in references.items() if case not in skipped}
 
 
 def _label_files(path: Path) -> list[Path]:

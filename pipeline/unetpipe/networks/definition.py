@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from unetpipe.components import TARGET, Definition, arguments_of, find, first_line, registered, takes, target_of
 from unetpipe.dataset.planning.plan import Configuration
@@ -23,7 +24,6 @@ def network_definition(
     configuration: Configuration,
     in_channels: int,
     classes: int,
-    features: tuple[int, ...] | None = None,
     options: Mapping[str, Any] | None = None,
     *,
     overlapping: bool = False,
@@ -38,7 +38,6 @@ def network_definition(
         configuration: Resolution, patch and topology.
         in_channels: Number of image channels, C.
         classes: L, background included. The classic U-Net has one output for two classes (see `build_network`).
-        features: Channels per stage, in place of the plan's.
         options: Arguments of the network that win over those chosen here.
         overlapping: The outputs are regions, and not classes of which the first is the background.
 
@@ -52,9 +51,7 @@ def network_definition(
                 raise BundleError("its definition has its own arguments, so --network-options cannot be given as well")
             options = arguments_of(network)
         outputs = 1 if name == "unet" and classes == 2 and not overlapping else classes
-        definition = _definition(
-            name, configuration, in_channels, outputs, features or configuration.features, dict(options or {})
-        )
+        definition = _definition(name, configuration, in_channels, outputs, dict(options or {}))
         _try(name, definition, configuration.patch_size, in_channels, classes)
     except (BundleError, ComponentError) as error:
         raise PlanError(f"--network {name}: {error}") from error
@@ -66,9 +63,9 @@ def _definition(
     configuration: Configuration,
     in_channels: int,
     outputs: int,
-    features: tuple[int, ...],
     options: dict[str, Any],
 ) -> Definition:
+    features = configuration.features
     if network in registered("network") and network in _OWN:
         raise ComponentError(f"an extension registers a network by the name {network}, which is one of unetpipe's own")
     if network == "auto":
@@ -79,7 +76,7 @@ def _definition(
         stages = len(features)
         blocks = configuration.encoder_blocks or (_RESIDUAL_BLOCKS + _RESIDUAL_BLOCKS[-1:] * stages)[:stages]
         return _with_options(residual_unet, options, configuration, in_channels, outputs, features, blocks)
-    chosen = _SIZED[network](configuration, features) if network in _SIZED else {TARGET: _full_name(network)}
+    chosen = _SIZED[network](configuration) if network in _SIZED else {TARGET: _full_name(network)}
     task: Definition = {
         "spatial_dims": configuration.spatial_dims,
         "in_channels": in_channels,
@@ -115,12 +112,12 @@ def _full_name(network: str) -> str:
     return NETWORKS + network
 
 
-def _dynunet(configuration: Configuration, features: tuple[int, ...]) -> Definition:
+def _dynunet(configuration: Configuration) -> Definition:
     """nnU-Net's plain U-Net (Isensee et al. 2021, Nat. Methods 18:203)."""
     dims = configuration.spatial_dims
     kernels = [list(kernel) for kernel in configuration.kernel_sizes]
     strides = [list(stride) for stride in configuration.strides]
-    filters = list(features)
+    filters = list(configuration.features)
     while len(strides) < 3:  # DynUNet has at least three stages: more of the deepest one, without pooling
         kernels, strides, filters = [*kernels, kernels[-1]], [*strides, [1] * dims], [*filters, filters[-1]]
     return {
@@ -135,7 +132,7 @@ def _dynunet(configuration: Configuration, features: tuple[int, ...]) -> Definit
     }
 
 
-def _segresnet(configuration: Configuration, features: tuple[int, ...]) -> Definition:
+def _segresnet(configuration: Configuration) -> Definition:
     """Myronenko 2018, BrainLes: halves all axes together, three times as published or as often as the patch allows."""
     common = math.gcd(*configuration.patch_size)
     halvings = min(3, (common & -common).bit_length() - 1)  # the power of two in it
@@ -143,14 +140,14 @@ def _segresnet(configuration: Configuration, features: tuple[int, ...]) -> Defin
         raise PlanError(f"segresnet halves every axis and needs an even patch, got {configuration.patch_size}")
     return {
         "_target_": NETWORKS + "SegResNet",
-        "init_filters": features[0],
+        "init_filters": configuration.features[0],
         "blocks_down": [1, 2, 2, 4][: halvings + 1],
         "blocks_up": [1] * halvings,
-        "norm": ["group", {"num_groups": math.gcd(8, features[0])}],
+        "norm": ["group", {"num_groups": math.gcd(8, configuration.features[0])}],
     }
 
 
-def _swinunetr(configuration: Configuration, _features: tuple[int, ...]) -> Definition:
+def _swinunetr(configuration: Configuration) -> Definition:
     """Hatamizadeh et al. 2022, BrainLes: 48 features as published; use_v2 and others by options."""
     patch = configuration.patch_size
     if any(size % _SWIN_DIVISOR for size in patch):
@@ -160,19 +157,25 @@ def _swinunetr(configuration: Configuration, _features: tuple[int, ...]) -> Defi
     return {"_target_": NETWORKS + "SwinUNETR", "feature_size": 48}
 
 
-_SIZED: Mapping[str, Callable[[Configuration, tuple[int, ...]], Definition]] = {
+_SIZED: Mapping[str, Callable[[Configuration], Definition]] = {
     "dynunet": _dynunet,
     "segresnet": _segresnet,
     "swinunetr": _swinunetr,
 }
 _OWN = {"auto", "resenc", "unet", *_SIZED}
+_SIZED_BY_PLAN = _OWN - {"swinunetr"}
+
+
+def follows_plan(network: str | Definition) -> bool:
+    """Whether the network's size is the plan's, so that a smaller plan makes a smaller network."""
+    return isinstance(network, str) and network in _SIZED_BY_PLAN
 
 
 def _try(network: str, definition: Definition, patch: Shape, in_channels: int, classes: int) -> None:
     """Run the network before hours go into it: MONAI's on PyTorch's meta device, without data, others on the CPU."""
     device = "meta" if is_monai_alone(definition) else "cpu"
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        built = build_network(definition).to(device)
+        built = _without_weights(definition) if device == "meta" else build_network(definition)
         try:
             out = built(torch.zeros(2, in_channels, *patch, device=device))
         except Exception as error:  # of whatever layer does not fit
@@ -183,3 +186,12 @@ def _try(network: str, definition: Definition, patch: Shape, in_channels: int, c
     if not isinstance(out, torch.Tensor) or tuple(out.shape) != expected:
         got = f"shape {tuple(out.shape)}" if isinstance(out, torch.Tensor) else f"a {type(out).__name__}"
         raise PlanError(f"--network {network} should give logits of shape {expected}, got {got}")
+
+
+def _without_weights(definition: Definition) -> nn.Module:
+    """A network on PyTorch's meta device, where its weights take neither time nor memory."""
+    try:
+        with torch.device("meta"):
+            return build_network(definition)
+    except BundleError:  # one that computes numbers while it is built, or that cannot be built at all
+        return build_network(definition).to("meta")

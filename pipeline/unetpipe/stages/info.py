@@ -15,6 +15,7 @@ from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.imaging.dicom.volume_row import VolumeRow
+from unetpipe.training.budget_choice import Considered
 
 if TYPE_CHECKING:  # they import torch or numpy, which `unetpipe --help` has no use for
     from torch import nn
@@ -94,6 +95,8 @@ class BundleFolder(NetworkSummary):
 
     Attributes:
         networks: Number of networks whose logits it averages; the summary is of the first one.
+        budget: What each network's training took of the plan in its minutes, and why; empty where all of it.
+        considered: Versions of the plan that were weighed for the first network, as far as the chosen one.
     """
 
     networks: int
@@ -102,6 +105,8 @@ class BundleFolder(NetworkSummary):
     spacing_mm: tuple[float, ...]
     normalization: tuple[str, ...]
     patch_size: tuple[int, ...]
+    budget: tuple[str, ...]
+    considered: tuple[Considered, ...]
     sha256: str
 
 
@@ -241,6 +246,8 @@ def _bundle(path: Path) -> BundleFolder | ForeignBundleFolder:
             postprocessing=readout_lines(bundle.spec),
             sha256=bundle.sha256,
         )
+    trained = bundle.spec.evidence.folds if bundle.spec.evidence else ()
+    considered = trained[0].choice.considered if trained and trained[0].choice else ()
     return BundleFolder(
         **_network_summary(bundle.networks()[0], bundle.network_def, bundle.spec.patch_size),
         networks=len(bundle.network_defs),
@@ -249,6 +256,8 @@ def _bundle(path: Path) -> BundleFolder | ForeignBundleFolder:
         spacing_mm=bundle.spec.preprocessing.spacing_mm,
         normalization=_schemes(bundle.spec.preprocessing),
         patch_size=bundle.spec.patch_size,
+        budget=tuple(fold.plan_sentence for fold in trained if fold.choice),
+        considered=considered,
         sha256=bundle.sha256,
     )
 

@@ -30,6 +30,7 @@ def evidence_of(setup: Setup, state: RunState, result: HeldOutResult) -> Evidenc
         epochs=len(state.history),
         iterations=state.iteration,
         batch_size=state.budget.batch_size,
+        choice=state.choice,
         optimizer=_recipe(setup, state).optimizer_name,
         loss=str(target_of(setup.config.loss)),
         seconds=round(state.seconds, 1),

@@ -8,6 +8,7 @@ from unetpipe.bundle.ensemble import Ensemble, write_part
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.spec import ModelSpec, Part
 from unetpipe.bundle.write import MODEL, write_bundle, write_weights
+from unetpipe.dataset.held_out_sample import write_sample
 from unetpipe.dataset.planning.fingerprint import read_fingerprint
 from unetpipe.dataset.training_domain import training_domain
 from unetpipe.errors import BundleError
@@ -66,6 +67,7 @@ class FolderRecorder:
         """Write the bundle with the figures of the held-out cases in its card."""
         self._claim.require()
         self._result = result
+        write_sample(self._folder / "validation", result.sample, self._setup.config.seed)
         self._write_bundle(state, weights)
         self._journal.end(state, result, example)
 

@@ -176,6 +176,8 @@ def _train_fold(
     if initial is not None and setup.start is not None and state is None:
         initial.report(setup.start)
     state = state or first_state(setup, identity)
+    if state.choice is not None:
+        setup = setup.following(state.choice.name, state.choice.configuration)
     with _recorder(setup, state, progress, parent) as recorder, stop_requested() as stop:
         outcome = Trainer(setup, state, recorder, progress).train(stop)
     return _result(config, state, outcome)

@@ -8,6 +8,7 @@ import torch
 
 from unetpipe.errors import TrainingError
 from unetpipe.files import atomic_path
+from unetpipe.training.budget_choice import BudgetChoice
 from unetpipe.training.epoch import Epoch
 from unetpipe.training.outcome import TrainingOutcome
 from unetpipe.training.run_identity import RunIdentity
@@ -17,7 +18,7 @@ from unetpipe.training.state import EpochRecord, RunState
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
 BEST = "best.pt"
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 
 
 def save_checkpoint(folder: Path, state: RunState) -> None:
@@ -28,6 +29,7 @@ def save_checkpoint(folder: Path, state: RunState) -> None:
         "options": dict(state.identity.options),
         "digests": dict(state.identity.digests),
         "budget": asdict(state.budget),
+        "choice": state.choice.model_dump(mode="json") if state.choice else None,
         "history": [asdict(record) for record in state.history],
         "cut_epoch": asdict(state.cut_epoch) if state.cut_epoch else None,
         "cooldown": asdict(state.cooldown) if state.cooldown else None,
@@ -74,6 +76,7 @@ def _state_from(content: dict[str, Any], folder: Path, name: str) -> RunState:
     typed = {
         "identity": RunIdentity(options=content.pop("options"), digests=content.pop("digests")),
         "budget": Budget(**content["budget"]),
+        "choice": BudgetChoice.model_validate(content["choice"]) if content.get("choice") else None,
         "history": [EpochRecord(**{**row, "dice": tuple(row["dice"])}) for row in content["history"]],
         "cut_epoch": Epoch(**cut) if cut else None,
         "cooldown": Cooldown(**cooldown) if cooldown else None,

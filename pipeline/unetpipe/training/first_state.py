@@ -1,56 +1,116 @@
 """The state of a run before its first step: which network, with what batches, for how long."""
 
-import math
-import time
+import logging
+from collections.abc import Iterator, Sequence
 
-from unetpipe.training.calibration import SMALLEST_BATCH, Calibration, Measurement, calibrate
-from unetpipe.training.optimization.recipe import choose_recipe
+from unetpipe.dataset.planning.reduction import SMALL_BATCH, patch_work, reductions
+from unetpipe.dataset.training_set import read_training_set
+from unetpipe.errors import PlanError, TrainingError
+from unetpipe.networks.definition import follows_plan
+from unetpipe.training.budget_choice import ENOUGH_STEPS, BudgetChoice, Candidate, choose
+from unetpipe.training.checkpoint import has_checkpoint, load_checkpoint
+from unetpipe.training.measurement import Stopwatch
 from unetpipe.training.run_identity import RunIdentity
 from unetpipe.training.schedule import Budget
 from unetpipe.training.setup import Setup
 from unetpipe.training.state import RunState
 
-_SAVING_SECONDS = 5.0
-_SLOWER = 1.25  # than estimated, that predicting the held-out cases may be
+log = logging.getLogger(__name__)
+
+_OTHERS = ("3d_lowres", "2d")  # configurations that may take the place of the default, where they are prepared
 
 
 def first_state(setup: Setup, identity: RunIdentity) -> RunState:
-    """Follow config and plan; with a limit in minutes, measure what this device can do with it.
+    """Follow config and plan; with a limit in minutes, as much of the plan as this device has time for.
 
     Raises:
         TrainingError: If there is not time for a single step.
     """
-    config, plan = setup.config, setup.data.configuration
-    calibration = _calibration(setup) if config.max_minutes is not None else None
+    config, choice = setup.config, _choice(setup)
+    if choice is not None:
+        setup = setup.following(choice.name, choice.configuration)
     return RunState(
         identity=identity,
-        definition=setup.network(calibration.features if calibration else plan.features),
+        definition=setup.network(),
         budget=Budget.plan(
-            epochs=config.epochs, iterations=config.iterations, batch_size=plan.batch_size, calibration=calibration
+            epochs=config.epochs,
+            iterations=config.iterations,
+            batch_size=setup.data.configuration.batch_size,
+            choice=choice,
         ),
+        choice=choice,
     )
 
 
-def _calibration(setup: Setup) -> Calibration:
-    config, plan, group, held_out = setup.config, setup.data.configuration, setup.group, setup.held_out()
-
-    predicting: dict[tuple[int, ...], float] = {}
-
-    def measure(features: tuple[int, ...], batch_size: int) -> Measurement:
-        learner = setup.learner(setup.network(features), choose_recipe(0))
-        step = setup.measure_step(learner, batch_size).seconds
-        if features not in predicting:
-            predicting[features] = held_out.estimate_seconds(learner.network) / group.size
-        ending = _SAVING_SECONDS + _SLOWER * predicting[features]
-        of_ranks = group.gather([step, ending, time.monotonic() - setup.started])
-        step, ending, elapsed = (max(values) for values in zip(*of_ranks, strict=True))  # all wait for the slowest
-        return Measurement(step_seconds=step, ending_seconds=ending, elapsed_seconds=elapsed)
-
-    return calibrate(
-        plan.features,
-        plan.batch_size,
-        measure,
-        limit_seconds=60 * (config.max_minutes or math.inf),
-        smallest_batch=max(SMALLEST_BATCH, group.size),
-        may_narrow=setup.initial is None,
+def _choice(setup: Setup) -> BudgetChoice | None:
+    config = setup.config
+    if config.max_minutes is None:
+        return None
+    limit, wanted = 60 * config.max_minutes, ENOUGH_STEPS
+    if config.epochs is not None:
+        wanted = min(wanted, config.epochs * config.iterations)
+    choice = choose(
+        _of_one_patch(list(_candidates(setup)), _choice_of_another_fold(setup)),
+        Stopwatch(setup, limit).measure,
+        limit_seconds=limit,
+        cases=len(setup.data.validation),
+        iterations=config.iterations,
+        wanted=wanted,
     )
+    log.info("%s: %s", choice.name, choice.sentence)
+    if choice.held_out < len(setup.data.validation):
+        log.info(
+            "%d of the %d held-out cases, drawn by the seed, are predicted at the end: "
+            "all of them would take more than a tenth of the time",
+            choice.held_out,
+            len(setup.data.validation),
+        )
+    return choice
+
+
+def _candidates(setup: Setup) -> Iterator[Candidate]:
+    """Versions of every configuration that is prepared."""
+    names = [setup.data.name]
+    if setup.config.configuration is None and setup.initial is None and setup.data.first_stage is None:
+        names += [name for name in _OTHERS if name != setup.data.name and _is_prepared(setup, name)]
+    classes, channels = setup.data.manifest.label_scheme.count, setup.data.input_channels
+    fixed = setup.initial is not None or not follows_plan(setup.config.network)
+    for name in names:
+        whole = setup.data.plan.configurations[name]
+        held_out = setup.following(name, whole).held_out()
+        for one in reductions(whole, smallest_batch=max(SMALL_BATCH, setup.group.size), fixed_network=fixed):
+            yield Candidate(
+                name=name,
+                configuration=one.configuration,
+                change=one.change,
+                work=patch_work(one.configuration, channels, classes),
+                windows=held_out.mean_windows(one.configuration.patch_size),
+            )
+
+
+def _of_one_patch(candidates: Sequence[Candidate], earlier: BudgetChoice | None) -> Sequence[Candidate]:
+    """Candidates with the patch of an earlier fold of the run, so that their networks can be averaged."""
+    if earlier is None:
+        return candidates
+    patch = (earlier.name, earlier.configuration.patch_size)
+    return [one for one in candidates if (one.name, one.configuration.patch_size) == patch] or candidates
+
+
+def _is_prepared(setup: Setup, name: str) -> bool:
+    """Whether preprocessing has made all cases for a configuration."""
+    if name not in setup.data.plan.configurations:
+        return False
+    try:
+        read_training_set(setup.config.work, setup.config.fold, name)
+    except (PlanError, TrainingError):
+        return False
+    return True
+
+
+def _choice_of_another_fold(setup: Setup) -> BudgetChoice | None:
+    for folder in sorted(setup.folder.parent.glob("fold_*")):
+        if folder != setup.folder and has_checkpoint(folder):
+            state = load_checkpoint(folder)
+            if state is not None and state.choice is not None:
+                return state.choice
+    return None

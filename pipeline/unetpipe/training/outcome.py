@@ -20,6 +20,7 @@ class HeldOutResult:
         dice: Mean Dice of each foreground class, by name; None where no case has the class.
         cases: Number of cases that the mean is over.
         held_out: Number of cases that were held out.
+        sample: Ids of those that were predicted, where these are not all.
         weights: Weights that were deployed, "last" or "best".
         unseen: Whether none of `cases` was used to choose the weights or the end of training.
         largest: Names of the classes that are better with only their largest component; `dice` is without that.
@@ -33,6 +34,7 @@ class HeldOutResult:
     dice: Mapping[str, float | None]
     cases: int
     held_out: int
+    sample: tuple[str, ...] = ()
     weights: Deployed
     unseen: bool
     largest: tuple[str, ...] = ()

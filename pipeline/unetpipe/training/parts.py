@@ -22,10 +22,8 @@ from unetpipe.training.optimization.optimizers import require_a_step
 from unetpipe.training.optimization.recipe import Recipe
 
 
-def chosen_network(
-    config: TrainConfig, data: TrainingSet, features: tuple[int, ...], initial: InitialModel | None = None
-) -> Definition:
-    """The network that the config asks for, with so many features per stage, or that of the initial model.
+def chosen_network(config: TrainConfig, data: TrainingSet, initial: InitialModel | None = None) -> Definition:
+    """The network that the config asks for, or that of the initial model.
 
     Raises:
         PlanError: If it cannot be built, or does not map the plan's patch to logits.
@@ -42,7 +40,6 @@ def chosen_network(
         in_channels=data.input_channels,
         classes=scheme.count,
         overlapping=scheme.overlapping,
-        features=features,
         options=config.network_options,
     )
 
@@ -88,7 +85,7 @@ def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction, initia
     own_network = target_of(config.network) in registered("network")
     if isinstance(loss, Loss) and config.optimizer is None and not own_network:
         return
-    definition = chosen_network(config, data, data.configuration.features, initial)
+    definition = chosen_network(config, data, initial)
     channels, patch = data.input_channels, data.configuration.patch_size
     with torch.random.fork_rng(devices=[]):
         network = build_network(definition)

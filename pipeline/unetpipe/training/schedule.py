@@ -3,13 +3,12 @@
 import math
 from dataclasses import dataclass
 
-from unetpipe.training.calibration import Calibration
+from unetpipe.training.budget_choice import BudgetChoice
 from unetpipe.training.optimization.recipe import RecipeName, choose_recipe
 
 PUBLISHED_EPOCHS = 1000
 _COOLDOWN = 10  # of the steps taken, one in so many is added to end on a low learning rate
 _LONG_MINUTES, _LONG_STEPS = 20, 5000  # from which it pays to wait a few minutes for a faster step
-_EPOCHS_IN_A_BUDGET = 20  # at least, so that there are a curve to read and a checkpoint to resume from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,23 +57,21 @@ class Budget:
     recipe: RecipeName
 
     @classmethod
-    def plan(cls, *, epochs: int | None, iterations: int, batch_size: int, calibration: Calibration | None) -> "Budget":
-        """Decide from what was asked for or planned and, for a limit in time, from what was measured."""
-        if calibration is None:
+    def plan(cls, *, epochs: int | None, iterations: int, batch_size: int, choice: BudgetChoice | None) -> "Budget":
+        """Decide from what was asked for or planned and, for a limit in time, from what was chosen for it."""
+        if choice is None:
             total = epochs or PUBLISHED_EPOCHS
             recipe = choose_recipe(total * iterations)
             return cls(epochs=total, iterations=iterations, batch_size=batch_size, seconds=None, recipe=recipe)
-        affordable = max(1, int(calibration.seconds / calibration.step_seconds))
         if epochs is None:
-            iterations = max(1, min(iterations, affordable // _EPOCHS_IN_A_BUDGET))
-            epochs = 10 * math.ceil(affordable / iterations)  # the clock decides, not this
-        recipe = choose_recipe(min(affordable, epochs * iterations))
+            iterations = choice.iterations
+            epochs = 10 * math.ceil(choice.steps / iterations)  # the clock decides, not this
         return cls(
             epochs=epochs,
             iterations=iterations,
-            batch_size=calibration.batch_size,
-            seconds=calibration.seconds,
-            recipe=recipe,
+            batch_size=choice.configuration.batch_size,
+            seconds=choice.seconds,
+            recipe=choose_recipe(min(choice.steps, epochs * iterations)),
         )
 
     def progress(self, iteration: int, seconds: float, cooldown: Cooldown | None = None) -> float:

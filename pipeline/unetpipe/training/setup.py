@@ -1,15 +1,18 @@
 """The parts of a trainer that stay the same from the first step to the last: data, device, loss, augmentation."""
 
 import time
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 
 import psutil
 import torch
 
 from unetpipe.components import Definition
 from unetpipe.config.train import TrainConfig
+from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.dataset.training_set import TrainingSet, read_training_set
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
@@ -135,30 +138,43 @@ class Setup:
             return None
         return self.initial.start(self.data, rate=self.config.init_rate, frozen=self.config.freeze == "encoder")
 
-    def network(self, features: tuple[int, ...]) -> Definition:
-        """The network that the config asks for, with so many features per stage, or that of the initial model.
+    def following(self, name: str, configuration: Configuration) -> "Setup":
+        """The same parts for a configuration of the plan, or a smaller version of it."""
+        data = self.data
+        if name != data.name:
+            data = read_training_set(self.config.work, self.config.fold, name)
+        data = replace(data, configuration=configuration)
+        return replace(self, data=data, augmentation=chosen_augmentation(self.config, data))
+
+    def network(self) -> Definition:
+        """The network that the config asks for, or that of the initial model.
 
         Raises:
             PlanError: If it cannot be built, or does not map the plan's patch to logits.
         """
-        return chosen_network(self.config, self.data, features, self.initial)
+        return chosen_network(self.config, self.data, self.initial)
 
     def learner(self, definition: Definition, name: RecipeName) -> Learner:
         """Make a network that has learned nothing of the data yet."""
         patch, recipe = self.data.configuration.patch_size, Recipe.of(self.config, name, self.loss)
         return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed, self.start)
 
-    def measure_step(self, learner: Learner, batch_size: int) -> StepMeasurement:
-        """Let a learner take the first few optimiser steps of the run; the very first one warms up."""
-        batches = self.loader(batch_size).batches()
-        times = []
-        for _ in range(_MEASURED_STEPS):
-            before = time.monotonic()
-            loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
-            last = loss.item()
-            times.append(time.monotonic() - before)
-        batches.close()
-        return StepMeasurement(seconds=min(times[1:]), loss=last)
+    def measure_step(self, learner: Learner, batch_size: int, *, at_least_seconds: float = 0.0) -> StepMeasurement:
+        """Let a learner take the first few optimiser steps of the run; the very first one warms up.
+
+        Args:
+            learner: The learner that is measured.
+            batch_size: Patches per step.
+            at_least_seconds: Time for steps that are measured; two of them are taken at the least.
+        """
+        times: list[float] = []
+        with closing(self.loader(batch_size).batches()) as batches:
+            while len(times) < _MEASURED_STEPS or sum(times[1:]) < at_least_seconds:
+                before = time.monotonic()
+                loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
+                last = loss.item()
+                times.append(time.monotonic() - before)
+        return StepMeasurement(seconds=fmean(times[1:]), loss=last)
 
 
 def _require_a_patch_each(batch_size: int, group: Group) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from unetpipe.components import Definition
+from unetpipe.training.budget_choice import BudgetChoice
 from unetpipe.training.epoch import Epoch
 from unetpipe.training.outcome import TrainingOutcome
 from unetpipe.training.run_identity import RunIdentity
@@ -56,6 +57,7 @@ class RunState:
         identity: Options and inputs that the run was started with.
         definition: MONAI definition of the network.
         budget: Length of training, in steps or seconds.
+        choice: The plan that a budget in minutes leaves time for; None where the plan is followed as it is.
         iteration: Number of optimiser steps taken.
         seconds: Seconds that the run has taken, interruptions not counted.
         history: The epochs that are over.
@@ -70,6 +72,7 @@ class RunState:
     identity: RunIdentity
     definition: Definition
     budget: Budget
+    choice: BudgetChoice | None = None
     iteration: int = 0
     seconds: float = 0.0
     history: list[EpochRecord] = field(default_factory=list)

@@ -17,6 +17,7 @@ from unetpipe.networks.build import build_network, network_features, network_nam
 from unetpipe.networks.device import forget_peak_memory, machine_use, peak_memory_gb
 from unetpipe.progress import Advance, Progress
 from unetpipe.training.batches.loader import Batch
+from unetpipe.training.budget_choice import WINDOWS
 from unetpipe.training.distributed.group import AgreedStopError
 from unetpipe.training.early_stopping import best_epoch, reason_to_stop, smoothed_dice
 from unetpipe.training.epoch import Epoch
@@ -32,7 +33,7 @@ from unetpipe.training.validation import CaseResult
 
 log = logging.getLogger(__name__)
 
-_WINDOWS = 0.3  # to validate with per patch learned from: a tenth of the time, as learning takes three times as long
+_OFF = 0.1  # of the steps that were expected, from which on a line says so
 
 
 class Trainer:
@@ -53,7 +54,8 @@ class Trainer:
         if state.learner:
             self._learner.load_state(state.learner)
         self._held_out = setup.held_out()
-        self._validating = self._held_out.sample(_WINDOWS * state.budget.iterations * state.budget.batch_size)
+        self._expected: float = state.choice.steps if state.choice else 0
+        self._validating = self._held_out.sample(WINDOWS * state.budget.iterations * state.budget.batch_size)
 
     def train(self, stop: threading.Event) -> TrainingOutcome:
         """Train until the budget is spent, then predict the held-out cases with the weights that are deployed.
@@ -155,6 +157,7 @@ class Trainer:
                 system=machine_use(self._setup.device),
             )
         )
+        self._say_if_steps_take_longer()
         if state.cooldown is None and (reason := reason_to_stop(smoothed, config.patience, config.target_dice)):
             progress = self._progress_of_schedule(state.iteration)
             state.cooldown = Cooldown.begin(state.iteration, progress, state.budget.iterations)
@@ -164,6 +167,19 @@ class Trainer:
         if best_epoch(smoothed) == len(smoothed) - 1:
             self._recorder.keep_weights("best", weights)
             state.best = weights if config.deploy == "best" else None
+
+    def _say_if_steps_take_longer(self) -> None:
+        """Tell how many steps there is time for, where that is no longer what was expected; the schedule follows it."""
+        state, elapsed = self._state, self._elapsed()
+        if state.choice is None or state.cooldown is not None:
+            return
+        each = (elapsed - state.choice.setup_seconds) / state.iteration
+        steps = state.iteration + max(0.0, state.choice.seconds - elapsed) / each
+        if abs(steps / self._expected - 1) > _OFF:
+            log.info(
+                "steps take %.3g s, validation included: about %d of them instead of %d", each, steps, self._expected
+            )
+            self._expected = steps
 
     def _validate(self) -> tuple[float | None, ...]:
         """Mean Dice of each foreground class over selection cases, on the network's grid."""
@@ -179,6 +195,9 @@ class Trainer:
         """Predict the held-out cases on their own grids; they are predicted anew when an interrupted run goes on."""
         setup, state, held_out, folder = self._setup, self._state, self._held_out, self._setup.folder / "validation"
         data, deploy, weights = setup.data, setup.config.deploy, self._learner.weights()
+        predicted = held_out.to_predict(
+            state.choice.held_out if state.choice else len(data.validation), setup.config.seed
+        )
         if state.best is not None:
             self._recorder.keep_weights("last", weights)
             weights = state.best
@@ -190,31 +209,33 @@ class Trainer:
 
         started = time.monotonic()
         forget_peak_memory(setup.device)
-        with self._progress.task("held-out cases", len(data.validation)) as advance:
-            found = setup.group.map(predict, data.validation, stop, advance)
-        seconds = (time.monotonic() - started) * min(setup.group.size, len(data.validation))
+        with self._progress.task("held-out cases", len(predicted)) as advance:
+            found = setup.group.map(predict, predicted, stop, advance)
+        seconds = (time.monotonic() - started) * min(setup.group.size, len(predicted))
         counts, gains, expected = ([one[index] for one in found] for index in range(3))
         reduced = classes_to_reduce(
-            np.array([one for case, one in zip(data.validation, gains, strict=True) if case in held_out.selection])
+            np.array([one for case, one in zip(predicted, gains, strict=True) if case in held_out.selection])
         )
         if reduced:
-            counts = setup.group.map(lambda case: held_out.reduce(case, reduced, folder), data.validation, stop)
+            counts = setup.group.map(lambda case: held_out.reduce(case, reduced, folder), predicted, stop)
         selected = deploy == "best" or state.cooldown is not None or bool(reduced)
-        cases = (held_out.unseen or held_out.selection) if selected else data.validation
+        unseen = [case for case in predicted if case not in held_out.selection]
+        cases = (unseen or predicted) if selected else predicted
         overlaps = _overlaps(counts)
-        of_case = dict(zip(data.validation, overlaps, strict=True))
+        of_case = dict(zip(predicted, overlaps, strict=True))
         dice = mean_dice(of_case[case] for case in cases)
         each = zip(*(map(_known_dice, of_case[case]) for case in cases), strict=True)
         result = HeldOutResult(
             dice=dict(zip(data.foreground, dice, strict=True)),
             cases=len(cases),
             held_out=len(data.validation),
+            sample=tuple(predicted) if len(predicted) < len(data.validation) else (),
             weights=deploy,
-            unseen=bool(held_out.unseen) or not selected,
+            unseen=bool(unseen) or not selected,
             largest=tuple(data.manifest.labels[index].name for index in reduced),
             case_dice=dict(zip(data.foreground, each, strict=True)),
             patients=held_out.patients(cases),
-            seconds_per_case=seconds / len(data.validation),
+            seconds_per_case=seconds / len(predicted),
             memory_gb=round(peak_memory_gb(setup.device), 3) if setup.device.type == "cuda" else None,
             quality=fit_quality(data.manifest.label_scheme.names, overlaps, expected),
         )

@@ -5,8 +5,10 @@ preprocessing of a file and the same way back to its grid. So the reported Dice 
 """
 
 import math
+import random
 import time
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -29,6 +31,8 @@ from unetpipe.inference.group import NetworkGroup
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.training.case_files import CaseFiles, Labels
 from unetpipe.training.postprocessing import largest_component_gain
+
+_LONG_READING = 2.0  # seconds, after which a case is not read again to time it
 
 
 class CaseResult(NamedTuple):
@@ -78,20 +82,34 @@ class HeldOut:
         numbers: dict[str, int] = {}
         return tuple(numbers.setdefault(self._patients[case], len(numbers)) for case in ids)
 
-    def estimate_seconds(self, network: nn.Module) -> float:
-        """Seconds that all cases together take from their files to labels on their own grids.
+    def case_seconds(self) -> float:
+        """Seconds that a case of middle size takes from its file to labels on its own grid, without the network.
 
-        A case of middle size is timed, and counts for the others by its number of windows. What only a first case pays
-        for, such as imports and the choice of algorithms, is done before.
+        What only a first case pays for, such as imports, is left out where that does not take long to find out.
         """
-        patch, windows = self._configuration.patch_size, self._windows(self._ids)
-        middle = sorted(self._ids, key=windows.__getitem__)[len(self._ids) // 2]
-        group = self._group(network)
-        self._decided(group.logits(torch.zeros(self._data.input_channels, *patch)), patch)
-        self._read(middle)
-        before = time.monotonic()
-        self._on_own_grid(group, middle)
-        return (time.monotonic() - before) * sum(windows.values()) / windows[middle]
+        blank = self._group(_Blank(self._scheme.count))
+        middle = sorted(self._ids, key=self._windows(self._ids).__getitem__)[len(self._ids) // 2]
+        times: list[float] = []
+        while len(times) < 2 and sum(times) < _LONG_READING:
+            before = time.monotonic()
+            labels, source = self._on_own_grid(blank, middle)
+            self._files.overlaps(self._files.reference(middle, source), labels)
+            times.append(time.monotonic() - before)
+        return min(times)
+
+    def mean_windows(self, patch: Shape) -> float:
+        """Number of windows of a case, on the mean, with a patch of this shape."""
+        return fmean(self._windows(self._ids, patch).values())
+
+    def to_predict(self, count: int, seed: int) -> list[str]:
+        """Cases to predict at the end: so many of them, drawn by the seed, selection cases and others in turn."""
+        if count >= len(self._ids):
+            return list(self._ids)
+        draw = random.Random(seed)
+        parts = [draw.sample(part, len(part)) for part in (self.unseen, self.selection)]
+        turns = [case for pair in zip_longest(*parts) for case in pair if case is not None]
+        chosen = set(turns[:count])
+        return [case for case in self._ids if case in chosen]
 
     def sample(self, windows: float) -> list[str]:
         """Selection cases to validate with between epochs, spread evenly, as many as have so many windows.
@@ -156,9 +174,9 @@ class HeldOut:
         self._files.write(case, indices, source, folder)
         return self._files.overlaps(self._files.reference(case, source), indices)
 
-    def _windows(self, cases: Sequence[str]) -> dict[str, int]:
+    def _windows(self, cases: Sequence[str], patch: Shape | None = None) -> dict[str, int]:
         """Number of windows that lie half a patch apart over each case."""
-        patch = self._configuration.patch_size
+        patch = patch or self._configuration.patch_size
         shapes = {case: self._store.record(case).placement.shape for case in cases}
         return {
             case: math.prod(max(1, math.ceil(2 * n / p) - 1) for n, p in zip(shape, patch, strict=True))
@@ -204,3 +222,15 @@ class HeldOut:
             return network_image(image, self._preprocessing)
         except UnetpipeError as error:
             raise TrainingError(f"{case}: its image cannot be preprocessed again: {error}") from error
+
+
+class _Blank(nn.Module):
+    """A network that takes no time and finds nothing."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self._outputs = outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, ...) to logits (B, L, ...) of 0."""
+        return x.new_zeros(len(x), self._outputs, *x.shape[2:])

@@ -74,7 +74,7 @@ def make_plan(
     if spacing_mm is not None and (len(spacing_mm) != spacings.shape[1] or min(spacing_mm) <= 0):
         raise PlanError(f"spacing_mm should be {spacings.shape[1]} positive numbers, got {list(spacing_mm)}")
     target = target_spacing(spacings, shapes) if spacing_mm is None else np.array(spacing_mm, dtype=np.float64)
-    order = _planning_order(target)
+    order = planning_order(target)
     resampled = [
         resampled_shape(shape, spacing, tuple(target))
         for shape, spacing in zip(shapes.tolist(), spacings.tolist(), strict=True)
@@ -126,7 +126,7 @@ def target_spacing(spacings: Floats, shapes: Floats) -> Floats:
     return target
 
 
-def _planning_order(target: Floats) -> list[int]:
+def planning_order(target: Floats) -> list[int]:
     """Our axes in nnU-Net's order: (K, J, I) with the coarsest moved to the front."""
     backwards = list(range(len(target)))[::-1]
     if len(target) < 3:

@@ -18,7 +18,7 @@ class StepMeasurement:
     """A few optimiser steps.
 
     Attributes:
-        seconds: Seconds of the shortest of them, warm-up left out.
+        seconds: Mean seconds of a step, warm-up left out.
         loss: Loss of the last one.
     """
 

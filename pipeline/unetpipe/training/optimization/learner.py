@@ -1,5 +1,6 @@
 """A network that is trained: its weights, its optimiser, and one optimiser step."""
 
+import copy
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
@@ -63,9 +64,8 @@ class Learner:
             learning = build_network(definition)
             if start is not None:
                 start.load_into(learning)
+            self.network = copy.deepcopy(learning)
             self._module = supervised(learning, definition)
-            self.network = build_network(definition)
-        self.network.load_state_dict(learning.state_dict())
         self.network.requires_grad_(False)
         self.device = device
         self.dtype = dtype = trainable_dtype(learning, input_channels(definition), patch, device, dtype)

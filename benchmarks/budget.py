@@ -1,0 +1,169 @@
+"""What a budget in minutes makes of a plan, beside fixed choices.
+
+    python benchmarks/budget.py --out /tmp/bench --minutes 5 15 60 --data DATA/Task04_Hippocampus DATA/nuclei
+    python benchmarks/budget.py --out /tmp/bench --minutes 5 --data DATA/nuclei --grid 0 2 4
+    python benchmarks/budget.py --out /tmp/bench --minutes 5 --phantoms heart retina
+
+Each dataset is preprocessed once and trained on fold 0 in each budget: first by the rule, then, with `--grid`, by some
+of the versions that the rule weighs, numbered from the plan (0) downwards. A row says what was trained, the steps that
+were expected and made, the share of the budget that set-up took, and the mean Dice of the held-out cases. `--phantoms`
+makes scans like cardiac MR (256x256x10, three structures) and photographs of a retina (565x584, RGB). Give it the
+machine alone.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from unetpipe.config.train import TrainConfig
+from unetpipe.imaging.files import write_image, write_labels
+from unetpipe.imaging.geometry import Grid
+from unetpipe.stages.train import TrainResult, train
+from unetpipe.training import first_state
+from unetpipe.training.budget_choice import Candidate
+from unetpipe.training.checkpoint import load_checkpoint
+from unetpipe.training.setup import Setup
+
+HEARTS, RETINAS = 24, 20
+
+
+def main() -> None:
+    """Prepare, train, and print a row for each run as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="*", default=[])
+    parser.add_argument("--phantoms", nargs="*", choices=["heart", "retina"], default=[])
+    parser.add_argument("--minutes", type=float, nargs="+", required=True)
+    parser.add_argument("--grid", type=int, nargs="*", default=[], help="versions of the plan to train besides")
+    parser.add_argument("--out", type=Path, required=True, help="scratch folder; what is prepared in it is kept")
+    options = parser.parse_args()
+    for name in options.phantoms:
+        folder = options.out / "phantoms" / name
+        if not folder.exists():
+            make_phantoms(name, folder)
+        options.data.append(folder)
+    for data in options.data:
+        work = options.out / data.name
+        if not (work / "plan.yaml").exists():
+            command = [sys.executable, "-m", "unetpipe", "preprocess", data, "--out", work, "--no-preview"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        for minutes in options.minutes:
+            for version in (None, *options.grid):
+                print(json.dumps({"data": data.name, **row(work, minutes, version)}), flush=True)
+
+
+def row(work: Path, minutes: float, version: int | None) -> dict[str, object]:
+    """Train by the rule, or a version of the plan, and say what came of it."""
+    name = f"{minutes:g}_minutes_" + ("rule" if version is None else f"version_{version}")
+    config = TrainConfig(work=work, max_minutes=minutes, device="cpu", run_name=name, tracking="none")
+    with mock.patch.object(first_state, "_candidates", only(version)):
+        result = train(config)
+    assert isinstance(result, TrainResult)
+    state = load_checkpoint(result.bundle)
+    assert state is not None
+    choice = state.choice
+    assert choice is not None
+    return {
+        "minutes": minutes,
+        "by": "the rule" if version is None else f"version {version}",
+        "patch": choice.configuration.patch_size,
+        "batch": choice.configuration.batch_size,
+        "features": choice.configuration.features[0],
+        "expected": choice.steps,
+        "made": result.iterations,
+        "set_up": round(choice.setup_seconds / (60 * minutes), 4),
+        "seconds": result.seconds,
+        "cases": result.cases,
+        "dice": result.mean_dice,
+    }
+
+
+def only(version: int | None) -> object:
+    """What lists candidates: all of them, or one."""
+    every = first_state._candidates
+
+    def listed(setup: Setup) -> Iterator[Candidate]:
+        found = list(every(setup))
+        yield from found if version is None else found[version : version + 1]
+
+    return listed
+
+
+def make_phantoms(name: str, folder: Path) -> None:
+    """Write images and labels of one kind."""
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    for number in range(HEARTS if name == "heart" else RETINAS):
+        random = np.random.default_rng(number)
+        if name == "heart":
+            write_heart(folder, f"heart_{number:02d}", random)
+        else:
+            write_retina(folder, f"retina_{number:02d}", random)
+
+
+def write_heart(folder: Path, case: str, random: np.random.Generator) -> None:
+    """Two chambers and the muscle around one of them, in ten thick slices among other tissue."""
+    shape = (256, 256, 10)
+    x, y, z = np.meshgrid(*map(np.arange, shape), indexing="ij")
+    size, taper = random.uniform(0.8, 1.2), 1 - 0.5 * np.abs(z / 9 - random.uniform(0.2, 0.4))
+    dx, dy = x - 128 + random.normal(0, 15), y - 128 + random.normal(0, 15)
+    distance = np.hypot(dx, dy * random.uniform(0.85, 1.15)) / taper / size
+    right = np.hypot(dx + 38 * size * taper, (dy + 5) / 1.5) / taper / size
+    label = np.where(distance < 21, 3, np.where(distance < 32, 2, np.where(right < 24, 1, 0))).astype(np.uint8)
+    image = (np.array([0.25, 0.8, 0.35, 0.75]) + random.normal(0, 0.05, 4))[label]
+    for _ in range(14):
+        centre, radius = random.uniform(0, 256, 2), random.uniform(5, 35)
+        image[(np.hypot(x - centre[0], y - centre[1]) < radius) & (label == 0)] = random.uniform(0.1, 0.9)
+    image = gaussian_filter(image, (1.2, 1.2, 0.3)) + random.normal(0, 0.12, shape)
+    grid = Grid.of(shape, np.diag([1.5, 1.5, random.choice([8.0, 10.0]), 1]))
+    write_image(folder / "images" / f"{case}.nii.gz", (500 * image[None]).astype(np.int16), grid)
+    names = {0: "background", 1: "right", 2: "muscle", 3: "left"}
+    write_labels(folder / "labels" / f"{case}.nii.gz", label, grid, names)
+
+
+def write_retina(folder: Path, case: str, random: np.random.Generator) -> None:
+    """Vessels that branch from one side, dark on a textured disc."""
+    height, width = 584, 565
+    vessels = np.zeros((height, width), dtype=np.float32)
+    start = np.array([height / 2, width / 4]) + random.normal(0, 15, 2)
+    for angle in np.linspace(0, 2 * np.pi, 9)[:-1]:
+        grow(vessels, start.copy(), angle + random.normal(0, 0.2), random.uniform(2.2, 3.6), 400, random)
+    y, x = np.mgrid[:height, :width]
+    disc = np.hypot(y - height / 2, x - width / 2) < 270
+    texture = 1.8 * gaussian_filter(random.normal(size=disc.shape), 12)
+    dark = 0.3 * gaussian_filter(vessels, 0.9)
+    colours = np.stack([0.8 + texture, 0.55 + texture - dark, 0.3 + texture - dark / 2], axis=-1)
+    image = (colours + random.normal(0, 0.03, colours.shape)) * disc[..., None]
+    Image.fromarray((255 * np.clip(image, 0, 1)).astype(np.uint8)).save(folder / "images" / f"{case}.png")
+    Image.fromarray(((vessels > 0) & disc).astype(np.uint8)).save(folder / "labels" / f"{case}.png")
+
+
+def grow(
+    vessels: NDArray[np.float32], at: NDArray[np.float64], angle: float, radius: float, steps: float,
+    random: np.random.Generator,
+) -> None:  # fmt: skip
+    """Draw a vessel that narrows, turns and branches."""
+    while steps > 0 and radius > 0.45:
+        at += (np.sin(angle), np.cos(angle))
+        if not (8 < at[0] < vessels.shape[0] - 8 and 8 < at[1] < vessels.shape[1] - 8):
+            return
+        angle, steps, radius = angle + random.normal(0, 0.06), steps - 1, radius * 0.9985
+        first = at.astype(int) - 5
+        y, x = np.mgrid[first[0] : first[0] + 11, first[1] : first[1] + 11]
+        vessels[y, x] = np.maximum(vessels[y, x], np.hypot(y - at[0], x - at[1]) <= radius)
+        if random.random() < 0.012:
+            turn, share = random.choice([-1, 1]) * random.uniform(0.4, 1), random.uniform(0.5, 0.8)
+            grow(vessels, at.copy(), angle + turn, radius * share, steps * random.uniform(0.4, 0.8), random)
+            radius *= 0.92
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""The choice of a plan for a time budget: the first that leaves time for enough steps, from nnU-Net's on downwards."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from unetpipe.dataset.planning.plan import Configuration
+from unetpipe.documents import Record
+from unetpipe.errors import TrainingError
+
+ENOUGH_STEPS = 1000  # below this a smaller plan learns more: docs/training.md
+EPOCHS = 20  # in a budget, at least, so that there are a curve to read and a checkpoint to resume from
+SAVING_SECONDS = 5.0
+LEARNING = 3.0  # times as long as predicting: forward, and back to inputs and to weights
+WINDOWS = 0.3  # to validate with per patch learned from: a tenth of the time
+_UNSURE = 0.5  # of enough steps: an estimate of so many may be wrong
+_FEWEST_STEPS = 100  # of volumes, before slices are learned instead
+_VALIDATION_SHARE = 0.1  # of the budget, that predicting held-out cases at the end may take, and as much between epochs
+_SLOWER = 1.25  # than estimated, that predicting the held-out cases may be
+_SEES_ENOUGH = 0.25  # of the median image: nnU-Net plans a low resolution where the patch covers less
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A version of a configuration.
+
+    Attributes:
+        name: Name of the plan's configuration.
+        configuration: The configuration, or a smaller version of it.
+        change: What is smaller than in the candidate before it.
+        work: Work of one patch, on a scale that all candidates share.
+        windows: Windows of a held-out case, on the mean.
+    """
+
+    name: str
+    configuration: Configuration
+    change: str
+    work: float
+    windows: float
+
+    @property
+    def step_work(self) -> float:
+        """Work of a whole batch."""
+        return self.work * self.configuration.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Measured, or estimated, seconds of a candidate on this device.
+
+    Attributes:
+        step_seconds: An optimiser step, sampling and augmentation included.
+        case_seconds: What predicting a held-out case from its file takes, without the network.
+        saving_seconds: Saving after an epoch.
+        elapsed_seconds: From the start of the run to now.
+    """
+
+    step_seconds: float
+    case_seconds: float
+    saving_seconds: float
+    elapsed_seconds: float
+
+
+class Considered(Record):
+    """A candidate that was weighed, for people.
+
+    Attributes:
+        change: What is smaller than in the one before it.
+        step_seconds: Seconds of an optimiser step.
+        steps: Steps that there is time for.
+        measured: Whether that was measured; else it is estimated from another's measurement.
+    """
+
+    change: str
+    step_seconds: float
+    steps: int
+    measured: bool
+
+
+class BudgetChoice(Record):
+    """The plan that a budget leaves time for, on this device.
+
+    Attributes:
+        name: Name of the plan's configuration.
+        configuration: The configuration that is trained.
+        steps: Optimiser steps that are expected.
+        wanted: Steps that were asked for.
+        iterations: Optimiser steps of an epoch.
+        step_seconds: Seconds of an optimiser step.
+        seconds: Seconds for optimiser steps and the validations between them, counted from the start of the run.
+        setup_seconds: Seconds from the start of the run to its first step.
+        held_out: Number of held-out cases that are predicted at the end.
+        considered: Candidates in the order of preference, as far as the chosen one.
+    """
+
+    name: str
+    configuration: Configuration
+    steps: int
+    wanted: int
+    iterations: int
+    step_seconds: float
+    seconds: float
+    setup_seconds: float
+    held_out: int
+    considered: tuple[Considered, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What was chosen, and why."""
+        plan, chosen = self.considered[0], self.considered[-1]
+        if len(self.considered) == 1:
+            return f"the plan as it is: {chosen.steps} steps of {chosen.step_seconds:.2g} s, {self.wanted} are enough"
+        changes = "; ".join(one.change for one in self.considered[1:])
+        return (
+            f"the plan's {plan.steps} steps of {plan.step_seconds:.2g} s would be fewer than {self.wanted}, "
+            f"so that it is made smaller: {changes}; now {chosen.steps} steps of {chosen.step_seconds:.2g} s"
+        )
+
+
+Measure = Callable[[Candidate], Cost]
+"""Measures a candidate on the device."""
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    measure: Measure,
+    *,
+    limit_seconds: float,
+    cases: int,
+    iterations: int,
+    wanted: int = ENOUGH_STEPS,
+) -> BudgetChoice:
+    """Choose the first candidate that leaves time for enough steps, or else the cheapest.
+
+    The cheapest is measured first, and what it says of the others is estimated from their work. Whatever is chosen is
+    measured itself before that is settled, and the one before it where that seems nearly fast enough, so that measuring
+    never takes longer than a few steps of the run.
+
+    Args:
+        candidates: Candidates, best first.
+        measure: Measures one of them.
+        limit_seconds: Time limit of the whole run, in seconds.
+        cases: Number of held-out cases.
+        iterations: Most optimiser steps of an epoch.
+        wanted: Number of steps that are enough.
+
+    Raises:
+        TrainingError: If there is not time for a single step.
+    """
+    ordered = preferred(candidates)
+    first = min(range(len(ordered)), key=lambda index: ordered[index].step_work)
+    measured = {first: measure(ordered[first])}
+    while True:
+        times = [
+            _timetable(one, _cost(index, ordered, measured), limit_seconds, cases, iterations)
+            for index, one in enumerate(ordered)
+        ]
+        chosen = _first_with_enough(ordered, times, wanted)
+        unsure = chosen in measured and chosen > 0 and times[chosen - 1].steps >= _UNSURE * wanted
+        one = chosen - 1 if unsure else chosen
+        if one in measured:
+            break
+        measured[one] = measure(ordered[one])
+    best, time = ordered[chosen], times[chosen]
+    if time.steps < 1:
+        cost = measured[chosen]
+        raise TrainingError(
+            f"{limit_seconds / 60:g} minutes are not enough: setting up takes {cost.elapsed_seconds:.0f} s, "
+            f"a step {cost.step_seconds:.1f} s, validating and saving {limit_seconds - time.seconds:.0f} s"
+        )
+    return BudgetChoice(
+        name=best.name,
+        configuration=best.configuration,
+        steps=int(time.steps),
+        wanted=wanted,
+        iterations=time.iterations,
+        step_seconds=time.cost.step_seconds,
+        seconds=time.seconds,
+        setup_seconds=time.cost.elapsed_seconds,
+        held_out=time.held_out,
+        considered=tuple(
+            Considered(
+                change=one.change if one.name == ordered[0].name else f"{one.name}: {one.change}",
+                step_seconds=round(times[index].cost.step_seconds, 4),
+                steps=max(0, int(times[index].steps)),
+                measured=index in measured,
+            )
+            for index, one in enumerate(ordered[: chosen + 1])
+        ),
+    )
+
+
+def preferred(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates in the order in which they are tried: those that see little of an image come after all that see more.
+
+    Where a single configuration is prepared that is the order in which it is made smaller.
+    """
+    whole: dict[str, Candidate] = {}
+    for one in candidates:
+        whole.setdefault(one.name, one)
+
+    def sees_little(one: Candidate) -> bool:
+        own = one.configuration
+        if own.patch_size == whole[one.name].configuration.patch_size or len(whole) == 1:
+            return False
+        axes = [(p, n) for p, n in zip(own.patch_size, own.median_shape, strict=True) if p > 1]
+        return math.prod(min(1.0, p / n) for p, n in axes) < _SEES_ENOUGH
+
+    return sorted(candidates, key=sees_little)
+
+
+@dataclass(frozen=True)
+class _Timetable:
+    """The course of a run with a candidate: `steps` is below 1 where there is no time."""
+
+    cost: Cost
+    steps: float
+    iterations: int
+    seconds: float
+    held_out: int
+
+
+def _first_with_enough(candidates: Sequence[Candidate], times: Sequence[_Timetable], wanted: int) -> int:
+    """The first candidate with enough steps, or the cheapest; slices of volumes only where volumes leave too few."""
+    volumes = [index for index, one in enumerate(candidates) if min(one.configuration.patch_size) > 1]
+    every = range(len(candidates))
+    for indices in (volumes, every) if volumes else (every,):
+        cheapest = min(indices, key=lambda index: candidates[index].step_work)
+        chosen = next((index for index in indices if times[index].steps >= wanted), cheapest)
+        if times[chosen].steps >= _FEWEST_STEPS:
+            break
+    return chosen
+
+
+def _cost(index: int, candidates: Sequence[Candidate], measured: Mapping[int, Cost]) -> Cost:
+    """A candidate's cost: its own where it is measured, else from the measured one whose step is most like its own."""
+    own = candidates[index]
+    like = min(measured, key=lambda one: (abs(math.log(candidates[one].step_work / own.step_work)), one != index))
+    cost, other = measured[like], candidates[like]
+    return replace(
+        cost,
+        step_seconds=cost.step_seconds * own.step_work / other.step_work,
+        elapsed_seconds=max(one.elapsed_seconds for one in measured.values()),
+    )
+
+
+def _timetable(candidate: Candidate, cost: Cost, limit: float, cases: int, iterations: int) -> _Timetable:
+    """Validation at the end takes a tenth of the time at most, unless two cases take longer."""
+    batch, step = candidate.configuration.batch_size, cost.step_seconds
+    window = step / (batch * LEARNING)
+    per_case = _SLOWER * (cost.case_seconds + candidate.windows * window)
+    affordable = max(2, int(_VALIDATION_SHARE * limit / per_case)) if per_case else cases
+    held_out = min(cases, affordable)
+    seconds = limit - SAVING_SECONDS - held_out * per_case
+    left = seconds - cost.elapsed_seconds
+    # at least one case is validated after each epoch: epochs are long enough for that to be a small part of them
+    least = candidate.windows * window + cost.saving_seconds
+    epoch = max(int(left / step) // EPOCHS, math.ceil(least / (_VALIDATION_SHARE * step)))
+    epoch = max(1, min(iterations, epoch))
+    between = max(WINDOWS * epoch * batch * window + cost.saving_seconds, least)
+    return _Timetable(cost, left / (step + between / epoch), epoch, seconds, held_out)

@@ -1,0 +1,59 @@
+"""What a smaller or larger plan costs on this device: a few steps of it, one case, one saved state."""
+
+import tempfile
+import time
+from dataclasses import dataclass, field
+
+import torch
+
+from unetpipe.training.budget_choice import Candidate, Cost
+from unetpipe.training.optimization.learner import Learner
+from unetpipe.training.optimization.recipe import choose_recipe
+from unetpipe.training.setup import Setup
+
+_SHARE = 0.005  # of the budget, for the steps of a measurement
+_SAVED = 2.0  # times the learner's state: the weights of the bundle, and the best ones, are saved besides
+
+
+@dataclass
+class Stopwatch:
+    """Measures candidates on all ranks, which wait for the slowest.
+
+    Attributes:
+        setup: Parts of the run.
+        limit_seconds: Time limit of the run.
+    """
+
+    setup: Setup
+    limit_seconds: float
+    _reading: dict[str, float] = field(default_factory=dict)
+
+    def measure(self, candidate: Candidate) -> Cost:
+        """Let a network that has learned nothing take a few steps and be saved, and read a case.
+
+        Raises:
+            PlanError: If the network cannot be built.
+            TrainingError: If the middle one of the held-out cases cannot be read.
+        """
+        setup = self.setup.following(candidate.name, candidate.configuration)
+        learner = setup.learner(setup.network(), choose_recipe(0))
+        batch, seconds = candidate.configuration.batch_size, _SHARE * self.limit_seconds
+        step = setup.measure_step(learner, batch, at_least_seconds=seconds).seconds
+        if candidate.name not in self._reading:
+            self._reading[candidate.name] = setup.held_out().case_seconds()
+        times = [step, self._reading[candidate.name], _SAVED * _saving_seconds(setup, learner)]
+        of_ranks = setup.group.gather([*times, time.monotonic() - setup.started])
+        step, reading, saving, elapsed = (max(values) for values in zip(*of_ranks, strict=True))
+        return Cost(
+            step_seconds=step,
+            case_seconds=reading / setup.group.size,
+            saving_seconds=saving,
+            elapsed_seconds=elapsed,
+        )
+
+
+def _saving_seconds(setup: Setup, learner: Learner) -> float:
+    before = time.monotonic()
+    with tempfile.TemporaryFile(dir=setup.config.work) as file:
+        torch.save(learner.state(), file)
+    return time.monotonic() - before

@@ -1,0 +1,148 @@
+"""The choice of a plan for a time budget, on devices whose every cost is known."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+
+from unetpipe.dataset.planning.plan import Configuration
+from unetpipe.dataset.planning.reduction import patch_work, reductions
+from unetpipe.errors import TrainingError
+from unetpipe.training.budget_choice import BudgetChoice, Candidate, Cost, choose, preferred
+
+
+class Device:
+    """Takes so many seconds for the plan's step, and others in proportion to their work, or to a power of it."""
+
+    def __init__(self, plan_step: float, *, power: float = 1.0, case_seconds: float = 0.0) -> None:
+        self.plan_step, self.power, self.case_seconds = plan_step, power, case_seconds
+        self.elapsed = 0.0
+        self.measured: list[str] = []
+
+    def choose(
+        self, candidates: list[Candidate], minutes: float, *, wanted: int = 1000, cases: int = 4
+    ) -> BudgetChoice:
+        plan = candidates[0].step_work
+
+        def measure(one: Candidate) -> Cost:
+            step = self.plan_step * (one.step_work / plan) ** self.power
+            self.measured.append(one.change)
+            self.elapsed += 3 * step
+            return Cost(
+                step_seconds=step,
+                case_seconds=self.case_seconds,
+                saving_seconds=0.0,
+                elapsed_seconds=self.elapsed,
+            )
+
+        return choose(candidates, measure, limit_seconds=60 * minutes, cases=cases, iterations=250, wanted=wanted)
+
+
+def candidates(plan: Configuration, name: str = "3d_fullres") -> list[Candidate]:
+    """All versions of a configuration."""
+    return list(_candidates(plan, name))
+
+
+def _candidates(plan: Configuration, name: str) -> Iterator[Candidate]:
+    for one in reductions(plan):
+        patch = one.configuration.patch_size
+        windows = math.prod(max(1, math.ceil(2 * n / p) - 1) for n, p in zip(plan.median_shape, patch, strict=True))
+        yield Candidate(
+            name=name,
+            configuration=one.configuration,
+            change=one.change,
+            work=patch_work(one.configuration, 1, 2),
+            windows=windows,
+        )
+
+
+def test_the_plan_is_kept_where_there_is_time_for_it(heart: Configuration) -> None:
+    """1000 steps and validation fit: nothing is made smaller, and the reason says so."""
+    found = Device(0.5).choose(candidates(heart), 15)
+    assert found.configuration == heart
+    assert [one.change for one in found.considered] == ["the plan"]
+    assert found.steps >= 1000
+    assert "the plan as it is" in found.sentence
+
+
+def test_slow_devices_get_the_first_version_with_enough_steps(retina: Configuration) -> None:
+    """The version before the chosen one would not get them, and the chosen one was measured itself."""
+    found = Device(8.0).choose(candidates(retina, "2d"), 15)
+    *before, last = found.considered
+    assert last.steps >= 1000 > max(one.steps for one in before)
+    assert last.measured
+    assert found.configuration.patch_size == (320, 320)
+    assert before[0].change == "the plan"
+    assert "640x640 to 320x640" in found.sentence
+
+
+def test_too_slow_for_enough_steps_takes_the_version_with_most(retina: Configuration) -> None:
+    """A run is not refused as long as something can be learned."""
+    found = Device(500.0).choose(candidates(retina, "2d"), 5)
+    assert found.configuration.patch_size == (160, 160)
+    assert 1 <= found.steps < 1000
+
+
+def test_without_time_for_a_step_is_an_error(retina: Configuration) -> None:
+    """One line with what takes the time."""
+    with pytest.raises(TrainingError, match=r"1 minutes are not enough: setting up takes \d+ s, a step"):
+        Device(50_000.0).choose(candidates(retina, "2d"), 1)
+
+
+@pytest.mark.parametrize("power", [0.6, 1.0, 1.4])
+@pytest.mark.parametrize("plan_step", [0.02, 0.3, 5.0, 60.0])
+def test_measuring_is_cheap_even_where_work_predicts_badly(
+    plan_step: float, power: float, heart: Configuration
+) -> None:
+    """The choice is what measuring everything would give, or one further, and a few steps of a run are spent on it."""
+    every = candidates(heart)
+    device = Device(plan_step, power=power)
+    found = device.choose(every, 15)
+    assert device.elapsed < 0.05 * 900
+    assert len(device.measured) == len(set(device.measured)) <= 5
+    alone = [Device(plan_step * (one.step_work / every[0].step_work) ** power).choose([one], 15) for one in every]
+    best = next((index for index, one in enumerate(alone) if one.steps >= 1000), len(alone) - 1)
+    assert found.configuration in [one.configuration for one in alone[best : best + 2]]
+
+
+def test_few_steps_that_were_asked_for_are_enough(retina: Configuration) -> None:
+    """With `--epochs` as well as minutes the plan stays where its few steps fit."""
+    assert Device(8.0).choose(candidates(retina, "2d"), 15, wanted=60).configuration == retina
+
+
+def test_validation_takes_a_tenth_at_the_most(heart: Configuration) -> None:
+    """Of many held-out cases so many are predicted; two at the least, so that one of them decides nothing."""
+    found = Device(0.1, case_seconds=4.0).choose(candidates(heart), 15, cases=162)
+    assert 10 <= found.held_out <= 18
+    assert 900 - found.seconds <= 0.1 * 900 + 5
+    assert Device(0.1).choose(candidates(heart), 15, cases=162).held_out == 162
+    assert Device(0.1, case_seconds=200.0).choose(candidates(heart), 15, cases=162).held_out == 2
+
+
+def test_epochs_are_long_enough_for_their_validation(heart: Configuration) -> None:
+    """Twenty epochs, or fewer where validating one case would take more than a tenth of an epoch."""
+    short = Device(0.1).choose(candidates(heart), 5)
+    assert short.steps / short.iterations == pytest.approx(20, rel=0.3)
+    many = [Candidate(**{**vars(one), "windows": 500.0}) for one in candidates(heart)]
+    assert Device(0.1).choose(many, 5).iterations > 1.5 * short.iterations
+
+
+def test_slices_only_where_volumes_leave_too_little_time(heart: Configuration, heart_slices: Configuration) -> None:
+    """A 2-D configuration that is prepared takes over where volumes get fewer than a hundred steps."""
+    both = candidates(heart) + candidates(heart_slices, "2d")
+    assert Device(20.0).choose(both, 5).name == "3d_fullres"
+    slow = Device(600.0).choose(both, 5)
+    assert slow.name == "2d"
+    assert slow.considered[-1].change.startswith("2d: ")
+
+
+def test_what_sees_little_of_an_image_comes_last(heart: Configuration) -> None:
+    """Where a low resolution is prepared, it is tried before full resolution is cut below a quarter of the image."""
+    full = heart.model_copy(update={"batch_size": 2})
+    low = full.model_copy(update={"median_shape": (112, 128, 10)})
+    order = preferred(candidates(full) + candidates(low, "3d_lowres"))
+    first_low = next(index for index, one in enumerate(order) if one.name == "3d_lowres")
+    assert all(one.configuration.patch_size[0] * one.configuration.patch_size[1] < 0.25 * 224 * 256
+               for one in order[first_low:] if one.name == "3d_fullres")  # fmt: skip
+    alone = candidates(full)
+    assert preferred(alone) == alone
