@@ -2,11 +2,13 @@
 
 import threading
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from unetpipe.streaming import stream
+from unetpipe.streaming import paired, stream, stream_ahead
 
 
 def test_outcomes_come_in_order_with_values() -> None:
@@ -90,3 +92,37 @@ def test_an_interrupt_ends_both_threads(tmp_path: Path) -> None:
         list(stream(range(100), lambda n: n, work, save))
     assert threading.active_count() == before
     assert sorted(file.name for file in tmp_path.iterdir())[0] == "0"
+
+
+def by_threes(items: Iterator[int]) -> Iterator[int]:
+    while three := list(islice(items, 3)):
+        yield from (10 * n for n in three)
+
+
+def test_items_are_paired_with_results_that_lag_behind() -> None:
+    """Work that takes three at a time gives each its own result."""
+    assert list(paired(range(7), by_threes)) == [(n, 10 * n) for n in range(7)]
+
+
+@pytest.mark.parametrize("bad", [(), (0,), (2, 3), (6,), tuple(range(7))])
+def test_work_may_take_items_ahead(bad: tuple[int, ...]) -> None:
+    """Outcomes stay in order, with each item's own value, wherever items cannot be loaded, worked on or saved."""
+
+    def load(n: int) -> int:
+        if n in bad:
+            raise OSError(f"{n}")
+        return n
+
+    def work(loaded: Iterator[tuple[int, int]]) -> Iterator[int | Exception]:
+        return (ValueError("work") if n == 50 else n for n in by_threes(n for _, n in loaded))
+
+    def save(n: int, result: int) -> tuple[int, int]:
+        if n == 4:
+            raise ValueError("save")
+        return n, result
+
+    outcomes = list(stream_ahead(range(7), load, work, save))
+    assert [one.item for one in outcomes] == list(range(7))
+    assert [one.item for one in outcomes if isinstance(one.error, OSError)] == list(bad)
+    assert {one.item for one in outcomes if isinstance(one.error, ValueError)} == {4, 5} - set(bad)
+    assert all(one.value == (one.item, 10 * one.item) for one in outcomes if one.error is None)

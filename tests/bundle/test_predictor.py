@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
-from unetpipe.errors import BundleError, GeometryError
+from unetpipe.errors import BundleError, GeometryError, UnetpipeError
 from unetpipe.imaging.files import write_image
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image, read_image
@@ -181,6 +182,40 @@ def test_agreement_is_of_folds_and_flips(make_bundle: MakeBundle) -> None:
     assert agreement(first, first) == {"class 1": 1, "class 2": 1}
     assert 0 < agreement(first, second)["class 1"] < 1
     assert 0 < agreement(first, tta=True)["class 1"] < 1
+
+
+@pytest.mark.parametrize(
+    ("bundles", "more"),
+    [
+        ([{}], {}),
+        ([{}, {"seed": 1}], {"tta": True}),
+        ([{}, {"seed": 1, "patch": (8, 16, 16)}], {}),
+        ([{"patch": (16, 16)}], {"tta": True}),
+    ],
+)
+def test_scans_that_share_batches_get_what_they_get_alone(
+    make_bundle: MakeBundle, bundles: list[dict[str, Any]], more: dict[str, bool]
+) -> None:
+    """Labels, entropy and agreement are those of each scan alone, in order, though one in the middle fails."""
+    models = [make_bundle(str(n), **one) for n, one in enumerate(bundles)]
+    dims = len(bundles[0].get("patch", "ijk"))
+    predictor = Predictor(models, device="cpu", precision="fp32", batch=5, **more)
+    sizes = [(20, 18, 19), (9, 8, 7), (16, 16, 16), (11, 30, 12), (5, 5, 5)]
+    scans = [
+        predictor.prepare(Image.of(scan(size[:dims], seed=n), Grid.of(size[:dims], np.eye(4))))
+        for n, size in enumerate(sizes)
+    ]
+    expected = [predictor.segment(one, entropy=True) for one in scans]
+    scans[2] = tuple(replace(one, values=one.values * np.nan) for one in scans[2])
+    for n, found in enumerate(predictor.segment_all(scans, entropy=True)):
+        if n == 2:
+            assert isinstance(found, UnetpipeError)
+            continue
+        assert not isinstance(found, Exception)
+        assert agreement(found.labels, expected[n].labels) >= 0.9999
+        np.testing.assert_allclose(found.entropy, expected[n].entropy, atol=1e-5)
+        assert found.agreement == pytest.approx(expected[n].agreement, abs=1e-3)
+    assert n == len(scans) - 1
 
 
 def test_only_the_largest_component_is_kept_where_the_bundle_says_so(make_bundle: MakeBundle) -> None:

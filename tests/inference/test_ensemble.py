@@ -1,5 +1,7 @@
 """The ensemble under memory pressure, and the slab inferer as any MONAI inferer."""
 
+import threading
+
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
@@ -86,3 +88,35 @@ def test_weights_cast_once_give_what_autocast_gives() -> None:
         got = Ensemble([network], device=cpu, dtype=torch.bfloat16)(x)
     assert {parameter.dtype for parameter in network[1].parameters()} == {torch.float32}
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+class Remembering(nn.Conv3d):
+    """A layer of someone's own."""
+
+
+def test_threads_share_a_batch_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread computes some windows with its share of the cores; layers of others see one thread alone."""
+    torch.manual_seed(0)
+    x, cpu, used = torch.randn(5, 1, 6, 6, 6), torch.device("cpu"), []
+    before, run = torch.get_num_threads(), Ensemble._run
+
+    def watched(self: Ensemble, network: nn.Module, windows: Tensor) -> Tensor:
+        used.append((threading.get_ident(), len(windows), torch.get_num_threads()))
+        return run(self, network, windows)
+
+    monkeypatch.setattr(Ensemble, "_run", watched)
+    try:
+        torch.set_num_threads(4)
+        for layer in (nn.Conv3d, Remembering):
+            network = layer(1, 2, 3, padding=1).eval()
+            used.clear()
+            found = Ensemble([network], device=cpu, dtype=torch.float32)(x)
+            torch.testing.assert_close(found, network(x))
+            assert torch.get_num_threads() == 4
+            if layer is Remembering:
+                assert used == [(threading.get_ident(), 5, 4)]
+            else:
+                assert sorted(one[1:] for one in used) == [(1, 1), (2, 1), (2, 1)]
+                assert threading.get_ident() not in {one[0] for one in used}
+    finally:
+        torch.set_num_threads(before)

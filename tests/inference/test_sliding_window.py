@@ -7,7 +7,8 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from unetpipe.inference import sliding_window
-from unetpipe.inference.sliding_window import Windows, finished_planes, window_weights
+from unetpipe.inference.shared_batches import finished_planes
+from unetpipe.inference.sliding_window import Windows, window_weights
 
 CASES = [
     ((37, 29, 41), (16, 12, 20)),
@@ -77,7 +78,7 @@ def test_a_slab_that_does_not_fit_is_summed_on_the_cpu(monkeypatch: pytest.Monke
     """Where the device has no memory for a slab, logits are the same, and that is logged once."""
     asked: list[torch.device] = []
 
-    class Full(sliding_window._Slab):
+    class Full(sliding_window.Slab):
         def __init__(self, windows: Windows, axis: int, classes: int, device: torch.device) -> None:
             asked.append(device)
             if len(asked) == 1:
@@ -87,7 +88,7 @@ def test_a_slab_that_does_not_fit_is_summed_on_the_cpu(monkeypatch: pytest.Monke
     net, image, windows = network(3), torch.randn(2, 37, 29, 41), Windows.over((37, 29, 41), (16, 12, 20), 0.5)
     with torch.inference_mode():
         expected = [p.logits.clone() for p in finished_planes(image, windows, net, batch=2)]
-        monkeypatch.setattr(sliding_window, "_Slab", Full)
+        monkeypatch.setattr(sliding_window, "Slab", Full)
         got = [p.logits.clone() for p in finished_planes(image, windows, net, batch=2)]
     assert logged == ["out of memory: summing logits on the CPU"]
     assert asked[-1] == torch.device("cpu")

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ from unetpipe.inference.quality import PredictedDice, Quality, mean_prediction
 from unetpipe.inference.sliding_window import central_window
 from unetpipe.networks.device import compute_dtype, resolve_device
 from unetpipe.networks.precision import differing_share
+from unetpipe.streaming import paired
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Predictor:
             also computed in float32, and a warning is logged where labels differ much.
         engine: Engine that computes the network: torch, or OpenVINO on a CPU.
         step: Distance between windows as a fraction of the patch; None takes 0.5, or what a foreign bundle says.
-        batch: Windows per forward pass; None takes 1 on a CPU and 4 elsewhere.
+        batch: Windows per forward pass; None takes what suits the device and the patch.
         tta: Average over mirrored copies, along the axes that were mirrored in training.
         postprocess: Keep only the largest component of the classes for which more than half of the bundles ask so.
 
@@ -181,7 +182,6 @@ class Predictor:
         stage = bundles[0].parts[first.first_stage.name]
         require_first_stage(bundles[0], stage)
         networks = self._networks([stage], step, batch, tta)
-        networks.ensemble.agreement = None  # is that of the labels that are handed out
         largest = (index for index, one in enumerate(first.labels) if one.name in stage.spec.postprocessing)
         return CascadeGroup(group, networks, first.label_scheme, tuple(largest))
 
@@ -190,8 +190,14 @@ class Predictor:
             self._ready(bundle, network, bundle.spec.patch_size) for bundle in bundles for network in bundle.networks()
         ]
         axes = common_mirror_axes([bundle.spec for bundle in bundles]) if tta else ()
-        ensemble = Ensemble(networks, device=self.device, dtype=self.dtype, mirror_axes=axes)
         spec = bundles[0].spec
+        ensemble = Ensemble(
+            networks,
+            device=self.device,
+            dtype=self.dtype,
+            mirror_axes=axes,
+            compare=not spec.label_scheme.overlapping,
+        )
         return NetworkGroup.of(
             spec.preprocessing, ensemble, spec.patch_size, step=step, batch=batch, blending=spec.blending
         )
@@ -296,17 +302,44 @@ class Predictor:
         Raises:
             UnetpipeError: If the networks' output is NaN or infinite.
         """
+        return self._segment(images, next(self._logits([images])), entropy=entropy, probabilities=probabilities)
+
+    def segment_all(
+        self, scans: Iterable[Sequence[PreparedImage]], *, entropy: bool = False, probabilities: bool = False
+    ) -> Iterator[Segmentation | Exception]:
+        """Segment scans that follow each other, as `segment` does; their windows share batches.
+
+        Args:
+            scans: What `prepare` gave of each. Where all models share preprocessing and patch, scans are taken as far
+                ahead as it takes to fill a batch.
+            entropy: Return the entropy too.
+            probabilities: Return the probabilities too.
+
+        Yields:
+            The segmentation of each scan in order, or the error that stopped it, which is no other scan's.
+        """
+        for images, logits in paired(scans, self._logits):
+            found: Segmentation | Exception
+            try:
+                found = self._segment(images, logits, entropy=entropy, probabilities=probabilities)
+            except Exception as error:
+                found = error
+            yield found
+
+    def _segment(
+        self, images: Sequence[PreparedImage], logits: Sequence[GroupLogits], *, entropy: bool, probabilities: bool
+    ) -> Segmentation:
         scheme, agreement = self.spec.label_scheme, Agreement()
         confidence = Confidence(scheme) if self.qualities else None
         with self._turn, torch.inference_mode():
             if self.differs is None and (self.dtype, self.engine) != (torch.float32, "torch"):
                 self._compare_with_float32(images[0].values)
-            for group in self._groups:
-                group.ensemble.agreement = None if scheme.overlapping else agreement
-            logits, out = self._logits(images), images[0].decision_shape
+            out = images[0].decision_shape
             prediction = label_scan(
                 logits, out, scheme, entropy=entropy, probabilities=probabilities, confidence=confidence
             )
+        for one in logits:
+            agreement.include(one.agreement)
         expected = confidence.expected_dice() if confidence else {}
         predicted = mean_prediction([quality.predicted(expected) for quality in self.qualities])
         return replace(self._restored(prediction, images[0], agreement), predicted=predicted)
@@ -318,13 +351,17 @@ class Predictor:
             torch.OutOfMemoryError: If the device has too little memory.
         """
         with self._turn, torch.inference_mode():
-            for group in self._groups:
-                group.ensemble.agreement = None
-            return on_scan_grid(self._logits(images), images[0].decision_shape)
+            return on_scan_grid(next(self._logits([images])), images[0].decision_shape)
 
-    def _logits(self, images: Sequence[PreparedImage]) -> list[GroupLogits]:
-        """Logits of each group, computed as they are asked for."""
-        return [_scan_logits(group, image) for group, image in zip(self._groups, images, strict=True)]
+    def _logits(self, scans: Iterable[Sequence[PreparedImage]]) -> Iterator[list[GroupLogits]]:
+        """Logits of each group for one scan after the other, computed as they are asked for."""
+        if len(self._groups) == 1:
+            (group,) = self._groups
+            yield from ([logits] for logits in _logits_of(group, (image for (image,) in scans)))
+        else:  # which meet on the grid of a scan, and take none ahead
+            for images in scans:
+                pairs = zip(self._groups, images, strict=True)
+                yield [next(_logits_of(group, [image])) for group, image in pairs]
 
     def _compare_with_float32(self, values: Tensor) -> None:
         """Measure on one window what the precision, or the engine, changes; warn where that is much."""
@@ -357,16 +394,15 @@ class Predictor:
         )
 
 
-def _scan_logits(group: NetworkGroup | CascadeGroup | ForeignGroup, image: PreparedImage) -> GroupLogits:
-    """What the classes are decided by, from an image that the same group has prepared."""
+def _logits_of(
+    group: NetworkGroup | CascadeGroup | ForeignGroup, images: Iterable[PreparedImage]
+) -> Iterator[GroupLogits]:
+    """What the classes are decided by, from images that the same group has prepared."""
     if isinstance(group, ForeignGroup):
-        assert isinstance(image, ForeignImage)
-        return group.scan_logits(image)
+        return group.logits_of(image for image in images if isinstance(image, ForeignImage))
     if isinstance(group, CascadeGroup):
-        assert isinstance(image, CascadeImage)
-        return group.scan_logits(image)
-    assert isinstance(image, NetworkImage)
-    return group.logits(image.values, image.interpolation)
+        return group.logits_of(image for image in images if isinstance(image, CascadeImage))
+    return group.logits_of((one.values, one.interpolation) for one in images if isinstance(one, NetworkImage))
 
 
 def _restored_probabilities(

@@ -53,6 +53,16 @@ class Agreement:
                 self._common += sums_by_class(member, others.double(), classes) / (len(members) - 1)
                 self._size += torch.bincount(member, minlength=classes)
 
+    def include(self, other: "Agreement") -> None:
+        """Count what another one has counted, of the same classes, too."""
+        if other._common is None or other._size is None:
+            return
+        if self._common is None or self._size is None:
+            self._common, self._size = other._common.clone(), other._size.clone()
+        else:
+            self._common += other._common
+            self._size += other._size
+
     def dice(self) -> list[float | None]:
         """Dice of each class: 1 where all members agree, None for a class that no member found."""
         if self._common is None or self._size is None:

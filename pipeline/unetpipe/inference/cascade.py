@@ -6,6 +6,7 @@ Source:
     Isensee et al. 2021, Nat. Methods 18:203, whose 3D U-Net cascade this is.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
 import torch
@@ -16,10 +17,12 @@ from unetpipe.imaging.image import Image
 from unetpipe.imaging.network_input import NetworkImage
 from unetpipe.imaging.preprocessing import Preprocessing
 from unetpipe.imaging.resample_label import resample_label
+from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.decoding import GroupLogits, label_scan
 from unetpipe.inference.ensemble import Ensemble, SlabInferer
 from unetpipe.inference.group import NetworkGroup
+from unetpipe.inference.sliding_window import Planes
 
 
 def label_channels(labels: Tensor, classes: int, dims: int) -> Tensor:
@@ -88,12 +91,24 @@ class CascadeGroup:
         known = {one.name: getattr(own, one.name) for one in fields(own)}
         return CascadeImage(**known, first=self.first_stage.prepare(image))
 
-    def scan_logits(self, image: CascadeImage) -> GroupLogits:
-        """Run the first model, and then the second one as its planes are asked for."""
+    def logits_of(self, images: Iterable[CascadeImage]) -> Iterator[GroupLogits]:
+        """Logits of one scan after the other, whose first labels are computed when its planes are asked for."""
+        for image in images:
+            agreement = Agreement()
+            yield GroupLogits(
+                planes=self._planes(image, agreement),
+                shape=tuple(image.values.shape[1:]),
+                sampling=image.interpolation or self.group.preprocessing.interpolation,
+                agreement=agreement,
+            )
+
+    def _planes(self, image: CascadeImage, agreement: Agreement) -> Iterator[Planes]:
         kinds = image.interpolation or self.group.preprocessing.interpolation
         onto = resample_label(self._first_labels(image)[None], image.placement.shape, kinds)
         values = torch.cat([image.values.cpu(), label_channels(onto, len(self.scheme.labels), onto.ndim - 1)])
-        return self.group.logits(values, image.interpolation)
+        logits = self.group.logits(values, image.interpolation)
+        yield from logits.planes
+        agreement.include(logits.agreement)
 
     def _first_labels(self, image: CascadeImage) -> Tensor:
         """Class indices of the first model on the scan's cropped grid."""

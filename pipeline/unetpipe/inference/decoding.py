@@ -6,7 +6,7 @@ Shape legend: L logits per voxel; the scan's grid is the cropped RAS+ one, (I, J
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from unetpipe.dataset.label_scheme import LabelScheme
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.interpolation import Sampling
+from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.resampling import Chunk, SlabResampler, label_dtype
 from unetpipe.inference.sliding_window import Planes
@@ -30,6 +31,7 @@ class GroupLogits:
         sampling: Sampling of the image between the scan's grid and the network's, per axis.
         probabilities: Whether the planes hold probabilities, after a softmax or a sigmoid, and not logits.
         threshold: Value above which a region is found; not of use for classes.
+        agreement: Agreement of the networks over the windows that the planes so far are made of.
     """
 
     planes: Iterable[Planes]
@@ -37,6 +39,7 @@ class GroupLogits:
     sampling: Sequence[Sampling]
     probabilities: bool = False
     threshold: float = 0.0
+    agreement: Agreement = field(default_factory=Agreement)
 
 
 @dataclass(frozen=True)

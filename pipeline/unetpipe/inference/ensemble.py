@@ -1,9 +1,10 @@
 """Networks over a volume: what turns windows into logits, and the MONAI inferer that walks them over a scan."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.inferers import Inferer
@@ -14,13 +15,23 @@ from unetpipe.errors import BundleError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.resampling import label_dtype
-from unetpipe.inference.sliding_window import GAUSSIAN, Blending, Forward, Planes, Windows, finished_planes
+from unetpipe.inference.shared_batches import Forward, SharedBatches, VolumePlanes
+from unetpipe.inference.sliding_window import GAUSSIAN, Blending, Windows
 from unetpipe.networks.device import autocast
 from unetpipe.networks.memory_format import use_fastest_layout
 
 log = logging.getLogger(__name__)
 
 _Convolution = nn.modules.conv._ConvNd
+_STATELESS = ("torch.", "monai.", "unetpipe.networks.")
+"""Packages whose layers several threads may run at once."""
+
+
+class _Found(NamedTuple):
+    """Mean logits of some windows, and the classes that each member gave their voxels, if they are compared."""
+
+    logits: Tensor
+    labels: Sequence[Tensor]
 
 
 class Ensemble:
@@ -28,16 +39,18 @@ class Ensemble:
 
     When the device's memory runs out, windows are taken half as many at a time from then on.
 
+    On a CPU the windows of a batch are divided among threads that have some of the cores each: threads that share the
+    work on one small window wait for each other most of the time, the more so on a machine that does other work.
+
     Args:
         networks: Networks, at least one, in evaluation mode and on `device`.
         device: The device that computes.
         dtype: Type of matrix products; logits of several members are summed in float32.
         mirror_axes: Spatial axes to mirror: the mean is over all 2^n combinations of n axes.
+        compare: Whether it is counted how far several members agree.
 
     Attributes:
         networks, device: Networks and device, as given.
-        agreement: Agreement of the members over all windows since this attribute was last set; empty with a single
-            member. None does not measure it.
     """
 
     def __init__(
@@ -47,17 +60,23 @@ class Ensemble:
         device: torch.device,
         dtype: torch.dtype,
         mirror_axes: Sequence[int] = (),
+        compare: bool = True,
     ) -> None:
         self.networks = networks
         self.device = device
-        self._dtype = dtype
+        self._dtype, self._compare = dtype, compare
         axes = [axis + 2 for axis in mirror_axes]
         self._flips = [dims for n in range(len(axes) + 1) for dims in combinations(axes, n)]
         self._most: int | None = None
-        self.agreement: Agreement | None = Agreement()
+        kinds = {type(module).__module__ for network in networks for module in network.modules()}
+        self._divides = device.type == "cpu" and all(kind.startswith(_STATELESS) for kind in kinds)
 
-    def __call__(self, windows: Tensor) -> Tensor:
+    def __call__(self, windows: Tensor, agreements: Sequence[Agreement] = ()) -> Tensor:
         """Map windows (B, C, *patch) to logits (B, L, *patch).
+
+        Args:
+            windows: Windows of one or several volumes.
+            agreements: Where to count, window by window, how far the members agree; a single member's is not counted.
 
         Raises:
             torch.OutOfMemoryError: If not even one window fits.
@@ -65,19 +84,40 @@ class Ensemble:
         count = min(self._most or len(windows), len(windows))
         while True:
             try:
-                parts = [self._members(windows[n : n + count]) for n in range(0, len(windows), count)]
-                return parts[0] if len(parts) == 1 else torch.cat(parts)
+                parts = [self._divided(windows[n : n + count]) for n in range(0, len(windows), count)]
+                break
             except RuntimeError as error:  # torch.OutOfMemoryError is one, and CPUs raise a plain one
                 if count == 1 or not is_out_of_memory(error):
                     raise
             count = self._most = count // 2
             log.warning("out of memory: going on with %d windows at a time", count)
+        found = _joined(parts)
+        if found.labels:
+            for agreement, *labels in zip(agreements, *found.labels, strict=False):
+                agreement.add(labels, found.logits.shape[1])
+        return found.logits
 
-    def _members(self, windows: Tensor) -> Tensor:
+    def _divided(self, windows: Tensor) -> _Found:
+        cores = torch.get_num_threads()
+        parts = windows.chunk(cores) if self._divides else (windows,)
+        if len(parts) == 1:
+            return self._members(windows)
+
+        def run(part: Tensor) -> _Found:
+            torch.set_num_threads(cores // len(parts))  # of this thread
+            return self._members(part)
+
+        try:
+            with ThreadPoolExecutor(len(parts), "windows") as threads:
+                return _joined(list(threads.map(run, parts)))
+        finally:
+            torch.set_num_threads(cores)  # of this thread, and of those to come
+
+    def _members(self, windows: Tensor) -> _Found:
         members = len(self.networks) * len(self._flips)
         windows = windows.to(self.device)
         if members == 1:
-            return self._run(self.networks[0], windows)
+            return _Found(self._run(self.networks[0], windows), ())
         total: Tensor | None = None
         labels: list[Tensor] = []
         for dims in self._flips:
@@ -85,13 +125,11 @@ class Ensemble:
             for network in self.networks:
                 logits = self._run(network, mirrored).float()
                 logits = logits.flip(dims) if dims else logits
-                if self.agreement is not None:
+                if self._compare:
                     labels.append(logits.argmax(dim=1).to(label_dtype(logits.shape[1])))
                 total = logits if total is None else total.add_(logits)
         assert total is not None
-        if self.agreement is not None:
-            self.agreement.add(labels, total.shape[1])
-        return total.div_(members)
+        return _Found(total.div_(members), labels)
 
     def _run(self, network: nn.Module, windows: Tensor) -> Tensor:
         try:
@@ -103,6 +141,13 @@ class Ensemble:
             shape = " x ".join(map(str, windows.shape[1:]))
             raise BundleError(f"the network fails on a window of {shape}: {first_line(error)}") from error
         return logits
+
+
+def _joined(parts: Sequence[_Found]) -> _Found:
+    if len(parts) == 1:
+        return parts[0]
+    members = zip(*(part.labels for part in parts), strict=True)
+    return _Found(torch.cat([part.logits for part in parts]), [torch.cat(labels) for labels in members])
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -147,13 +192,16 @@ class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map (B, C, *spatial) to logits (B, L, *spatial)."""
+        images = ((lambda image=image: image) for image in inputs)
         volumes = []
-        for image in inputs:
-            parts = [(p.axis, p.logits.clone()) for p in self.planes(image, lambda x: network(x, *args, **kwargs))]
+        for volume in self.planes(images, lambda x, _: network(x, *args, **kwargs)):
+            parts = [(p.axis, p.logits.clone()) for p in volume.planes]
             volumes.append(torch.cat([logits for _, logits in parts], dim=1 + parts[0][0]))
         return torch.stack(volumes)
 
-    def planes(self, image: Tensor, forward: Forward) -> Iterator[Planes]:
-        """Yield the mean logits of a volume (C, *spatial) in the order of their planes."""
-        windows = Windows.over(tuple(image.shape[1:]), self.patch, self.step, self.blending)
-        return finished_planes(image, windows, forward, batch=self.batch)
+    def planes(self, images: Iterable[Callable[[], Tensor]], forward: Forward) -> Iterator[VolumePlanes]:
+        """Yield the mean logits of volumes, whose windows share batches (`SharedBatches`)."""
+        return iter(SharedBatches(images, self._windows, forward, self.batch))
+
+    def _windows(self, shape: Shape) -> Windows:
+        return Windows.over(shape, self.patch, self.step, self.blending)

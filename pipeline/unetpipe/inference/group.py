@@ -1,8 +1,9 @@
 """Networks that see the same windows, from a preprocessed image to mean logits."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,9 +14,12 @@ from unetpipe.imaging.network_input import NetworkImage, network_image
 from unetpipe.imaging.preprocessing import Interpolation, Preprocessing
 from unetpipe.inference.decoding import GroupLogits
 from unetpipe.inference.ensemble import Ensemble, SlabInferer
+from unetpipe.inference.shared_batches import VolumePlanes
 from unetpipe.inference.sliding_window import GAUSSIAN, Blending
+from unetpipe.streaming import paired
 
-_VOXELS = 4 * 128**3
+_VOXELS_ON_GPU = 4 * 128**3
+_VOXELS_ON_CPU = 64**3
 
 
 @dataclass(frozen=True)
@@ -63,18 +67,42 @@ class NetworkGroup:
             values: Image (C, *network).
             interpolation: Interpolation of the image along each axis; None takes the preprocessing's.
         """
-        return GroupLogits(
-            planes=self.inferer.planes(
-                values.to(self.ensemble.device, torch.float32, non_blocking=True), self.ensemble
-            ),
-            shape=tuple(values.shape[1:]),
-            sampling=interpolation or self.preprocessing.interpolation,
-        )
+        return next(self.logits_of([(values, interpolation)]))
+
+    def logits_of(self, images: Iterable[tuple[Tensor, Sequence[Interpolation] | None]]) -> Iterator[GroupLogits]:
+        """Mean logits of images that follow each other, whose windows share batches.
+
+        Args:
+            images: Arguments of `logits`. They are taken as far ahead as it takes to fill a batch.
+
+        Yields:
+            Logits of each image; its planes have to be asked for before those of the next one are.
+        """
+
+        def planes(taken: Iterator[tuple[Tensor, object]]) -> Iterator[VolumePlanes]:
+            device = self.ensemble.device
+            return self.inferer.planes((partial(moved, values, device) for values, _ in taken), self.ensemble)
+
+        for (values, interpolation), volume in paired(images, planes):
+            yield GroupLogits(
+                planes=volume.planes,
+                shape=tuple(values.shape[1:]),
+                sampling=interpolation or self.preprocessing.interpolation,
+                agreement=volume.agreement,
+            )
+
+
+def moved(values: Tensor, device: torch.device) -> Tensor:
+    """An image as its windows are cut from it: on the device that computes, in float32."""
+    return values.to(device, torch.float32, non_blocking=True)
 
 
 def default_batch(device: torch.device, patch: Shape) -> int:
-    """Windows per call of a network: on a GPU as many as have the voxels of four large ones, from 4 to 16.
+    """Windows per call of a network: from 4 to 16 on a GPU, from 1 to 16 on a CPU.
 
-    Launching the kernels of four small windows takes a GPU longer than computing them (docs/benchmarks.md).
+    They are as many as have the voxels of four large ones on a GPU, where launching the kernels of small windows takes
+    longer than computing them, and of a middling one on a CPU, where what is larger does not gain from company
+    (docs/benchmarks.md).
     """
-    return 1 if device.type == "cpu" else min(16, max(4, _VOXELS // math.prod(patch)))
+    voxels = math.prod(patch)
+    return min(16, max(1, _VOXELS_ON_CPU // voxels) if device.type == "cpu" else max(4, _VOXELS_ON_GPU // voxels))

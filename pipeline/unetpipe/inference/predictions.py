@@ -32,7 +32,10 @@ class ModelUsed(Record):
 
 
 class Seconds(Record):
-    """Wall time of loading a scan, predicting its labels and writing them, in seconds."""
+    """Wall time of loading a scan, predicting its labels and writing them, in seconds.
+
+    A scan pays for the batches that it begins, in which there may be windows of the next scans.
+    """
 
     load: float
     predict: float

@@ -1,4 +1,4 @@
-"""Sliding windows over a volume whose logits never exist as a whole: planes are yielded as soon as they are finished.
+"""Sliding windows over a volume whose logits never exist as a whole: planes are finished one after the other.
 
 Shape legend: B batch, C channels, L classes; spatial axes are (I, J, K) or (I, J). A *slab* is the stretch of planes
 along one axis that windows still touch; it is as thick as the patch.
@@ -10,7 +10,7 @@ gives the same labels here and there.
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,9 +22,6 @@ from unetpipe.documents import Record
 from unetpipe.imaging.geometry import Shape
 
 log = logging.getLogger(__name__)
-
-Forward = Callable[[Tensor], Tensor]
-"""(B, C, *patch) to logits (B, L, *patch)."""
 
 _SMALLEST_WEIGHT = 1e-3  # MONAI's floor
 _CLASSES_AT_ONCE = 16  # bounds the float32 copy of half-precision logits
@@ -154,56 +151,29 @@ class Planes:
     logits: Tensor
 
 
-def finished_planes(image: Tensor, windows: Windows, forward: Forward, *, batch: int) -> Iterator[Planes]:
-    """Run a network over a volume and yield mean logits, from the first plane to the last.
-
-    Where the memory of the network's device does not hold a slab, logits are summed on the CPU.
-
-    Args:
-        image: (C, *spatial), on the network's device.
-        windows: Windows over `image`.
-        forward: Network, or another function of a batch of windows.
-        batch: Windows per call of `forward`.
-
-    Yields:
-        Planes that no later window touches. Together they cover the volume once.
-    """
-    axis = windows.thinnest_axis()
-    padded = _pad(image, windows)
-    slab: _Slab | None = None
-    corners_left = windows.in_layers(axis)
-    while corners := tuple(itertools.islice(corners_left, batch)):
-        logits = forward(torch.stack([padded[_box(corner, windows.patch)] for corner in corners]))
-        if slab is None:
-            slab = _new_slab(windows, axis, logits)
-        for index, corner in enumerate(corners):
-            yield from slab.advance(corner[axis])
-            slab.add(corner, logits[index])
-        del logits  # before the next ones are computed
-    if slab is not None:
-        yield from slab.advance(windows.padded[axis])
-
-
 def central_window(image: Tensor, patch: Shape, blending: Blending = GAUSSIAN) -> Tensor:
     """The window (1, C, *patch) in the middle of a volume (C, *spatial), padded as windows are."""
     windows = Windows.over(tuple(image.shape[1:]), patch, 0.5, blending)
     corner = tuple((n - p) // 2 for n, p in zip(windows.padded, patch, strict=True))
-    return _pad(image, windows)[_box(corner, patch)][None]
+    return padded_image(image, windows)[window_box(corner, patch)][None]
 
 
-def _new_slab(windows: Windows, axis: int, logits: Tensor) -> "_Slab":
+def new_slab(windows: Windows, axis: int, logits: Tensor) -> "Slab":
+    """Begin the sums of a volume's logits on the device of a window's (L, *patch), or on the CPU if they do not fit."""
     try:
-        return _Slab(windows, axis, logits.shape[1], logits.device)
+        return Slab(windows, axis, len(logits), logits.device)
     except torch.OutOfMemoryError:
         log.warning("out of memory: summing logits on the CPU")
-        return _Slab(windows, axis, logits.shape[1], torch.device("cpu"))
+        return Slab(windows, axis, len(logits), torch.device("cpu"))
 
 
-def _box(corner: tuple[int, ...], patch: Shape) -> tuple[slice, ...]:
+def window_box(corner: tuple[int, ...], patch: Shape) -> tuple[slice, ...]:
+    """The slices of (C, *spatial) that hold the window whose first voxel is `corner`."""
     return (slice(None), *(slice(start, start + size) for start, size in zip(corner, patch, strict=True)))
 
 
-def _pad(image: Tensor, windows: Windows) -> Tensor:
+def padded_image(image: Tensor, windows: Windows) -> Tensor:
+    """A volume (C, *spatial) padded to at least one window, as the windows' blending says."""
     sides = [(b, p - n - b) for n, p, b in zip(windows.shape, windows.padded, windows.before, strict=True)]
     if not any(itertools.chain(*sides)):
         return image
@@ -212,7 +182,7 @@ def _pad(image: Tensor, windows: Windows) -> Tensor:
     return functional.pad(image[None], [n for side in reversed(sides) for n in side], blending.padding, value)[0]
 
 
-class _Slab:
+class Slab:
     """Weighted sums of logits over the planes that windows still touch."""
 
     def __init__(self, windows: Windows, axis: int, classes: int, device: torch.device) -> None:
@@ -227,7 +197,7 @@ class _Slab:
 
     def add(self, corner: tuple[int, ...], logits: Tensor) -> None:
         """Add one window's logits (L, *patch). Its corner lies at the slab's first plane along the axis."""
-        within = _box((*corner[: self._axis], 0, *corner[self._axis + 1 :]), self._windows.patch)
+        within = window_box((*corner[: self._axis], 0, *corner[self._axis + 1 :]), self._windows.patch)
         self._weight[within] += self._weights_of_window
         total = self._sum[within]
         for start in range(0, len(logits), _CLASSES_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Scans in, label maps out: load, segment and write at the same time, one scan at each station."""
+"""Scans in, label maps out: load, segment and write at the same time, small scans several at once."""
 
 import contextlib
 import importlib.metadata
@@ -31,7 +31,7 @@ from unetpipe.inference.predictions import (
 from unetpipe.networks.determinism import deterministic
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.scan_stations import Segmented, Stations
-from unetpipe.streaming import stream
+from unetpipe.streaming import stream_ahead
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -
         file.predictions[case.id] = record = stations.save(case, found)
         return record
 
-    outcomes = stream(waiting, stations.load, stations.segment, save)
+    outcomes = stream_ahead(waiting, stations.load, stations.segment, save)
     started = last = time.perf_counter()
     try:
         with contextlib.closing(outcomes), progress.task("infer", len(waiting)) as advance:

@@ -3,10 +3,11 @@
 import resource
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Literal, TypeVar
 
 from unetpipe.bundle.predictor import Predictor, PreparedImage, Segmentation
 from unetpipe.config.infer import InferConfig
@@ -17,6 +18,9 @@ from unetpipe.inference.dicom_outputs import DicomOutputs, Predicted
 from unetpipe.inference.inputs import InputCase
 from unetpipe.inference.outputs import OutputFolder
 from unetpipe.inference.predictions import Prediction, Seconds, label_warnings, volumes_ml
+from unetpipe.streaming import paired
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -76,15 +80,21 @@ class Stations:
         warnings = self.predictor.warnings(image, images)
         return Loaded(image.source, images, (*image.notes, *warnings), time.perf_counter() - start)
 
-    def segment(self, _case: InputCase, loaded: Loaded) -> Segmented:
-        """Run the networks; in the caller's thread."""
-        start, config = time.perf_counter(), self.config
-        segmentation = self.predictor.segment(
-            loaded.images,
-            entropy=config.save_uncertainty,
-            probabilities=config.save_probabilities or self._objects.needs_probabilities,
-        )
-        return Segmented(loaded, segmentation, time.perf_counter() - start)
+    def segment(self, scans: Iterator[tuple[InputCase, Loaded]]) -> Iterator[Segmented | Exception]:
+        """Run the networks, on windows of several scans at once; in the caller's thread."""
+        config, clock = self.config, _Clock()
+
+        def found(taken: Iterator[tuple[InputCase, Loaded]]) -> Iterator[Segmentation | Exception]:
+            return self.predictor.segment_all(
+                (loaded.images for _, loaded in clock.stopped(taken)),
+                entropy=config.save_uncertainty,
+                probabilities=config.save_probabilities or self._objects.needs_probabilities,
+            )
+
+        for (_, loaded), one in paired(scans, found):
+            seconds = clock.lap()
+            yield one if isinstance(one, Exception) else Segmented(loaded, one, seconds)
+            clock.lap()
 
     def save(self, case: InputCase, found: Segmented) -> Prediction:
         """Write everything, the labels last: where they are, all is; in the writer's thread."""
@@ -126,6 +136,28 @@ class Stations:
             "warnings": (*loaded.warnings, *notes, *label_warnings(labels, outputs.scheme)),
         }
         return self.record(case, "written").model_copy(update=known)
+
+
+class _Clock:
+    """Measures laps, without the time that is spent on waiting for scans."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        before, self._start = self._start, time.perf_counter()
+        return self._start - before
+
+    def stopped(self, items: Iterator[_Item]) -> Iterator[_Item]:
+        """Hand on items, and do not count the time until they come."""
+        while True:
+            before = time.perf_counter()
+            item = next(items, None)
+            self._start += time.perf_counter() - before
+            if item is None:
+                return
+            yield item
 
 
 def _peak_memory_mb() -> float:

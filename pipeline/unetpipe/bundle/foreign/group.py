@@ -1,7 +1,8 @@
 """A foreign bundle's network over a scan, with the preprocessing, the windows and the read-out of its own configs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,10 @@ from unetpipe.imaging.transform_chain import ChainedImage, chained_image
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.decoding import GroupLogits
 from unetpipe.inference.ensemble import Ensemble, SlabInferer
+from unetpipe.inference.group import moved
+from unetpipe.inference.shared_batches import VolumePlanes
 from unetpipe.inference.sliding_window import Planes
+from unetpipe.streaming import paired
 
 
 @dataclass(frozen=True)
@@ -101,19 +105,25 @@ class ForeignGroup:
             largest_first=readout.largest_first if self.postprocess else (),
         )
 
-    def scan_logits(self, image: ForeignImage) -> GroupLogits:
-        """What the classes are decided by, computed as its planes are asked for."""
+    def logits_of(self, images: Iterable[ForeignImage]) -> Iterator[GroupLogits]:
+        """What the classes of scans are decided by, as `NetworkGroup.logits_of` has it."""
+
+        def planes(taken: Iterator[ForeignImage]) -> Iterator[VolumePlanes]:
+            device = self.ensemble.device
+            return self.inferer.planes((partial(moved, image.values, device) for image in taken), self.ensemble)
+
         readout = self.spec.readout
-        values = image.values.to(self.ensemble.device, torch.float32, non_blocking=True)
-        axes = image.chained.resampled if image.resampled else None
-        unchanged: list[Sampling] = ["linear" for _ in image.values.shape[1:]]
-        return GroupLogits(
-            planes=self._read(self.inferer.planes(values, self.ensemble)),
-            shape=tuple(image.values.shape[1:]),
-            sampling=unchanged if axes is None else axes.sampling,
-            probabilities=readout.activation != "none",
-            threshold=0.0 if readout.threshold is None else readout.threshold,
-        )
+        for image, volume in paired(images, planes):
+            axes = image.chained.resampled if image.resampled else None
+            unchanged: list[Sampling] = ["linear" for _ in image.values.shape[1:]]
+            yield GroupLogits(
+                planes=self._read(volume.planes),
+                shape=tuple(image.values.shape[1:]),
+                sampling=unchanged if axes is None else axes.sampling,
+                probabilities=readout.activation != "none",
+                threshold=0.0 if readout.threshold is None else readout.threshold,
+                agreement=volume.agreement,
+            )
 
     def _read(self, planes: Iterator[Planes]) -> Iterator[Planes]:
         """Channels in the order of the label scheme, after the activation."""
