@@ -11,6 +11,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 _FEW = 400
@@ -24,10 +25,12 @@ class Tally:
     Attributes:
         outcomes: Number of inputs by outcome: result, refused, fault, hung, crashed.
         faults: What went wrong, each with the command that repeats it.
+        seconds: Processor time that reading took.
     """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def try_inputs(seed: str, shares: dict[str, tuple[int, int]], processes: int) -> dict[str, Tally]:
@@ -51,15 +54,16 @@ def try_inputs(seed: str, shares: dict[str, tuple[int, int]], processes: int) ->
             for line in lines:
                 tally = tallies[line["target"]]
                 tally.outcomes[line["outcome"]] += 1
+                tally.seconds += line.get("seconds", 0.0)
                 if line["outcome"] not in ("result", "refused"):
                     again = f"python {Path(__file__).name} --seed {seed} --only '{line['target']}' {line['number']}"
                     tally.faults.append(f"{again}\n{line.get('file', '')}: {line['outcome']}: {line['text']}")
     return tallies
 
 
-def _try_batch(seed: str, batch: list[tuple[str, int, int]]) -> list[dict[str, str]]:
+def _try_batch(seed: str, batch: list[tuple[str, int, int]]) -> list[dict[str, Any]]:
     """Try inputs in a process, and in another one from the next input on where one ends it."""
-    done: list[dict[str, str]] = []
+    done: list[dict[str, Any]] = []
     while batch:
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             process = subprocess.run(
@@ -118,7 +122,7 @@ def main() -> None:
         print(json.dumps({"seed": options.seed, "seconds": seconds, "targets": found}))
         return
     for name, tally in tallies.items():
-        print(f"{name}: {dict(tally.outcomes)}")
+        print(f"{name}: {dict(tally.outcomes)}, {tally.seconds:.0f} s of processor time")
         for fault in tally.faults:
             print(f"  {fault}")
     print(f"{sum(sum(tally.outcomes.values()) for tally in tallies.values())} inputs in {seconds:.0f} s")

@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,7 +128,7 @@ def _warm_up(target: Target, template: Path, root: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (size + MEGABYTES * 2**20, unlimited))
 
 
-def try_one(target: Target, template: Path, root: Path, seed: str, number: int, watch: Watch) -> dict[str, str]:
+def try_one(target: Target, template: Path, root: Path, seed: str, number: int, watch: Watch) -> dict[str, Any]:
     """Damage a copy of the good files as the seed and number say, read it, and judge what happens."""
     case, out, elsewhere = root / "case", root / "out", root / "elsewhere"
     for folder in (case, out, elsewhere):
@@ -138,7 +139,7 @@ def try_one(target: Target, template: Path, root: Path, seed: str, number: int, 
     random = Random(f"{seed}/{target.name}/{number}")
     path, mutator = random.choice(target.mutable(case))
     path.write_bytes(mutator(random, path.read_bytes()))
-    before = listing(root)
+    before, started = listing(root), time.process_time()
     os.chdir(elsewhere)
     watch.seen, watch.on = [], True
     kind, text = "result", ""
@@ -160,7 +161,7 @@ def try_one(target: Target, template: Path, root: Path, seed: str, number: int, 
         kind = next((one for one in ("executed", "leaked") if f"{one} " in text), "fault")
     if (after := listing(root)) != before:
         kind, text = "leaked", f"wrote outside the output folder: {sorted(set(after) ^ set(before))[:5]}"
-    return {"outcome": kind, "text": text, "file": path.name}
+    return {"outcome": kind, "text": text, "file": path.name, "seconds": time.process_time() - started}
 
 
 def bad_message(text: str) -> str:
