@@ -21,6 +21,7 @@ import yaml
 from pydantic import BeforeValidator
 
 from unetpipe.errors import ComponentError
+from unetpipe.yaml_text import FAULTS
 
 Kind = Literal[
     "loss", "network", "optimizer", "schedule", "augmentation", "preprocessing", "metric", "reader", "tracker"
@@ -105,7 +106,7 @@ def parse_definition(value: Any) -> Any:
         return value
     try:
         return yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except FAULTS as error:
         raise ComponentError(f"{value!r} is no YAML: {' '.join(str(error).split())}") from error
 
 

@@ -9,6 +9,10 @@ _DEEPEST = 100
 _LARGEST = 2**18  # bytes: it is read a hundred times as slowly as JSON
 
 
+FAULTS = (yaml.YAMLError, ValueError, RecursionError)
+"""What PyYAML raises of a text: ValueError of dates and numbers that are none, RecursionError of depth."""
+
+
 class YamlError(ValueError):
     """A text that is no YAML, or is not read; says why in one line."""
 
@@ -47,7 +51,7 @@ def parse_yaml(text: str | bytes) -> Any:
         return yaml.safe_load(text)
     except YamlError:
         raise
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except FAULTS as error:
         reason = " ".join(str(error).replace('in "<byte string>", ', "in ").split())
         raise YamlError(f"is not YAML: {reason}") from error
 

@@ -14,6 +14,9 @@ import pytest
 import torch
 from torch import nn
 
+from unetpipe.cli.options import ConfigError, _read_yaml
+from unetpipe.cluster.config import SubmitConfig
+from unetpipe.cluster.profiles import resources_for
 from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore
@@ -25,6 +28,7 @@ from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid
 from unetpipe.inference.ensemble import Ensemble
 from unetpipe.inference.inputs import find_inputs, read_list
+from unetpipe.service.rules import read_rules
 from unetpipe.stages.preprocess import preprocess
 
 GRID = Grid.of((9, 8, 4), np.diag([-0.7, -0.9, 2.5, 1.0]))
@@ -87,6 +91,19 @@ def test_control_characters_of_a_header_are_escaped(series: Path) -> None:
     _, rows = list_volumes(series)
     assert rows[0].modality == "\\x1b[2J"
     assert rows[0].description == "a\\x1b[31mb"
+
+
+@pytest.mark.parametrize("text", ["day: 2026-99-99", "number: " + "9" * 5000, "[" * 3000])
+def test_yaml_that_no_value_can_be_made_of_is_one_line(text: str, tmp_path: Path) -> None:
+    """A date that is none, a number without end and endless depth, in every file that a person writes."""
+    (tmp_path / "file.yaml").write_text(text)
+    for read in (
+        lambda: _read_yaml(tmp_path / "file.yaml"),
+        lambda: read_rules(tmp_path / "file.yaml"),
+        lambda: resources_for("train", SubmitConfig(profiles=tmp_path / "file.yaml", command=("train",))),
+    ):
+        with pytest.raises((ConfigError, UnetpipeError), match=r"is not YAML|cannot be read"):
+            read()
 
 
 def test_messages_stay_on_their_lines() -> None:

@@ -18,6 +18,8 @@ from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from unetpipe.yaml_text import FAULTS
+
 C = TypeVar("C", bound=BaseModel)
 
 Form = Literal["one", "many", "pairs", "numbers"]
@@ -241,7 +243,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config: cannot read {path}: {error}") from None
-    except yaml.YAMLError as error:
+    except FAULTS as error:
         raise ConfigError(f"--config: {path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"--config: {path} must hold `field: value` lines")
@@ -259,7 +261,7 @@ def _set(values: dict[str, Any], setting: str) -> None:
             raise ConfigError(f"--set: {group} in {setting!r} is a value, not a group of fields")
     try:
         values[name] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except FAULTS:
         values[name] = text
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from unetpipe.cluster.config import Resources, SubmitConfig
 from unetpipe.documents import explain
 from unetpipe.errors import ClusterError
+from unetpipe.yaml_text import FAULTS
 
 _FOR_ALL = "all"
 COMMANDS = ("preprocess", "train", "infer", "evaluate", "bundle", "merge")
@@ -38,7 +39,7 @@ def resources_for(command: str, config: SubmitConfig) -> Resources:
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
         sections = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, *FAULTS) as error:
         raise ClusterError(f"--profiles: {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
         raise ClusterError(f"--profiles: {path} must hold a group of settings for each command, or for all")

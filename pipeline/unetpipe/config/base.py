@@ -10,6 +10,7 @@ import yaml
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from unetpipe.documents import Record
+from unetpipe.yaml_text import FAULTS
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 CaseIdKind = Literal["hash", "name"]
@@ -28,8 +29,8 @@ def typed_yaml(value: Any) -> Any:
     """Read a value that was typed on the command line as YAML."""
     try:
         return yaml.safe_load(value) if isinstance(value, str) else value
-    except yaml.YAMLError:
-        raise ValueError(f"{value!r} is no YAML") from None
+    except FAULTS:
+        raise ValueError(f"{value!r:.60} is no YAML") from None
 
 
 def _separated(value: Any) -> Any:

@@ -21,6 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from unetpipe.documents import Record, explain
 from unetpipe.errors import ImageFileError, ServiceError
+from unetpipe.yaml_text import FAULTS
 
 
 class Rule(Record):
@@ -64,10 +65,10 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
         rules = TypeAdapter(tuple[Rule, ...]).validate_python(given)
     except (OSError, UnicodeDecodeError) as error:
         raise ServiceError(f"--rules: cannot read {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise ServiceError(f"--rules: {path} is not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise ServiceError(explain(path.name, error)) from error
+    except FAULTS as error:
+        raise ServiceError(f"--rules: {path} is not YAML: {' '.join(str(error).split())}") from error
     if not rules:
         raise ServiceError(f"{path.name}: expected a list of rules, got an empty one")
     return tuple(rule.model_copy(update={"model": _placed(rule.model, path.parent)}) for rule in rules)
