@@ -26,12 +26,6 @@ import numpy as np
 import psutil
 
 KINDS = {"train": (2000, "steps"), "predict": (500, "scans"), "infer": (500, "scans"), "listen": (200, "studies")}
-TITLES = {
-    "train": "train",
-    "predict": "Predictor.predict",
-    "infer": "infer",
-    "listen": "listen",
-}
 _SAMPLES = 200  # of a run, at most
 _PATIENCE = 300.0  # seconds that a study may take on a machine that does other things
 _CONFIGURATION = "3d_fullres"
@@ -95,10 +89,13 @@ def growth(samples: Sequence[Sequence[float]]) -> float:
 
 
 def more_of(samples: Sequence[Sequence[float]], column: int) -> int:
-    """By how many threads (column 2) or files (column 3) the last quarter's most exceed the second quarter's most."""
+    """By how many threads (column 2) or files (column 3) the fewest of the last quarter exceed those of the second.
+
+    What is there for a moment, as while a study arrives, is in some samples and not in others; what leaks is in all.
+    """
     quarter = len(samples) // 4
-    most = [max(row[column] for row in part) for part in (samples[quarter : 2 * quarter], samples[-quarter:])]
-    return int(most[1] - most[0])
+    fewest = [min(row[column] for row in part) for part in (samples[quarter : 2 * quarter], samples[-quarter:])]
+    return int(fewest[1] - fewest[0])
 
 
 def train(total: int, folder: Path) -> Watch:
@@ -255,7 +252,7 @@ def plot(out: Path, png: Path) -> None:
         done, memory, threads, files = zip(*run["samples"], strict=True)
         axes[0, column].plot(done, memory, color="tab:blue")
         axes[0, column].set_ylim(0, 1.15 * max(memory))
-        axes[0, column].set_title(f"{TITLES[kind]}: {growth(run['samples']):+.1f} MB over the second half", fontsize=10)
+        axes[0, column].set_title(f"{kind}: {growth(run['samples']):+.1f} MB over the second half", fontsize=10)
         axes[1, column].plot(done, threads, color="tab:orange", label="threads")
         axes[1, column].plot(done, files, color="tab:green", label="open files")
         axes[1, column].set_ylim(0, 1.3 * max(*threads, *files))
