@@ -272,6 +272,30 @@ def test_openvino_gives_torchs_labels(make_bundle: MakeBundle) -> None:
     assert predictor.differs < 1e-3
 
 
+@pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(
+    ("times", "scans", "chosen"),
+    [([0.5, 0.1], 1, "torch"), ([0.5, 0.4], 1000, "openvino"), ([0.5, 0.46], 1000, "torch"), ([0.5], 1000, "torch")],
+)
+def test_windows_decide_between_engines(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch, times: list[float], scans: int, chosen: str
+) -> None:
+    """OpenVINO computes where it is a tenth faster and there is a minute of work; otherwise, or if it fails, torch."""
+    waiting = iter(times)
+    monkeypatch.setattr("unetpipe.bundle.predictor._seconds_of", lambda *_: next(waiting))
+    bundle, array = make_bundle(), scan((37, 29, 23))
+    predictor = Predictor(bundle, device="cpu", precision="fp32", engine="auto")
+    assert predictor.engine == "torch"
+    images = predictor.prepare(Image.of(array, Grid.of(array.shape[1:], np.eye(4))))
+    predictor.settle_engine(images, scans)
+    predictor.settle_engine(images, scans)
+    assert predictor.engine == chosen
+    expected = Predictor(bundle, device="cpu", precision="fp32").predict(array, np.eye(4))
+    assert agreement(predictor.segment(images).labels, expected) >= 0.9999
+    assert (predictor.differs is None) == (chosen == "torch")
+
+
 def test_threads_may_share_a_predictor(make_bundle: MakeBundle) -> None:
     """Four threads get what one gets."""
     predictor = Predictor(make_bundle(), device="cpu", precision="fp32")

@@ -2,8 +2,10 @@
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ from unetpipe.inference.engines.openvino import OpenvinoNetwork
 from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
 from unetpipe.inference.group import NetworkGroup, default_batch
 from unetpipe.inference.quality import PredictedDice, Quality, mean_prediction
-from unetpipe.inference.sliding_window import central_window
+from unetpipe.inference.sliding_window import Windows, central_window
 from unetpipe.networks.device import compute_dtype, resolve_device
 from unetpipe.networks.precision import differing_share
 from unetpipe.streaming import paired
@@ -55,6 +57,8 @@ PreparedImage = NetworkImage | ForeignImage
 """A scan that a group of models has preprocessed."""
 
 _STEP = 0.5  # between windows, as a fraction of the patch, as nnU-Net has it
+_WORTH_A_TRIAL = 60.0  # seconds of torch's work
+_FASTER = 0.9
 _MUCH = 0.01  # of a window's voxels that get another class
 
 
@@ -92,7 +96,7 @@ class Predictor:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``auto`` takes the fastest that the device has in hardware. The first scan's central window is then
             also computed in float32, and a warning is logged where labels differ much.
-        engine: Engine that computes the network: torch, or OpenVINO on a CPU.
+        engine: Engine that computes the network: torch, or OpenVINO on a CPU. ``auto`` is torch until `settle_engine`.
         step: Distance between windows as a fraction of the patch; None takes 0.5, or what a foreign bundle says.
         batch: Windows per forward pass; None takes what suits the device and the patch.
         tta: Average over mirrored copies, along the axes that were mirrored in training.
@@ -102,6 +106,7 @@ class Predictor:
         bundles: The models, in the order in which they were given.
         spec: The first model's: all have the same channels and labels.
         device: Device that computes.
+        engine: Engine that computes.
         dtype: Type of matrix products.
         step: Distance between windows as a fraction of the patch.
         differs: Share of voxels that get another class than in float32, in the central window of the first scan; None
@@ -141,16 +146,23 @@ class Predictor:
             if not bundle.spec.preprocessing.only_normalizes:
                 require_steps(bundle.spec.preprocessing)
         self.device = resolve_device("cpu" if engine == "openvino" and device == "auto" else device)
+        tries = engine == "auto" and self.device.type == "cpu" and bool(own) and find_spec("openvino") is not None
         if engine == "openvino" and self.device.type != "cpu":
             raise UnetpipeError(f"the engine openvino computes on the CPU, got device {device}")
-        self.engine = engine
+        self.engine = "torch" if engine == "auto" else engine
         self.dtype = compute_dtype(self.device, precision)
         self.differs: float | None = None
         self._largest = agreed_postprocessing([bundle.spec for bundle in self.bundles]) if postprocess else ()
         self._turn = threading.Lock()
         self._groups: tuple[NetworkGroup | CascadeGroup | ForeignGroup, ...]
+        self._regroup: Callable[[], tuple[NetworkGroup | CascadeGroup, ...]] | None = None
         if own:
-            self._groups = tuple(self._group(members, step or _STEP, batch, tta) for members in grouped(own))
+
+            def own_groups() -> tuple[NetworkGroup | CascadeGroup, ...]:
+                return tuple(self._group(members, step or _STEP, batch, tta) for members in grouped(own))
+
+            self._groups = own_groups()
+            self._regroup = own_groups if tries else None
         elif tta:
             raise BundleError(f"{self.bundles[0].name} does not say along which axes it was mirrored in training")
         else:
@@ -161,13 +173,13 @@ class Predictor:
         """A foreign bundle, whose preprocessing, windows and read-out are its own."""
         assert isinstance(bundle, ForeignBundle)
         spec, windows = bundle.spec, bundle.spec.windows
-        ensemble = Ensemble(
-            [self._ready(bundle, bundle.network(), windows.patch_size)], device=self.device, dtype=self.dtype
-        )
+        batch = batch or default_batch(self.device, windows.patch_size)
+        network = self._ready(bundle, bundle.network(), windows.patch_size, batch)
+        ensemble = Ensemble([network], device=self.device, dtype=self.dtype)
         inferer = SlabInferer(
             windows.patch_size,
             step=step or 1 - windows.overlap,
-            batch=batch or default_batch(self.device, windows.patch_size),
+            batch=batch,
             blending=windows.blending,
         )
         return ForeignGroup(spec, ensemble, inferer, postprocess)
@@ -186,11 +198,12 @@ class Predictor:
         return CascadeGroup(group, networks, first.label_scheme, tuple(largest))
 
     def _networks(self, bundles: Sequence[Bundle], step: float, batch: int | None, tta: bool) -> NetworkGroup:
+        spec = bundles[0].spec
+        batch = batch or default_batch(self.device, spec.patch_size)
         networks = [
-            self._ready(bundle, network, bundle.spec.patch_size) for bundle in bundles for network in bundle.networks()
+            self._ready(bundle, network, spec.patch_size, batch) for bundle in bundles for network in bundle.networks()
         ]
         axes = common_mirror_axes([bundle.spec for bundle in bundles]) if tta else ()
-        spec = bundles[0].spec
         ensemble = Ensemble(
             networks,
             device=self.device,
@@ -202,10 +215,10 @@ class Predictor:
             spec.preprocessing, ensemble, spec.patch_size, step=step, batch=batch, blending=spec.blending
         )
 
-    def _ready(self, bundle: AnyBundle, network: nn.Module, patch: Shape) -> nn.Module:
+    def _ready(self, bundle: AnyBundle, network: nn.Module, patch: Shape, batch: int) -> nn.Module:
         """Prepare one of a bundle's networks for the engine."""
         if self.engine == "openvino":
-            return OpenvinoNetwork(network, bundle.spec.input_channels, patch, self.dtype)
+            return OpenvinoNetwork(network, bundle.spec.input_channels, patch, self.dtype, batch=batch)
         return for_inference(network, self.device, self.dtype)
 
     @property
@@ -363,12 +376,51 @@ class Predictor:
                 pairs = zip(self._groups, images, strict=True)
                 yield [next(_logits_of(group, [image])) for group, image in pairs]
 
+    def settle_engine(self, images: Sequence[PreparedImage], scans: int) -> None:
+        """With the engine ``auto``, let the middle of the first scan decide which engine computes from now on.
+
+        OpenVINO is tried where torch would take a minute or more for all scans, and kept where it takes at most nine
+        tenths of torch's time; compiling it takes some seconds. `engine` then says which one it is. Called again, or
+        with an engine that was chosen, it does nothing.
+
+        Args:
+            images: What `prepare` gave of the first scan.
+            scans: Number of scans, which are taken to be as large as the first one.
+        """
+        regroup, self._regroup = self._regroup, None
+        if regroup is None:
+            return
+        with self._turn:
+            groups, inferer = self._groups, self._groups[0].inferer
+            values = images[0].values
+            windows = self._central_window(values).repeat(inferer.batch, *[1] * values.ndim)
+            seconds = _seconds_of(groups[0].ensemble, windows)
+            count = Windows.over(tuple(values.shape[1:]), inferer.patch, inferer.step, inferer.blending).count
+            if seconds * count / inferer.batch * scans < _WORTH_A_TRIAL:
+                return
+            self.engine = "openvino"
+            try:
+                self._groups = regroup()
+                others = _seconds_of(self._groups[0].ensemble, windows)
+            except Exception as error:
+                log.warning("torch computes, since OpenVINO cannot: %s", error)
+                self.engine, self._groups = "torch", groups
+                return
+            if others > _FASTER * seconds:
+                self.engine, self._groups = "torch", groups
+            log.info("%s computes: windows took torch %.3f s, OpenVINO %.3f s", self.engine, seconds, others)
+
+    def _central_window(self, values: Tensor) -> Tensor:
+        """The window (1, C, *patch) in the middle of a scan, on the device, without labels of a first stage."""
+        inferer = self._groups[0].inferer
+        labels = torch.zeros(self.bundles[0].spec.input_channels - len(values), *values.shape[1:])
+        image = torch.cat([values.cpu(), labels]).to(self.device)
+        return central_window(image, inferer.patch, inferer.blending)
+
     def _compare_with_float32(self, values: Tensor) -> None:
         """Measure on one window what the precision, or the engine, changes; warn where that is much."""
         bundle, group = self.bundles[0], self._groups[0]
-        labels = torch.zeros(bundle.spec.input_channels - len(values), *values.shape[1:])  # of a first stage
-        image = torch.cat([values.cpu(), labels]).to(self.device)
-        window = central_window(image, group.inferer.patch, group.inferer.blending)
+        window = self._central_window(values)
         reference = bundle.networks()[0].to(self.device)
         self.differs = differing_share(group.ensemble.networks[0], reference, window, self.dtype)
         if self.differs > _MUCH:
@@ -392,6 +444,14 @@ class Predictor:
             ),
             agreement={label.name: value for label, value in dice if value is not None},
         )
+
+
+def _seconds_of(ensemble: Ensemble, windows: Tensor) -> float:
+    """Seconds that windows take once what only the first call needs is made ready."""
+    ensemble(windows)
+    start = time.perf_counter()
+    ensemble(windows)
+    return time.perf_counter() - start
 
 
 def _logits_of(

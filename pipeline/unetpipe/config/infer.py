@@ -17,7 +17,7 @@ from unetpipe.config.base import (
     Series,
 )
 
-Engine = Literal["torch", "openvino"]
+Engine = Literal["torch", "openvino", "auto"]
 DicomFormat = Literal["dicom-seg", "rtstruct", "dicom-sr"]
 OutputFormat = Literal["nifti", DicomFormat]
 SegmentationType = Literal["binary", "labelmap", "fractional"]
@@ -63,8 +63,8 @@ class InferConfig(Config):
     """Compute in an order that gives the same bits each time, which a GPU otherwise does not; slower there. On a CPU it
     is so anyway."""
     engine: Engine = "torch"
-    """What computes the network. `openvino` is faster on CPUs and takes longer to start; it needs `pip install
-    'unetpipe[openvino]'`."""
+    """What computes the network. `openvino` is faster on some CPUs and takes longer to start; it needs `pip install
+    'unetpipe[openvino]'`. `auto` times both on windows of the first scan where there is work for a minute or more."""
     step: Annotated[float, Field(gt=0, le=1)] | None = None
     """Distance between neighbouring windows, as a fraction of the patch. Default: 0.5, or what a bundle of MONAI's
     Model Zoo says."""

@@ -143,7 +143,7 @@ def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -
         file.predictions[case.id] = record = stations.save(case, found)
         return record
 
-    outcomes = stream_ahead(waiting, stations.load, stations.segment, save)
+    outcomes = stream_ahead(waiting, stations.load, lambda loaded: stations.segment(loaded, len(waiting)), save)
     started = last = time.perf_counter()
     try:
         with contextlib.closing(outcomes), progress.task("infer", len(waiting)) as advance:
@@ -193,11 +193,11 @@ def _write(file: PredictionsFile, config: InferConfig, predictor: Predictor) -> 
             )
             for bundle in predictor.bundles
         ),
-        versions={name: importlib.metadata.version(name) for name in ("unetpipe", "monai", config.engine)},
+        versions={name: importlib.metadata.version(name) for name in ("unetpipe", "monai", predictor.engine)},
         device=predictor.device_name,
         settings={
             "precision": str(predictor.dtype).removeprefix("torch."),
-            "engine": config.engine,
+            "engine": predictor.engine,
             **differs,
             "step": predictor.step,
             "tta": config.tta,

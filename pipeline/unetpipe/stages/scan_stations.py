@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from statistics import fmean
 from typing import Literal, TypeVar
@@ -80,8 +81,16 @@ class Stations:
         warnings = self.predictor.warnings(image, images)
         return Loaded(image.source, images, (*image.notes, *warnings), time.perf_counter() - start)
 
-    def segment(self, scans: Iterator[tuple[InputCase, Loaded]]) -> Iterator[Segmented | Exception]:
-        """Run the networks, on windows of several scans at once; in the caller's thread."""
+    def segment(self, scans: Iterator[tuple[InputCase, Loaded]], count: int) -> Iterator[Segmented | Exception]:
+        """Run the networks, on windows of several scans at once; in the caller's thread.
+
+        Args:
+            scans: Scans that could be loaded.
+            count: Number of scans, with those that could not.
+        """
+        first = list(islice(scans, 1))
+        for _, loaded in first:
+            self.predictor.settle_engine(loaded.images, count)
         config, clock = self.config, _Clock()
 
         def found(taken: Iterator[tuple[InputCase, Loaded]]) -> Iterator[Segmentation | Exception]:
@@ -91,7 +100,7 @@ class Stations:
                 probabilities=config.save_probabilities or self._objects.needs_probabilities,
             )
 
-        for (_, loaded), one in paired(scans, found):
+        for (_, loaded), one in paired(chain(first, scans), found):
             seconds = clock.lap()
             yield one if isinstance(one, Exception) else Segmented(loaded, one, seconds)
             clock.lap()

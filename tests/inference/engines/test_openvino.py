@@ -45,6 +45,19 @@ def test_logits_are_torchs(make: Callable[[], nn.Module]) -> None:
 
 @installed
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_few_numbers_of_windows_are_compiled() -> None:
+    """A batch and a window alone are, and what is left of a batch is computed one by one."""
+    network = dynunet()
+    compiled = OpenvinoNetwork(network, 2, (8, 8, 8), torch.float32, batch=4)
+    windows = torch.randn(4, 2, 8, 8, 8)
+    with torch.inference_mode():
+        for count in (4, 3, 2, 1):
+            torch.testing.assert_close(compiled(windows[:count]), network(windows[:count]), rtol=1e-3, atol=1e-3)
+    assert sorted(compiled._requests) == [1, 4]
+
+
+@installed
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_nothing_is_told_to_anybody() -> None:
     """The telemetry that comes with OpenVINO is never imported."""
     OpenvinoNetwork(dynunet(), 2, (8, 8, 8), torch.float32)

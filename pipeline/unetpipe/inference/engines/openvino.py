@@ -22,14 +22,17 @@ class OpenvinoNetwork(nn.Module):
         channels: Number of image channels, C.
         patch: The only window shape that will come.
         dtype: Data type of matrix products.
+        batch: Windows that usually come together. Any other number is computed one by one, since each number has to be
+            compiled.
 
     Raises:
         UnetpipeError: If OpenVINO is not installed.
     """
 
-    def __init__(self, network: nn.Module, channels: int, patch: Shape, dtype: torch.dtype) -> None:
+    def __init__(self, network: nn.Module, channels: int, patch: Shape, dtype: torch.dtype, *, batch: int = 1) -> None:
         super().__init__()
         self._openvino, self._core = _start()
+        self._batch = batch
         self._settings = {
             "INFERENCE_PRECISION_HINT": _PRECISION[dtype],
             "PERFORMANCE_HINT": "LATENCY",
@@ -42,6 +45,11 @@ class OpenvinoNetwork(nn.Module):
         self._requests: dict[int, Any] = {}  # by the number of windows: fixed shapes run faster
 
     def forward(self, windows: Tensor) -> Tensor:
+        if len(windows) in (1, self._batch):
+            return self._together(windows)
+        return torch.cat([self._together(window[None]) for window in windows])
+
+    def _together(self, windows: Tensor) -> Tensor:
         if len(windows) not in self._requests:
             self._model.reshape(list(windows.shape))
             compiled = self._core.compile_model(self._model, "CPU", self._settings)
