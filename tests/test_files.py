@@ -1,5 +1,8 @@
 """Files replaced in one step."""
 
+import errno
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,31 @@ def test_json_that_only_python_reads_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "a.json", {"dice": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_left_is_removed_by_the_next_write(tmp_path: Path) -> None:
+    """Of this file alone, and not if somebody is writing it."""
+    leftover, other = tmp_path / ".tmp-abcdefgh-a.json", tmp_path / ".tmp-abcdefgh-b.json"
+    leftover.touch()
+    other.touch()
+    with atomic_path(tmp_path / "a.json") as first, atomic_path(tmp_path / "a.json") as second:
+        assert first.exists()
+        assert not leftover.exists()
+        first.write_text("1")
+        second.write_text("2")
+    assert sorted(tmp_path.iterdir()) == [other, tmp_path / "a.json"]
+
+
+def test_leftovers_without_locks_are_told_by_their_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network file system that has none: an hour without a write."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    old, new = tmp_path / ".tmp-abcdefgh-a.json", tmp_path / ".tmp-ijklmnop-a.json"
+    for leftover in (old, new):
+        leftover.touch()
+    os.utime(old, (1e9, 1e9))
+    write_json(tmp_path / "a.json", 1)
+    assert sorted(tmp_path.iterdir()) == [new, tmp_path / "a.json"]

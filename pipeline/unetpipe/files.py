@@ -1,12 +1,22 @@
-"""Files that are either whole or not there: written beside their place, synced, renamed into it."""
+"""Files that are either whole or not there: written beside their place, synced, renamed into it.
 
+A kill leaves the temporary file behind; whoever writes the same file next removes it. A lock tells it from one that
+another process is writing.
+"""
+
+import fcntl
+import glob
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_PREFIX = ".tmp-"
+_ABANDONED_SECONDS = 3600.0  # on a file system without locks: nothing is written for so long
 
 
 @contextmanager
@@ -20,9 +30,8 @@ def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
         private: Let nobody but its owner read the file, at any time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix="-" + path.name, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    _remove_leftovers(path)
+    handle, temporary = _locked_temporary(path)
     try:
         yield temporary
         temporary.chmod(0o600 if private else 0o666 & ~_umask())
@@ -31,6 +40,7 @@ def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
@@ -51,6 +61,31 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _locked_temporary(path: Path) -> tuple[int, Path]:
+    """Make a temporary file for a path, and lock it until its handle is closed."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=f"-{path.name}", dir=path.parent)
+        with suppress(OSError):  # of a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if Path(name).exists():  # else it was taken for a leftover before it was locked
+            return handle, Path(name)
+        os.close(handle)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files of a path that nobody is writing."""
+    for leftover in path.parent.glob(f"{_PREFIX}*-{glob.escape(path.name)}"):
+        with suppress(OSError), leftover.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            except OSError:
+                if time.time() - leftover.stat().st_mtime < _ABANDONED_SECONDS:
+                    continue
+            leftover.unlink()
 
 
 def _umask() -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.config import get_config_values
 from monai.data import save_net_with_metadata
 from torch import nn
 
@@ -74,8 +75,10 @@ def renew_metadata(folder: Path) -> None:
 
 def _save(folder: Path, script: torch.jit.ScriptModule) -> Path:
     target = folder / SCRIPT
-    with atomic_path(target) as temporary:
-        save_net_with_metadata(script, str(temporary), meta_values=_metadata(folder))
+    # the versions, and not the time; an open file, as torch keeps the name of a path: the same bundle, the same bytes
+    metadata = {**get_config_values(), **_metadata(folder)}
+    with atomic_path(target) as temporary, temporary.open("wb") as file:
+        save_net_with_metadata(script, file, include_config_vals=False, meta_values=metadata)
     return target
 
 

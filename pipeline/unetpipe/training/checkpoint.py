@@ -36,7 +36,8 @@ def save_checkpoint(folder: Path, state: RunState) -> None:
         "outcome": state.outcome.model_dump(mode="json") if state.outcome else None,
     }
     with atomic_path(folder / CHECKPOINT) as temporary:
-        torch.save(content, temporary)
+        with temporary.open("wb") as file:  # torch would keep the name of a path
+            torch.save(content, file)
         if (folder / CHECKPOINT).exists():
             (folder / CHECKPOINT).replace(folder / PREVIOUS)
 
