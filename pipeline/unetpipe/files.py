@@ -29,18 +29,28 @@ def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
         path: The file to write.
         private: Let nobody but its owner read the file, at any time.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    handle, temporary = _locked_temporary(path)
-    try:
+    with _temporary_path(path) as temporary:
         yield temporary
-        temporary.chmod(0o600 if private else 0o666 & ~_umask())
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _complete(temporary, private=private)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-        os.close(handle)
+
+
+@contextmanager
+def new_path(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Give a temporary path as `atomic_path` does; on success it takes `path`'s place unless there is a file by now.
+
+    Of processes that make the same file at the same time the first one succeeds, and the others take its file.
+    """
+    with _temporary_path(path) as temporary:
+        yield temporary
+        _complete(temporary, private=private)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            if not path.exists():
+                temporary.replace(path)
 
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
@@ -61,6 +71,26 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _temporary_path(path: Path) -> Iterator[Path]:
+    """Make an empty file beside a path, locked while it is written, and gone afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
+    handle, temporary = _locked_temporary(path)
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _complete(temporary: Path, *, private: bool) -> None:
+    """Give a file its permissions, and bring it to the disk."""
+    temporary.chmod(0o600 if private else 0o666 & ~_umask())
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _locked_temporary(path: Path) -> tuple[int, Path]:
@@ -86,6 +116,8 @@ def _remove_leftovers(path: Path) -> None:
                 if time.time() - leftover.stat().st_mtime < _ABANDONED_SECONDS:
                     continue
             leftover.unlink()
+            for journal in path.parent.glob(f"{glob.escape(leftover.name)}-*"):  # of a database
+                journal.unlink()
 
 
 def _umask() -> int:

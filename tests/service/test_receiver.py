@@ -1,5 +1,6 @@
 """The C-STORE provider: who may send, what is acknowledged, and what cannot bring it down."""
 
+import os
 import socket
 import struct
 import time
@@ -13,7 +14,7 @@ import pytest
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from unetpipe.errors import ServiceError
+from unetpipe.errors import ServiceError, UnetpipeError
 from unetpipe.service.config import ListenConfig
 from unetpipe.service.node import Node, opened
 from unetpipe.service.receiver import Receiver, receiving
@@ -172,7 +173,7 @@ def test_it_answers_an_echo(listening: Listening) -> None:
 
 def test_one_process_holds_a_folder(listening: Listening) -> None:
     """A second listener is refused, and so are a port that is taken and a folder that others can read."""
-    with pytest.raises(ServiceError, match="in use by another listener"), opened(listening.config):
+    with pytest.raises(UnetpipeError, match=f"in use by process {os.getpid()} on"), opened(listening.config):
         pass
     taken = Receiver(listening.node, at_release=True)
     with pytest.raises(ServiceError, match=f"--port {listening.port}"), receiving(listening.config, taken):

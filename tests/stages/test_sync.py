@@ -10,11 +10,11 @@ import yaml
 
 from unetpipe.config.sync import SyncConfig
 from unetpipe.config.train import TrainConfig
-from unetpipe.errors import TrainingError
+from unetpipe.errors import TrainingError, UnetpipeError
+from unetpipe.folder_lock import claimed
 from unetpipe.stages.sync import sync
 from unetpipe.stages.train import TrainResult, train
 from unetpipe.tracking.mlflow import MlflowTracker
-from unetpipe.training.run_lock import claimed
 
 
 def trained(work: Path, **options: Any) -> TrainResult:
@@ -112,5 +112,5 @@ def test_what_cannot_be_sent_is_one_line(work: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no training in it: expected WORK/runs/RUN/fold_K"):
         sync(SyncConfig(runs=(tmp_path,)))
     result = trained(work, tracking="none", epochs=1)
-    with claimed(result.bundle), pytest.raises(TrainingError, match="is being trained by another process"):
+    with claimed(result.bundle), pytest.raises(UnetpipeError, match="run default/fold_0 is in use by process"):
         sync(SyncConfig(runs=(result.bundle,)))

@@ -16,12 +16,12 @@ from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.manifest import read_manifest
-from unetpipe.errors import TrainingError
+from unetpipe.errors import TrainingError, UnetpipeError
+from unetpipe.folder_lock import claimed
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.stages.train import FoldsResult, TrainResult, train
 from unetpipe.training import measurement, setup, trainer, validation
 from unetpipe.training.optimization.learner import Learner
-from unetpipe.training.run_lock import claimed
 from unetpipe.training.validation import HeldOut
 
 
@@ -146,7 +146,7 @@ def test_a_run_goes_on_only_with_the_same_options(work: Path) -> None:
 
 def test_two_processes_do_not_share_a_run(work: Path) -> None:
     """A second training in the same folder is refused while the first one holds it."""
-    with claimed(work / "runs" / "default" / "fold_0"), pytest.raises(TrainingError, match="by another process"):
+    with claimed(work / "runs" / "default" / "fold_0"), pytest.raises(UnetpipeError, match="in use by process"):
         run(work, epochs=1)
 
 

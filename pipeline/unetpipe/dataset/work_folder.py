@@ -35,8 +35,6 @@ class Decisions:
 def write_decisions(work: Path, decisions: Decisions) -> None:
     """Write every document of a work folder, leaving alone those that already say the same."""
     work.mkdir(parents=True, exist_ok=True)
-    for leftover in work.glob(".tmp-*"):
-        leftover.unlink()
     documents: dict[str, Record] = {
         "checks.json": KnownStatistics(statistics=tuple(decisions.statistics)),
         "fingerprint.json": decisions.fingerprint,

@@ -107,8 +107,16 @@ class Predictions(Record):
 
 def predictions_path(out: Path, shard: str | None = None) -> Path:
     """Path of a run's outcome, or of that of a shard such as ``3/16``, in the folder of its labels."""
-    part = "" if shard is None else "-" + shard.replace("/", "-of-")
-    return out / f"predictions{part}.json"
+    return out / f"predictions{_part(shard)}.json"
+
+
+def lock_name(shard: str | None) -> str:
+    """Name of the lock on what a run, or a shard of it, writes."""
+    return f".lock{_part(shard)}"
+
+
+def _part(shard: str | None) -> str:
+    return "" if shard is None else "-" + shard.replace("/", "-of-")
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:

@@ -35,8 +35,8 @@ class Delivery:
     """Sends the results of a node, the oldest first, and removes each as soon as it is taken.
 
     A result that the destination refuses becomes a dead letter. Whatever else goes wrong may be mended, such as a wrong
-    password, so that the result waits for a day. Where a kill comes between the answer of the destination and the
-    removal, the same instance is sent again; an archive holds it once.
+    password, so that the result waits for a day, from the first failure since the node was started. Where a kill comes
+    between the answer of the destination and the removal, the same instance is sent again; an archive holds it once.
 
     Args:
         node: Node whose results are sent.
@@ -46,6 +46,7 @@ class Delivery:
     def __init__(self, node: Node, destination: Destination) -> None:
         self._results, self._spool, self._metrics = node.results, node.spool, node.metrics
         self._destination = destination
+        self._failing_since: dict[str, float] = {}  # by a clock that does not jump
         self._over = threading.Event()
         self._new = threading.Event()
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
@@ -85,7 +86,7 @@ class Delivery:
     def _send_all(self) -> bool:
         """Try to send each result; False where one has to wait."""
         waits = False
-        for file, made in self._waiting():
+        for file in self._waiting():
             if self._over.is_set():
                 break
             try:
@@ -95,13 +96,14 @@ class Delivery:
             except Exception as error:  # also what libraries raise on an answer that is damaged
                 waits = True
                 reason = str(error) if isinstance(error, UnetpipeError) else type(error).__name__
-                if time.time() - made > _GIVEN_UP_SECONDS:
+                if time.monotonic() - self._failing_since.setdefault(file.name, time.monotonic()) > _GIVEN_UP_SECONDS:
                     self._give_up(file, f"not taken for a day: {reason}")
                 else:
                     self._metrics.count("send_failures")
                     log.warning("result %s waits: %s", file.stem, reason)
             else:
                 file.unlink()
+                self._failing_since.pop(file.name, None)
                 self._metrics.count("results_sent")
                 log.info("result %s: sent", file.stem)
                 self._spool.recount()
@@ -110,9 +112,9 @@ class Delivery:
     def _give_up(self, file: Path, reason: str) -> None:
         self._metrics.count("send_failures")
         log.warning("result %s is a dead letter: %s", file.stem, reason)
+        self._failing_since.pop(file.name, None)
         self._spool.bury_result(file, reason)
 
-    def _waiting(self) -> list[tuple[Path, float]]:
-        """The results and when they were made, the oldest first."""
-        made = [(file, file.stat().st_mtime) for file in self._results.glob("*.dcm")]
-        return sorted(made, key=lambda one: one[1])
+    def _waiting(self) -> list[Path]:
+        """The results, the oldest first."""
+        return sorted(self._results.glob("*.dcm"), key=lambda file: file.stat().st_mtime)

@@ -4,7 +4,7 @@ Networks send again what they are not sure of: after a broken association, or af
 cannot know whether a study is complete, and slices that come late must not become a volume of their own.
 
 A record is kept for a day. Who sends a study again after that wants it to be segmented again; the result then has the
-identifiers of the first one, so that an archive holds it once.
+identifiers of the first one, so that an archive holds it once. A clock that jumps while the node runs changes nothing.
 """
 
 import logging
@@ -59,7 +59,8 @@ class Journal:
             except ValidationError:
                 log.warning("%s is no record of the journal; it is left as it is", file.name)
             else:
-                self._records[file.stem] = (file.stat().st_mtime, record)
+                age = max(0.0, time.time() - file.stat().st_mtime)
+                self._records[file.stem] = (time.monotonic() - age, record)
 
     def __contains__(self, result: str) -> bool:
         """Whether a result of this name has been made."""
@@ -69,7 +70,7 @@ class Journal:
         """Note that a result has been made; it is on disk when this returns."""
         write_document(self._folder / f"{result}.json", segmented)
         with self._lock:
-            self._records[result] = (time.time(), segmented)
+            self._records[result] = (time.monotonic(), segmented)
 
     def is_repeat(self, arrived: Segmented) -> bool:
         """Whether everything that has arrived of a study has been segmented before, by the same model."""
@@ -92,7 +93,7 @@ class Journal:
 
     def _known(self) -> dict[str, Segmented]:
         """The records that are not too old; others are removed."""
-        oldest = time.time() - _KEPT_SECONDS
+        oldest = time.monotonic() - _KEPT_SECONDS
         with self._lock:
             for result in [name for name, (written, _) in self._records.items() if written < oldest]:
                 (self._folder / f"{result}.json").unlink(missing_ok=True)

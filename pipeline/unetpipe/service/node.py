@@ -1,6 +1,5 @@
 """The state that the threads of a node share, in a folder that one process holds at a time."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from unetpipe.dataset.privacy.secret import site_secret
 from unetpipe.errors import ServiceError
+from unetpipe.folder_lock import claimed
 from unetpipe.service.config import ListenConfig
 from unetpipe.service.journal import Journal
 from unetpipe.service.metrics import Metrics
@@ -48,18 +48,14 @@ def opened(config: ListenConfig) -> Iterator[Node]:
     """Hold the folder of a node, which is made if it is not there, until left.
 
     Raises:
-        ServiceError: If another process holds it, or others can read it.
-        UnetpipeError: If the site's secret can be neither read nor made.
+        ServiceError: If others can read it.
+        UnetpipeError: If another process holds it, or the site's secret can be neither read nor made.
     """
     root = config.out
     root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     if root.stat().st_mode & 0o077:
         raise ServiceError(f"{root} will hold patient data, but others can read it: chmod 700 it, or name a new folder")
-    with (root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ServiceError(f"{root} is in use by another listener") from None
+    with claimed(root):
         limits = Limits(studies=config.max_studies, size_bytes=config.max_gb * 1e9, quiet_seconds=config.quiet_seconds)
         segmented, results = root / "segmented", root / "results"
         for folder in (segmented, results):

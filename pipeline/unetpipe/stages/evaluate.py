@@ -31,6 +31,7 @@ from unetpipe.evaluation.scoring import check_grids, score_all
 from unetpipe.evaluation.subgroups import compare_subgroups
 from unetpipe.evaluation.summary import summarise
 from unetpipe.extensions import load_extensions
+from unetpipe.folder_lock import claimed
 from unetpipe.imaging.files import read_grid
 from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.metrics.scores import HIGHER_IS_BETTER
@@ -87,7 +88,7 @@ def evaluate(
         DatasetError: If files are missing, unreadable, not labels, or on another grid; lists every such case.
         ComponentError: If a metric that is named cannot be used.
         UnetpipeError: If a tolerance, bound or column names something that is not there, or NiiVue is wanted and is
-            not there.
+            not there, or another process writes the same outputs.
     """
     if config.choose and config.cross_validation:
         raise UnetpipeError("choose runs networks, which evaluate does not: call unetpipe.choose")
@@ -95,7 +96,8 @@ def evaluate(
     find_tracker(config.tracking)
     niivue = _viewer(config)
     inputs = gather_inputs(config)
-    with names_of_files(inputs.references, inputs.images).hidden(), reading_at_most(config.max_voxels):
+    names = names_of_files(inputs.references, inputs.images)
+    with names.hidden(), reading_at_most(config.max_voxels), claimed(config.out):
         return _evaluate(config, inputs, niivue, progress)
 
 

@@ -17,6 +17,7 @@ from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError, UnetpipeError
 from unetpipe.extensions import load_extensions
+from unetpipe.folder_lock import claimed
 from unetpipe.imaging.dicom.derived.algorithm import Algorithm, Model
 from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.size_limit import reading_at_most
@@ -27,6 +28,7 @@ from unetpipe.inference.predictions import (
     ModelUsed,
     Prediction,
     PredictionsFile,
+    lock_name,
 )
 from unetpipe.networks.determinism import deterministic
 from unetpipe.progress import Progress, SilentProgress
@@ -75,6 +77,7 @@ def infer(
         BundleError: If a model cannot be used, or has no code for a class of a DICOM output.
         TrackingError: If a registered model cannot be fetched.
         DatasetError: If an input does not exist or holds no scan, or a DICOM output is wanted of another source.
+        UnetpipeError: If another process writes the same outputs.
     """
     return infer_with(load_predictor(config), config, progress)
 
@@ -112,6 +115,7 @@ def infer_with(
     Raises:
         BundleError: If the models have no code for a class of a DICOM output.
         DatasetError: If an input does not exist or holds no scan, or a DICOM output is wanted of another source.
+        UnetpipeError: If another process writes the same outputs.
     """
     if config.flag_below is not None and not predictor.qualities:
         raise BundleError("--flag-below needs a model that predicts its Dice: train it with at least 8 held-out cases")
@@ -128,7 +132,8 @@ def infer_with(
         cases = find_inputs(inputs, channels, patterns=config.images, dicom=dicom, ids=ids, scratch=Path(scratch))
         require_dicom(cases, objects.formats)
         mine = shard_of(cases, config.shard) if config.shard else cases
-        return _infer(Stations(config, predictor, objects), mine, progress)
+        with claimed(config.out, lock=lock_name(config.shard)):
+            return _infer(Stations(config, predictor, objects), mine, progress)
 
 
 def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -> InferResult:

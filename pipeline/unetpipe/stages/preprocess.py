@@ -33,6 +33,7 @@ from unetpipe.dataset.work_folder import Decisions, write_decisions
 from unetpipe.documents import Record
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.extensions import load_extensions
+from unetpipe.folder_lock import claimed
 from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.preprocessing import NORMALIZE, ChannelNormalization
 from unetpipe.imaging.size_limit import reading_at_most
@@ -91,6 +92,7 @@ def preprocess(
         PlanError: If an edited plan cannot be read or does not fit the dataset.
         BundleError: If the bundle of `config.init` cannot be adopted.
         ComponentError: If a preprocessing step cannot be used.
+        UnetpipeError: If another process writes the work folder.
     """
     load_extensions(config.extension)
     with reading_at_most(config.max_voxels):
@@ -135,16 +137,17 @@ def _preprocess(config: PreprocessConfig, progress: Progress) -> PreprocessResul
 
         require_steps(spec)
     folds = _choose_folds(config, work, manifest)
-    write_decisions(
-        work,
-        Decisions(manifest=manifest, statistics=report.statistics, fingerprint=fingerprint, plan=plan, folds=folds),
-    )
-    written = _write_cases(work, manifest, report.statistics, plan, name, workers, budget, progress)
-    preview = None
-    if config.preview:
-        from unetpipe.report.preview import write_preview
+    with claimed(work):
+        write_decisions(
+            work,
+            Decisions(manifest=manifest, statistics=report.statistics, fingerprint=fingerprint, plan=plan, folds=folds),
+        )
+        written = _write_cases(work, manifest, report.statistics, plan, name, workers, budget, progress)
+        preview = None
+        if config.preview:
+            from unetpipe.report.preview import write_preview
 
-        preview = write_preview(work, manifest, fingerprint, plan, name, faults, workers=workers)
+            preview = write_preview(work, manifest, fingerprint, plan, name, faults, workers=workers)
     chosen = plan.configurations[name]
     return PreprocessResult(
         work=work,

@@ -12,6 +12,7 @@ from unetpipe.dataset.held_out_sample import write_sample
 from unetpipe.dataset.planning.fingerprint import read_fingerprint
 from unetpipe.dataset.training_domain import training_domain
 from unetpipe.errors import BundleError
+from unetpipe.folder_lock import Claim
 from unetpipe.progress import Progress
 from unetpipe.report.journal import Journal
 from unetpipe.stages.run_evidence import evidence_of, training_recipe
@@ -19,7 +20,6 @@ from unetpipe.tracking.background import OpenTracker
 from unetpipe.training.checkpoint import save_checkpoint
 from unetpipe.training.outcome import HeldOutResult
 from unetpipe.training.recorder import Example
-from unetpipe.training.run_lock import Claim
 from unetpipe.training.setup import Setup
 from unetpipe.training.state import RunState, Weights
 

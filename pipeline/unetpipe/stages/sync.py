@@ -14,6 +14,7 @@ from unetpipe.config.sync import SyncConfig
 from unetpipe.dataset.training_set import TrainingSet, read_training_set
 from unetpipe.documents import Record
 from unetpipe.errors import PlanError, TrainingError
+from unetpipe.folder_lock import claimed
 from unetpipe.report.journal import read_history
 from unetpipe.report.run_figures import FINAL_FILES, epoch_figures, final_figures, final_tags, known
 from unetpipe.tracking.catch_up import CatchUpTracker
@@ -24,7 +25,6 @@ from unetpipe.tracking.tracker import TrackedRun
 from unetpipe.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from unetpipe.training.outcome import mean_of_known
 from unetpipe.training.run_identity import input_digests
-from unetpipe.training.run_lock import claimed
 from unetpipe.training.state import RunState
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ def sync(config: SyncConfig) -> SyncResult:
     A run that the store does not have is started there, and the training's folder names it from then on.
 
     Raises:
-        TrainingError: If a folder holds no training, or its training goes on.
+        TrainingError: If a folder holds no training.
+        UnetpipeError: If its training goes on.
         TrackingError: If the store does not answer.
     """
     rows: list[SyncedRun] = []
@@ -95,7 +96,7 @@ def _sync_folds(run: Path, folds: Sequence[Path]) -> list[SyncedRun]:
 def _sync_fold(folder: Path, parent_id: str | None) -> tuple[SyncedRun, RunState]:
     folder = folder.resolve()
     work, name = folder.parents[2], f"{folder.parent.name}/{folder.name}"
-    with claimed(folder) as claim, store_errors(f"{name} cannot be sent"):
+    with claimed(folder, f"run {name}") as claim, store_errors(f"{name} cannot be sent"):
         state = load_checkpoint(folder)
         assert state is not None  # as there is one
         data = _unchanged_data(work, state)

@@ -21,6 +21,7 @@ from unetpipe.documents import Record
 from unetpipe.errors import TrainingError
 from unetpipe.extensions import load_extensions
 from unetpipe.files import write_text
+from unetpipe.folder_lock import claimed
 from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.networks.determinism import deterministic
 from unetpipe.networks.device import resolve_device
@@ -40,7 +41,6 @@ from unetpipe.training.first_state import first_state
 from unetpipe.training.outcome import TrainingOutcome, mean_of_known
 from unetpipe.training.recorder import NullRecorder, RunRecorder
 from unetpipe.training.run_identity import RunIdentity, run_folder, run_options
-from unetpipe.training.run_lock import claimed
 from unetpipe.training.setup import Setup
 from unetpipe.training.signals import stop_requested
 from unetpipe.training.state import RunState
@@ -116,6 +116,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult 
         ExtensionError: If an extension is not there or fails while it is imported.
         TrainingError: If there is nothing to train on, a run was started with different options, or the loss is NaN
             or infinite.
+        UnetpipeError: If another process trains this run.
         KeyboardInterrupt: If a signal asked to stop. Everything is saved, and the same call goes on from there.
     """
     ranks = find_ranks(os.environ)
@@ -207,7 +208,7 @@ def _recorder(setup: Setup, state: RunState, progress: Progress, parent: OpenTra
         yield NullRecorder()
         return
     config, name = setup.config, f"{setup.folder.parent.name}/{setup.folder.name}"
-    with claimed(setup.folder) as claim:
+    with claimed(setup.folder, f"run {name}") as claim:
         write_text(setup.folder / "config.yaml", yaml.safe_dump(dict(state.identity.options), sort_keys=False))
         run = TrackedRun(
             work=config.work,

@@ -6,13 +6,13 @@ used because it records the account and the script's path by itself; what a clie
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from unetpipe.errors import TrackingError
+from unetpipe.files import new_path
 from unetpipe.process_setting import ProcessSetting
 
 EXPERIMENT = "unetpipe"
@@ -123,17 +123,9 @@ def _make_file(path: Path, work: Path) -> None:
     MLflow builds its tables in many steps: processes that start at the same time would undo each other's, and lose what
     the first of them has written by then.
     """
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=path.parent) as folder:
-        made = Path(folder) / path.name
+    with new_path(path) as made:
         uri = _file_uri(made)
         _experiment(client_of(uri), uri, work)
-        try:
-            os.link(made, path)
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            if not path.exists():
-                made.replace(path)
 
 
 def _file_uri(path: Path) -> str:

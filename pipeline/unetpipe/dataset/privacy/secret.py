@@ -10,11 +10,11 @@ import hmac
 import logging
 import os
 import secrets
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from unetpipe.errors import UnetpipeError
+from unetpipe.files import new_path
 
 log = logging.getLogger(__name__)
 
@@ -77,18 +77,5 @@ def site_secret(folder: Path) -> Secret:
 def _make(path: Path) -> None:
     """Write a new secret under another name and give it its own, unless another process was faster."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(_KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(name, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        if path.exists():
-            return
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with new_path(path, private=True) as temporary:
+        temporary.write_text(secrets.token_hex(_KEY_BYTES), encoding="ascii")
