@@ -69,6 +69,16 @@ class TrackingError(UnetpipeError):
     """A tracking store or its model registry does not answer, or has not what was asked of it."""
 
 
+_NO_MEMORY = ("can't allocate memory", "can't start new thread", "failed to map segment")
+"""What torch's allocator on CPUs, Python's threads and the loader of libraries say."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device or the machine has no memory left."""
+    is_torchs = type(error).__name__ == "OutOfMemoryError"  # by name: not every command imports torch
+    return isinstance(error, MemoryError) or is_torchs or any(said in str(error) for said in _NO_MEMORY)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """One thing wrong with one case.

@@ -7,8 +7,8 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
-from unetpipe.errors import BundleError
-from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference, is_out_of_memory
+from unetpipe.errors import BundleError, is_out_of_memory
+from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
 
 
 class Hungry(nn.Module):

@@ -8,7 +8,6 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from unetpipe.bundle.about import About
@@ -26,6 +25,7 @@ from unetpipe.bundle.torchscript import write_torchscript
 from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path, write_json, write_text
 from unetpipe.networks.build import build_network, is_monai_alone
+from unetpipe.networks.tensor_file import save_tensors
 
 MODEL = "models/model.pt"  # the weights, in the bundle
 CARD, DATA_LICENSE = "docs/README.md", "docs/data_license.txt"
@@ -119,9 +119,8 @@ def _about_in(folder: Path) -> About:
 
 def write_weights(path: Path, weights: dict[str, Tensor]) -> None:
     """Write or replace a state dict; the same weights give the same bytes."""
-    # given a path, torch would write its name into the file, and the temporary one is random
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        torch.save({name: tensor.detach().cpu() for name, tensor in weights.items()}, file)
+    with atomic_path(path) as temporary:
+        save_tensors({name: tensor.detach().cpu() for name, tensor in weights.items()}, temporary)
 
 
 def _release_in(folder: Path, model: Model) -> Release:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from unetpipe.cli.options import C, ConfigError, config_from
 from unetpipe.cli.signals import signals_interrupt
 from unetpipe.config.train import TrainConfig
-from unetpipe.errors import DatasetError, UnetpipeError
+from unetpipe.errors import DatasetError, UnetpipeError, is_out_of_memory
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.training.distributed.ranks import find_ranks
 
@@ -108,6 +108,11 @@ def errors_as_lines(context: typer.Context, *, debug: bool, as_json: bool) -> It
         if debug:
             raise
         _print_error(str(error))
+        raise typer.Exit(FAILED) from None
+    except Exception as error:
+        if debug or not is_out_of_memory(error):
+            raise
+        _print_error("out of memory")
         raise typer.Exit(FAILED) from None
 
 

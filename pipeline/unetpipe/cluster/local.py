@@ -14,6 +14,7 @@ from unetpipe.errors import ClusterError
 from unetpipe.files import write_text
 
 _SCRIPT = "jobs.sh"
+_WHEN_ON_RECORD = 'read -r && exec bash "$0" </dev/null'
 
 
 def submit_jobs(submission: Submission, folder: Path) -> Submission:
@@ -34,13 +35,15 @@ def submit_jobs(submission: Submission, folder: Path) -> Submission:
     script = folder / _SCRIPT
     write_text(script, local_script(submission.jobs, folder, submission.where))
     with (folder / "jobs.log").open("ab") as log:
-        process = subprocess.Popen(
-            ["bash", str(script)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        words = ["bash", "-c", _WHEN_ON_RECORD, str(script)]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
     started = psutil.Process(process.pid).create_time()
     ids = dict.fromkeys((job.name for job in submission.jobs), str(process.pid))
     submitted = submission.model_copy(update={"ids": ids, "process_started": started})
     write_submission(folder, submitted)
+    assert process.stdin is not None
+    with process.stdin as gate:  # if this process was killed before, no job runs that no record knows of
+        gate.write(b"\n")
     return submitted
 
 

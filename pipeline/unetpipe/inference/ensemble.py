@@ -11,7 +11,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from unetpipe.components import first_line
-from unetpipe.errors import BundleError
+from unetpipe.errors import BundleError, is_out_of_memory
 from unetpipe.imaging.geometry import Shape
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.resampling import label_dtype
@@ -148,11 +148,6 @@ def _joined(parts: Sequence[_Found]) -> _Found:
         return parts[0]
     members = zip(*(part.labels for part in parts), strict=True)
     return _Found(torch.cat([part.logits for part in parts]), [torch.cat(labels) for labels in members])
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device or the machine has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

@@ -15,14 +15,13 @@ from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.documents import Record
-from unetpipe.errors import BundleError, UnetpipeError
+from unetpipe.errors import BundleError, UnetpipeError, is_out_of_memory
 from unetpipe.extensions import load_extensions
 from unetpipe.folder_lock import claimed
 from unetpipe.imaging.dicom.derived.algorithm import Algorithm, Model
 from unetpipe.imaging.dicom.options import dicom_choices
 from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.inference.dicom_outputs import DicomOutputs, dicom_outputs, require_dicom
-from unetpipe.inference.ensemble import is_out_of_memory
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
 from unetpipe.inference.predictions import (
     ModelUsed,

@@ -8,6 +8,7 @@ import torch
 
 from unetpipe.errors import TrainingError
 from unetpipe.files import atomic_path
+from unetpipe.networks.tensor_file import save_tensors
 from unetpipe.training.budget_choice import BudgetChoice
 from unetpipe.training.epoch import Epoch
 from unetpipe.training.outcome import TrainingOutcome
@@ -36,8 +37,7 @@ def save_checkpoint(folder: Path, state: RunState) -> None:
         "outcome": state.outcome.model_dump(mode="json") if state.outcome else None,
     }
     with atomic_path(folder / CHECKPOINT) as temporary:
-        with temporary.open("wb") as file:  # torch would keep the name of a path
-            torch.save(content, file)
+        save_tensors(content, temporary)
         if (folder / CHECKPOINT).exists():
             (folder / CHECKPOINT).replace(folder / PREVIOUS)
 

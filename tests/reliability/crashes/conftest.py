@@ -12,6 +12,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 _FORKS = Path(__file__).with_name("forks.py")
@@ -63,13 +65,14 @@ class Forks:
         seconds: float | None = None,
         ranks: int = 1,
         limit: float = _LIMIT_SECONDS,
+        **faults: Any,
     ) -> Ended:
-        """Run a command, and kill it where that is asked for; see `forks.py`."""
+        """Run a command, and disturb it in the way that is asked for; see `forks.py`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         said = self._folder / f"{next(self._number)}.said"
         order = {"words": [str(word) for word in words], "where": str(where), "said": str(said)}
-        order |= {"events": events, "seconds": seconds, "ranks": ranks, "limit": limit}
+        order |= {"events": events, "seconds": seconds, "ranks": ranks, "limit": limit, **faults}
         print(json.dumps(order), file=self._process.stdin, flush=True)
         answer = json.loads(self._process.stdout.readline())
         return Ended(**answer | {"codes": tuple(answer["codes"])}, said=said.read_text() if said.exists() else "")
@@ -161,6 +164,70 @@ def differences(expected: Contents, found: Contents) -> list[str]:
     return lines + [
         f"{name} differs" for name in sorted(expected.keys() & found.keys()) if expected[name] != found[name]
     ]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, and how its outputs are compared with those of an undisturbed run.
+
+    Attributes:
+        words: The command without `unetpipe`.
+        out: Its output, in the folder that it runs in.
+        unlike: Patterns of files that say how long something took or when it was made.
+        start: Makes a folder to run in.
+    """
+
+    words: tuple[str, ...]
+    out: str
+    unlike: tuple[str, ...]
+    start: Callable[[Path], object]
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Six small scans to segment."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for number in range(6):
+        voxels = np.random.default_rng(number).normal(size=(22, 20, 18)).astype(np.float32)
+        nib.save(nib.Nifti1Image(voxels, np.diag([-1.0, 1.0, 1.0, 1.0])), folder / f"scan_{number}.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def commands(balls: Path, balls_work: Path, bundle_folder: Path, scans: Path, tmp_path: Path) -> dict[str, Command]:
+    """The commands that write, by name, each on inputs of its own."""
+    (tmp_path / balls.name).symlink_to(balls)  # where the manifest of a copied work folder looks for it
+
+    def to_preprocess(where: Path) -> None:
+        shutil.copytree(balls, where / "set")
+
+    def to_infer(where: Path) -> None:
+        shutil.copytree(scans, where / "scans")
+        shutil.copytree(bundle_folder, where / "bundle")
+
+    def to_evaluate(where: Path) -> None:
+        for part in ("references", "predictions"):
+            shutil.copytree(balls / "labelsTr", where / part)
+
+    def to_train(where: Path) -> None:
+        shutil.copytree(balls_work, where / "work")
+
+    train = ("train", "work", "--fold", "0", "--epochs", "2", "--iterations", "1", "--device", "cpu")
+    measured = ("checkpoint*", "metrics.jsonl", "README.md", "metadata.json")
+    return {
+        "preprocess": Command(("preprocess", "set", "--out", "work"), "work", ("preview.html",), to_preprocess),
+        "train": Command((*train, "--tracking", "none"), "work/runs", measured, to_train),
+        "infer": Command(
+            ("infer", "bundle", "scans", "--out", "labels", "--device", "cpu"),
+            "labels",
+            ("predictions.json",),
+            to_infer,
+        ),
+        "evaluate": Command(
+            ("evaluate", "predictions", "references", "--out", "report"), "report", ("*.html",), to_evaluate
+        ),
+    }
 
 
 @pytest.fixture

@@ -5,17 +5,26 @@ Reads an order in JSON from each line of stdin and answers it with one. An order
 - `words`: the command without `unetpipe`; `where`: the folder it runs in; `ranks`: processes that run it together;
 - `events`: the first process is killed before it writes, renames or removes a file in `where` for the so-many-th time;
 - `seconds`: it is killed after so long;
+- `environment`: variables that are set;
+- `memory`, `file`: bytes that a process may take beyond those that it has now, and that a file may have;
+- `vanishes`: a path, which is removed when it is opened to be read for the second time, or for the first (`once`);
+- `clock`: the time of day jumps back and forth by days; `no_locks`: the file system has no locks;
 - `limit`: all are killed after so long, and `hung` is true in the answer.
 
 An answer has the `codes` of the processes, how many such `events` there were in the first one, and what they said.
 """
 
+import errno
+import fcntl
 import json
 import os
+import random
+import resource
 import signal
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +70,36 @@ def _count_changes(where: Path, until: int | None) -> list[int]:
     return seen
 
 
+def _disturb(order: dict[str, Any]) -> None:
+    """Give this process the faults that are asked for."""
+    os.environ.update(order.get("environment", {}))
+    if "memory" in order:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + order["memory"]
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    if "file" in order:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["file"], order["file"]))
+    if "vanishes" in order:
+        path, opened = Path(order["vanishes"]), [0 if not order.get("once") else 1]
+
+        def vanish(event: str, args: tuple[Any, ...]) -> None:
+            if event == "open" and isinstance(args[0], str | os.PathLike) and Path(args[0]).resolve() == path:
+                opened[0] += 1
+                if opened[0] == 2:
+                    path.unlink()
+
+        sys.addaudithook(vanish)
+    if order.get("clock"):
+        now, draws = time.time, random.Random(0)
+        time.time = lambda: now() + draws.uniform(-10, 10) * 86400
+    if order.get("no_locks"):
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        fcntl.flock = refuse
+
+
 def _run(order: dict[str, Any], rank: int, port: int) -> int:
     """Run a command in this process, and return its exit code."""
     where = Path(order["where"])
@@ -72,12 +111,16 @@ def _run(order: dict[str, Any], rank: int, port: int) -> int:
         place = {"WORLD_SIZE": str(order["ranks"]), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         os.environ.update(place | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
     seen = _count_changes(where, order["events"] if rank == 0 else None)
+    _disturb(order)
     sys.argv = ["unetpipe", *order["words"]]
     code = 0
     try:
         unetpipe.__main__.main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     if rank == 0:

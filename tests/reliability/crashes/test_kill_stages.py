@@ -5,25 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pytest
 
 Crash = Callable[..., Any]
 Tries = Callable[[int, int], int]
 Record = Callable[..., None]
-COMMAND = "make reliability PYTEST='tests/reliability/crashes'"
-
-
-@pytest.fixture
-def scans(tmp_path: Path) -> Path:
-    """Six small scans to segment."""
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    for number in range(6):
-        voxels = np.random.default_rng(number).normal(size=(22, 20, 18)).astype(np.float32)
-        nib.save(nib.Nifti1Image(voxels, np.diag([-1.0, 1.0, 1.0, 1.0])), folder / f"scan_{number}.nii.gz")
-    return folder
+COMMAND = "UNETPIPE_RELIABILITY=full pytest tests/reliability/crashes"
 
 
 def test_preprocess(crash: Crash, tries: Tries, record_fault: Record, balls: Path, contents: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 Crash = Callable[..., Any]
 Tries = Callable[[int, int], int]
 Record = Callable[..., None]
-COMMAND = "make reliability PYTEST='tests/reliability/crashes'"
+COMMAND = "UNETPIPE_RELIABILITY=full pytest tests/reliability/crashes"
 TRAIN = ("train", "work", "--fold", "0", "--epochs", "3", "--iterations", "2", "--device", "cpu")
 _MEASURED = {"seconds", "patches_per_second", "data_wait", "memory_gb", "system"}
 
