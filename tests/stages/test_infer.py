@@ -2,13 +2,8 @@
 
 import importlib
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -268,38 +263,6 @@ def test_the_manifest_says_what_made_what(make_bundle: MakeBundle, tmp_path: Pat
         assert case["volumes_ml"][name] == pytest.approx(expected)
     assert any("border" in warning for warning in case["warnings"])
     assert set(case["seconds"]) == {"load", "predict", "write"}
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_was(make_bundle: MakeBundle, tmp_path: Path) -> None:
-    """Kill -9 in the middle, then skip_existing: the same label files as of a run that nothing disturbed."""
-    model = make_bundle()
-    for n in range(8):
-        write_scan(tmp_path / "in" / f"{n:02d}.nii.gz", (44, 44, 44), seed=n)
-    whole = infer(
-        InferConfig(models=(model,), inputs=(tmp_path / "in",), out=tmp_path / "whole", device="cpu", precision="fp32")
-    )
-    assert whole.written == 8
-    code = (
-        "import sys; from pathlib import Path; from unetpipe import InferConfig, infer\n"
-        "infer(InferConfig(models=(Path(sys.argv[1]),), inputs=(Path(sys.argv[2]),), out=Path(sys.argv[3]),"
-        " device='cpu', precision='fp32'))"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(model), str(tmp_path / "in"), str(tmp_path / "out")], env=environment
-    )
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "out").glob("[0-9]*.nii.gz"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    present = len(list((tmp_path / "out").glob("[0-9]*.nii.gz")))
-    assert 2 <= present < 8
-    result = run(model, tmp_path / "in", skip_existing=True)
-    assert result.skipped == present
-    for file in sorted((tmp_path / "whole").glob("*.nii.gz")):
-        np.testing.assert_array_equal(read_volume(file).array, read_volume(tmp_path / "out" / file.name).array)
 
 
 @pytest.mark.parametrize(("name", "unit"), [("a.nii.gz", "um"), ("b.nrrd", "um"), ("c.tif", "um"), ("d.png", "voxel")])

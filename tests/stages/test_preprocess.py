@@ -2,11 +2,9 @@
 
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
-import time
 from itertools import product
 from pathlib import Path
 
@@ -399,51 +397,3 @@ def test_interrupt(small: Path, tmp_path: Path) -> None:
         preprocess(PreprocessConfig(dataset=small, out=work), Interrupting())
     assert not list(work.rglob(".tmp-*"))
     assert preprocess(PreprocessConfig(dataset=small, out=work)).cases == 6
-
-
-_FORKS = """
-import os, signal, sys, time
-from pathlib import Path
-import unetpipe.dataset.prepare, unetpipe.report.preview, blosc2
-from unetpipe.config.preprocess import PreprocessConfig
-from unetpipe.stages.preprocess import preprocess
-for line in sys.stdin:  # torch is loaded once for all
-    dataset, out, *seconds = line.split()
-    child = os.fork()
-    if not child:
-        preprocess(PreprocessConfig(dataset=Path(dataset), out=Path(out)))
-        os._exit(0)
-    if seconds:
-        time.sleep(float(seconds[0]))
-        os.kill(child, signal.SIGKILL)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
-
-
-def test_twenty_kills_at_random_points(tmp_path: Path) -> None:
-    """Killed again and again, a run still ends with the bytes of an undisturbed one."""
-    dataset = write_small(tmp_path / "set", cases=24)
-    calm, draws, interrupted = tmp_path / "calm", random.Random(0), 0
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # threads do not survive a fork
-    with subprocess.Popen(
-        [sys.executable, "-c", _FORKS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as runs:
-        assert runs.stdin is not None
-        assert runs.stdout is not None
-
-        def run(work: Path, *seconds: float) -> bool:
-            """Whether it came to its end, killed after some seconds."""
-            print(dataset, work, *seconds, file=runs.stdin, flush=True)
-            return runs.stdout.readline() == "0\n"
-
-        assert run(tmp_path / "first")  # waits for torch
-        started = time.perf_counter()
-        assert run(calm)
-        whole = time.perf_counter() - started
-        for number in range(5):
-            work = tmp_path / f"work_{number}"
-            interrupted += sum(not run(work, draws.uniform(0, 0.8 * whole)) for _ in range(4))
-            assert run(work)
-            assert contents(work) == contents(calm)
-        runs.stdin.close()
-    assert interrupted >= 5
