@@ -4,6 +4,7 @@ From the repository's root, with unetpipe's Python:
 
     python benchmarks/infer.py cases --images DATA/Task04_Hippocampus/imagesTr --nnunet NNUNET_PYTHON
     python benchmarks/infer.py brains --labels DATA/brain_labels --nnunet NNUNET_PYTHON
+    python benchmarks/infer.py crops --images DATA/lidc_nodules/images --count 185
     python benchmarks/infer.py windows --size 256
     python benchmarks/infer.py engines
     python benchmarks/infer.py gpu
@@ -53,6 +54,10 @@ def main() -> None:
     brains.add_argument("--count", type=int, default=2)
     brains.add_argument("--nnunet", help="Python of an environment with nnunetv2")
     brains.set_defaults(run=compare_brains)
+    crops = commands.add_parser("crops", help="a folder of small scans by the shipped nodule model, and a narrower one")
+    crops.add_argument("--images", type=Path, required=True)
+    crops.add_argument("--count", type=int, default=185)
+    crops.set_defaults(run=compare_crops)
     windows = commands.add_parser("windows", help="windows per second against MONAI, in memory")
     windows.add_argument("--size", type=int, default=256)
     windows.add_argument("--batch", type=int)
@@ -152,6 +157,26 @@ def compare_cases(arguments: argparse.Namespace) -> None:
     images = sorted(arguments.images.glob("*.nii.gz"))[: arguments.count]
     with tempfile.TemporaryDirectory() as temporary:
         compare_files(Path(temporary), images, Shape([32, 64, 128, 256], (40, 56, 40), 3), arguments.nnunet)
+
+
+def compare_crops(arguments: argparse.Namespace) -> None:
+    """The last crops of a folder: most have one window of the shipped model, or a few."""
+    from unetpipe.bundle.read import read_bundle
+    from unetpipe.bundle.write import write_bundle
+    from unetpipe.networks.build import build_network
+
+    shipped = read_bundle(HERE.parent / "bundles" / "lung_nodule_ct_segmentation")
+    images = sorted(arguments.images.glob("*.nii.gz"))[-arguments.count :]
+    for features in ([24, 48, 96, 128], [8, 16, 32, 64]):
+        torch.manual_seed(0)
+        definition = {**shipped.network_def, "filters": features}
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            write_bundle(folder / "model", shipped.spec, definition, build_network(definition).state_dict())
+            (folder / "list.txt").write_text("\n".join(str(path.resolve()) for path in images))
+            for engine in ("torch", "openvino"):
+                command = [sys.executable, __file__, "our-cases", str(folder), "auto", engine]
+                child(command, f"{engine}, features {features}")
 
 
 def compare_brains(arguments: argparse.Namespace) -> None:
