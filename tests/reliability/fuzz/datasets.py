@@ -160,7 +160,7 @@ TARGETS = (
         read_lists,
         2,
     ),
-    Target("plan.yaml", make_work, {"work/plan.yaml": mutators.any_yaml}, read_work),
+    Target("plan.yaml", make_work, {"work/plan.yaml": mutators.any_yaml}, read_work, 0.6),
     Target(
         "work folders",
         make_work,
@@ -170,6 +170,7 @@ TARGETS = (
             "work/cases/*/*.b2nd": mutators.any_bytes,
         },
         read_work,
+        0.6,
     ),
     Target(
         "predictions.json and tables",
