@@ -7,7 +7,7 @@ preprocessing of a file and the same way back to its grid. So the reported Dice 
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from statistics import fmean
@@ -29,6 +29,7 @@ from unetpipe.inference.decoding import GroupLogits, label_scan
 from unetpipe.inference.ensemble import Ensemble, for_inference
 from unetpipe.inference.group import NetworkGroup
 from unetpipe.metrics.overlap import Overlap
+from unetpipe.streaming import paired
 from unetpipe.training.case_files import CaseFiles, Labels
 from unetpipe.training.postprocessing import largest_component_gain
 
@@ -46,6 +47,15 @@ class CaseResult(NamedTuple):
 
     overlaps: Sequence[Overlap]
     gains: Sequence[float]
+    expected: Mapping[str, float | None]
+
+
+class _Segmented(NamedTuple):
+    """Labels of a case on the grid of its files, and the Dice that the network expects of each structure."""
+
+    case: str
+    labels: Labels
+    grid: Grid
     expected: Mapping[str, float | None]
 
 
@@ -71,7 +81,6 @@ class HeldOut:
         self._preprocessing, self._device, self._dtype = preprocessing, device, dtype
         self._scheme = manifest.label_scheme
         self._files = CaseFiles(manifest)
-        self._deployed: tuple[nn.Module, NetworkGroup] | None = None
         self._patients = patients = {case.id: case.patient or case.id for case in manifest.cases}
         selecting = set(list(dict.fromkeys(patients[case] for case in self._ids))[::2])
         self.selection = [case for case in self._ids if patients[case] in selecting]
@@ -92,8 +101,8 @@ class HeldOut:
         times: list[float] = []
         while len(times) < 2 and sum(times) < _LONG_READING:
             before = time.monotonic()
-            labels, source = self._on_own_grid(blank, middle)
-            self._files.overlaps(self._files.reference(middle, source), labels)
+            (found,) = self._on_own_grids(blank, [middle])
+            self._files.overlaps(self._files.reference(middle, found.grid), found.labels)
             times.append(time.monotonic() - before)
         return min(times)
 
@@ -139,36 +148,39 @@ class HeldOut:
         data = self._store.load(case)
         return data[0].astype(np.float32), self._on_network_grid(network, case, data), data[-1].astype(np.int16)
 
-    def predict(self, network: nn.Module, case: str, folder: Path) -> CaseResult:
-        """Segment a case from its file as `infer` does, write its labels, and compare them with the reference.
+    def predictions(self, network: nn.Module, cases: Iterable[str], folder: Path) -> Iterator[CaseResult]:
+        """Segment cases from their files as `infer` does, write their labels, and compare them with the references.
+
+        Windows of cases that follow each other share batches.
 
         Args:
             network: The one that is deployed. It is made ready for inference, and is not to be trained on.
-            case: Case id.
-            folder: Folder for a ``.nii.gz`` (2-D: ``.png``), named by `Manifest.file_names`.
+            cases: Case ids.
+            folder: Folder for a ``.nii.gz`` (2-D: ``.png``) of each, named by `Manifest.file_names`.
+
+        Yields:
+            The result of each case, in their order.
 
         Raises:
-            TrainingError: If the case's files cannot be read, or are not those that were preprocessed.
+            TrainingError: If a case's files cannot be read, or are not those that were preprocessed.
         """
-        if self._deployed is None or self._deployed[0] is not network:
-            self._deployed = network, self._group(for_inference(network, self._device, self._dtype))
-        confidence = Confidence(self._scheme)
-        indices, source = self._on_own_grid(self._deployed[1], case, confidence)
-        reference = self._files.reference(case, source)
-        self._files.write(case, indices, source, folder)
-        return CaseResult(
-            self._files.overlaps(reference, indices),
-            largest_component_gain(indices, reference, len(self._scheme.labels)).tolist(),
-            confidence.expected_dice(),
-        )
+        group = self._group(for_inference(network, self._device, self._dtype))
+        for one in self._on_own_grids(group, cases):
+            reference = self._files.reference(one.case, one.grid)
+            self._files.write(one.case, one.labels, one.grid, folder)
+            yield CaseResult(
+                self._files.overlaps(reference, one.labels),
+                largest_component_gain(one.labels, reference, len(self._scheme.labels)).tolist(),
+                one.expected,
+            )
 
     def reduce(self, case: str, classes: Sequence[int], folder: Path) -> tuple[Overlap, ...]:
-        """Keep only the largest component of some classes in the labels that `predict` wrote, and compare anew.
+        """Keep only the largest component of some classes in the labels that `predictions` wrote, and compare anew.
 
         Args:
             case: Case id.
             classes: Class indices.
-            folder: Folder that `predict` wrote into.
+            folder: Folder that `predictions` wrote into.
         """
         source, indices = self._store.record(case).placement.source, self._files.reduced(case, classes, folder)
         self._files.write(case, indices, source, folder)
@@ -196,17 +208,18 @@ class HeldOut:
         image = self._with_first_stage(case, torch.from_numpy(data[:-1]))
         return self._decided(self._group(network).logits(image), tuple(image.shape[1:])).numpy()
 
-    def _on_own_grid(self, group: NetworkGroup, case: str, confidence: Confidence | None = None) -> tuple[Labels, Grid]:
-        """Class indices in the axis order of a case's file, and its grid."""
-        image = self._read(case)
-        stored = self._store.record(case).placement
-        if (image.placement.box, image.placement.shape) != (stored.box, stored.shape):
-            raise TrainingError(
-                f"{case}: its image has changed since it was preprocessed: run unetpipe preprocess again"
+    def _on_own_grids(self, group: NetworkGroup, cases: Iterable[str]) -> Iterator[_Segmented]:
+        """Segment cases on the grids of their files."""
+
+        def logits(images: Iterator[tuple[str, NetworkImage]]) -> Iterator[GroupLogits]:
+            return group.logits_of(
+                (self._with_first_stage(case, one.values), one.interpolation) for case, one in images
             )
-        logits = group.logits(self._with_first_stage(case, image.values), image.interpolation)
-        labels = self._decided(logits, image.decision_shape, confidence)
-        return image.restore(labels), image.placement.source
+
+        for (case, image), found in paired(((case, self._read(case)) for case in cases), logits):
+            confidence = Confidence(self._scheme)
+            labels = image.restore(self._decided(found, image.decision_shape, confidence))
+            yield _Segmented(case, labels, image.placement.source, confidence.expected_dice())
 
     def _with_first_stage(self, case: str, image: Tensor) -> Tensor:
         """The image with the labels of a cascade's first stage, if there is one, as further channels."""
@@ -217,11 +230,17 @@ class HeldOut:
 
     def _read(self, case: str) -> NetworkImage:
         """Read a case's files anew, and preprocess them."""
-        image = self._files.image(case)
+        read = self._files.image(case)
         try:
-            return network_image(image, self._preprocessing)
+            image = network_image(read, self._preprocessing)
         except UnetpipeError as error:
             raise TrainingError(f"{case}: its image cannot be preprocessed again: {error}") from error
+        stored = self._store.record(case).placement
+        if (image.placement.box, image.placement.shape) != (stored.box, stored.shape):
+            raise TrainingError(
+                f"{case}: its image has changed since it was preprocessed: run unetpipe preprocess again"
+            )
+        return image
 
 
 class _Blank(nn.Module):
