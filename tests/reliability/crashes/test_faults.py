@@ -1,0 +1,173 @@
+"""Resources that fail: one clear line, exit code 1, nothing half-written, and the same command again does it all."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Tries = Callable[[int, int], int]
+Record = Callable[..., None]
+COMMAND = "UNETPIPE_RELIABILITY=full pytest tests/reliability/crashes/test_faults.py"
+QUICK, ALL = ("train", "infer"), ("preprocess", "train", "infer", "evaluate")
+
+_HOLD = """
+import sys
+from pathlib import Path
+from unetpipe.folder_lock import claimed
+with claimed(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def _mounted(place: Path, options: str) -> Iterator[None]:
+    """A small file system in memory."""
+    place.mkdir(parents=True, exist_ok=True)
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, text=True)
+    if mount.returncode:
+        pytest.skip(f"file systems cannot be mounted here: {mount.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def _is_one_line(said: str) -> bool:
+    """Whether the error is one line, or one and a line for each case, and no traceback."""
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    return len(errors) == 1 and "Traceback" not in said
+
+
+def _judge(ended: Any, out: Path) -> list[str]:
+    """What is wrong with the end of a command that met a fault."""
+    wrong = [] if ended.codes == (1,) else [f"codes {ended.codes}"]
+    wrong += [] if _is_one_line(ended.said) or "failed:" in ended.said else [f"not one line: {ended.said[-600:]}"]
+    return wrong + [f"{path.name} was left" for path in out.rglob(".tmp-*")]
+
+
+class Trial:
+    """Commands that meet a fault, and what they do after it.
+
+    Attributes:
+        tried, lost, hung: As `record_fault` counts them.
+    """
+
+    def __init__(self, forks: Any, contents: Any, folder: Path) -> None:
+        self._forks, self._contents, self._folder = forks, contents, folder
+        self._calm: dict[str, Any] = {}
+        self.tried = self.lost = self.hung = 0
+
+    def expected(self, name: str, command: Any) -> Any:
+        """What an undisturbed run writes."""
+        if name not in self._calm:
+            where = self._folder / f"calm_{name}"
+            command.start(where)
+            ended = self._forks.run(where, *command.words)
+            assert ended.codes == (0,), ended.said
+            self._calm[name] = self._contents(where / command.out, *command.unlike)
+        return self._calm[name]
+
+    def note(self, ended: Any, wrong: list[str]) -> None:
+        """Count a command that met its fault."""
+        self.tried += 1
+        self.hung += ended.hung
+        self.lost += bool(wrong)
+        for line in wrong:
+            print(line)
+
+    def again(self, name: str, command: Any, where: Path) -> list[str]:
+        """What is wrong after the same command without the fault."""
+        ended = self._forks.run(where, *command.words)
+        if ended.codes != (0,):
+            return [f"{name} again: codes {ended.codes}: {ended.said[-600:]}"]
+        found, expected = self._contents(where / command.out, *command.unlike), self.expected(name, command)
+        names = expected.keys() | found.keys()
+        return [f"{name} again: {one} differs" for one in sorted(names) if expected.get(one, 0) != found.get(one, 0)]
+
+
+@pytest.fixture
+def trial(forks: Any, contents: Any, tmp_path: Path) -> Trial:
+    """Commands that meet a fault."""
+    return Trial(forks, contents, tmp_path)
+
+
+def test_a_full_disk(
+    commands: Any, forks: Any, trial: Trial, tries: Tries, record_fault: Record, tmp_path: Path
+) -> None:
+    """A file system in memory that ends somewhere in the outputs; with more room the command goes on."""
+    draws = random.Random(1)
+    for name in ALL if tries(0, 1) else QUICK:
+        needed = sum(len(one or b"") + 4096 for one in trial.expected(name, commands[name]).values())
+        for number in range(tries(1, 4)):
+            where = tmp_path / f"{name}_{number}"
+            commands[name].start(where)
+            out = where / commands[name].out
+            with _mounted(out, f"size={int(needed * draws.uniform(0.05, 0.7)) // 4096 * 4096}"):
+                ended = forks.run(where, *commands[name].words)
+                wrong = _judge(ended, out)
+                subprocess.run(["mount", "-o", "remount,size=64m", str(out)], check=True)
+                trial.note(ended, wrong + trial.again(name, commands[name], where))
+    record_fault(
+        "full disk",
+        tried=trial.tried,
+        lost=trial.lost,
+        hung=trial.hung,
+        outcome="one line, exit code 1, only whole files; with more room the same command goes on",
+        command=COMMAND,
+    )
+
+
+def test_a_folder_that_cannot_be_written(
+    commands: Any, forks: Any, trial: Trial, tries: Tries, record_fault: Record, tmp_path: Path
+) -> None:
+    """A file system that is mounted read-only."""
+    for name in ALL if tries(0, 1) else QUICK:
+        where = tmp_path / name
+        commands[name].start(where)
+        out = where / commands[name].out
+        with _mounted(out, "ro"):
+            ended = forks.run(where, *commands[name].words)
+            trial.note(ended, [] if "Read-only file system" in ended.said else [ended.said, *_judge(ended, out)])
+    record_fault(
+        "read-only outputs",
+        tried=trial.tried,
+        lost=trial.lost,
+        hung=trial.hung,
+        outcome="one line, exit code 1",
+        command=COMMAND,
+    )
+
+
+def test_two_commands_in_one_folder(
+    commands: Any, forks: Any, trial: Trial, tries: Tries, record_fault: Record, tmp_path: Path
+) -> None:
+    """The second one says which process holds the folder; when that was killed, the folder is free at once."""
+    held = {"train": "work/runs/default/fold_0"}
+    for name in ALL if tries(0, 1) else QUICK:
+        where = tmp_path / name
+        commands[name].start(where)
+        folder = where / held.get(name, commands[name].out)
+        words = [sys.executable, "-c", _HOLD, str(folder)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.PIPE, env=dict(os.environ)) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == b"held\n"
+            ended = forks.run(where, *commands[name].words)
+            wrong = _judge(ended, where / commands[name].out)
+            wrong += [] if f"in use by process {holder.pid} on" in ended.said else [ended.said]
+            holder.kill()
+        trial.note(ended, wrong + trial.again(name, commands[name], where))
+    record_fault(
+        "two commands that write into one folder",
+        tried=trial.tried,
+        lost=trial.lost,
+        hung=trial.hung,
+        outcome="the second is refused in a line that names process and machine of the first; a killed one holds none",
+        command=COMMAND,
+    )
