@@ -106,7 +106,9 @@ def _locked_temporary(path: Path) -> tuple[int, Path]:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove temporary files of a path that nobody is writing."""
-    for leftover in path.parent.glob(f"{_PREFIX}*-{glob.escape(path.name)}"):
+    names = os.listdir(path.parent)  # noqa: PTH208 - cheaper than a glob, for each of a thousand files of a folder
+    left = [name for name in names if name.startswith(_PREFIX) and name.endswith(f"-{path.name}")]
+    for leftover in map(path.parent.joinpath, left):
         with suppress(OSError), leftover.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
