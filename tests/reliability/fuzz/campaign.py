@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def main() -> None:
     tallies = try_inputs(options.seed, shares, options.processes)
     seconds = time.perf_counter() - started
     if options.json:
-        found = {name: asdict(tally) for name, tally in tallies.items()}
+        found = {name: vars(tally) for name, tally in tallies.items()}
         print(json.dumps({"seed": options.seed, "seconds": seconds, "targets": found}))
         return
     for name, tally in tallies.items():
