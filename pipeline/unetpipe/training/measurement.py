@@ -13,6 +13,7 @@ from unetpipe.training.setup import Setup
 
 _SHARE = 0.005  # of the budget, for the steps of a measurement
 _SAVED = 2.0  # times the learner's state: the weights of the bundle, and the best ones, are saved besides
+_DRAWING_SECONDS = 1.0  # for curves and configs, after each epoch
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Stopwatch:
         step = setup.measure_step(learner, batch, at_least_seconds=seconds).seconds
         if candidate.name not in self._reading:
             self._reading[candidate.name] = setup.held_out().case_seconds()
-        times = [step, self._reading[candidate.name], _SAVED * _saving_seconds(setup, learner)]
+        times = [step, self._reading[candidate.name], _DRAWING_SECONDS + _SAVED * _saving_seconds(setup, learner)]
         of_ranks = setup.group.gather([*times, time.monotonic() - setup.started])
         step, reading, saving, elapsed = (max(values) for values in zip(*of_ranks, strict=True))
         return Cost(
