@@ -8,7 +8,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
@@ -51,7 +50,6 @@ def add_run(
             mirror_axes=(0, 1, 2),
         )
         write_bundle(folder, spec, definition, weights)
-        (folder / "config.yaml").write_text(yaml.safe_dump({"configuration": None if spacing_mm == 1 else "coarse"}))
         (folder / "validation").mkdir()
         for case in held_out.validation:
             (folder / "validation" / f"{manifest.file_names[case]}.nii.gz").touch()
@@ -74,7 +72,7 @@ def test_a_pair_that_is_better_than_its_members_is_packaged_as_one_bundle(work: 
     assert all(row.dice is not None and row.dice < 0.5 for row in others)
     bundle = read_bundle(result.bundle)
     assert bundle.spec.folds == (0, 1, 2)
-    assert sorted(part.name for part in bundle.spec.parts) in (["3d_fullres"], ["coarse"])
+    assert sorted(part.name for part in bundle.spec.parts) in (["3d_fullres"], ["other"])
     scan = nib.load(read_manifest(work).cases[0].images[0])  # type: ignore[attr-defined]
     labels = Predictor(result.bundle, device="cpu", postprocess=False).predict(
         np.asarray(scan.dataobj)[None], scan.affine

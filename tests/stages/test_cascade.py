@@ -8,7 +8,6 @@ import monai.bundle
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from unetpipe.bundle.ensemble import Ensemble, ensemble_of, write_ensemble, write_part
 from unetpipe.bundle.pack import pack
@@ -61,7 +60,6 @@ def work(work: Path) -> Path:
             postprocessing=("bright",),
         )
         write_bundle(folder, spec, *network)
-        (folder / "config.yaml").write_text(yaml.safe_dump({"configuration": "3d_lowres"}))
         predictor = Predictor(folder, device="cpu")
         for case in fold.validation:
             image = files.image(case)
@@ -151,7 +149,6 @@ def copying_cascade(work: Path, fold: int, spacing_mm: float = 1.0, run: str = "
     )
     network = linear_network([[0.0, -1.0, -1.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]], [1.0, 0.0, 0.0])
     write_bundle(folder, spec, *network)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"first_stage": "low"}))
     shutil.copytree(work / "runs" / "low" / f"fold_{fold}" / "validation", folder / "validation")
     return folder
 

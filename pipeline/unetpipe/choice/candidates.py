@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-import yaml
-
 from unetpipe.bundle.averaging import of_one_task
 from unetpipe.bundle.ensemble import Ensemble, ensemble_of
 from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.spec import ModelSpec
 from unetpipe.dataset.folds import Fold
 from unetpipe.dataset.manifest import Manifest
-from unetpipe.dataset.planning.plan import read_plan
+from unetpipe.dataset.planning.plan import Plan, read_plan
 from unetpipe.errors import BundleError, TrainingError
 from unetpipe.tracking.parent import noted_run
 from unetpipe.training.first_stage import held_out_labels
@@ -66,7 +65,7 @@ def trained_runs(work: Path, manifest: Manifest, folds: Sequence[Fold]) -> list[
         TrainingError: If there is none.
         BundleError: If two of them cannot be averaged, such as runs of different classes.
     """
-    runs, default = [], read_plan(work).default
+    runs, plan = [], read_plan(work)
     for folder in sorted(path for path in (work / "runs").glob("*") if any(path.glob("fold_*"))):
         try:
             held_out_labels(folder, manifest, folds)
@@ -75,7 +74,7 @@ def trained_runs(work: Path, manifest: Manifest, folds: Sequence[Fold]) -> list[
         except (TrainingError, BundleError) as error:
             log.warning("run %s is not compared: %s", folder.name, error)
             continue
-        runs.append(TrainedRun(folder.name, _configuration(folder, default), paths, ensemble))
+        runs.append(TrainedRun(folder.name, _configuration(plan, ensemble.spec), paths, ensemble))
     if not runs:
         raise TrainingError(f"no run in {work / 'runs'} has all {len(folds)} folds: unetpipe train {work} --folds all")
     of_one_task([read_bundle(run.folds[0]) for run in runs])
@@ -87,8 +86,7 @@ def candidates_of(runs: Sequence[TrainedRun]) -> list[Candidate]:
     return [Candidate(chosen) for count in (1, 2) for chosen in combinations(runs, count)]
 
 
-def _configuration(run: Path, default: str) -> str:
-    """Configuration that a run was asked for, or the plan's default; a cascade's is named as one."""
-    options = yaml.safe_load((run / "fold_0" / "config.yaml").read_text(encoding="utf-8"))
-    name = str(options.get("configuration") or default)
-    return f"{name}_cascade" if options.get("first_stage") else name
+def _configuration(plan: Plan, spec: ModelSpec) -> str:
+    """Configuration of the plan that a run was trained with, which a budget may have chosen; a cascade's says so."""
+    name = next((one for one in plan.configurations if plan.preprocessing(one) == spec.preprocessing), "other")
+    return f"{name}_cascade" if spec.first_stage else name
