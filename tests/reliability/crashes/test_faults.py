@@ -145,6 +145,36 @@ def test_a_folder_that_cannot_be_written(
     )
 
 
+def test_an_input_that_vanishes(commands: Any, forks: Any, trial: Trial, record_fault: Record, tmp_path: Path) -> None:
+    """While it is read; what does not need it is done."""
+    inputs = {
+        "preprocess": ("set/imagesTr/ball_2.nii.gz", "ball_2"),
+        "infer": ("scans/scan_3.nii.gz", "scan_3"),
+        "evaluate": ("predictions/ball_4.nii.gz", "ball_4"),
+    }
+    for name, (file, case) in inputs.items():
+        for once in (True, False):
+            where = tmp_path / f"{name}_{once}"
+            commands[name].start(where)
+            ended = forks.run(where, *commands[name].words, vanishes=str((where / file).resolve()), once=once)
+            if not once and (where / file).exists():
+                continue  # it is read once
+            wrong = _judge(ended, where / commands[name].out)
+            wrong += [] if case in ended.said else [f"no word of {case}: {ended.said[-400:]}"]
+            if name == "infer":
+                left = {path.name for path in (where / "labels").glob("scan_*")}
+                wrong += [] if len(left) == 5 else [f"labels of {sorted(left)}"]
+            trial.note(ended, wrong)
+    record_fault(
+        "an input that vanishes while it is read",
+        tried=trial.tried,
+        lost=trial.lost,
+        hung=trial.hung,
+        outcome="one line that names the case, exit code 1; infer segments the others",
+        command=COMMAND,
+    )
+
+
 def test_two_commands_in_one_folder(
     commands: Any, forks: Any, trial: Trial, tries: Tries, record_fault: Record, tmp_path: Path
 ) -> None:
@@ -171,3 +201,35 @@ def test_two_commands_in_one_folder(
         outcome="the second is refused in a line that names process and machine of the first; a killed one holds none",
         command=COMMAND,
     )
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "outcome"),
+    [
+        ({"clock": True}, "a clock that jumps by days", "nothing differs"),
+        ({"no_locks": True}, "a file system without locks", "nothing differs; a stamp that is renewed holds folders"),
+    ],
+)
+def test_nothing_differs(
+    commands: Any,
+    forks: Any,
+    trial: Trial,
+    contents: Any,
+    tries: Tries,
+    record_fault: Record,
+    tmp_path: Path,
+    fault: Any,
+    name: str,
+    outcome: str,
+) -> None:
+    """Each command ends with the files of an undisturbed run."""
+    for stage in ALL if tries(0, 1) else QUICK:
+        command, where = commands[stage], tmp_path / stage
+        command.start(where)
+        ended = forks.run(where, *command.words, **fault)
+        found, expected = contents(where / command.out, *command.unlike), trial.expected(stage, command)
+        wrong = [] if ended.codes == (0,) else [f"{stage}: codes {ended.codes}: {ended.said[-600:]}"]
+        names = expected.keys() | found.keys()
+        wrong += [f"{one} differs" for one in sorted(names) if expected.get(one, 0) != found.get(one, 0)]
+        trial.note(ended, wrong)
+    record_fault(name, tried=trial.tried, lost=trial.lost, hung=trial.hung, outcome=outcome, command=COMMAND)
