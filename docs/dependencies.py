@@ -91,10 +91,10 @@ def licence_of(name: str) -> str:
     if name in _READ_BY_A_PERSON:
         return _READ_BY_A_PERSON[name]
     about = metadata.metadata(name)
-    if about["License-Expression"]:
+    if "License-Expression" in about:
         return str(about["License-Expression"])
     classifiers = [one.split("::")[-1].strip() for one in about.get_all("Classifier") or () if "License ::" in one]
-    said = [*classifiers, (about["License"] or "").strip().partition("\n")[0]]
+    said = [*classifiers, *(one.strip().partition("\n")[0] for one in about.get_all("License") or ())]
     return next((spdx for text in said for word, spdx in _SPDX.items() if word in text.lower()), "") or (
         next(filter(None, said), UNKNOWN)
     )

@@ -1,4 +1,4 @@
-"""YAML that other people wrote: no tags that build objects, no aliases, no depth that takes seconds to parse."""
+"""YAML that other people wrote: no tags that build objects, no aliases that multiply, no depth that takes seconds."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import yaml
 
 _DEEPEST = 100
 _LARGEST = 2**18  # bytes: it is read a hundred times as slowly as JSON
+_MOST_VALUES = 2**18  # with every alias replaced by what it stands for
 
 
 FAULTS = (yaml.YAMLError, ValueError, RecursionError)
@@ -38,22 +39,48 @@ def parse_yaml(text: str | bytes) -> Any:
     one, so that both are looked for first.
 
     Raises:
-        YamlError: If the text is no YAML, has aliases or tags, or is nested deeper than 100 levels.
+        YamlError: If the text is no YAML, has tags, is nested deeper than 100 levels, or has aliases that stand for
+            more than 262,144 values or for what they are part of.
     """
     try:
         depth = 0
         for token in yaml.scan(text):
-            if isinstance(token, yaml.AliasToken):
-                raise YamlError("has aliases (*name), which are not followed")
             depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
             if depth > _DEEPEST:
                 raise YamlError(f"is nested deeper than {_DEEPEST} levels")
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return None
+            if _values(root, {}) > _MOST_VALUES:
+                raise YamlError(f"has aliases (*name) that stand for more than {_MOST_VALUES:,} values")
+            return loader.construct_document(root)
+        finally:
+            loader.dispose()
     except YamlError:
         raise
     except FAULTS as error:
         reason = " ".join(str(error).replace('in "<byte string>", ', "in ").split())
         raise YamlError(f"is not YAML: {reason}") from error
+
+
+def _values(node: yaml.Node, counted: dict[yaml.Node, int]) -> int:
+    """Number of values that a node stands for when no two of them are shared.
+
+    Raises:
+        YamlError: If an alias stands for what it is part of.
+    """
+    if node in counted:
+        if not counted[node]:
+            raise YamlError("has an alias (*name) that stands for what it is part of")
+        return counted[node]
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    counted[node] = 0  # until all parts are counted
+    parts = node.value if isinstance(node, yaml.SequenceNode) else (one for pair in node.value for one in pair)
+    counted[node] = 1 + sum(_values(part, counted) for part in parts)
+    return counted[node]
 
 
 _OPENING = (

@@ -245,7 +245,11 @@ def test_a_zip_of_a_million_members_is_refused(tmp_path: Path) -> None:
 
 PLANS = {
     "nested": ("[" * 5000, "nested deeper"),
-    "of aliases": ("a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]", "aliases"),
+    "of aliases": (
+        "\n".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}' if n else '1'] * 9)}]" for n in range(9)),
+        "aliases",
+    ),
+    "of itself": ("default: &a [*a]", "part of"),
     "long": ("a: " + "x" * 2**19, "more than the 262,144 that are read"),
     "no text": ("\0", "is not YAML"),
     "a long number": ("default: " + "9" * 10_000, "is not YAML"),

@@ -113,6 +113,7 @@ class Ensemble:
         finally:
             torch.set_num_threads(cores)  # of this thread, and of those to come
 
+    @torch.inference_mode()  # which belongs to a thread
     def _members(self, windows: Tensor) -> _Found:
         members = len(self.networks) * len(self._flips)
         windows = windows.to(self.device)
@@ -133,7 +134,7 @@ class Ensemble:
 
     def _run(self, network: nn.Module, windows: Tensor) -> Tensor:
         try:
-            with torch.inference_mode(), autocast(self.device, self._dtype):
+            with autocast(self.device, self._dtype):
                 logits: Tensor = network(windows)
         except Exception as error:  # a definition from elsewhere may be built, and not compute
             if is_out_of_memory(error):

@@ -166,11 +166,11 @@ def test_what_is_not_understood_is_named(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("text", ["a: !!python/object/apply:os.system ['true']", "a: &a [1]\nb: [*a, *a]", "[" * 5000])
+@pytest.mark.parametrize("text", ["a: !!python/object/apply:os.system ['true']", "a: &a [*a]", "[" * 5000])
 def test_hostile_yaml_is_refused(
     text: str, zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path], bounded: Bounded
 ) -> None:
-    """YAML builds no objects, and has no aliases that multiply it."""
+    """YAML builds no objects, and has no aliases that never end."""
     bundle = write_foreign(zoo_config("spleen_ct"))
     (bundle / "configs" / "inference.json").unlink()
     (bundle / "configs" / "inference.yaml").write_text(text)
