@@ -126,7 +126,7 @@ def test_models_are_listed(bundle_folder: Path, folder: Path, monkeypatch: pytes
         "here": True,
         "where": str(folder / "liver"),
     }
-    assert rows["damaged"].task == "cannot be read: damaged.zip: not a readable zip"
+    assert rows["damaged"].task == "cannot be read: damaged.zip: not a readable zip: the zip is damaged"
     assert (rows["organs"].here, rows["organs"].licence) == (False, "CC0")
 
 
