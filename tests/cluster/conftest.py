@@ -55,7 +55,9 @@ def user_signal(slurm: Path) -> Iterator[Callable[[bool], None]]:
     text = slurm.read_text()
 
     def choose(sent: bool) -> None:
-        slurm.write_text(text if sent else text.replace("SlurmctldParameters=preempt_send_user_signal\n", ""))
+        new = slurm.with_suffix(".new")
+        new.write_text(text if sent else text.replace("SlurmctldParameters=preempt_send_user_signal\n", ""))
+        new.replace(slurm)  # at once: nodes that are still reading it after the last change end if they find it empty
         subprocess.run(["scontrol", "reconfigure"], check=True)
 
     yield choose
