@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,16 @@ def test_folds_are_tracked_under_one_run(work: Path, monkeypatch: pytest.MonkeyP
     """Interrupted in the second fold and called again: the runs of both are part of one parent run."""
     step, calls = Learner.step, iter([False, False, True])
 
+    def is_tracked() -> bool:
+        query = "select count(*) from params join runs using (run_uuid) where name = 'default/fold_2'"
+        with sqlite3.connect(work / "mlflow.db") as database:
+            return database.execute(query).fetchone() != (0,)
+
     def stopping(self: Learner, *args: object) -> object:
         if next(calls, False):
+            until = time.monotonic() + 60  # a run that MLflow does not know yet when it stops is not found again
+            while not is_tracked() and time.monotonic() < until:
+                time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, *args)  # type: ignore[arg-type]
 
