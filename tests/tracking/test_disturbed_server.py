@@ -56,7 +56,7 @@ class _Disturbing(BaseHTTPRequestHandler):
         if fault == "lost":
             return
         if fault == "late":
-            time.sleep(3)
+            time.sleep(6)
         self.send_response(status)
         for name, value in headers:
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):
@@ -89,10 +89,10 @@ def _before(server: str, fault: Callable[[str], str | None]) -> Iterator[tuple[s
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Short pauses, and a client that takes an answer after two seconds for none."""
+    """Short pauses, and a client that takes an answer after five seconds for none."""
     monkeypatch.setattr(patience, "_FIRST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(patience, "_LONGEST_PAUSE_SECONDS", 0.1)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     return monkeypatch
 
