@@ -13,7 +13,7 @@ from unetpipe.yaml_text import YamlError, parse_yaml
 
 _CONFIG_SUFFIXES = {".json", ".yaml", ".yml"}
 _LIBRARIES = ("monai", "torch", "ignite")
-_MODULES = {*_LIBRARIES, "glob", "json", "logging"}
+_MODULES = {*_LIBRARIES, "glob", "json", "logging", "time"}
 _REFUSED_NAMES = {"__import__", "eval", "exec", "compile", "open", "input", "breakpoint", "globals", "locals", "vars"}
 
 

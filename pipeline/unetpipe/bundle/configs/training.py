@@ -102,9 +102,17 @@ def distributed() -> Config:
     """Define the device of a process that torchrun has started with others."""
     local = "torch.device('cuda', dist.get_node_local_rank())"
     return {
-        "imports": ["$import glob", "$import monai", "$import torch", "$import torch.distributed as dist"],
+        "imports": [
+            "$import glob",
+            "$import time",
+            "$import monai",
+            "$import torch",
+            "$import torch.distributed as dist",
+        ],
         "device": f"${local} if torch.cuda.is_available() else torch.device('cpu')",
-        "finalize": ["$dist.is_initialized() and dist.destroy_process_group()"],
+        # the rest lets gloo's threads drop the last tensors, for which they need Python's lock: asked for while the
+        # process ends, it aborts the process
+        "finalize": ["$dist.is_initialized() and (time.sleep(0.5) or dist.destroy_process_group())"],
     }
 
 
