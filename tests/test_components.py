@@ -81,5 +81,5 @@ def test_typed_yaml_becomes_a_definition() -> None:
         "squared_pred": True,
     }
     assert parse_definition("dice_ce") == "dice_ce"
-    with pytest.raises(ComponentError, match="no YAML"):
+    with pytest.raises(ComponentError, match="not YAML"):
         parse_definition("{_target_: [")

@@ -17,11 +17,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator
 
 from unetpipe.errors import ComponentError
-from unetpipe.yaml_text import FAULTS
+from unetpipe.yaml_text import YamlError, parse_yaml
 
 Kind = Literal[
     "loss", "network", "optimizer", "schedule", "augmentation", "preprocessing", "metric", "reader", "tracker"
@@ -105,9 +104,9 @@ def parse_definition(value: Any) -> Any:
     if not isinstance(value, str) or not (value.lstrip().startswith("{") or TARGET in value):
         return value
     try:
-        return yaml.safe_load(value)
-    except FAULTS as error:
-        raise ComponentError(f"{value!r} is no YAML: {' '.join(str(error).split())}") from error
+        return parse_yaml(value)
+    except YamlError as error:
+        raise ComponentError(f"{value!r} {error}") from error
 
 
 def _typed(value: Any) -> Any:

@@ -8,9 +8,7 @@ import yaml
 _DEEPEST = 100
 _LARGEST = 2**18  # bytes: it is read a hundred times as slowly as JSON
 _MOST_VALUES = 2**18  # with every alias replaced by what it stands for
-
-
-FAULTS = (yaml.YAMLError, ValueError, RecursionError)
+_FAULTS = (yaml.YAMLError, ValueError, RecursionError)
 """What PyYAML raises of a text: ValueError of dates and numbers that are none, RecursionError of depth."""
 
 
@@ -60,7 +58,7 @@ def parse_yaml(text: str | bytes) -> Any:
             loader.dispose()
     except YamlError:
         raise
-    except FAULTS as error:
+    except _FAULTS as error:
         reason = " ".join(str(error).replace('in "<byte string>", ', "in ").split())
         raise YamlError(f"is not YAML: {reason}") from error
 

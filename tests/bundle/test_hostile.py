@@ -326,6 +326,8 @@ def test_names_that_datasets_use_are_taken(bundle_folder: Path, name: str) -> No
     assert read_bundle(bundle_folder).spec.labels[1].name == name
 
 
+_MULTIPLYING = "\n".join(["a0: &a0 1", *(f"a{n}: &a{n} [{f'*a{n - 1},' * 9}]" for n in range(1, 9))])
+
 CHECKED: dict[str, tuple[Attack, str]] = {
     "formats are a list": (_json("metadata.json", "network_data_format", value=[]), "metadata"),
     "inputs are a text": (_json("metadata.json", "network_data_format", "inputs", value="x"), "metadata"),
@@ -341,7 +343,7 @@ CHECKED: dict[str, tuple[Attack, str]] = {
     ),
     "YAML names a program": (_text("configs/train.yaml", "a:\n  _target_: os.system\n"), "targets"),
     "YAML builds an object": (_text("configs/train.yml", "!!python/object/apply:os.system ['true']"), "targets"),
-    "YAML multiplies itself": (_text("configs/train.yaml", "a: &a [1]\nb: [*a, *a]"), "targets"),
+    "YAML multiplies itself": (_text("configs/train.yaml", _MULTIPLYING), "targets"),
     "YAML nested": (_text("configs/train.yaml", "[" * 5000), "targets"),
     "an expression imports": (_json("inference.json", "more", value="$__import__('os').system('true')"), "targets"),
     "an import of a module": (_json("inference.json", "imports", 0, value="$import subprocess"), "targets"),

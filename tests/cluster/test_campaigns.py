@@ -103,7 +103,7 @@ def test_profiles_give_each_command_its_resources(tmp_path: Path) -> None:
         ("train: {gpu: 2}", "train: gpu: Extra inputs"),
         ("trains: {gpus: 2}", "expected all or a command, got trains"),
         ("gpus: 2", "must hold a group of settings"),
-        ("train: [", "cannot be read"),
+        ("train: [", "is not YAML"),
     ):
         path.write_text(text)
         with pytest.raises(ClusterError, match=message):

@@ -13,12 +13,11 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
-import yaml
 from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from unetpipe.yaml_text import FAULTS
+from unetpipe.yaml_text import YamlError, parse_yaml, read_yaml
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -240,11 +239,9 @@ def _given(context: typer.Context, parameter: str) -> Any:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config: cannot read {path}: {error}") from None
-    except FAULTS as error:
-        raise ConfigError(f"--config: {path} is not YAML: {' '.join(str(error).split())}") from None
+        values = read_yaml(path)
+    except YamlError as error:
+        raise ConfigError(f"--config: {path} {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"--config: {path} must hold `field: value` lines")
     return values
@@ -260,8 +257,8 @@ def _set(values: dict[str, Any], setting: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"--set: {group} in {setting!r} is a value, not a group of fields")
     try:
-        values[name] = yaml.safe_load(text)
-    except FAULTS:
+        values[name] = parse_yaml(text)
+    except YamlError:
         values[name] = text
 
 

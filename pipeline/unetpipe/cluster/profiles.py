@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from unetpipe.cluster.config import Resources, SubmitConfig
 from unetpipe.documents import explain
 from unetpipe.errors import ClusterError
-from unetpipe.yaml_text import FAULTS
+from unetpipe.yaml_text import YamlError, read_yaml
 
 _FOR_ALL = "all"
 COMMANDS = ("preprocess", "train", "infer", "evaluate", "bundle", "merge")
@@ -38,9 +37,9 @@ def resources_for(command: str, config: SubmitConfig) -> Resources:
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        sections = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, *FAULTS) as error:
-        raise ClusterError(f"--profiles: {path} cannot be read: {' '.join(str(error).split())}") from None
+        sections = read_yaml(path)
+    except YamlError as error:
+        raise ClusterError(f"--profiles: {path} {error}") from None
     if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
         raise ClusterError(f"--profiles: {path} must hold a group of settings for each command, or for all")
     if unknown := set(sections) - {_FOR_ALL, *COMMANDS}:

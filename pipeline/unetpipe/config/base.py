@@ -6,11 +6,10 @@ Paths are `pathlib.Path`; unknown keys are errors.
 
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from unetpipe.documents import Record
-from unetpipe.yaml_text import FAULTS
+from unetpipe.yaml_text import YamlError, parse_yaml
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 CaseIdKind = Literal["hash", "name"]
@@ -28,9 +27,9 @@ Tracking = Annotated[str, BeforeValidator(_tracker_word)]
 def typed_yaml(value: Any) -> Any:
     """Read a value that was typed on the command line as YAML."""
     try:
-        return yaml.safe_load(value) if isinstance(value, str) else value
-    except FAULTS:
-        raise ValueError(f"{value!r:.60} is no YAML") from None
+        return parse_yaml(value) if isinstance(value, str) else value
+    except YamlError:
+        raise ValueError(f"{value!r:.60} is not YAML") from None
 
 
 def _separated(value: Any) -> Any:

@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from unetpipe.documents import Record, explain
 from unetpipe.errors import ImageFileError, ServiceError
-from unetpipe.yaml_text import FAULTS
+from unetpipe.yaml_text import YamlError, read_yaml
 
 
 class Rule(Record):
@@ -61,14 +60,11 @@ def read_rules(path: Path) -> tuple[Rule, ...]:
         ServiceError: If it cannot be read, has no rule, or a rule is not right; names each offending key.
     """
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-        rules = TypeAdapter(tuple[Rule, ...]).validate_python(given)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ServiceError(f"--rules: cannot read {path}: {error}") from error
+        rules = TypeAdapter(tuple[Rule, ...]).validate_python(read_yaml(path))
+    except YamlError as error:
+        raise ServiceError(f"--rules: {path} {error}") from error
     except ValidationError as error:
         raise ServiceError(explain(path.name, error)) from error
-    except FAULTS as error:
-        raise ServiceError(f"--rules: {path} is not YAML: {' '.join(str(error).split())}") from error
     if not rules:
         raise ServiceError(f"{path.name}: expected a list of rules, got an empty one")
     return tuple(rule.model_copy(update={"model": _placed(rule.model, path.parent)}) for rule in rules)

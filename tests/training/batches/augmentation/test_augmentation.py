@@ -111,7 +111,7 @@ def test_options_may_be_typed_or_written() -> None:
     assert configs[0].augmentation_options == written
     with pytest.raises(ValueError, match="blur is given as a whole and by its fields"):
         TrainConfig.model_validate({"work": ".", "augmentation_options": {"blur": "off", "blur.sigma": "[1, 2]"}})
-    with pytest.raises(ValueError, match="is no YAML"):
+    with pytest.raises(ValueError, match="is not YAML"):
         TrainConfig.model_validate({"work": ".", "augmentation_options": {"blur.sigma": "[1, 2"}})
 
 
