@@ -37,6 +37,17 @@ def test_a_finished_write_replaces_the_file(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_full_disk_names_the_file_that_was_wanted(tmp_path: Path) -> None:
+    """Not the temporary one, nor none as the operating system does."""
+
+    def write() -> None:
+        with atomic_path(tmp_path / "a.csv"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a.csv'"):
+        write()
+
+
 def test_json_that_only_python_reads_is_refused(tmp_path: Path) -> None:
     """NaN is no JSON; nothing is written."""
     with pytest.raises(ValueError, match="not JSON compliant"):

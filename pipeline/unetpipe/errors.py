@@ -71,12 +71,15 @@ class TrackingError(UnetpipeError):
 
 _NO_MEMORY = ("can't allocate memory", "can't start new thread", "failed to map segment")
 """What torch's allocator on CPUs, Python's threads and the loader of libraries say."""
+_NO_MEMORY_ALONE = "could not create a primitive"
+"""What oneDNN says; with more words after it, the fault is another."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device or the machine has no memory left."""
-    is_torchs = type(error).__name__ == "OutOfMemoryError"  # by name: not every command imports torch
-    return isinstance(error, MemoryError) or is_torchs or any(said in str(error) for said in _NO_MEMORY)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, which not all import
+        return True
+    return str(error) == _NO_MEMORY_ALONE or any(said in str(error) for said in _NO_MEMORY)
 
 
 @dataclass(frozen=True, kw_only=True)

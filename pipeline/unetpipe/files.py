@@ -81,6 +81,10 @@ def _temporary_path(path: Path) -> Iterator[Path]:
     handle, temporary = _locked_temporary(path)
     try:
         yield temporary
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename = str(path)  # which a full disk does not say, and nobody knows the temporary name
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         os.close(handle)
