@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,49 +173,50 @@ def _with_aliases(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return named | {f"decoder.{name}": tensor for name, tensor in named.items() if name.startswith("encoder.")}
 
 
+def write_model_folder(
+    parent: Path, *, residual: bool = False, flat: bool = False, labels: Any = None, folds: int = 1, **changes: Any
+) -> tuple[Path, NnUNet]:
+    """Write a model folder with random weights; returns it and the network of its first fold."""
+    folder = parent / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    features, first = [8, 12, 16], [1, 3, 3] if flat else [3, 3, 3]
+    kernels = [first, [3, 3, 3], [3, 3, 3]]
+    strides = [[1, 1, 1], [1, 2, 2] if flat else [2, 2, 2], [2, 2, 2]]
+    plans = _plans(features, kernels, strides, [8, 16, 12], residual=residual)
+    plans |= {name: value for name, value in changes.items() if name in plans}
+    configuration = plans["configurations"]["3d_fullres"]
+    configuration |= {name: value for name, value in changes.items() if name in configuration}
+    declared = labels or {"labels": {"background": 0, "bright": 1, "dark": 2}}
+    outputs = sum(name != "background" for name in declared["labels"]) + ("regions_class_order" not in declared)
+    dataset = {"channel_names": {"0": "MRI"}, "numTraining": 5, "file_ending": ".nii.gz", **declared}
+    networks = []
+    for fold in range(folds):
+        torch.manual_seed(fold)
+        network = NnUNet(features, kernels, strides, outputs, residual=residual).eval()
+        networks.append(network)
+        with torch.no_grad():
+            for name, weight in network.named_parameters():
+                if "norm" in name:
+                    weight += 0.2 * torch.randn_like(weight)
+            logits = network(torch.randn(1, 1, 8, 16, 12))
+            network.decoder.seg_layers[-1].bias -= logits.mean(dim=(0, 2, 3, 4))  # type: ignore[index,union-attr]
+        checkpoint = {
+            "network_weights": _with_aliases(network.state_dict()),
+            "optimizer_state": {"state": {}, "param_groups": []},
+            "logging": {"mean_fg_dice": [np.float64(0.5), np.float32(0.25)], "epoch": [np.int64(3)]},
+            "_best_ema": np.float64(0.5),
+            "current_epoch": 3,
+            "init_args": {"plans": plans, "configuration": "3d_fullres", "fold": fold, "dataset_json": dataset},
+            "trainer_name": "nnUNetTrainer",
+            "inference_allowed_mirroring_axes": (0, 2),
+        }
+        (folder / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+    (folder / "plans.json").write_text(json.dumps(plans))
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    return folder, networks[0]
+
+
 @pytest.fixture
 def model_folder(tmp_path: Path) -> Callable[..., tuple[Path, NnUNet]]:
-    """Write a model folder with random weights; returns it and the network of its first fold."""
-
-    def write(
-        *, residual: bool = False, flat: bool = False, labels: Any = None, folds: int = 1, **changes: Any
-    ) -> tuple[Path, NnUNet]:
-        folder = tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-        features, first = [8, 12, 16], [1, 3, 3] if flat else [3, 3, 3]
-        kernels = [first, [3, 3, 3], [3, 3, 3]]
-        strides = [[1, 1, 1], [1, 2, 2] if flat else [2, 2, 2], [2, 2, 2]]
-        plans = _plans(features, kernels, strides, [8, 16, 12], residual=residual)
-        plans |= {name: value for name, value in changes.items() if name in plans}
-        configuration = plans["configurations"]["3d_fullres"]
-        configuration |= {name: value for name, value in changes.items() if name in configuration}
-        declared = labels or {"labels": {"background": 0, "bright": 1, "dark": 2}}
-        outputs = sum(name != "background" for name in declared["labels"]) + ("regions_class_order" not in declared)
-        dataset = {"channel_names": {"0": "MRI"}, "numTraining": 5, "file_ending": ".nii.gz", **declared}
-        networks = []
-        for fold in range(folds):
-            torch.manual_seed(fold)
-            network = NnUNet(features, kernels, strides, outputs, residual=residual).eval()
-            networks.append(network)
-            with torch.no_grad():
-                for name, weight in network.named_parameters():
-                    if "norm" in name:
-                        weight += 0.2 * torch.randn_like(weight)
-                logits = network(torch.randn(1, 1, 8, 16, 12))
-                network.decoder.seg_layers[-1].bias -= logits.mean(dim=(0, 2, 3, 4))  # type: ignore[index,union-attr]
-            checkpoint = {
-                "network_weights": _with_aliases(network.state_dict()),
-                "optimizer_state": {"state": {}, "param_groups": []},
-                "logging": {"mean_fg_dice": [np.float64(0.5), np.float32(0.25)], "epoch": [np.int64(3)]},
-                "_best_ema": np.float64(0.5),
-                "current_epoch": 3,
-                "init_args": {"plans": plans, "configuration": "3d_fullres", "fold": fold, "dataset_json": dataset},
-                "trainer_name": "nnUNetTrainer",
-                "inference_allowed_mirroring_axes": (0, 2),
-            }
-            (folder / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
-            torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
-        (folder / "plans.json").write_text(json.dumps(plans))
-        (folder / "dataset.json").write_text(json.dumps(dataset))
-        return folder, networks[0]
-
-    return write
+    """Write a model folder as `write_model_folder` does, into a folder of its own."""
+    return partial(write_model_folder, tmp_path)

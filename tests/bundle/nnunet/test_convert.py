@@ -163,6 +163,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "spacing of texts": ({"spacing": ["a", 1.0, 1.0]}, "spacing"),
     "a patch beyond memory": ({"patch_size": [10**6] * 3}, "patch_size"),
     "axes twice": ({"transpose_forward": [0, 0, 1]}, "transpose_forward"),
+    "a patch that its strides do not divide": ({"patch_size": [8, 16, 13]}, "patch_size[0] is 13"),
     "another network": ({"architecture": {"network_class_name": "x.Primus", "arch_kwargs": {}}}, "architecture"),
 }
 

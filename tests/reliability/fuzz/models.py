@@ -93,6 +93,39 @@ def use_foreign(folder: Path, changed: Path, _out: Path) -> None:
     segment(folder / changed.relative_to(folder).parts[0])
 
 
+def make_nnunet(folder: Path) -> None:
+    """A model folder of nnU-Net."""
+    of_tests("bundle/nnunet/conftest.py").write_model_folder(folder)
+
+
+def use_nnunet(_folder: Path, changed: Path, out: Path) -> None:
+    """A model of nnU-Net turned into a bundle, and used."""
+    from unetpipe.bundle.nnunet.convert import convert
+
+    root = next(parent for parent in changed.parents if parent.name.startswith("nnUNetTrainer"))
+    convert(root, out / "bundle")
+    segment(out / "bundle")
+
+
+def make_script(folder: Path) -> None:
+    """The bundle with its network as TorchScript."""
+    from unetpipe.config.package import PackageConfig
+    from unetpipe.stages.package import package
+
+    make_bundle(folder)
+    package(PackageConfig(model=folder / "model", torchscript=True))
+
+
+def use_script(folder: Path, _changed: Path, _out: Path) -> None:
+    """A bundle checked, its TorchScript included."""
+    from unetpipe.bundle.verify import verify_bundle
+    from unetpipe.errors import BundleError
+
+    for check in verify_bundle(folder / "model"):
+        if not check.passed:
+            raise BundleError(check.message)
+
+
 def make_checkpoints(folder: Path) -> None:
     """The checkpoint of a run that was interrupted, alone."""
     from unetpipe.training.checkpoint import save_checkpoint
@@ -133,6 +166,14 @@ TARGETS = (
         {"*/configs/*.json": mutators.any_json, "*/configs/*.yaml": mutators.any_yaml, "*/models/*.pt": _PICKLE},
         use_foreign,
     ),
+    Target(
+        "models of nnU-Net",
+        make_nnunet,
+        {"*/*.json": mutators.any_json, "*/*/*.pth": _PICKLE},
+        use_nnunet,
+        0.7,
+    ),
+    Target("TorchScript", make_script, {"model/models/*.ts": _PICKLE}, use_script, 0.3),
     Target("checkpoints", make_checkpoints, {"*/*/*.pt": _PICKLE}, use_checkpoint),
     Target("segments.yaml", make_segments, {"*.yaml": mutators.any_yaml}, use_segments, 0.5),
 )

@@ -9,6 +9,7 @@ kernel of 1 along an axis becomes one of 3 whose outer entries are 0.
 from collections.abc import Mapping
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from unetpipe.bundle.archive import shown
@@ -33,7 +34,7 @@ def monai_network(plan: ModelPlan, channels: int, outputs: int) -> Definition:
         outputs: Number of classes or regions.
 
     Raises:
-        BundleError: If its stages have other numbers of convolutions than MONAI's networks.
+        BundleError: If its stages have other numbers of convolutions than MONAI's networks, or do not fit its patch.
     """
     shape = plan.network
     if set(shape.decoder) != {2 if shape.kind == "PlainConvUNet" else 1}:
@@ -161,14 +162,17 @@ def _embedded(weight: Tensor, shape: Shape) -> Tensor:
 
 def _configuration(plan: ModelPlan, kernels: tuple[Shape, ...]) -> Configuration:
     shape, given = plan.network, plan.preprocessing
-    return Configuration(
-        spacing_mm=given.spacing_mm,
-        interpolation=given.interpolation,
-        median_shape=plan.patch_size,
-        patch_size=plan.patch_size,
-        batch_size=plan.batch_size,
-        strides=shape.strides,
-        kernel_sizes=kernels,
-        features=shape.features,
-        encoder_blocks=shape.blocks if shape.kind == "ResidualEncoderUNet" else None,
-    )
+    try:
+        return Configuration(
+            spacing_mm=given.spacing_mm,
+            interpolation=given.interpolation,
+            median_shape=plan.patch_size,
+            patch_size=plan.patch_size,
+            batch_size=plan.batch_size,
+            strides=shape.strides,
+            kernel_sizes=kernels,
+            features=shape.features,
+            encoder_blocks=shape.blocks if shape.kind == "ResidualEncoderUNet" else None,
+        )
+    except ValidationError as error:
+        raise BundleError(error.errors()[0]["msg"]) from error
