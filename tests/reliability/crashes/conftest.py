@@ -46,7 +46,7 @@ class Forks:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._number = folder, count()
-        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
         self._process = subprocess.Popen(
             [sys.executable, str(_FORKS)],
             stdin=subprocess.PIPE,
@@ -79,7 +79,7 @@ class Forks:
 
     def end(self) -> None:
         """Let it end, and wait for it."""
-        self._process.communicate(timeout=60)
+        self._process.communicate(timeout=300)
 
 
 @pytest.fixture(scope="session")

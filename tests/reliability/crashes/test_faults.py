@@ -6,9 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 Tries = Callable[[int, int], int]
@@ -141,6 +144,71 @@ def test_a_folder_that_cannot_be_written(
         lost=trial.lost,
         hung=trial.hung,
         outcome="one line, exit code 1",
+        command=COMMAND,
+    )
+
+
+def test_a_limit_of_a_file_s_size(
+    commands: Any, forks: Any, trial: Trial, tries: Tries, record_fault: Record, tmp_path: Path
+) -> None:
+    """`ulimit -f`, below the largest file that a command writes."""
+    draws = random.Random(2)
+    for name in ALL if tries(0, 1) else QUICK:
+        largest = max(len(one or b"") for one in trial.expected(name, commands[name]).values())
+        for number in range(tries(1, 3)):
+            where = tmp_path / f"{name}_{number}"
+            commands[name].start(where)
+            ended = forks.run(where, *commands[name].words, file=int(largest * draws.uniform(0.2, 0.9)))
+            wrong = _judge(ended, where / commands[name].out)
+            trial.note(ended, wrong + trial.again(name, commands[name], where))
+    record_fault(
+        "files that may not grow (`ulimit -f`)",
+        tried=trial.tried,
+        lost=trial.lost,
+        hung=trial.hung,
+        outcome="one line, exit code 1, only whole files; without the limit the same command goes on",
+        command=COMMAND,
+    )
+
+
+def _with_large_volumes(command: Any) -> Any:
+    """The same command with one image, and label, of 128 voxels along each axis.
+
+    Where single numbers find no memory any more, CPython itself may not end; so what does not fit has to be large.
+    """
+
+    def start(where: Path) -> None:
+        command.start(where)
+        for file in [*where.glob("set/*Tr/ball_2.nii.gz"), *where.glob("scans/scan_3.nii.gz")]:
+            small = nib.load(file)
+            times = [-(-128 // size) for size in small.shape]
+            voxels = np.tile(np.asanyarray(small.dataobj), times)[:128, :128, :128]
+            nib.save(nib.Nifti1Image(voxels, small.affine), file)
+
+    return replace(command, start=start)
+
+
+def test_too_little_memory(
+    commands: Any, forks: Any, trial: Trial, tries: Tries, record_fault: Record, tmp_path: Path
+) -> None:
+    """`ulimit -v`, mostly below what a command takes; where it is enough, nothing differs."""
+    draws, failed = random.Random(3), 0
+    for name in ("preprocess", "infer") if tries(0, 1) else ("preprocess",):
+        command = _with_large_volumes(commands[name])
+        for number in range(tries(1, 6)):
+            where = tmp_path / f"{name}_{number}"
+            command.start(where)
+            ended = forks.run(where, *command.words, memory=int(draws.uniform(24e6, 120e6)))
+            failed += ended.codes == (1,)
+            wrong = [] if ended.codes == (0,) else _judge(ended, where / command.out)
+            trial.note(ended, wrong + trial.again(name, command, where))
+    assert failed
+    record_fault(
+        "too little memory (`ulimit -v`)",
+        tried=trial.tried,
+        lost=trial.lost,
+        hung=trial.hung,
+        outcome="one line, exit code 1, only whole files; with more memory the same command goes on",
         command=COMMAND,
     )
 
