@@ -3,8 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,40 +12,30 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from unetpipe.bundle.averaging import (
     agreed_postprocessing,
-    common_mirror_axes,
-    grouped,
     of_one_task,
-    require_first_stage,
 )
-from unetpipe.bundle.foreign.group import ForeignGroup, ForeignImage
-from unetpipe.bundle.foreign.read import ForeignBundle
-from unetpipe.bundle.models import AnyBundle
+from unetpipe.bundle.model_groups import Computation, logits_of
 from unetpipe.bundle.named import read_models
-from unetpipe.bundle.read import Bundle
+from unetpipe.bundle.segmentation import PreparedImage, Segmentation, restored
 from unetpipe.bundle.spec import ModelSpec, ModelTask
 from unetpipe.config.base import Precision
 from unetpipe.config.infer import Engine
 from unetpipe.dataset.training_domain import domain_check
 from unetpipe.errors import BundleError, GeometryError, UnetpipeError
 from unetpipe.imaging.finite import refuse_non_finite
-from unetpipe.imaging.geometry import Grid, Shape
+from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
-from unetpipe.imaging.labels import renumbered
 from unetpipe.imaging.network_input import NetworkImage
 from unetpipe.imaging.steps import require_steps
 from unetpipe.inference.agreement import Agreement
-from unetpipe.inference.cascade import CascadeGroup, CascadeImage
-from unetpipe.inference.components import keep_largest
 from unetpipe.inference.confidence import Confidence
-from unetpipe.inference.decoding import GroupLogits, ScanPrediction, label_scan, on_scan_grid
-from unetpipe.inference.engines.openvino import OpenvinoNetwork
-from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
-from unetpipe.inference.group import NetworkGroup, default_batch
-from unetpipe.inference.quality import PredictedDice, Quality, mean_prediction
+from unetpipe.inference.decoding import GroupLogits, label_scan, on_scan_grid
+from unetpipe.inference.ensemble import Ensemble
+from unetpipe.inference.quality import Quality, mean_prediction
 from unetpipe.inference.sliding_window import Windows, central_window
 from unetpipe.networks.device import compute_dtype, resolve_device
 from unetpipe.networks.precision import differing_share
@@ -53,35 +43,9 @@ from unetpipe.streaming import paired
 
 log = logging.getLogger(__name__)
 
-PreparedImage = NetworkImage | ForeignImage
-"""A scan that a group of models has preprocessed."""
-
-_STEP = 0.5  # between windows, as a fraction of the patch, as nnU-Net has it
 _WORTH_A_TRIAL = 60.0  # seconds of torch's work
 _FASTER = 0.9
 _MUCH = 0.01  # of a window's voxels that get another class
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """The segmentation of a scan, in the scan's own axis order.
-
-    Attributes:
-        labels: The dataset's label values, (*spatial).
-        entropy: Entropy of the mean probabilities, from 0 to 1 (all classes equally likely), float32 (*spatial). None
-            unless asked for.
-        probabilities: Mean probabilities, float16 (L, *spatial). None unless asked for.
-        agreement: Dice between folds and mirrored passes (`Agreement`) of each class but the background that one of
-            them found; empty with one network and no mirroring.
-        predicted: Dice to be expected of each class but the background; the mean over the models that know. Empty where
-            no model does.
-    """
-
-    labels: NDArray[Any]
-    entropy: NDArray[np.float32] | None = None
-    probabilities: NDArray[np.float16] | None = None
-    agreement: dict[str, float] = field(default_factory=dict)
-    predicted: dict[str, PredictedDice] = field(default_factory=dict)
 
 
 class Predictor:
@@ -146,7 +110,6 @@ class Predictor:
             if not bundle.spec.preprocessing.only_normalizes:
                 require_steps(bundle.spec.preprocessing)
         self.device = resolve_device("cpu" if engine == "openvino" and device == "auto" else device)
-        tries = engine == "auto" and self.device.type == "cpu" and bool(own) and find_spec("openvino") is not None
         if engine == "openvino" and self.device.type != "cpu":
             raise UnetpipeError(f"the engine openvino computes on the CPU, got device {device}")
         self.engine = "torch" if engine == "auto" else engine
@@ -154,72 +117,13 @@ class Predictor:
         self.differs: float | None = None
         self._largest = agreed_postprocessing([bundle.spec for bundle in self.bundles]) if postprocess else ()
         self._turn = threading.Lock()
-        self._groups: tuple[NetworkGroup | CascadeGroup | ForeignGroup, ...]
-        self._regroup: Callable[[], tuple[NetworkGroup | CascadeGroup, ...]] | None = None
-        if own:
-
-            def own_groups() -> tuple[NetworkGroup | CascadeGroup, ...]:
-                return tuple(self._group(members, step or _STEP, batch, tta) for members in grouped(own))
-
-            self._groups = own_groups()
-            self._regroup = own_groups if tries else None
-        elif tta:
-            raise BundleError(f"{self.bundles[0].name} does not say along which axes it was mirrored in training")
-        else:
-            self._groups = tuple(self._foreign(bundle, step, batch, postprocess) for bundle in self.bundles)
+        self._computation = Computation(
+            self.device, self.dtype, self.engine == "openvino", step, batch, tta=tta, postprocess=postprocess
+        )
+        self._groups = self._computation.groups(self.bundles)
+        undecided = engine == "auto" and self.device.type == "cpu" and bool(own)
+        self._undecided = undecided and find_spec("openvino") is not None
         self.step = self._groups[0].inferer.step
-
-    def _foreign(self, bundle: AnyBundle, step: float | None, batch: int | None, postprocess: bool) -> ForeignGroup:
-        """A foreign bundle, whose preprocessing, windows and read-out are its own."""
-        assert isinstance(bundle, ForeignBundle)
-        spec, windows = bundle.spec, bundle.spec.windows
-        batch = batch or default_batch(self.device, windows.patch_size)
-        network = self._ready(bundle, bundle.network(), windows.patch_size, batch)
-        ensemble = Ensemble([network], device=self.device, dtype=self.dtype)
-        inferer = SlabInferer(
-            windows.patch_size,
-            step=step or 1 - windows.overlap,
-            batch=batch,
-            blending=windows.blending,
-        )
-        return ForeignGroup(spec, ensemble, inferer, postprocess)
-
-    def _group(
-        self, bundles: Sequence[Bundle], step: float, batch: int | None, tta: bool
-    ) -> NetworkGroup | CascadeGroup:
-        """Bundles that share preprocessing, patch and a first stage, as networks that see the same windows."""
-        group, first = self._networks(bundles, step, batch, tta), bundles[0].spec
-        if first.first_stage is None:
-            return group
-        stage = bundles[0].parts[first.first_stage.name]
-        require_first_stage(bundles[0], stage)
-        networks = self._networks([stage], step, batch, tta)
-        largest = (index for index, one in enumerate(first.labels) if one.name in stage.spec.postprocessing)
-        return CascadeGroup(group, networks, first.label_scheme, tuple(largest))
-
-    def _networks(self, bundles: Sequence[Bundle], step: float, batch: int | None, tta: bool) -> NetworkGroup:
-        spec = bundles[0].spec
-        batch = batch or default_batch(self.device, spec.patch_size)
-        networks = [
-            self._ready(bundle, network, spec.patch_size, batch) for bundle in bundles for network in bundle.networks()
-        ]
-        axes = common_mirror_axes([bundle.spec for bundle in bundles]) if tta else ()
-        ensemble = Ensemble(
-            networks,
-            device=self.device,
-            dtype=self.dtype,
-            mirror_axes=axes,
-            compare=not spec.label_scheme.overlapping,
-        )
-        return NetworkGroup.of(
-            spec.preprocessing, ensemble, spec.patch_size, step=step, batch=batch, blending=spec.blending
-        )
-
-    def _ready(self, bundle: AnyBundle, network: nn.Module, patch: Shape, batch: int) -> nn.Module:
-        """Prepare one of a bundle's networks for the engine."""
-        if self.engine == "openvino":
-            return OpenvinoNetwork(network, bundle.spec.input_channels, patch, self.dtype, batch=batch)
-        return for_inference(network, self.device, self.dtype)
 
     @property
     def qualities(self) -> list[Quality]:
@@ -355,7 +259,7 @@ class Predictor:
             agreement.include(one.agreement)
         expected = confidence.expected_dice() if confidence else {}
         predicted = mean_prediction([quality.predicted(expected) for quality in self.qualities])
-        return replace(self._restored(prediction, images[0], agreement), predicted=predicted)
+        return restored(prediction, images[0], agreement, self.spec, self._largest, predicted)
 
     def scan_logits(self, images: Sequence[PreparedImage]) -> GroupLogits:
         """Mean logits of what `prepare` gave, whole and on the scan's cropped grid, to be averaged with other models'.
@@ -370,11 +274,11 @@ class Predictor:
         """Logits of each group for one scan after the other, computed as they are asked for."""
         if len(self._groups) == 1:
             (group,) = self._groups
-            yield from ([logits] for logits in _logits_of(group, (image for (image,) in scans)))
+            yield from ([logits] for logits in logits_of(group, (image for (image,) in scans)))
         else:  # which meet on the grid of a scan, and take none ahead
             for images in scans:
                 pairs = zip(self._groups, images, strict=True)
-                yield [next(_logits_of(group, [image])) for group, image in pairs]
+                yield [next(logits_of(group, [image])) for group, image in pairs]
 
     def settle_engine(self, images: Sequence[PreparedImage], scans: int) -> None:
         """With the engine ``auto``, let the middle of the first scan decide which engine computes from now on.
@@ -387,9 +291,9 @@ class Predictor:
             images: What `prepare` gave of the first scan.
             scans: Number of scans, which are taken to be as large as the first one.
         """
-        regroup, self._regroup = self._regroup, None
-        if regroup is None:
+        if not self._undecided:
             return
+        self._undecided = False
         with self._turn:
             groups, inferer = self._groups, self._groups[0].inferer
             values = images[0].values
@@ -400,7 +304,7 @@ class Predictor:
                 return
             self.engine = "openvino"
             try:
-                self._groups = regroup()
+                self._groups = replace(self._computation, openvino=True).groups(self.bundles)
                 others = _seconds_of(self._groups[0].ensemble, windows)
             except Exception as error:
                 log.warning("torch computes, since OpenVINO cannot: %s", error)
@@ -427,24 +331,6 @@ class Predictor:
             name = f"{self.engine} in {str(self.dtype).removeprefix('torch.')}"
             log.warning("%s gives %.1f %% of a window's voxels another class than float32", name, 100 * self.differs)
 
-    def _restored(self, prediction: ScanPrediction, image: PreparedImage, agreement: Agreement) -> Segmentation:
-        """The prediction on the scan's own grid, post-processed, as the dataset's label values."""
-        spec = self.spec
-        indices = image.restore(prediction.labels)
-        for index, label in enumerate(spec.labels):
-            if label.name in self._largest:
-                keep_largest(indices, index)
-        values = {index: label.value for index, label in enumerate(spec.labels)}
-        dice = zip(spec.labels[1:], agreement.dice()[1:], strict=False)
-        return Segmentation(
-            labels=renumbered(indices, values, other=values[0]),
-            entropy=None if prediction.entropy is None else image.restore(prediction.entropy),
-            probabilities=_restored_probabilities(
-                prediction.probabilities, image, regions=spec.label_scheme.overlapping
-            ),
-            agreement={label.name: value for label, value in dice if value is not None},
-        )
-
 
 def _seconds_of(ensemble: Ensemble, windows: Tensor) -> float:
     """Seconds that windows take once what only the first call needs is made ready."""
@@ -452,25 +338,3 @@ def _seconds_of(ensemble: Ensemble, windows: Tensor) -> float:
     start = time.perf_counter()
     ensemble(windows)
     return time.perf_counter() - start
-
-
-def _logits_of(
-    group: NetworkGroup | CascadeGroup | ForeignGroup, images: Iterable[PreparedImage]
-) -> Iterator[GroupLogits]:
-    """What the classes are decided by, from images that the same group has prepared."""
-    if isinstance(group, ForeignGroup):
-        return group.logits_of(image for image in images if isinstance(image, ForeignImage))
-    if isinstance(group, CascadeGroup):
-        return group.logits_of(image for image in images if isinstance(image, CascadeImage))
-    return group.logits_of((one.values, one.interpolation) for one in images if isinstance(one, NetworkImage))
-
-
-def _restored_probabilities(
-    probabilities: Tensor | None, image: PreparedImage, *, regions: bool
-) -> NDArray[np.float16] | None:
-    if probabilities is None:
-        return None
-    restored = image.restore(probabilities)
-    if not regions:
-        restored[0] = 1 - image.restore(1 - probabilities[0])  # certain outside the crop
-    return restored

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpipe.bundle.predictor import Predictor, PreparedImage
+from unetpipe.bundle.predictor import Predictor
+from unetpipe.bundle.segmentation import PreparedImage
 from unetpipe.choice.candidates import Candidate, TrainedRun
 from unetpipe.dataset.folds import Fold
 from unetpipe.dataset.manifest import Manifest

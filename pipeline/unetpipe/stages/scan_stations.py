@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal, TypeVar
 
-from unetpipe.bundle.predictor import Predictor, PreparedImage, Segmentation
+from unetpipe.bundle.predictor import Predictor
+from unetpipe.bundle.segmentation import PreparedImage, Segmentation
 from unetpipe.config.infer import InferConfig
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.geometry import Grid
