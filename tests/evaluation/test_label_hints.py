@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from unetpipe.dataset.label_scheme import Region
+from unetpipe.evaluation.inputs import Inputs, Model
 from unetpipe.evaluation.label_hints import CaseValues, label_hints
-from unetpipe.evaluation.pairing import Inputs, Model
 
 
 def inputs(**more: object) -> Inputs:

@@ -9,8 +9,8 @@ import pytest
 
 from unetpipe.dataset.merging import MergedValues
 from unetpipe.errors import ImageFileError
+from unetpipe.evaluation.inputs import Inputs
 from unetpipe.evaluation.labels import onto_grid, read_prediction, read_reference, reference_grid, values_in
-from unetpipe.evaluation.pairing import Inputs
 from unetpipe.imaging.alignment import same_voxels
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid

@@ -14,7 +14,8 @@ from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest, read_manifest
 from unetpipe.documents import write_document
 from unetpipe.errors import DatasetError
-from unetpipe.evaluation.pairing import Inputs, gather_inputs
+from unetpipe.evaluation.inputs import Inputs
+from unetpipe.evaluation.pairing import gather_inputs
 
 
 def touch(*paths: Path) -> None:

@@ -9,7 +9,8 @@ from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest, write_manifest
 from unetpipe.dataset.privacy.sources import Source, write_sources
 from unetpipe.errors import UnetpipeError
-from unetpipe.evaluation.pairing import Inputs, gather_inputs
+from unetpipe.evaluation.inputs import Inputs
+from unetpipe.evaluation.pairing import gather_inputs
 from unetpipe.stages.evaluate import evaluate
 
 OWN, OTHER = "case-00000000000000aa", "case-00000000000000bb"

@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 
 from unetpipe.config.evaluate import EvaluateConfig
-from unetpipe.evaluation.pairing import Inputs, gather_inputs
+from unetpipe.evaluation.inputs import Inputs
+from unetpipe.evaluation.pairing import gather_inputs
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.metrics.overlap import Overlap

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
-from unetpipe.evaluation.pairing import Inputs
+from unetpipe.evaluation.inputs import Inputs
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from scipy.ndimage import affine_transform
 
 from unetpipe.dataset.merging import merge_values
 from unetpipe.errors import GeometryError, ImageFileError
-from unetpipe.evaluation.pairing import Inputs
+from unetpipe.evaluation.inputs import Inputs
 from unetpipe.imaging.alignment import aligned, same_voxels
 from unetpipe.imaging.dicom.label_target import LabelTarget
 from unetpipe.imaging.files import is_dicom_source, read_grid

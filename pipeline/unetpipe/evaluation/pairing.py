@@ -6,101 +6,32 @@ prediction stays in the list.
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.config.infer import DicomFormat
-from unetpipe.dataset.case_names import former_ids, match_ids
+from unetpipe.dataset.case_names import former_ids
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.held_out_sample import read_sample
 from unetpipe.dataset.label_names import agree_on_names
-from unetpipe.dataset.label_scheme import LabelClass, Region, values_of_segments
-from unetpipe.dataset.layouts.listing import may_be_image
-from unetpipe.dataset.layouts.presence import absence
+from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Manifest, read_manifest
-from unetpipe.dataset.merging import DeclaredLabels, MergedValues, declare_labels
+from unetpipe.dataset.merging import DeclaredLabels, declare_labels
 from unetpipe.dataset.privacy.case_ids import is_pseudonym
-from unetpipe.errors import DatasetError, Fault
+from unetpipe.errors import DatasetError
+from unetpipe.evaluation.inputs import Inputs, Model
+from unetpipe.evaluation.label_files import Files, files_by_case, label_files, of_dataset, validations
 from unetpipe.evaluation.predicted_dice import PredictedOfCases
 from unetpipe.evaluation.pseudonyms import Pseudonyms, warn_of_lost_names
-from unetpipe.imaging.dicom.label_target import LabelTarget, SegmentRules
-from unetpipe.imaging.dicom.options import DicomOptions
+from unetpipe.imaging.dicom.label_target import SegmentRules
 from unetpipe.imaging.files import has_image_suffix, strip_suffix
-from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_names
 from unetpipe.inference.predictions import ModelUsed, Predictions, read_predictions
 
 log = logging.getLogger(__name__)
-
-Files = Mapping[str, Path]
-"""Files by case id."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """The predictions of one model.
-
-    Attributes:
-        name: Name of the folder of predictions, long enough to differ from those of other models.
-        files: Label files.
-        made_by: Bundles that made the predictions, where predictions.json names them.
-        missing: Ids of references without a prediction.
-        extra: Ids of predictions without a reference, which are not evaluated.
-        predicted: Predicted Dice by case id, where predictions.json has it.
-    """
-
-    name: str
-    files: Files
-    made_by: tuple[ModelUsed, ...]
-    missing: tuple[str, ...]
-    extra: tuple[str, ...]
-    predicted: PredictedOfCases = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """All that one evaluation reads.
-
-    Attributes:
-        dataset: Name of the dataset, where a work folder gives one.
-        references: Label files, sorted by case id.
-        models: One or more; the first is the baseline of a comparison.
-        classes: Name by label value; empty where every value that occurs is a class named by itself.
-        chosen: Whether a person named the classes, so that other values may be left out on purpose.
-        merged: Further label values that count as one of a class, in references and predictions.
-        adopted: First image of each case whose reference counts as lying where that image does, by case id.
-        choices: Choice of the volume in a scan's DICOM source, by case id, where the work folder records one.
-        regions: Sets of label values that make one class each, named by the value that is written for it.
-        ignore_value: Value of reference voxels that are not evaluated.
-        segment_rules: How segments of DICOM become labels.
-        patients: Patient by case id, where they are known.
-        known_as: Ids of cases with pseudonyms, by what the dataset calls them and by their other pseudonyms.
-        images: Scans, where they are known.
-        names_patients: Whether some scans are DICOM sources without a pseudonym, whose ids may identify patients.
-    """
-
-    dataset: str | None
-    references: Files
-    models: tuple[Model, ...]
-    classes: Mapping[int, str]
-    chosen: bool = False
-    regions: tuple[Region, ...] = ()
-    merged: tuple[MergedValues, ...] = ()
-    adopted: Files = field(default_factory=dict)
-    choices: Mapping[str, DicomOptions] = field(default_factory=dict)
-    ignore_value: int | None
-    segment_rules: SegmentRules = field(default_factory=SegmentRules)
-    patients: Mapping[str, str]
-    images: Files
-    names_patients: bool
-    known_as: Mapping[str, str] = field(default_factory=dict)
-
-    def label_target(self, grid: Grid) -> LabelTarget:
-        """What segments of DICOM are drawn into, for the grid of an image."""
-        return LabelTarget(grid, values_of_segments(self.classes, self.regions), self.segment_rules)
 
 
 def gather_inputs(config: EvaluateConfig) -> Inputs:
@@ -120,13 +51,13 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         if config.cross_validation:
             references = _predicted_by_folds(references, config.predictions, config.run_name)
     elif config.fold is not None:
-        raise _fault("no_folds", f"fold {config.fold} needs a work folder, whose folds.json says what it holds out")
+        raise of_dataset("no_folds", f"fold {config.fold} needs a work folder, whose folds.json says what it holds out")
     named = dict(zip(_names(config.predictions), config.predictions, strict=True))
     models, dicom = [], False
     for name, path in named.items():
-        found = _validations(path, config.run_name) if config.cross_validation else _label_files(path)
+        found = validations(path, config.run_name) if config.cross_validation else label_files(path)
         only_pair = found == [path] and len(references) == 1
-        files = {next(iter(references)): path} if only_pair else _by_case(found, ids)
+        files = {next(iter(references)): path} if only_pair else files_by_case(found, ids)
         if config.cross_validation:
             files = _renamed(files, ids)
         files = pseudonyms.reported(files)
@@ -143,7 +74,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
             )
         )
         warn_of_lost_names(models[-1].missing, models[-1].extra, path)
-    images = pseudonyms.reported(_by_case(_label_files(config.images), ids)) if config.images else _scans(manifest)
+    images = pseudonyms.reported(files_by_case(label_files(config.images), ids)) if config.images else _scans(manifest)
     declared = _declared(config, manifest)
     classes = {label.value: label.name for label in declared.classes[1:]} or _named_by_files(references, models)
     return Inputs(
@@ -207,7 +138,7 @@ def _records(path: Path) -> list[Predictions]:
     )
     if len(totals) > 1:
         counts = " and of ".join(totals)
-        raise _fault("other_shards", f"{path.name} has reports of {counts} shards: delete those of the earlier run")
+        raise of_dataset("other_shards", f"{path.name} has reports of {counts} shards: delete those of the earlier run")
     records = [record for file in files if (record := read_predictions(file)) is not None]
     models: dict[str, tuple[ModelUsed, ...]] = {}
     for record in records:
@@ -215,7 +146,7 @@ def _records(path: Path) -> list[Predictions]:
             for output in case.outputs:
                 if models.setdefault(output, record.models) != record.models:
                     message = f"{path.name}/{output}: two predictions*.json name different models: delete the older one"
-                    raise _fault("other_models", message)
+                    raise of_dataset("other_models", message)
     return records
 
 
@@ -228,9 +159,9 @@ def _predicted(files: Files, records: Sequence[Predictions]) -> PredictedOfCases
 def _references(config: EvaluateConfig, manifest: Manifest | None, pseudonyms: Iterable[str]) -> Files:
     if config.reference is not None:
         known = [case.id for case in manifest.cases] if manifest else []
-        return _by_case(_label_files(config.reference), [*known, *pseudonyms])
+        return files_by_case(label_files(config.reference), [*known, *pseudonyms])
     if manifest is None:
-        raise _fault("no_reference", "nothing to compare with: give references, or a work folder that names them")
+        raise of_dataset("no_reference", "nothing to compare with: give references, or a work folder that names them")
     return {case.id: case.label for case in manifest.cases if case.label is not None}
 
 
@@ -238,7 +169,7 @@ def _held_out(references: Files, work: Path, fold: int | None) -> Files:
     """References of the cases that a fold holds out, or that any fold does."""
     folds = read_folds(work).folds
     if fold is not None and fold >= len(folds):
-        raise _fault("no_folds", f"there is no fold {fold}: folds.json has 0 to {len(folds) - 1}")
+        raise of_dataset("no_folds", f"there is no fold {fold}: folds.json has 0 to {len(folds) - 1}")
     chosen = folds if fold is None else (folds[fold],)
     held_out = {case for one in chosen for case in one.validation}
     return {case: path for case, path in references.items() if case in held_out}
@@ -257,51 +188,10 @@ def _predicted_by_folds(references: Files, works: Sequence[Path], run: str) -> F
     return {case: path for case, path in references.items() if case not in skipped}
 
 
-def _label_files(path: Path) -> list[Path]:
-    """The label files of a folder, or the one file; of a fold's folder, those that it predicted for held-out cases."""
-    if (path / "configs" / "metadata.json").is_file() and (path / "validation").is_dir():
-        path = path / "validation"  # beside it lies curves.png, which is no label map
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise _fault("missing", f"{path.name}: no such file or folder")
-    by_infer = any(path.glob("predictions*.json"))  # whose folders hold the same labels in other forms
-    files = [file for file in sorted(path.iterdir()) if may_be_image(file) and not file.name.startswith(".")]
-    return [file for file in files if not (by_infer and file.is_dir())]
-
-
-def _validations(work: Path, run: str) -> list[Path]:
-    """Label files that the folds of a run predicted for the cases they held out."""
-    folders = sorted((work / "runs" / run).glob("fold_*/validation"))
-    if not folders:
-        raise _fault("missing", f"no fold of run {run!r} has a validation folder")
-    return [file for folder in folders for file in _label_files(folder)]
-
-
 def _renamed(files: Files, ids: Sequence[str]) -> Files:
     """Files of a run that is older than the work folder's documents, under the ids that cases have now."""
     former, known = former_ids(ids), set(ids)
     return {former.get(case, case): files[case] for case in sorted(files, key=known.__contains__)}
-
-
-def _by_case(files: Sequence[Path], ids: Iterable[str]) -> Files:
-    """Files by case id: one of `ids` where a file belongs to one, else its own name without suffix."""
-    names = {file: strip_suffix(file.name) for file in files}
-    known = match_ids(names.values(), ids)
-    found: dict[str, Path] = {}
-    faults = []
-    for file, name in names.items():
-        case = known.get(name, name)
-        if reason := absence(file):
-            faults.append(Fault(case=case, kind="missing", message=f"{file.name} {reason}"))
-        if case in found:
-            faults.append(Fault(case=case, kind="duplicate", message=f"two files: {found[case].name} and {file.name}"))
-        found[case] = file
-    if faults:
-        raise DatasetError(faults)
-    if not found:
-        raise _fault("empty", "a folder of label files is empty")
-    return found
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -337,7 +227,7 @@ def _segment_rules(config: EvaluateConfig, manifest: Manifest | None, classes: C
     given = {"names": config.segment_names, "threshold": config.seg_threshold}
     if unknown := sorted(set(config.segment_names) - set(classes)):
         expected = ", ".join(classes) or "none"
-        raise _fault("bad_segments", f"names of segments: {unknown[0]} is no class; expected {expected}")
+        raise of_dataset("bad_segments", f"names of segments: {unknown[0]} is no class; expected {expected}")
     return rules.model_copy(update={key: value for key, value in given.items() if value})
 
 
@@ -350,7 +240,3 @@ def _adopted(config: EvaluateConfig, manifest: Manifest | None) -> Files:
 
 def _scans(manifest: Manifest | None) -> Files:
     return {case.id: case.images[0] for case in manifest.cases if case.images} if manifest else {}
-
-
-def _fault(kind: str, message: str) -> DatasetError:
-    return DatasetError([Fault(case="dataset", kind=kind, message=message)])

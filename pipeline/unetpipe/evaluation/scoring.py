@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.dataset.label_scheme import Region
 from unetpipe.errors import ComponentError, DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
+from unetpipe.evaluation.inputs import Inputs, Model
 from unetpipe.evaluation.label_hints import CaseValues, label_hints
 from unetpipe.evaluation.labels import read_prediction, read_reference, reference_grid, values_in
 from unetpipe.evaluation.named_metrics import NamedMetric
 from unetpipe.evaluation.orientation_hint import Turned, find_turn, orientation_hint
-from unetpipe.evaluation.pairing import Inputs, Model
 from unetpipe.imaging.alignment import describe_difference, same_voxels
 from unetpipe.imaging.files import is_dicom_source, read_grid
 from unetpipe.imaging.geometry import Grid

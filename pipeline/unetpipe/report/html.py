@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.evaluation.document import Evaluation
-from unetpipe.evaluation.pairing import Inputs
+from unetpipe.evaluation.inputs import Inputs
 from unetpipe.files import write_text
 from unetpipe.metrics.scores import ClassScore
 from unetpipe.report.overlays import choose_cases, view_case

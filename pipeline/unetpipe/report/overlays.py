@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.errors import UnetpipeError
+from unetpipe.evaluation.inputs import Inputs
 from unetpipe.evaluation.labels import read_prediction, read_reference
-from unetpipe.evaluation.pairing import Inputs
 from unetpipe.evaluation.pseudonyms import names_of_files
 from unetpipe.imaging.alignment import aligned, describe_difference, same_voxels
 from unetpipe.imaging.boxes import mask_box

@@ -13,8 +13,9 @@ from unetpipe.evaluation.definitions import DEFINITIONS
 from unetpipe.evaluation.document import Evaluation, ModelEvaluation, digest
 from unetpipe.evaluation.gate import gate_failures
 from unetpipe.evaluation.groups_table import read_groups
+from unetpipe.evaluation.inputs import Inputs
 from unetpipe.evaluation.named_metrics import NamedMetric, find_metrics
-from unetpipe.evaluation.pairing import Inputs, gather_inputs, work_of
+from unetpipe.evaluation.pairing import gather_inputs, work_of
 from unetpipe.evaluation.predicted_dice import PredictionCheck, check_predictions
 from unetpipe.evaluation.pseudonyms import names_of_files
 from unetpipe.evaluation.ranking import RankedModel, rank_scores

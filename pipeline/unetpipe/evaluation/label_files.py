@@ -1,0 +1,59 @@
+"""Label files of an evaluation, found and given to cases."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from unetpipe.dataset.case_names import match_ids
+from unetpipe.dataset.layouts.listing import may_be_image
+from unetpipe.dataset.layouts.presence import absence
+from unetpipe.errors import DatasetError, Fault
+from unetpipe.imaging.files import strip_suffix
+
+Files = Mapping[str, Path]
+"""Files by case id."""
+
+
+def label_files(path: Path) -> list[Path]:
+    """The label files of a folder, or the one file; of a fold's folder, those that it predicted for held-out cases."""
+    if (path / "configs" / "metadata.json").is_file() and (path / "validation").is_dir():
+        path = path / "validation"  # beside it lies curves.png, which is no label map
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise of_dataset("missing", f"{path.name}: no such file or folder")
+    by_infer = any(path.glob("predictions*.json"))  # whose folders hold the same labels in other forms
+    files = [file for file in sorted(path.iterdir()) if may_be_image(file) and not file.name.startswith(".")]
+    return [file for file in files if not (by_infer and file.is_dir())]
+
+
+def validations(work: Path, run: str) -> list[Path]:
+    """Label files that the folds of a run predicted for the cases they held out."""
+    folders = sorted((work / "runs" / run).glob("fold_*/validation"))
+    if not folders:
+        raise of_dataset("missing", f"no fold of run {run!r} has a validation folder")
+    return [file for folder in folders for file in label_files(folder)]
+
+
+def files_by_case(files: Sequence[Path], ids: Iterable[str]) -> Files:
+    """Files by case id: one of `ids` where a file belongs to one, else its own name without suffix."""
+    names = {file: strip_suffix(file.name) for file in files}
+    known = match_ids(names.values(), ids)
+    found: dict[str, Path] = {}
+    faults = []
+    for file, name in names.items():
+        case = known.get(name, name)
+        if reason := absence(file):
+            faults.append(Fault(case=case, kind="missing", message=f"{file.name} {reason}"))
+        if case in found:
+            faults.append(Fault(case=case, kind="duplicate", message=f"two files: {found[case].name} and {file.name}"))
+        found[case] = file
+    if faults:
+        raise DatasetError(faults)
+    if not found:
+        raise of_dataset("empty", "a folder of label files is empty")
+    return found
+
+
+def of_dataset(kind: str, message: str) -> DatasetError:
+    """The error of a fault for which no single case is to blame."""
+    return DatasetError([Fault(case="dataset", kind=kind, message=message)])
