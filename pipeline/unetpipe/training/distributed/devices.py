@@ -28,8 +28,10 @@ def rank_device(ranks: Ranks, device: torch.device) -> Iterator[torch.device]:
     elif device.type == "cpu":
         threads = torch.get_num_threads()
         torch.set_num_threads(max(1, threads // ranks.local_size))
-        yield device
-        torch.set_num_threads(threads)
+        try:
+            yield device
+        finally:
+            torch.set_num_threads(threads)
     elif device.type == "cuda" and device.index is None:
         device = own_gpu(ranks, torch.cuda.device_count())
         torch.cuda.set_device(device)
