@@ -9,6 +9,8 @@ DEMO ?= demo
 DEMO_OPTIONS ?=
 # further options of pytest, such as PYTEST='-k cli' or PYTEST='-m "not slow"'
 PYTEST ?=
+# processes that share the tests
+PROCESSES ?= 2
 # percent of the package that all tests together must reach
 COVERAGE ?= 85
 
@@ -32,7 +34,7 @@ types: $(VENV)/.installed-dev ## mypy --strict
 	$(BIN)/mypy
 
 tests: $(VENV)/.installed-dev ## pytest with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered $(PYTEST)
 
 fuzz: $(VENV)/.installed-dev ## Try 12,000 damaged inputs, and each property of tests/test_same_image.py on 2000 examples
 	UNETPIPE_RELIABILITY=full UNETPIPE_EXAMPLES=2000 $(BIN)/python -m pytest --quiet tests/test_same_image.py tests/reliability/fuzz

@@ -118,5 +118,5 @@ def test_importing_changes_nothing_in_the_process() -> None:
 def test_library_use_is_silent_until_logging_is_configured(setup: str, expected: str) -> None:
     """Without configuration not even a warning is printed; with it, the lines are there under their module's name."""
     code = f"import logging, sys, unetpipe\n{setup}\nlogging.getLogger('unetpipe.stages').warning('of a scan')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert (done.stdout, done.stderr) == (expected, "")

@@ -38,7 +38,7 @@ def test_stations_overlap() -> None:
 
     def meet(n: int, item: int) -> None:
         if n == item:
-            together.wait(timeout=30)
+            together.wait(timeout=300)
 
     outcomes = list(
         stream(range(5), lambda n: meet(n, 3), lambda n, _: meet(n, 2), lambda n, _: meet(n, 1)),

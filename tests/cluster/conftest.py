@@ -36,10 +36,10 @@ def _slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     settings = {"NODES": "3", "MODE": "multi", "GRACE": "60", "ACCT": str(int(all(map(_installed, _ACCOUNTING))))}
     environment = {**os.environ, "ROOT": str(root), **settings, **ports}
     try:
-        subprocess.run([tools / "up.sh"], env=environment, check=True, timeout=90, stdout=subprocess.DEVNULL)
+        subprocess.run([tools / "up.sh"], env=environment, check=True, timeout=300, stdout=subprocess.DEVNULL)
         yield root / "slurm.conf"
     finally:
-        subprocess.run([tools / "down.sh"], env=environment, check=False, timeout=90)
+        subprocess.run([tools / "down.sh"], env=environment, check=False, timeout=300)
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def look(page: str, folder: Path, steps: str) -> dict[str, Any]:
         ],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
         check=True,
     )
     match = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
@@ -289,7 +289,7 @@ def test_prints(report: Path, tmp_path: Path) -> None:
     subprocess.run(
         [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", TIME, f"--print-to-pdf={pdf}", report.as_uri()],
         capture_output=True,
-        timeout=90,
+        timeout=300,
         check=True,
     )
     pages = len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes()))

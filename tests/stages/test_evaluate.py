@@ -315,7 +315,7 @@ folder = Path({str(tmp_path)!r})
 evaluate(EvaluateConfig(predictions=(folder / "prediction",), reference=folder / "reference", out=folder / "out"))
 print([name for name in ("torch", "monai", "mlflow", "SimpleITK", "matplotlib") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
     assert done.stdout.strip() == "[]"
 
 
@@ -327,7 +327,7 @@ def test_two_hundred_cases_in_seconds(shared_data: Path, tmp_path: Path) -> None
         [sys.executable, "-m", "unetpipe", "evaluate", labels, labels, "--out", tmp_path, "--fail-under", "dice=1"],
         check=True,
         capture_output=True,
-        timeout=60,
+        timeout=300,
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15

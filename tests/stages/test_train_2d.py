@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from unetpipe.config.infer import InferConfig
@@ -48,6 +49,10 @@ def test_classic_unet_learns_rgb_images(tmp_path: Path) -> None:
     new.rename(tmp_path / "new")
     work = tmp_path / "work"
     preprocess(PreprocessConfig(dataset=data, out=work, preview=False, folds=3))
+    plan = yaml.safe_load((work / "plan.yaml").read_text())
+    configuration = plan["configurations"]["2d"]
+    configuration["features"] = [min(16 * 2**level, 64) for level in range(len(configuration["features"]))]
+    (work / "plan.yaml").write_text(yaml.safe_dump(plan))
     config = TrainConfig(work=work, network="unet", device="cpu", epochs=5, iterations=16)
     result = train(config)
     assert result.mean_dice is not None

@@ -138,7 +138,7 @@ def _postgresql() -> Iterator[str]:
 
     def call(*words: str) -> None:
         command = ["runuser", "-u", "postgres", "--", str(programs / words[0]), *words[1:]]
-        subprocess.run(command, check=True, capture_output=True, cwd=folder, timeout=60)
+        subprocess.run(command, check=True, capture_output=True, cwd=folder, timeout=300)
 
     try:
         call("initdb", "--pgdata", str(data), "--auth=trust", "--username=mlflow", "--no-sync")

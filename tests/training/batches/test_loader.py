@@ -169,7 +169,7 @@ def test_as_many_threads_read_as_were_asked_for(work: Path, loader: Callable[...
     class Meeting(CaseStore):
         def read(self, case: str, start: Shape, stop: Shape) -> NDArray[np.float16]:
             if not met:
-                together.wait(timeout=60)
+                together.wait(timeout=300)
                 met.append(case)
             return super().read(case, start, stop)
 
