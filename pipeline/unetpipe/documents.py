@@ -49,7 +49,7 @@ def write_document(path: Path, document: Record) -> None:
 
 def write_if_changed(path: Path, document: Record) -> None:
     """Write a document, unless the file already says the same."""
-    if not path.exists() or path.read_text(encoding="utf-8") != document.model_dump_json(indent=1) + "\n":
+    if not path.exists() or path.read_bytes() != (document.model_dump_json(indent=1) + "\n").encode():
         write_document(path, document)
 
 

@@ -184,7 +184,7 @@ def _read(path: Path) -> Holder | None:
     """Whose the lock file is; None where there is none, or nothing in it."""
     try:
         return Holder(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

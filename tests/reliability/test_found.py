@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 import torch
 from torch import nn
 
@@ -18,9 +19,11 @@ from unetpipe.cli.options import ConfigError, _read_yaml
 from unetpipe.cluster.config import SubmitConfig
 from unetpipe.cluster.profiles import resources_for
 from unetpipe.config.preprocess import PreprocessConfig
+from unetpipe.dataset.folds import Fold, Folds
 from unetpipe.dataset.planning.plan import read_plan
-from unetpipe.dataset.store import CaseStore
-from unetpipe.errors import BundleError, Fault, ImageFileError, PlanError, UnetpipeError
+from unetpipe.dataset.store import CaseStore, stored_key
+from unetpipe.documents import write_if_changed
+from unetpipe.errors import BundleError, ComponentError, Fault, ImageFileError, PlanError, UnetpipeError
 from unetpipe.imaging.dicom.listing import list_volumes
 from unetpipe.imaging.dicom.sources import DicomFile, is_dicom
 from unetpipe.imaging.dicom.synthetic import write_series
@@ -28,6 +31,7 @@ from unetpipe.imaging.files import read_volume
 from unetpipe.imaging.geometry import Grid
 from unetpipe.inference.ensemble import Ensemble
 from unetpipe.inference.inputs import find_inputs, read_list
+from unetpipe.networks.summary import summarize_network
 from unetpipe.service.rules import read_rules
 from unetpipe.stages.preprocess import preprocess
 
@@ -172,3 +176,35 @@ def test_a_network_that_cannot_compute_is_one_line() -> None:
     ensemble = Ensemble([Fails()], device=torch.device("cpu"), dtype=torch.float32)
     with pytest.raises(BundleError, match=r"^the network fails on a window of 1 x 4 x 4 x 4: non-positive stride"):
         ensemble(torch.zeros(1, 1, 4, 4, 4))
+
+
+def test_a_strip_of_more_bytes_than_the_file_is_refused(tmp_path: Path) -> None:
+    """Its length is a number in the file, of which a reader would make room before it reads."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((8, 9), np.uint8), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["StripByteCounts"].overwrite(2**31, dtype="I")
+    with pytest.raises(ImageFileError, match=r"damaged: a strip or tile of more than the .* bytes of the file"):
+        read_volume(path)
+
+
+def test_a_stored_case_of_endless_depth_counts_as_not_stored(work: Path) -> None:
+    """It is preprocessed again, as any other that cannot be read."""
+    store = CaseStore(work, read_plan(work).default)
+    (store.folder / "ball_0.json").write_text("[" * 100_000)
+    assert stored_key(work, read_plan(work).default, "ball_0") is None
+
+
+def test_a_document_that_is_no_text_is_written_anew(tmp_path: Path) -> None:
+    """What is compared with the new document need not be UTF-8."""
+    (tmp_path / "folds.json").write_bytes(b"\xff")
+    write_if_changed(
+        tmp_path / "folds.json", Folds(folds=(Fold(train=("a",), validation=("b",)),), seed=0, by_patient=False)
+    )
+    assert json.loads((tmp_path / "folds.json").read_text())["folds"][0]["train"] == ["a"]
+
+
+def test_a_network_too_large_for_its_patch_is_described_in_one_line() -> None:
+    """Its layers raise errors of many kinds, of several lines."""
+    with pytest.raises(ComponentError, match="the network does not run on a patch of 4x4x4: "):
+        summarize_network(nn.Conv3d(1, 2, 5), 1, (4, 4, 4))

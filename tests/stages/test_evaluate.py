@@ -350,3 +350,6 @@ def test_groups_of_a_table_stand_in_result_summary_and_report(tmp_path: Path) ->
     assert "By scanner" in (tmp_path / "out" / "report.html").read_text()
     with pytest.raises(UnetpipeError, match="--by names columns of a table: give it by --table"):
         run(tmp_path, tmp_path / "prediction", by=("scanner",))
+    (tmp_path / "cases.csv").write_text("id,scanner\na0,\n")
+    with pytest.raises(UnetpipeError, match=r"column scanner of cases.csv has no value of any evaluated case"):
+        run(tmp_path, tmp_path / "prediction", **options)

@@ -188,7 +188,7 @@ def stored_key(work: Path, configuration: str, name: str) -> str | None:
     folder = cases_folder(work, configuration)
     try:
         key = json.loads((folder / f"{name}.json").read_bytes())["key"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return str(key) if (folder / f"{name}.b2nd").is_file() else None
 

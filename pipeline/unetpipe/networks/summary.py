@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from unetpipe.components import first_line
+from unetpipe.errors import ComponentError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.networks.torchscript import is_scripted
 
@@ -75,13 +77,20 @@ def summarize_network(network: nn.Module, channels: int, patch: Shape) -> list[S
     Returns:
         A stage each time the size of feature maps changes. Layers beside the path, such as a shortcut's, count in the
         stage of their output, but are no step. Empty for a transformer or TorchScript, which have no such stages.
+
+    Raises:
+        ComponentError: If the network does not run on such an input.
     """
     if is_scripted(network):
         return []
     network = network.to("meta").eval()
     stages: list[Stage] = []
     with torch.no_grad(), _watched(network, len(patch), stages) as counter:
-        network(torch.empty(1, channels, *patch, device="meta"))
+        try:
+            network(torch.empty(1, channels, *patch, device="meta"))
+        except Exception as error:  # of whatever kind the layers raise
+            size = "x".join(map(str, patch))
+            raise ComponentError(f"the network does not run on a patch of {size}: {first_line(error)}") from error
     parameters = sum(parameter.numel() for parameter in network.parameters())
     whole = (sum(stage.parameters for stage in stages), sum(stage.flops for stage in stages))
     if whole != (parameters, counter.get_total_flops()) or not all(stage.steps for stage in stages):

@@ -188,6 +188,8 @@ def _columns(config: EvaluateConfig, inputs: Inputs) -> dict[str, dict[str, str]
         raise UnetpipeError("--by names columns of a table: give it by --table")
     columns = read_groups(config.table, config.by, inputs.references, dict(inputs.patients), inputs.known_as)
     for column, values in columns.items():
+        if not values:
+            raise UnetpipeError(f"--by: column {column} of {config.table.name} has no value of any evaluated case")
         if lacking := len(inputs.references) - len(values):
             log.warning("cases without a value in column %s, which are in no group: %d", column, lacking)
     return columns

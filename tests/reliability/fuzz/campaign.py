@@ -100,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=12_000)
     parser.add_argument("--seed", default="1")
-    parser.add_argument("--only", nargs="*", default=[], help="names of targets, and numbers of single inputs")
+    parser.add_argument("--only", nargs="*", default=[], help="names of targets, and the number of one input")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

@@ -8,7 +8,6 @@ import contextlib
 import faulthandler
 import json
 import os
-import re
 import resource
 import shutil
 import signal
@@ -18,6 +17,8 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,12 +35,6 @@ MEGABYTES = 1000
 """Memory that one input may take beside what the process has when it begins."""
 _FORBIDDEN = {"os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "subprocess.Popen"}
 _FORBIDDEN |= {"socket.connect", "socket.bind", "pickle.find_class", "ctypes.dlopen", "webbrowser.open"}
-
-
-_IN_C = re.compile(
-    r"^(Fax|JPEG|ZSTD|LZW|TIFF|Corrupt JPEG|Unsupported marker|Meta|Uncompress|Transform|DimSize|Elem).*\n?", re.M
-)
-"""Lines that libtiff, libjpeg and ITK write themselves about damaged pixels; they name no file."""
 
 
 class TooLongError(BaseException):
@@ -75,8 +70,11 @@ class Watch:
 
     @contextlib.contextmanager
     def noise(self) -> Iterator[None]:
-        """Note what reaches standard output and error, from whatever code: an error alone is to be shown."""
-        with tempfile.TemporaryFile() as heard:
+        """Note what Python code prints, and what a library in C does that names a file: an error alone is to be shown.
+
+        libtiff, libjpeg and ITK write lines of their own about damaged pixels.
+        """
+        with tempfile.TemporaryFile() as heard, redirect_stdout(StringIO()) as out, redirect_stderr(out):
             kept = [os.dup(number) for number in (1, 2)]
             for number in (1, 2):
                 os.dup2(heard.fileno(), number)
@@ -87,8 +85,10 @@ class Watch:
                     os.dup2(before, number)
                     os.close(before)
                 heard.seek(0)
-                if text := _IN_C.sub("", heard.read(20_000).decode(errors="replace")):
+                if text := out.getvalue():
                     self.seen.append(f"printed: {text[:2000]}")
+                if self._inside in (text := heard.read(20_000).decode(errors="replace")):
+                    self.seen.append(f"leaked in lines of a library: {text[:2000]}")
 
     def _in_thread(self, args: Any) -> None:
         self.seen.append(f"traceback in a thread: {args.exc_type.__name__}")
@@ -169,7 +169,7 @@ def bad_message(text: str) -> str:
     lines = text.split("\n")
     if not text.strip() or not all(line.isprintable() for line in lines):
         return "a message that cannot be printed"
-    if len(lines) > 100 or any(len(line) > 2100 for line in lines):
+    if len(lines) > 1000 or any(len(line) > 2100 for line in lines):
         return "a message too long to read"
     return "a traceback" if "Traceback (most recent" in text else ""
 

@@ -177,6 +177,8 @@ def _refuse_unreadable(series: TiffPageSeries) -> None:
         raise ImageFileError("some of its planes are missing, or in other files")
     if any(not all(one.dataoffsets) or not all(one.databytecounts) for one in series.pages if one is not None):
         raise ImageFileError("damaged: strips or tiles are missing")
+    if any(count > there for one in series.pages if one is not None for count in one.databytecounts):
+        raise ImageFileError(f"damaged: a strip or tile of more than the {there} bytes of the file")
     if page.photometric not in (*_GREY, *_COLOURS):
         raise ImageFileError(f"colours of the kind {page.photometric!r} are not supported")
     if page.photometric == PHOTOMETRIC.YCBCR and page.compression != COMPRESSION.JPEG:
