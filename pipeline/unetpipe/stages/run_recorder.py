@@ -66,6 +66,8 @@ class FolderRecorder:
     ) -> None:
         """Write the bundle with the figures of the held-out cases in its card."""
         self._claim.require()
+        if (known := self._tracker.wait_for_id()) and known != state.tracking_run:
+            self.save(state)  # else, killed after the store has closed the run, the same command would start another
         self._result = result
         write_sample(self._folder / "validation", result.sample, self._setup.config.seed)
         self._write_bundle(state, weights)

@@ -21,6 +21,7 @@ from unetpipe.training.budget_choice import WINDOWS
 from unetpipe.training.distributed.group import AgreedStopError
 from unetpipe.training.early_stopping import best_epoch, reason_to_stop, smoothed_dice
 from unetpipe.training.epoch import Epoch
+from unetpipe.training.freed_memory import give_back
 from unetpipe.training.optimization.compilation import compile_if_faster
 from unetpipe.training.outcome import HeldOutResult, TrainingOutcome, mean_of_known
 from unetpipe.training.postprocessing import classes_to_reduce
@@ -107,6 +108,7 @@ class Trainer:
                 if state.cut_epoch is None:
                     self._finish(epoch)
                 self._save()
+                give_back()
 
     def _steps_of_an_epoch(
         self, batches: Iterator[Batch], stop: threading.Event, percent: "_Percent"
