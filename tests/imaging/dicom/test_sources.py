@@ -137,7 +137,16 @@ def test_first_bytes_tell_dicom_from_other_files() -> None:
     assert looks_like_dicom(bytes(128) + b"DICM")
     assert looks_like_dicom(b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100")
     assert looks_like_dicom(b"\x08\x00\x05\x00\x0a\x00\x00\x00ISO_IR 100")
-    for head in (b"", b"a text\n", b"\x08\x00", b"\xff\xd8\xff\xe0\x00\x10JFIF", b"PK\x03\x04", bytes(140)):
+    small_numbers = b"\x02\x00\x01\x00\x02\x00\x00\x00\x00\x01\x02\x00\x02\x00\x02\x01\x00\x01"  # raw voxels of a label
+    for head in (
+        small_numbers + bytes(120),
+        b"",
+        b"a text\n",
+        b"\x08\x00",
+        b"\xff\xd8\xff\xe0\x00\x10JFIF",
+        b"PK\x03\x04",
+        bytes(140),
+    ):
         assert not looks_like_dicom(head)
 
 

@@ -254,7 +254,7 @@ def read_zip(_folder: Path, changed: Path, out: Path) -> None:
         for case in find_inputs([changed], 1, scratch=out):
             each(*(lambda path=path, choice=choice: read_volume(path, choice) for path, choice in _sources(case)))
 
-    each(read_scans, lambda: list_volumes(changed), lambda: read_volume(changed))
+    each(read_scans, lambda: list_volumes(changed))
 
 
 def _sources(case) -> list:

@@ -26,6 +26,7 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 """Suffixes in lower case that files of DICOM have where they have any."""
 _UNFINISHED_SUFFIXES = frozenset({".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp"})
 _ELEMENTS = 4
+_IDENTIFYING = 0x0008  # group of the elements that identify an image
 _LONGEST_FIRST = 64
 _UNDEFINED = 0xFFFFFFFF
 _MAC_ARCHIVE = "__MACOSX"
@@ -214,18 +215,24 @@ def _begins_with_element(head: bytes, order: Literal["little", "big"]) -> bool:
 
 
 def _implicit_elements(head: bytes) -> bool:
-    """Whether the first elements without types are such: their tags rise and their lengths are even.
+    """Whether the first elements without types are such: of an image, with rising tags and even lengths.
 
-    One tag and length alone are also what the small numbers of a label's raw voxels look like.
+    Two of them are also what the small numbers of a label's raw voxels may look like, and of those the group of a
+    file's own elements, which always have types.
     """
     at, last, count = 0, -1, 0
     while at + 8 <= len(head) and count < _ELEMENTS:
         group, element, length = struct.unpack_from("<HHI", head, at)
         tag = group << 16 | element
-        if tag <= last or (length % 2 and length != _UNDEFINED) or (not count and length > _LONGEST_FIRST):
+        if (
+            (not count and group != _IDENTIFYING)
+            or tag <= last
+            or (length % 2 and length != _UNDEFINED)
+            or (not count and length > _LONGEST_FIRST)
+        ):
             return False
         at, last, count = at + 8 + length, tag, count + 1
-    return count > 1 or at == len(head)
+    return count > 2 or at == len(head)
 
 
 def _is_text(head: bytes) -> bool:
