@@ -68,7 +68,7 @@ def _send(files: Sequence[Path], port: int, *, caller: str = "SENDER", called: s
     return statuses
 
 
-def _wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def _wait_for(condition: Callable[[], Any], seconds: float = 180.0) -> Any:
     """Wait until something is true, and return it."""
     end = time.monotonic() + seconds
     while not (found := condition()):
@@ -137,8 +137,14 @@ class Orthanc:
 
     def segmentations(self) -> list[bytes]:
         """All segmentations that it holds."""
-        series = [one["ID"] for one in self.get("/series?expand") if one["MainDicomTags"]["Modality"] == "SEG"]
-        return [self.file(name) for one in series for name in self.get(f"/series/{one}")["Instances"]]
+        return [self.file(name) for one in self._segmentation_series() for name in one["Instances"]]
+
+    def count_segmentations(self) -> int:
+        """Number of segmentations that it holds."""
+        return sum(len(one["Instances"]) for one in self._segmentation_series())
+
+    def _segmentation_series(self) -> list[Any]:
+        return [one for one in self.get("/series?expand") if one["MainDicomTags"]["Modality"] == "SEG"]
 
     def clear(self) -> None:
         """Remove everything."""
@@ -177,11 +183,11 @@ def _orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
             except (urllib.error.URLError, ConnectionError):
                 return False
 
-        _wait_for(ready, 30)
+        _wait_for(ready)
         yield archive
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(120)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ WriteStudy = Callable[..., list[Path]]
 Send = Callable[..., list[int | None]]
 WaitFor = Callable[..., Any]
 STUDIES = 50
+PATIENCE_SECONDS = 300  # other tests may hold the cores, and a slow disk takes its time for each instance
 
 
 @dataclass
@@ -58,7 +59,7 @@ class Listener:
     def end(self, number: signal.Signals) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -133,20 +134,25 @@ def test_no_study_is_lost_or_comes_twice_when_the_node_is_killed(
     """Fifty studies are sent while the node is killed three times: the archive has one segmentation of each."""
     studies = [write_study(tmp_path / "studies" / str(seed), seed, slices=3) for seed in range(STUDIES)]
 
+    node = tmp_path / "node"
+
     def send_all() -> None:
         for files in studies:
-            wait_for(lambda files=files: send(files, listener.port) == [0] * len(files))
+            wait_for(lambda files=files: send(files, listener.port) == [0] * len(files), PATIENCE_SECONDS)
+
+    def is_done() -> bool:
+        return all("dead-letter" in file.parts for file in node.rglob("*.dcm"))
 
     sender = threading.Thread(target=send_all)
     sender.start()
     for count in (8, 24, 40):
-        wait_for(lambda count=count: len(orthanc.segmentations()) >= count, 120)
+        wait_for(lambda count=count: orthanc.count_segmentations() >= count, PATIENCE_SECONDS)
         assert listener.end(signal.SIGKILL) == -signal.SIGKILL
         listener.start()
     sender.join()
-    expected = {pydicom.dcmread(files[0]).StudyInstanceUID: 1 for files in studies}
-    wait_for(lambda: _segmented(orthanc).keys() >= expected.keys(), 120)
+    wait_for(is_done, PATIENCE_SECONDS)
     assert listener.end(signal.SIGINT) == 0
-    assert _segmented(orthanc) == expected
-    assert list((tmp_path / "node").rglob("*.dcm")) == []
-    assert list((tmp_path / "node/dead-letter").iterdir()) == []
+    assert list((node / "dead-letter").iterdir()) == []
+    expected = {pydicom.dcmread(files[0]).StudyInstanceUID: 1 for files in studies}
+    assert _segmented(orthanc) == expected, listener.log.read_text()
+    assert list(node.rglob("*.dcm")) == []

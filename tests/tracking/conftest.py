@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy
 
 ACCOUNT = "slartibartfast"  # whose name no store may hold
-_READY_SECONDS = 90
+_READY_SECONDS = 180
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _started(command: list[str], address: str, folder: Path) -> Iterator[str]:
         yield address
     finally:
         os.killpg(process.pid, 15)
-        process.wait(30)
+        process.wait(120)
 
 
 def _wait_for(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:

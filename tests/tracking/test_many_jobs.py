@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from unetpipe.config.train import TrainConfig
 from unetpipe.errors import TrackingError
 from unetpipe.stages.sync import SyncResult, sync
 from unetpipe.stages.train import TrainResult, train
+from unetpipe.tracking.mlflow import MlflowTracker
+from unetpipe.tracking.tracker import TrackedDataset, TrackedRun
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +47,23 @@ def test_trainings_that_start_at_once_are_all_tracked(on_server: Any, own_work: 
         assert run.info.status == "FINISHED", said[name]
         assert [point.step for point in client.get_metric_history(run.info.run_id, "loss")] == [0, 1]
         assert {file.path for file in client.list_artifacts(run.info.run_id)} >= {"plan.yaml", "curves.png"}
+
+
+def test_runs_of_one_dataset_that_open_at_once_all_have_it(on_server: Any, own_work: Path) -> None:
+    """The store makes a dataset once; whoever comes at the same moment is refused first, and asks again."""
+    together, count = threading.Barrier(8), 8
+
+    def opened(name: str, digest: str) -> str:
+        dataset = TrackedDataset(context="training", digest=digest, profile={})
+        together.wait()
+        return MlflowTracker(TrackedRun(work=own_work, name=name, datasets=(dataset,))).run_id
+
+    client = MlflowClient(on_server.uri)
+    with ThreadPoolExecutor(count) as pool:
+        for digest in ("one", "two", "three"):
+            runs = list(pool.map(opened, map(str, range(count)), [digest] * count))
+            for run in runs:
+                assert [one.dataset.digest for one in client.get_run(run).inputs.dataset_inputs] == [digest]
 
 
 def test_a_submission_is_the_parent_of_its_runs(on_server: Any, own_work: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from sqlalchemy.exc import OperationalError
 
 from unetpipe.tracking import patience
@@ -63,6 +64,18 @@ def test_what_does_not_pass_is_raised_at_once(error: MlflowException) -> None:
     with pytest.raises(MlflowException):
         patiently(call)
     assert len(calls) == 1
+
+
+def test_a_lost_race_is_asked_again_a_few_times() -> None:
+    """Another run has made the same thing; what is refused again and again is a bad request indeed."""
+    error = MlflowException("UNIQUE constraint failed", error_code=BAD_REQUEST)
+    call, _ = _failing(2, error)
+    assert patiently(call, shared=True) == "answer"
+    for shared, expected in ((False, 1), (True, 6)):
+        call, calls = _failing(100, error)
+        with pytest.raises(MlflowException):
+            patiently(call, shared=shared)
+        assert len(calls) == expected
 
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ class MlflowTracker:
                 patiently(lambda: self._client.update_run(self.run_id, status="RUNNING"))
         if run.datasets:
             datasets = [_input(dataset) for dataset in run.datasets]
-            patiently(lambda: self._client.log_inputs(self.run_id, datasets))
+            patiently(lambda: self._client.log_inputs(self.run_id, datasets), shared=True)
 
     def parameters(self, values: Mapping[str, Any]) -> None:
         """Record what the run was asked to do. Nested mappings become dotted names; a continued run keeps the first."""
