@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,16 +58,44 @@ def test_json_that_only_python_reads_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_kill_left_is_removed_by_the_next_write(tmp_path: Path) -> None:
-    """Of this file alone, and not if somebody is writing it."""
-    leftover, other = tmp_path / ".tmp-abcdefgh-a.json", tmp_path / ".tmp-abcdefgh-b.json"
-    leftover.touch()
-    other.touch()
-    with atomic_path(tmp_path / "a.json") as first, atomic_path(tmp_path / "a.json") as second:
-        assert first.exists()
-        assert not leftover.exists()
-        first.write_text("1")
-        second.write_text("2")
+    """Of this file alone, however many wrote it, and not if somebody is writing it."""
+    leftovers, other = [tmp_path / f".tmp-{number}-a.json" for number in range(4)], tmp_path / ".tmp-0-b.json"
+    journals = [tmp_path / f".tmp-0-a.json-{kind}" for kind in ("journal", "wal", "shm")]
+    for left in (*leftovers, *journals, other):
+        left.write_text("half")
+    with atomic_path(tmp_path / "a.json") as first:
+        assert sorted(tmp_path.iterdir()) == sorted([first, other])
+        assert first.read_text() == ""
+        with atomic_path(tmp_path / "a.json") as second:
+            first.write_text("1")
+            second.write_text("2")
+            assert second != first
+        assert first.read_text() == "1"
     assert sorted(tmp_path.iterdir()) == [other, tmp_path / "a.json"]
+
+
+def test_what_cannot_be_taken_for_a_leftover_is_left_alone(tmp_path: Path) -> None:
+    """Such as a folder, or another person's file: the next name is taken."""
+    (tmp_path / ".tmp-0-a.json").mkdir()
+    write_json(tmp_path / "a.json", 1)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / ".tmp-0-a.json", tmp_path / "a.json"]
+
+
+def test_one_file_written_by_many_at_once_is_always_whole(tmp_path: Path) -> None:
+    """Threads that write, fail and leave half of it behind never write into each other's file."""
+
+    def write(number: int) -> None:
+        for _ in range(50):
+            with suppress(ValueError), atomic_path(tmp_path / "a") as temporary:
+                temporary.write_bytes(bytes([number]) * 10_000)
+                if number == 0:
+                    raise ValueError
+                assert set(temporary.read_bytes()) == {number}
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(8)))
+    assert len(set((tmp_path / "a").read_bytes())) == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
 
 
 def test_leftovers_without_locks_are_told_by_their_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,9 +105,12 @@ def test_leftovers_without_locks_are_told_by_their_age(tmp_path: Path, monkeypat
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    old, new = tmp_path / ".tmp-abcdefgh-a.json", tmp_path / ".tmp-ijklmnop-a.json"
+    old, new = tmp_path / ".tmp-0-a.json", tmp_path / ".tmp-1-a.json"
     for leftover in (old, new):
         leftover.touch()
     os.utime(old, (1e9, 1e9))
-    write_json(tmp_path / "a.json", 1)
+    with atomic_path(tmp_path / "a.json") as temporary:
+        assert temporary == old
+        assert new.exists()
+        temporary.write_text("1")
     assert sorted(tmp_path.iterdir()) == [new, tmp_path / "a.json"]

@@ -5,17 +5,17 @@ another process is writing.
 """
 
 import fcntl
-import glob
 import json
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 _PREFIX = ".tmp-"
+_JOURNALS = ("-journal", "-wal", "-shm")  # that SQLite writes beside a database
 _ABANDONED_SECONDS = 3600.0  # on a file system without locks: nothing is written for so long
 
 
@@ -51,6 +51,8 @@ def new_path(path: Path, *, private: bool = False) -> Iterator[Path]:
         except OSError:  # a file system without hard links
             if not path.exists():
                 temporary.replace(path)
+                return
+        temporary.unlink()
 
 
 def write_text(path: Path, text: str, *, private: bool = False) -> None:
@@ -75,18 +77,17 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _temporary_path(path: Path) -> Iterator[Path]:
-    """Make an empty file beside a path, locked while it is written, and gone afterwards."""
+    """Make an empty file beside a path, locked while it is written, and gone after a failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
     handle, temporary = _locked_temporary(path)
     try:
         yield temporary
-    except OSError as error:
-        if error.errno is not None and error.filename in (None, str(temporary)):
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)  # never after a success: the name may be another writer's by then
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)  # which a full disk does not say, and nobody knows the temporary name
         raise
     finally:
-        temporary.unlink(missing_ok=True)
         os.close(handle)
 
 
@@ -98,32 +99,52 @@ def _complete(temporary: Path, *, private: bool) -> None:
 
 
 def _locked_temporary(path: Path) -> tuple[int, Path]:
-    """Make a temporary file for a path, and lock it until its handle is closed."""
-    while True:
-        handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=f"-{path.name}", dir=path.parent)
-        with suppress(OSError):  # of a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if Path(name).exists():  # else it was taken for a leftover before it was locked
-            return handle, Path(name)
-        os.close(handle)
+    """Make a temporary file for a path, and lock it until its handle is closed.
+
+    Its name follows from the path's and from how many write it now, so that what a kill left is met without listing
+    the folder, which may hold thousands of files.
+    """
+    names = (path.with_name(f"{_PREFIX}{number}-{path.name}") for number in count())
+    for temporary in names:
+        while _is_free(temporary):
+            with suppress(FileExistsError):
+                handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                with suppress(OSError):  # of a file system without locks
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+                if _is_at(handle, temporary):  # else it was taken for a leftover before it was locked
+                    for _ in takewhile(lambda other: other.exists() and _is_free(other), names):
+                        pass  # what others left that wrote at the same time
+                    return handle, temporary
+                os.close(handle)
+    raise AssertionError("numbers do not end")
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files of a path that nobody is writing."""
-    names = os.listdir(path.parent)  # noqa: PTH208 - cheaper than a glob, for each of a thousand files of a folder
-    left = [name for name in names if name.startswith(_PREFIX) and name.endswith(f"-{path.name}")]
-    for leftover in map(path.parent.joinpath, left):
-        with suppress(OSError), leftover.open("rb") as file:
+def _is_free(temporary: Path) -> bool:
+    """Whether a temporary file is not there; one that nobody is writing is removed."""
+    try:
+        with temporary.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                continue
+                return False
             except OSError:
-                if time.time() - leftover.stat().st_mtime < _ABANDONED_SECONDS:
-                    continue
-            leftover.unlink()
-            for journal in path.parent.glob(f"{glob.escape(leftover.name)}-*"):  # of a database
-                journal.unlink()
+                if time.time() - temporary.stat().st_mtime < _ABANDONED_SECONDS:
+                    return False
+            if not _is_at(file.fileno(), temporary):  # somebody else has just removed it, and writes again
+                return False
+            temporary.unlink()
+            for suffix in _JOURNALS:
+                temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+    except OSError as error:  # such as another person's
+        return isinstance(error, FileNotFoundError)
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _umask() -> int:
