@@ -1,7 +1,7 @@
 """nnU-Net's side of `train.py`; run by it, with the Python of an environment that has nnunetv2 2.8.1.
 
-    python train_nnunet.py cpu steps 8         # seconds of each of so many training steps, as JSON
-    python train_nnunet.py cuda minutes 25     # train fold 0 for so long
+    python train_nnunet.py cpu 3d_fullres steps 8        # seconds of each of so many training steps, as JSON
+    python train_nnunet.py cuda 3d_fullres minutes 25    # train fold 0 for so long
 
 Reads ``nnUNet_raw``, ``nnUNet_preprocessed`` and ``nnUNet_results`` from the environment, as nnU-Net does.
 """
@@ -29,7 +29,7 @@ class TimedPolynomial:
             group["lr"] = self.initial_lr * left**0.9
 
 
-def trainer_of_fold_0(device: str):
+def trainer_of_fold_0(device: str, configuration: str):
     """nnU-Net's own trainer, with short epochs."""
     import torch
     from nnunetv2.paths import nnUNet_preprocessed
@@ -38,16 +38,16 @@ def trainer_of_fold_0(device: str):
     folder = Path(nnUNet_preprocessed) / DATASET
     plans = json.loads((folder / "nnUNetPlans.json").read_text()) | {"continue_training": False}
     declared = json.loads((folder / "dataset.json").read_text())
-    trainer = nnUNetTrainer(plans, "3d_fullres", 0, declared, device=torch.device(device))
+    trainer = nnUNetTrainer(plans, configuration, 0, declared, device=torch.device(device))
     trainer.num_iterations_per_epoch = EPOCH
     trainer.num_val_iterations_per_epoch = 1
     trainer.initialize()
     return trainer
 
 
-def steps(device: str, count: int) -> None:
+def steps(device: str, configuration: str, count: int) -> None:
     """Print the seconds of each step, loading and augmentation included."""
-    trainer = trainer_of_fold_0(device)
+    trainer = trainer_of_fold_0(device, configuration)
     trainer.on_train_start()
     trainer.on_epoch_start()
     trainer.on_train_epoch_start()
@@ -60,11 +60,11 @@ def steps(device: str, count: int) -> None:
     leave()
 
 
-def minutes(device: str, limit: float, started: float) -> None:
+def minutes(device: str, configuration: str, limit: float, started: float) -> None:
     """Train until the time is over, start-up included, and save the last weights."""
     import torch
 
-    trainer = trainer_of_fold_0(device)
+    trainer = trainer_of_fold_0(device, configuration)
     seconds = limit * 60
     trainer.lr_scheduler = TimedPolynomial(trainer.optimizer, trainer.initial_lr, started, seconds)
     trainer.on_train_start()
@@ -95,8 +95,8 @@ def leave() -> None:
 
 if __name__ == "__main__":
     start = time.monotonic()
-    device, what, amount = sys.argv[1:]
+    device, configuration, what, amount = sys.argv[1:]
     if what == "steps":
-        steps(device, int(amount))
+        steps(device, configuration, int(amount))
     else:
-        minutes(device, float(amount), start)
+        minutes(device, configuration, float(amount), start)
