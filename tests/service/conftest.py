@@ -49,6 +49,7 @@ def _write_study(folder: Path, seed: int, *, slices: int = 4, modality: str = "C
 def _send(files: Sequence[Path], port: int, *, caller: str = "SENDER", called: str = "UNETPIPE") -> list[int | None]:
     """Send files in one association, and return the status of each; none where there is no answer."""
     node = AE(ae_title=caller)
+    node.acse_timeout = node.dimse_timeout = 10  # for a node that was killed before it answered
     for data in map(pydicom.dcmread, files):
         node.add_requested_context(data.SOPClassUID, data.file_meta.TransferSyntaxUID)
         break

@@ -71,7 +71,7 @@ def listener(
     arguments = [
         *("--model", model, "--out", tmp_path / "node", "--port", port, "--health-port", health),
         *("--caller", "ORTHANC", "--caller", "SENDER", "--send-to", f"ORTHANC@127.0.0.1:{orthanc.dicom}"),
-        *("--quiet-seconds", 20, "--at-release", "--device", "cpu", "--uncoded"),
+        *("--quiet-seconds", 60, "--at-release", "--device", "cpu", "--uncoded"),
     ]
     node = Listener(model, [str(argument) for argument in arguments], port, health, tmp_path / "log")
     node.start()

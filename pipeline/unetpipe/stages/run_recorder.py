@@ -28,7 +28,7 @@ class FolderRecorder:
     """Keeps a run's folder, which is a bundle from the first epoch on, and its run in the tracking store."""
 
     def __init__(self, setup: Setup, state: RunState, claim: Claim, tracker: OpenTracker, progress: Progress) -> None:
-        """Tell the tracker of epochs that an interrupted run had while the store did not answer.
+        """Tell the tracker of all epochs so far: of those that an interrupted run had, the store may lack some.
 
         Args:
             setup: Data, device, loss and augmentation of the run.
@@ -41,9 +41,8 @@ class FolderRecorder:
         self._journal = Journal(setup.folder, setup.data.foreground, tracker, progress)
         self._result: HeldOutResult | None = None
         self._first_stage = _first_stage_part(setup)
-        if state.tracking_run is None:
-            for record in state.history:
-                self._journal.track(record)
+        for record in state.history:
+            self._journal.track(record)
 
     def epoch_finished(self, state: RunState, weights: Weights) -> None:
         """Record the last epoch of the history, and renew the bundle."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from unetpipe.tracking.mlflow import MlflowTracker, metric_key
+from unetpipe.tracking.mlflow import MlflowTracker
 from unetpipe.tracking.patience import patiently
 from unetpipe.tracking.runs import close_run, find_run
 from unetpipe.tracking.store import open_store
@@ -26,12 +26,11 @@ class CatchUpTracker(MlflowTracker):
         client, _ = open_store(run.work)
         is_there = run.run_id is not None and find_run(client, run.run_id) is not None
         super().__init__(replace(run, run_id=run.run_id if is_there else None, only_add=True))
-        self._steps: dict[str, set[int]] = {}
         self.added = 0
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Add those points that are not there."""
-        missing = {name: value for name, value in values.items() if step not in self._known_steps(metric_key(name))}
+        """Add those points that are not there, and count them."""
+        missing = self.missing(values, step)
         super().metrics(missing, step)
         self.added += len(missing)
 
@@ -40,9 +39,3 @@ class CatchUpTracker(MlflowTracker):
         current = patiently(lambda: self._client.get_run(self.run_id)).info.status
         if current == "RUNNING" or (status == "FINISHED" and current != status):
             close_run(self._client, self.run_id, status)
-
-    def _known_steps(self, key: str) -> set[int]:
-        if key not in self._steps:
-            points = patiently(lambda: self._client.get_metric_history(self.run_id, key))
-            self._steps[key] = {point.step for point in points}
-        return self._steps[key]

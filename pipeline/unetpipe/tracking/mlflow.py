@@ -34,6 +34,8 @@ class MlflowTracker:
             Exception: Whatever MLflow raises when the store does not answer or has no such run.
         """
         self._client, experiment = open_store(run.work)
+        self._continues = run.run_id is not None and not run.only_add
+        self._steps: dict[str, set[int]] = {}
         self._only_add = run.only_add and run.run_id is not None
         if run.run_id is None:
             self.run_id = start_run(self._client, experiment, run.name, run.parent_id)
@@ -61,13 +63,26 @@ class MlflowTracker:
         self._log_batch(tags=[RunTag(key, value) for key, value in values.items()])
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Add a point to each curve. What MLflow does not take in a name becomes an underscore."""
+        """Add a point to each curve, of a run that goes on only where there was none at this step.
+
+        What MLflow does not take in a name becomes an underscore.
+        """
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
-        points = [Metric(metric_key(name), value, now, step) for name, value in values.items()]
+        new, now = self.missing(values, step) if self._continues else values, int(time.time() * 1000)
+        points = [Metric(metric_key(name), value, now, step) for name, value in new.items()]
         for first in range(0, len(points), _BATCH):
             self._log_batch(metrics=points[first : first + _BATCH])
+
+    def missing(self, values: Mapping[str, float], step: int) -> Mapping[str, float]:
+        """Those points that the run did not have when it was opened."""
+        return {name: value for name, value in values.items() if step not in self._known_steps(metric_key(name))}
+
+    def _known_steps(self, key: str) -> set[int]:
+        if key not in self._steps:
+            points = patiently(lambda: self._client.get_metric_history(self.run_id, key))
+            self._steps[key] = {point.step for point in points}
+        return self._steps[key]
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of a file."""

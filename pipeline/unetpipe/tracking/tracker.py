@@ -64,7 +64,7 @@ class Tracker(Protocol):
         """Label the run."""
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Add a point at `step` to each of the named curves."""
+        """Add a point at `step` to each of the named curves. All points of a continued run come again first."""
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of a file, in a folder of the run's files."""
