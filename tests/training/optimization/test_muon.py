@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from unetpipe.training.optimization.muon import Muon, is_hidden, orthogonal
+from unetpipe.training.optimization.muon import Muon, _iterated, _iterated_by_squares, is_hidden, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 216), (1, 64, 16), (3, 12, 12)])
@@ -18,6 +18,15 @@ def test_singular_values_become_one(shape: tuple[int, int, int]) -> None:
         values = torch.linalg.svdvals(one)
         assert 0.6 < values.min() <= values.max() < 1.25
         assert float((one * expected).sum() / (one.norm() * expected.norm())) > 0.97
+
+
+def test_polynomials_of_squares_are_the_iteration() -> None:
+    """Wide and nearly singular matrices become in float32 what the iteration by its definition gives in float64."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(shape, generator=generator) for shape in [(2, 64, 64), (2, 64, 1728)])
+    x = left * torch.logspace(0, -4, 64) @ right
+    x = x / x.flatten(1).norm(dim=1).view(-1, 1, 1)
+    torch.testing.assert_close(_iterated_by_squares(x), _iterated(x.double()).float(), atol=1e-4, rtol=0)
 
 
 def test_kernels_learn_each_on_its_own() -> None:

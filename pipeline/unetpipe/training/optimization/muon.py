@@ -116,13 +116,41 @@ def orthogonal(matrices: Tensor) -> Tensor:
     Args:
         matrices: Matrices of one shape, (n, rows, columns).
     """
-    a, b, c = _COEFFICIENTS
+    tall = matrices.shape[1] > matrices.shape[2]
     x: Tensor = matrices.bfloat16() if matrices.is_cuda else matrices
-    tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.flatten(1).norm(dim=1).view(-1, 1, 1) + 1e-7)
+    x = _iterated(x) if x.is_cuda else _iterated_by_squares(x)
+    x = x.mT if tall else x
+    return x.to(matrices.dtype).contiguous()
+
+
+def _iterated(x: Tensor) -> Tensor:
+    """Iterate X to (a + b XXᵀ + c (XXᵀ)²) X, which bfloat16 is exact enough for."""
+    a, b, c = _COEFFICIENTS
     for _ in range(_ITERATIONS):
         square = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    x = x.mT if tall else x
-    return x.to(matrices.dtype).contiguous()
+    return x
+
+
+def _iterated_by_squares(x: Tensor) -> Tensor:
+    """Do the same by iterating XXᵀ, and multiplying its polynomials with X at the end.
+
+    A kernel's X is from nine to 27 times as wide as high, and its XXᵀ small: three to four times as fast on a CPU. It
+    needs float32, since it squares singular values.
+    """
+    square = x @ x.mT
+    product = factor = _factor(square)
+    for _ in range(_ITERATIONS - 1):
+        square = factor @ square @ factor
+        factor = _factor(square)
+        product = factor @ product
+    return product @ x
+
+
+def _factor(square: Tensor) -> Tensor:
+    a, b, c = _COEFFICIENTS
+    factor = torch.baddbmm(square, square, square, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor
