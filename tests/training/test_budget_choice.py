@@ -30,6 +30,7 @@ class Device:
             self.elapsed += 3 * step
             return Cost(
                 step_seconds=step,
+                window_seconds=step / (3 * one.configuration.batch_size),  # forward; back to inputs and to weights
                 case_seconds=self.case_seconds,
                 saving_seconds=0.0,
                 elapsed_seconds=self.elapsed,

@@ -11,7 +11,6 @@ from unetpipe.errors import TrainingError
 ENOUGH_STEPS = 1000  # below this a smaller plan learns more: docs/training.md
 EPOCHS = 20  # in a budget, at least, so that there are a curve to read and a checkpoint to resume from
 SAVING_SECONDS = 5.0
-LEARNING = 3.0  # times as long as predicting: forward, and back to inputs and to weights
 WINDOWS = 0.3  # to validate with per patch learned from: a tenth of the time
 _UNSURE = 0.5  # of enough steps: an estimate of so many may be wrong
 _FEWEST_STEPS = 100  # of volumes, before slices are learned instead
@@ -50,12 +49,14 @@ class Cost:
 
     Attributes:
         step_seconds: An optimiser step, sampling and augmentation included.
+        window_seconds: A window of a held-out case, predicted in a batch.
         case_seconds: What predicting a held-out case from its file takes, without the network.
         saving_seconds: Saving after an epoch.
         elapsed_seconds: From the start of the run to now.
     """
 
     step_seconds: float
+    window_seconds: float
     case_seconds: float
     saving_seconds: float
     elapsed_seconds: float
@@ -240,14 +241,14 @@ def _cost(index: int, candidates: Sequence[Candidate], measured: Mapping[int, Co
     return replace(
         cost,
         step_seconds=cost.step_seconds * own.step_work / other.step_work,
+        window_seconds=cost.window_seconds * own.work / other.work,
         elapsed_seconds=max(one.elapsed_seconds for one in measured.values()),
     )
 
 
 def _timetable(candidate: Candidate, cost: Cost, limit: float, cases: int, iterations: int) -> _Timetable:
     """Validation at the end takes a tenth of the time at most, unless two cases take longer."""
-    batch, step = candidate.configuration.batch_size, cost.step_seconds
-    window = step / (batch * LEARNING)
+    batch, step, window = candidate.configuration.batch_size, cost.step_seconds, cost.window_seconds
     per_case = _SLOWER * (cost.case_seconds + candidate.windows * window)
     affordable = max(2, int(_VALIDATION_SHARE * limit / per_case)) if per_case else cases
     held_out = min(cases, affordable)
@@ -257,5 +258,6 @@ def _timetable(candidate: Candidate, cost: Cost, limit: float, cases: int, itera
     least = candidate.windows * window + cost.saving_seconds
     epoch = max(int(left / step) // EPOCHS, math.ceil(least / (_VALIDATION_SHARE * step)))
     epoch = max(1, min(iterations, epoch))
-    between = max(WINDOWS * epoch * batch * window + cost.saving_seconds, least)
+    selecting = math.ceil(cases / 2) * candidate.windows  # those of every other patient
+    between = max(min(WINDOWS * epoch * batch, selecting), candidate.windows) * window + cost.saving_seconds
     return _Timetable(cost, left / (step + between / epoch), epoch, seconds, held_out)

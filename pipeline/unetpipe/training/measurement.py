@@ -13,7 +13,7 @@ from unetpipe.training.setup import Setup
 
 _SHARE = 0.005  # of the budget, for the steps of a measurement
 _SAVED = 2.0  # times the learner's state: the weights of the bundle, and the best ones, are saved besides
-_DRAWING_SECONDS = 1.0  # for curves and configs, after each epoch
+_DRAWING_SECONDS = 0.5  # for curves and configs, after each epoch
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Stopwatch:
     _reading: dict[str, float] = field(default_factory=dict)
 
     def measure(self, candidate: Candidate) -> Cost:
-        """Let a network that has learned nothing take a few steps and be saved, and read a case.
+        """Let a network that has learned nothing take a few steps, predict windows and be saved, and read a case.
 
         Raises:
             PlanError: If the network cannot be built.
@@ -40,13 +40,16 @@ class Stopwatch:
         learner = setup.learner(setup.network(), choose_recipe(0))
         batch, seconds = candidate.configuration.batch_size, _SHARE * self.limit_seconds
         step = setup.measure_step(learner, batch, at_least_seconds=seconds).seconds
+        window = setup.held_out().window_seconds(learner.network)
         if candidate.name not in self._reading:
             self._reading[candidate.name] = setup.held_out().case_seconds()
-        times = [step, self._reading[candidate.name], _DRAWING_SECONDS + _SAVED * _saving_seconds(setup, learner)]
-        of_ranks = setup.group.gather([*times, time.monotonic() - setup.started])
-        step, reading, saving, elapsed = (max(values) for values in zip(*of_ranks, strict=True))
+        saving = _DRAWING_SECONDS + _SAVED * _saving_seconds(setup, learner)
+        times = [step, window, self._reading[candidate.name], saving, time.monotonic() - setup.started]
+        slowest = (max(values) for values in zip(*setup.group.gather(times), strict=True))
+        step, window, reading, saving, elapsed = slowest
         return Cost(
             step_seconds=step,
+            window_seconds=window,
             case_seconds=reading / setup.group.size,
             saving_seconds=saving,
             elapsed_seconds=elapsed,

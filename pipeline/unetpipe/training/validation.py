@@ -106,6 +106,16 @@ class HeldOut:
             times.append(time.monotonic() - before)
         return min(times)
 
+    def window_seconds(self, network: nn.Module) -> float:
+        """Seconds that a network takes for a window, one of a batch of them."""
+        group, times = self._group(network), list[float]()
+        windows = torch.randn(group.inferer.batch, self._data.input_channels, *self._configuration.patch_size)
+        for _ in range(2):  # the first one warms up
+            before = time.monotonic()
+            group.ensemble(windows).sum().item()  # waits for the device
+            times.append(time.monotonic() - before)
+        return times[-1] / len(windows)
+
     def mean_windows(self, patch: Shape) -> float:
         """Number of windows of a case, on the mean, with a patch of this shape."""
         return fmean(self._windows(self._ids, patch).values())
