@@ -77,6 +77,13 @@ def test_slow_devices_get_the_first_version_with_enough_steps(retina: Configurat
     assert "640x640 to 320x640" in found.sentence
 
 
+def test_fewer_steps_are_enough_for_a_larger_patch(retina: Configuration) -> None:
+    """Where the network is as narrow as it gets, its patch is not made smaller for a thousand steps, but for 500."""
+    found = Device(6.0).choose(candidates(retina, "2d"), 5)
+    assert (found.configuration.features[0], found.configuration.patch_size) == (16, (320, 320))
+    assert 500 <= found.steps < 1000
+
+
 def test_too_slow_for_enough_steps_takes_the_version_with_most(retina: Configuration) -> None:
     """A run is not refused as long as something can be learned."""
     found = Device(500.0).choose(candidates(retina, "2d"), 5)
@@ -102,7 +109,8 @@ def test_measuring_is_cheap_even_where_work_predicts_badly(
     assert device.elapsed < 0.05 * 900
     assert len(device.measured) == len(set(device.measured)) <= 5
     alone = [Device(plan_step * (one.step_work / every[0].step_work) ** power).choose([one], 15) for one in every]
-    best = next((index for index, one in enumerate(alone) if one.steps >= 1000), len(alone) - 1)
+    enough = [500 if one.configuration.features[0] == 16 else 1000 for one in alone]
+    best = next((n for n, one in enumerate(alone) if one.steps >= enough[n]), len(alone) - 1)
     assert found.configuration in [one.configuration for one in alone[best : best + 2]]
 
 

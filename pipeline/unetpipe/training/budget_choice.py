@@ -8,7 +8,8 @@ from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.documents import Record
 from unetpipe.errors import TrainingError
 
-ENOUGH_STEPS = 1000  # below this a smaller plan learns more: docs/training.md
+ENOUGH_STEPS = 1000  # below this a narrower network learns more: docs/training.md
+_ENOUGH_OF_A_PATCH = 500  # below this a smaller patch learns more, where the network is as narrow as it gets
 EPOCHS = 20  # in a budget, at least, so that there are a curve to read and a checkpoint to resume from
 SAVING_SECONDS = 5.0
 WINDOWS = 0.3  # to validate with per patch learned from: a tenth of the time
@@ -157,7 +158,8 @@ def choose(
             for index, one in enumerate(ordered)
         ]
         chosen = _first_with_enough(ordered, times, wanted)
-        unsure = chosen in measured and chosen > 0 and times[chosen - 1].steps >= _UNSURE * wanted
+        before = chosen - 1
+        unsure = chosen in measured and chosen > 0 and times[before].steps >= _UNSURE * _enough(before, ordered, wanted)
         one = chosen - 1 if unsure else chosen
         if one in measured:
             break
@@ -227,10 +229,18 @@ def _first_with_enough(candidates: Sequence[Candidate], times: Sequence[_Timetab
     every = range(len(candidates))
     for indices in (volumes, every) if volumes else (every,):
         cheapest = min(indices, key=lambda index: candidates[index].step_work)
-        chosen = next((index for index in indices if times[index].steps >= wanted), cheapest)
+        chosen = next((n for n in indices if times[n].steps >= _enough(n, candidates, wanted)), cheapest)
         if times[chosen].steps >= _FEWEST_STEPS:
             break
     return chosen
+
+
+def _enough(index: int, candidates: Sequence[Candidate], wanted: int) -> int:
+    """Steps that are enough for a candidate: fewer where what comes after it has a smaller patch, and nothing else."""
+    own = candidates[index].configuration
+    later = [one.configuration for one in candidates[index + 1 :] if one.name == candidates[index].name]
+    only_patch = all((one.features[0], one.batch_size) == (own.features[0], own.batch_size) for one in later)
+    return min(wanted, _ENOUGH_OF_A_PATCH) if only_patch else wanted
 
 
 def _cost(index: int, candidates: Sequence[Candidate], measured: Mapping[int, Cost]) -> Cost:

@@ -11,7 +11,7 @@ from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.optimization.recipe import choose_recipe
 from unetpipe.training.setup import Setup
 
-_SHARE = 0.005  # of the budget, for the steps of a measurement
+_SHARE = 0.01  # of the budget, for the steps of a measurement
 _SAVED = 2.0  # times the learner's state: the weights of the bundle, and the best ones, are saved besides
 _DRAWING_SECONDS = 0.5  # for curves and configs, after each epoch
 
