@@ -198,6 +198,7 @@ def test_minutes_are_kept(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return step(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Learner, "step", slow)
+    monkeypatch.setattr(validation.HeldOut, "window_seconds", lambda *_: 0.25)
     for module in (setup, measurement, trainer, validation):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     result = run(work, epochs=None, iterations=250, max_minutes=1)
