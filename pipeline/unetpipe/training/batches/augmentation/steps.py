@@ -52,7 +52,7 @@ class Step:
         )
         if array:
             # a MapTransform's signature, which the check above rules out
-            out: Mapping[str, Any] = {"image": self.transform(image), "label": label[None]}  # type: ignore[arg-type]
+            out: Mapping[str, Any] = {"image": self.transform(image), "label": label[None]}  # type: ignore[arg-type]  # not a mapping
         else:
             out = self.transform({"image": image, "label": label[None]})
         return _plain(out["image"], image), _plain(out["label"], label[None])[0]
