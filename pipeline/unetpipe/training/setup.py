@@ -5,7 +5,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 
 import psutil
 import torch
@@ -32,7 +31,7 @@ from unetpipe.training.parts import chosen_augmentation, chosen_loss, chosen_net
 from unetpipe.training.run_identity import run_folder
 from unetpipe.training.validation import HeldOut
 
-_MEASURED_STEPS = 3  # the first warms up
+_MEASURED_STEPS = 2
 _MOST_THREADS = 8  # that read patches
 _CACHE_SHARE = 0.25  # of free memory that the training set may fill
 
@@ -160,21 +159,24 @@ class Setup:
         return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed, self.start)
 
     def measure_step(self, learner: Learner, batch_size: int, *, at_least_seconds: float = 0.0) -> StepMeasurement:
-        """Let a learner take the first few optimiser steps of the run; the very first one warms up.
+        """Let a learner take the first few optimiser steps of the run, after those that warm it up.
 
         Args:
             learner: The learner that is measured.
             batch_size: Patches per step.
             at_least_seconds: Time for steps that are measured; two of them are taken at the least.
         """
-        times: list[float] = []
+        taken = 0
         with closing(self.loader(batch_size).batches()) as batches:
-            while len(times) < _MEASURED_STEPS or sum(times[1:]) < at_least_seconds:
-                before = time.monotonic()
+            for _ in range(learner.steps_to_warm_up):
                 loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
-                last = loss.item()
-                times.append(time.monotonic() - before)
-        return StepMeasurement(seconds=fmean(times[1:]), loss=last)
+            loss.item()  # waits for the device
+            before = time.monotonic()
+            while taken < _MEASURED_STEPS or time.monotonic() - before < at_least_seconds:
+                loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
+                taken += 1
+            last = loss.item()
+        return StepMeasurement(seconds=(time.monotonic() - before) / taken, loss=last)
 
 
 def _require_a_patch_each(batch_size: int, group: Group) -> None:

@@ -21,6 +21,7 @@ from unetpipe.training.batches.loader import Batch
 from unetpipe.training.distributed.devices import data_parallel
 from unetpipe.training.optimization.loss import deep_supervision_loss
 from unetpipe.training.optimization.recipe import Recipe
+from unetpipe.training.optimization.recording import WARM_UP, RecordedUpdate, Update, can_be_recorded
 from unetpipe.training.optimization.start import StartingWeights, still
 
 LearnerState = dict[str, Any]
@@ -82,6 +83,9 @@ class Learner:
             start.slow_down(self._optimizer, learning)
         self._peaks = [group["lr"] for group in self._optimizer.param_groups]
         self._scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        self._definition = definition
+        self._rates = [torch.tensor(peak, device=device) for peak in self._peaks]
+        self._begin()
 
     def step(self, batch: Batch, progress: float, augmentation: Augmentation) -> tuple[Tensor, float]:
         """Augment a batch and take one optimiser step.
@@ -99,15 +103,23 @@ class Learner:
             still(self._module.modules())
         draws = Draws(self._seed, batch.number, batch.places)
         factor = self.recipe.schedule(progress)
-        for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * factor
+        self._set_rates(factor)
         image = batch.image.to(self.device, non_blocking=True).float()
         label = batch.label.to(self.device, non_blocking=True)
         first_stage = batch.first_stage
         if first_stage is not None:
             first_stage = first_stage.to(self.device, non_blocking=True)
         image, label = augmentation(image, label, self._patch, draws, first_stage, self._channels - image.shape[1] + 1)
-        image = image.to(memory_format=self._layout)
+        loss = self._update(image.to(memory_format=self._layout), label)
+        self._average(batch.number, progress)
+        return loss, self._peaks[0] * factor
+
+    def _set_rates(self, factor: float) -> None:
+        for group, peak, rate in zip(self._optimizer.param_groups, self._peaks, self._rates, strict=True):
+            group["lr"] = rate.fill_(peak * factor) if self._recorded else peak * factor
+
+    def _step(self, image: Tensor, label: Tensor) -> Tensor:
+        """Take one step of the optimiser against the loss of a batch, which is returned."""
         self._optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.dtype):
             out = self._forward(image)
@@ -118,16 +130,32 @@ class Learner:
             nn.utils.clip_grad_norm_(self._module.parameters(), self.recipe.clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        self._average(batch.number, progress)
-        return loss.detach(), self._peaks[0] * factor
+        return loss.detach()
+
+    def _begin(self) -> None:
+        """Forget a step that was recorded: its tensors, or its kernels, are others from now on."""
+        self._recorded = (
+            self.device.type == "cuda"
+            and self._eager is self._module  # alone
+            and not self._scaler.is_enabled()  # which looks at gradients in each step
+            and not torch.are_deterministic_algorithms_enabled()  # where cuBLAS has one workspace, and a graph its own
+            and can_be_recorded(self._definition, self.recipe.loss, self._optimizer)
+        )
+        self._update: Update = RecordedUpdate(self._step, self.device) if self._recorded else self._step
+
+    @property
+    def steps_to_warm_up(self) -> int:
+        """Number of first steps that take longer than those that follow."""
+        return WARM_UP + 1 if self._recorded else 1
 
     def compile(self, wanted: bool = True) -> None:
         """Use torch.compile from the next step on, or no longer. That step compiles, or raises the compiler's error.
 
-        On a GPU the compiled kernels of a pass are recorded as a CUDA graph: launching them one by one takes longer
-        than a small network computes.
+        Where steps are not recorded as a whole, the compiled kernels of a pass are.
         """
-        self._forward = torch.compile(self._module, dynamic=False, mode="reduce-overhead") if wanted else self._eager
+        mode = None if self._recorded else "reduce-overhead"
+        self._forward = torch.compile(self._module, dynamic=False, mode=mode) if wanted else self._eager
+        self._begin()
 
     def _average(self, step: int, progress: float) -> None:
         """Update the deployed weights: the mean of the optimised weights over all steps, later over the last ones.
@@ -163,6 +191,7 @@ class Learner:
         self.network.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
+        self._begin()
 
 
 def _floats(network: nn.Module) -> list[Tensor]:

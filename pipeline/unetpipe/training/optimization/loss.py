@@ -5,6 +5,7 @@ Shape legend: B batch, L outputs: classes, or regions that may overlap; spatial 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ class Loss:
     def _of_classes(self, logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
         log_probabilities = torch.log_softmax(logits, dim=1)
         right = log_probabilities.gather(1, label.unsqueeze(1)).squeeze(1)  # of each voxel's true class
-        counting = valid if self.weights is None else valid * logits.new_tensor(self.weights)[label]
+        counting = valid if self.weights is None else valid * _on(logits.device, tuple(self.weights))[label]
         per_voxel = -right if not self.focus else -right * (1 - right.exp()) ** self.focus
         cross_entropy = _mean(per_voxel, counting)
 
@@ -81,7 +82,7 @@ class Loss:
             per_voxel = per_voxel * (1 - (-per_voxel).exp()) ** self.focus
         counting = valid.expand_as(logits)
         if self.weights is not None:
-            counting = counting * logits.new_tensor(self.weights).view(1, -1, *[1] * (logits.ndim - 2))
+            counting = counting * _on(logits.device, tuple(self.weights)).view(1, -1, *[1] * (logits.ndim - 2))
         cross_entropy = _mean(per_voxel, counting)
 
         probabilities, inside = logits.sigmoid() * valid, inside * valid
@@ -120,9 +121,14 @@ def tversky_ce(weights: Weights = None, regions: Regions = None, alpha: float = 
 def membership(label: Tensor, regions: tuple[tuple[int, ...], ...]) -> Tensor:
     """Turn class indices (B, ...) of 0 or more into the regions that hold each voxel: float (B, L, ...) of 0 and 1."""
     most = max(map(max, regions))
-    table = [[float(index in region) for region in regions] for index in range(most + 1)]
-    members = torch.tensor(table, dtype=torch.float32, device=label.device)
-    return functional.pad(members, (0, 0, 0, 1))[label.clamp_max(most + 1)].movedim(-1, 1)
+    table = tuple(tuple(float(index in region) for region in regions) for index in range(most + 2))
+    return _on(label.device, table)[label.clamp_max(most + 1)].movedim(-1, 1)
+
+
+@lru_cache(maxsize=8)
+def _on(device: torch.device, values: tuple[float, ...] | tuple[tuple[float, ...], ...]) -> Tensor:
+    """Numbers on a device, copied there once: while a CUDA graph is recorded, nothing may be."""
+    return torch.tensor(values, dtype=torch.float32, device=device)
 
 
 def _mean(per_voxel: Tensor, counting: Tensor) -> Tensor:

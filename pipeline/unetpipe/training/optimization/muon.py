@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
+from torch.optim.optimizer import StateDict
 
 _FEWEST_CHANNELS = 8  # on either side, of a convolution between feature maps
 _MOMENTUM = 0.95
@@ -32,7 +33,7 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: Parameters of a network.
-        lr: Learning rate.
+        lr: Learning rate; that of a group may be replaced by a tensor beside its parameters.
         weight_decay: Decoupled weight decay, which is multiplied by the learning rate.
     """
 
@@ -50,15 +51,22 @@ class Muon(torch.optim.Optimizer):
         assert closure is None, "a step needs gradients, not a closure"
         for group in self.param_groups:
             learning: list[Tensor] = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not learning:
+                continue
             if group["hidden"]:
                 self._step_by_directions(learning, group["lr"], group["weight_decay"])
             else:
                 self._step_as_adamw(learning, group["lr"], group["weight_decay"])
 
-    def _step_by_directions(self, kernels: list[Tensor], lr: float, weight_decay: float) -> None:
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Continue from a state, on whatever device it was saved."""
+        super().load_state_dict(state_dict)
+        for parameter, state in self.state.items():
+            if "step" in state:  # which PyTorch leaves on its device
+                state["step"] = state["step"].to(parameter.device)
+
+    def _step_by_directions(self, kernels: list[Tensor], lr: float | Tensor, weight_decay: float) -> None:
         """Update kernels of the same shape together: a GPU would wait for Python if each were updated on its own."""
-        if not kernels:
-            return
         for kernel in kernels:
             if not self.state[kernel]:
                 self.state[kernel]["momentum"] = torch.zeros_like(kernel)
@@ -71,14 +79,15 @@ class Muon(torch.optim.Optimizer):
             matrices = orthogonal(torch.stack([directions[place].flatten(1) for place in places]))
             scale = _RMS * max(matrices.shape[1:]) ** 0.5
             some = [kernels[place] for place in places]
-            torch._foreach_add_(some, list(matrices.view(len(some), *some[0].shape)), alpha=-lr * scale)
+            torch._foreach_sub_(some, list((matrices * (lr * scale)).view(len(some), *some[0].shape)))
 
-    def _step_as_adamw(self, parameters: list[Tensor], lr: float, weight_decay: float) -> None:
+    def _step_as_adamw(self, parameters: list[Tensor], lr: float | Tensor, weight_decay: float) -> None:
         """Update all parameters at once, for the same reason."""
         for parameter in parameters:
             if not self.state[parameter]:
                 zeros = [torch.zeros_like(parameter) for _ in range(2)]
-                self.state[parameter] = {"step": torch.tensor(0.0), "mean": zeros[0], "square": zeros[1]}
+                steps = torch.zeros((), device=parameter.device)
+                self.state[parameter] = {"step": steps, "mean": zeros[0], "square": zeros[1]}
         states = [self.state[parameter] for parameter in parameters]
         adamw(
             parameters,
@@ -87,6 +96,7 @@ class Muon(torch.optim.Optimizer):
             [state["square"] for state in states],
             [],
             [state["step"] for state in states],
+            capturable=parameters[0].is_cuda,  # as a step that is recorded has to be
             amsgrad=False,
             beta1=_BETAS[0],
             beta2=_BETAS[1],

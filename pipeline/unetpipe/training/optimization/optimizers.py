@@ -22,8 +22,10 @@ def sgd(
     momentum: float = 0.99,
     nesterov: bool = True,
 ) -> torch.optim.SGD:
-    """nnU-Net's (Isensee et al. 2021, Nat. Methods 18:203)."""
-    return torch.optim.SGD(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    """nnU-Net's (Isensee et al. 2021, Nat. Methods 18:203), as one kernel for all weights on a GPU."""
+    every = list(params)
+    fused = all(parameter.is_cuda for parameter in every)
+    return torch.optim.SGD(every, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=fused)
 
 
 @register("optimizer", "adamw")
