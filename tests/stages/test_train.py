@@ -16,7 +16,7 @@ from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.manifest import read_manifest
-from unetpipe.errors import TrainingError, UnetpipeError
+from unetpipe.errors import PlanError, TrainingError, UnetpipeError
 from unetpipe.folder_lock import claimed
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.stages.train import FoldsResult, TrainResult, train
@@ -237,6 +237,14 @@ def test_all_folds_of_a_config_are_trained(work: Path) -> None:
     result = train(config(work, epochs=1, iterations=1, folds="all"))
     assert isinstance(result, FoldsResult)
     assert [row.fold for row in result.folds] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("options", [{}, {"folds": "all", "tracking": "mlflow"}])
+def test_a_folder_that_was_never_prepared_is_named(tmp_path: Path, options: dict[str, object]) -> None:
+    """Nothing is written there, or into a tracking store."""
+    with pytest.raises(PlanError, match=r"is missing in .*work: run `unetpipe preprocess DATASET --out WORK` first"):
+        train(config(tmp_path / "work", **options))
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_broken_case_is_named(work: Path) -> None:

@@ -141,13 +141,14 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult 
 
 
 def _train_folds(config: TrainConfig, group: Group, device: torch.device, progress: Progress) -> FoldsResult:
+    folds = _each_fold(config)
     known = noted_run(_run_of_folds(config))
     options = {name: value for name, value in run_options(config).items() if name != "fold"}
     run = TrackedRun(work=config.work, name=config.run_name, run_id=known, parent_id=submission_run())
     tracker = config.tracking if group.rank == 0 else "none"
     with tracked(tracker, run, {"config": options}) as parent:
         try:
-            results = [_train_fold(one, group, device, progress, parent) for one in _each_fold(config)]
+            results = [_train_fold(one, group, device, progress, parent) for one in folds]
         finally:
             if parent.run_id:
                 note_run(_run_of_folds(config), parent.run_id)
