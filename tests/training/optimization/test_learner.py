@@ -1,6 +1,8 @@
 """One step of learning, the average of weights that is deployed, and whether steps are compiled."""
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -105,6 +107,19 @@ def test_state_carries_the_average() -> None:
     assert losses[0] == pytest.approx(losses[1], abs=0)
     for a, b in zip(one.network.parameters(), other.network.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_learner_that_is_done_with_leaves_memory_at_once() -> None:
+    """Those that are measured for a budget come one after the other, and the collector of cycles may come late."""
+    one = learner()
+    loss_of(one, 0)
+    network = weakref.ref(one.network)
+    gc.disable()
+    try:
+        del one
+        assert network() is None
+    finally:
+        gc.enable()
 
 
 def loss_of(one: Learner, number: int) -> float:

@@ -14,7 +14,7 @@ from unetpipe.training.optimization.loss import Loss
 from unetpipe.training.optimization.muon import Muon
 from unetpipe.training.optimization.optimizers import optimizer_factory
 from unetpipe.training.optimization.recipe import Recipe
-from unetpipe.training.optimization.recording import WARM_UP, RecordedUpdate, can_be_recorded
+from unetpipe.training.optimization.recording import WARM_UP, Recording, can_be_recorded
 
 DYNUNET = {
     "_target_": "monai.networks.nets.DynUNet",
@@ -86,8 +86,8 @@ def test_recorded_steps_are_those_that_are_not(name: str, loss: Loss, monkeypatc
     """The losses of many steps, whose rates differ, which each follow from all steps before them."""
     recorded = learner(name, loss)
     found = losses(recorded, range(STEPS))
-    assert isinstance(recorded._update, RecordedUpdate)
-    assert recorded._update._graph is not None
+    assert recorded._recording is not None
+    assert recorded._recording._graph is not None
     monkeypatch.setattr(learners, "can_be_recorded", lambda *_parts: False)
     plain = learner(name, loss)
     assert found == pytest.approx(losses(plain, range(STEPS)), rel=1e-3)
@@ -118,9 +118,9 @@ def test_an_update_that_waits_for_the_gpu_is_run_as_it_is(logged: list[str]) -> 
         taken.append(image.sum().item())
         return image.mean()
 
-    recorded = RecordedUpdate(update, device)
+    recording = Recording(device)
     image = torch.ones(2, 3, device=device)
-    assert [recorded(n * image, image).item() for n in range(STEPS)] == [float(n) for n in range(STEPS)]
+    assert [recording.step(update, n * image, image).item() for n in range(STEPS)] == [float(n) for n in range(STEPS)]
     assert taken == [6.0 * n for n in range(STEPS)]
     assert logged == ["going on without a CUDA graph, which could not be recorded (AcceleratorError)"]
 

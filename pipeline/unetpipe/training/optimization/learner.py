@@ -21,7 +21,7 @@ from unetpipe.training.batches.loader import Batch
 from unetpipe.training.distributed.devices import data_parallel
 from unetpipe.training.optimization.loss import deep_supervision_loss
 from unetpipe.training.optimization.recipe import Recipe
-from unetpipe.training.optimization.recording import WARM_UP, RecordedUpdate, Update, can_be_recorded
+from unetpipe.training.optimization.recording import WARM_UP, Recording, can_be_recorded
 from unetpipe.training.optimization.start import StartingWeights, still
 
 LearnerState = dict[str, Any]
@@ -110,13 +110,14 @@ class Learner:
         if first_stage is not None:
             first_stage = first_stage.to(self.device, non_blocking=True)
         image, label = augmentation(image, label, self._patch, draws, first_stage, self._channels - image.shape[1] + 1)
-        loss = self._update(image.to(memory_format=self._layout), label)
+        image = image.to(memory_format=self._layout)
+        loss = self._recording.step(self._step, image, label) if self._recording else self._step(image, label)
         self._average(batch.number, progress)
         return loss, self._peaks[0] * factor
 
     def _set_rates(self, factor: float) -> None:
         for group, peak, rate in zip(self._optimizer.param_groups, self._peaks, self._rates, strict=True):
-            group["lr"] = rate.fill_(peak * factor) if self._recorded else peak * factor
+            group["lr"] = rate.fill_(peak * factor) if self._recording else peak * factor
 
     def _step(self, image: Tensor, label: Tensor) -> Tensor:
         """Take one step of the optimiser against the loss of a batch, which is returned."""
@@ -134,26 +135,26 @@ class Learner:
 
     def _begin(self) -> None:
         """Forget a step that was recorded: its tensors, or its kernels, are others from now on."""
-        self._recorded = (
+        recorded = (
             self.device.type == "cuda"
             and self._eager is self._module  # alone
             and not self._scaler.is_enabled()  # which looks at gradients in each step
             and not torch.are_deterministic_algorithms_enabled()  # where cuBLAS has one workspace, and a graph its own
             and can_be_recorded(self._definition, self.recipe.loss, self._optimizer)
         )
-        self._update: Update = RecordedUpdate(self._step, self.device) if self._recorded else self._step
+        self._recording = Recording(self.device) if recorded else None
 
     @property
     def steps_to_warm_up(self) -> int:
         """Number of first steps that take longer than those that follow."""
-        return WARM_UP + 1 if self._recorded else 1
+        return WARM_UP + 1 if self._recording else 1
 
     def compile(self, wanted: bool = True) -> None:
         """Use torch.compile from the next step on, or no longer. That step compiles, or raises the compiler's error.
 
         Where steps are not recorded as a whole, the compiled kernels of a pass are.
         """
-        mode = None if self._recorded else "reduce-overhead"
+        mode = None if self._recording else "reduce-overhead"
         self._forward = torch.compile(self._module, dynamic=False, mode=mode) if wanted else self._eager
         self._begin()
 

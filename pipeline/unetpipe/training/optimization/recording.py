@@ -32,56 +32,60 @@ def can_be_recorded(definition: Definition, loss: LossFunction, optimizer: torch
     return is_monai_alone(definition) and isinstance(loss, Loss) and (isinstance(optimizer, Muon) or fused)
 
 
-class RecordedUpdate:
+class Recording:
     """Runs an update as it is for the first few batches, and as a CUDA graph from then on.
 
     Every call is a step. Where the update cannot be recorded, a line says so, and it is run as it is.
     """
 
-    def __init__(self, update: Update, device: torch.device) -> None:
-        """Prepare for batches of one shape.
-
-        Args:
-            update: Function whose tensors other than its arguments stay where they are from call to call.
-            device: The GPU that they are on.
-        """
-        self._update = update
+    def __init__(self, device: torch.device) -> None:
+        """Prepare for batches of one shape on a GPU."""
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's stub
         self._graph: torch.cuda.CUDAGraph | None = None
         self._calls = 0
 
-    def __call__(self, image: Tensor, label: Tensor) -> Tensor:
-        """Take a step; see `Update`."""
+    def step(self, update: Update, image: Tensor, label: Tensor) -> Tensor:
+        """Take a step.
+
+        Args:
+            update: The same function each time, whose tensors other than its arguments stay where they are. It is not
+                kept: the networks that it holds are to go when their learner does.
+            image: Image (B, C, ...).
+            label: Label (B, ...).
+
+        Returns:
+            The loss.
+        """
         self._calls += 1
         with torch.cuda.device(self._device):
             if self._calls <= WARM_UP:
-                return self._warm_up(image, label)
+                return self._warm_up(update, image, label)
             if self._calls == WARM_UP + 1:
-                self._graph = self._record(image, label)
+                self._graph = self._record(update, image, label)
             if self._graph is None:
-                return self._update(image, label)
+                return update(image, label)
             self._image.copy_(image)
             self._label.copy_(label)
             self._graph.replay()
             return self._loss.clone()
 
-    def _warm_up(self, image: Tensor, label: Tensor) -> Tensor:
+    def _warm_up(self, update: Update, image: Tensor, label: Tensor) -> Tensor:
         """Take a step on the stream that records later: what autograd keeps of a stream must not be another's."""
         now = torch.cuda.current_stream()
         self._stream.wait_stream(now)
         with torch.cuda.stream(self._stream):
-            loss = self._update(image, label)
+            loss = update(image, label)
         now.wait_stream(self._stream)
         return loss
 
-    def _record(self, image: Tensor, label: Tensor) -> torch.cuda.CUDAGraph | None:
+    def _record(self, update: Update, image: Tensor, label: Tensor) -> torch.cuda.CUDAGraph | None:
         """Record a step without taking it; threads that read patches meanwhile are let be."""
         self._image, self._label = image.clone(), label.clone()
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                self._loss = self._update(self._image, self._label)
+                self._loss = update(self._image, self._label)
         except RuntimeError as error:  # of CUDA: an operator that waits, or too little memory
             log.info("going on without a CUDA graph, which could not be recorded (%s)", type(error).__name__)
             return None
