@@ -24,4 +24,4 @@ function text(value, title) {
   return value === null ? "–" : value.toFixed(digits(title)).replace("-", "−");
 }
 
-const color = (model) => `var(--m${model % 4})`;
+const color = (model) => `var(--m${model % 10})`;
