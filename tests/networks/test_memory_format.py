@@ -10,19 +10,23 @@ from torch.profiler import ProfilerActivity, profile
 
 from unetpipe.networks.memory_format import use_fastest_layout
 
+LAYOUTS = {2: torch.channels_last, 3: torch.channels_last_3d}
+CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+NORMS = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 
-def use_channels_last(network: nn.Module) -> nn.Module:
-    assert use_fastest_layout(network, torch.device("cpu"), 3) == torch.channels_last_3d
+
+def use_channels_last(network: nn.Module, dims: int = 3) -> nn.Module:
+    assert use_fastest_layout(network, torch.device("cpu"), dims) == LAYOUTS[dims]
     return network
 
 
-def network(affine: bool) -> nn.Sequential:
+def network(affine: bool, dims: int) -> nn.Sequential:
     torch.manual_seed(0)
-    norm = nn.InstanceNorm3d(6, affine=affine)
+    norm, convolution = NORMS[dims](6, affine=affine), CONVOLUTIONS[dims]
     if affine:
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
-    return nn.Sequential(nn.Conv3d(2, 6, 3, padding=1), norm, nn.LeakyReLU(0.01, inplace=True), nn.Conv3d(6, 1, 1))
+    return nn.Sequential(convolution(2, 6, 3, padding=1), norm, nn.LeakyReLU(0.01, inplace=True), convolution(6, 1, 1))
 
 
 @pytest.mark.parametrize(
@@ -46,12 +50,14 @@ def test_a_sample_alone_in_float32_is_convolved_by_onednn(more: dict[str, Any]) 
     torch.testing.assert_close(ours[0].weight.grad, plain[0].weight.grad, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("affine", [True, False])
-def test_values_and_gradients_are_those_of_torch(affine: bool) -> None:
+def test_values_and_gradients_are_those_of_torch(affine: bool, dims: int) -> None:
     """Forward and every gradient, for several samples of odd size, in float64."""
-    plain, ours = network(affine).double(), use_channels_last(network(affine).double())
-    x = torch.randn(3, 2, 5, 7, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    a, b = x.clone().requires_grad_(), x.to(memory_format=torch.channels_last_3d).requires_grad_()
+    plain, ours = network(affine, dims).double(), use_channels_last(network(affine, dims).double(), dims)
+    size = (5, 7, 4)[:dims]
+    x = torch.randn(3, 2, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    a, b = x.clone().requires_grad_(), x.to(memory_format=LAYOUTS[dims]).requires_grad_()
     expected, found = plain(a), ours(b)
     torch.testing.assert_close(found, expected)
     weight = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -62,21 +68,23 @@ def test_values_and_gradients_are_those_of_torch(affine: bool) -> None:
         torch.testing.assert_close(one.grad, other.grad)
 
 
-def test_layout_is_kept_and_names_are_unchanged() -> None:
+@pytest.mark.parametrize("dims", [2, 3])
+def test_layout_is_kept_and_names_are_unchanged(dims: int) -> None:
     """What comes out has channels last; the state dict is the plain network's."""
-    ours = use_channels_last(network(True))
-    out = ours[:3](torch.randn(2, 2, 6, 6, 6).to(memory_format=torch.channels_last_3d))
-    assert out.is_contiguous(memory_format=torch.channels_last_3d)
+    ours = use_channels_last(network(True, dims), dims)
+    out = ours[:3](torch.randn(2, 2, *[6] * dims).to(memory_format=LAYOUTS[dims]))
+    assert out.is_contiguous(memory_format=LAYOUTS[dims])
     assert not out.is_contiguous()
-    assert ours.state_dict().keys() == network(True).state_dict().keys()
+    assert ours.state_dict().keys() == network(True, dims).state_dict().keys()
 
 
-def test_bfloat16_is_as_close_as_torch_s_own() -> None:
+@pytest.mark.parametrize("dims", [2, 3])
+def test_bfloat16_is_as_close_as_torch_s_own(dims: int) -> None:
     """In bfloat16 with float32 weights, as under autocast: rounding, no more."""
-    norm = nn.InstanceNorm3d(6, affine=True)
-    x = torch.randn(2, 6, 8, 8, 8, generator=torch.Generator().manual_seed(1)).to(memory_format=torch.channels_last_3d)
+    norm = NORMS[dims](6, affine=True)
+    x = torch.randn(2, 6, *[8] * dims, generator=torch.Generator().manual_seed(1)).to(memory_format=LAYOUTS[dims])
     exact = norm(x)
-    found = use_channels_last(norm)(x.bfloat16())
+    found = use_channels_last(norm, dims)(x.bfloat16())
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), exact, atol=0.04, rtol=0.01)
 

@@ -7,11 +7,14 @@ from torch import Tensor, nn
 
 from unetpipe.networks.torchscript import is_scripted
 
+_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+"""Memory format by number of spatial axes."""
+
 
 def use_fastest_layout(network: nn.Module, device: torch.device, dims: int) -> torch.memory_format:
     """Give a network's weights the memory format that convolutions on a device are fastest with, in place.
 
-    For 3-D networks on a CPU it is channels last: oneDNN's convolutions take about two thirds of the time with it
+    On a CPU it is channels last, in 2-D and 3-D: networks take about two thirds of the time with it
     (docs/benchmarks.md). On a GPU it is the usual one: cuDNN's convolutions prefer channels last, but torch's instance
     norm copies such tensors before and after, which takes longer than cuDNN's own change of format
     (docs/benchmarks.md). The state dict and the values stay the same. TorchScript stays as it is.
@@ -29,15 +32,16 @@ def use_fastest_layout(network: nn.Module, device: torch.device, dims: int) -> t
     if device.type == "cuda":
         # patches and windows keep one shape, so that trying algorithms out pays, but not always with one outcome
         torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
-    if device.type != "cpu" or dims != 3:
+    if device.type != "cpu" or dims not in _CHANNELS_LAST:
         return torch.contiguous_format
     for part in network.modules():
-        if type(part) is nn.InstanceNorm3d and not part.track_running_stats:
-            part.__class__ = ChannelsLastInstanceNorm3d
+        if type(part) in _NORMS and not part.track_running_stats:
+            part.__class__ = _NORMS[type(part)]
         if type(part) is nn.Conv3d and part.padding_mode == "zeros" and not isinstance(part.padding, str):
             part.__class__ = OneDnnConv3d
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # torch's stub
-    return torch.channels_last_3d
+    layout = _CHANNELS_LAST[dims]
+    network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub
+    return layout
 
 
 class OneDnnConv3d(nn.Conv3d):
@@ -62,18 +66,32 @@ class OneDnnConv3d(nn.Conv3d):
         return convolved
 
 
-class ChannelsLastInstanceNorm3d(nn.InstanceNorm3d):
-    """`nn.InstanceNorm3d` that normalises one sample after the other, each as a batch of its own.
+class _OneByOne(nn.modules.instancenorm._InstanceNorm):
+    """Instance norm of one sample after the other, each as a batch of its own.
 
     PyTorch's own folds samples into channels, for which a channels-last tensor has to be copied, forward and backward.
     Its batch norm works on that memory format as it is. Values and parameters are the same.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, I, J, K) in its own memory format."""
+        """Normalise (B, C, ...) in its own memory format."""
         apply: Any = _InstanceNorm.apply  # which carries no types
         normalised: Tensor = apply(x, self.weight, self.bias, self.eps)
         return normalised
+
+
+class ChannelsLastInstanceNorm2d(_OneByOne, nn.InstanceNorm2d):
+    """`nn.InstanceNorm2d`, one sample after the other."""
+
+
+class ChannelsLastInstanceNorm3d(_OneByOne, nn.InstanceNorm3d):
+    """`nn.InstanceNorm3d`, one sample after the other."""
+
+
+_NORMS: dict[type[nn.Module], Any] = {
+    nn.InstanceNorm2d: ChannelsLastInstanceNorm2d,
+    nn.InstanceNorm3d: ChannelsLastInstanceNorm3d,
+}
 
 
 class _InstanceNorm(torch.autograd.Function):
@@ -92,7 +110,7 @@ class _InstanceNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         x, weight, statistics = ctx.saved_tensors
         affine = weight is not None
-        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        gradient = gradient.contiguous(memory_format=_CHANNELS_LAST[x.ndim - 2])
         to_x, to_weight, to_bias = torch.empty_like(x), [], []
         for n in range(len(x)):
             one = slice(n, n + 1)
