@@ -24,7 +24,7 @@ def sgd(
 ) -> torch.optim.SGD:
     """nnU-Net's (Isensee et al. 2021, Nat. Methods 18:203), as one kernel for all weights on a GPU."""
     every = list(params)
-    fused = all(parameter.is_cuda for parameter in every)
+    fused = all(parameter.is_cuda for parameter in every) or None  # which is PyTorch's own choice
     return torch.optim.SGD(every, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=fused)
 
 
