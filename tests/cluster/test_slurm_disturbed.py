@@ -92,8 +92,9 @@ def lose_node(slurm: Path, until: Until) -> Iterator[Callable[[str], None]]:
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.environ().get("SLURMD_NODENAME") == node:
-                    if "slurmstepd" in process.parent().name():
-                        process.parent().kill()
+                    parent = process.parent()  # None where it has just ended
+                    if parent is not None and "slurmstepd" in parent.name():
+                        parent.kill()
                     process.kill()
         subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
 
