@@ -40,6 +40,7 @@ def _listing_bytes(path: Path) -> int:
     stated = [0]
     for mark, offset, length in ((_END, 12, 4), (_END_64, 40, 8)):
         at = tail.rfind(mark)
-        if at >= 0:
-            stated.append(int.from_bytes(tail[at + offset : at + offset + length], "little"))
+        value = int.from_bytes(tail[at + offset : at + offset + length], "little") if at >= 0 else 0
+        if value != (1 << 8 * length) - 1:  # which stands for what the other one says
+            stated.append(value)
     return min(max(stated), size)

@@ -47,6 +47,7 @@ LOADED = [
     EnsureTyped("label", dtype=torch.uint8),
     Orientationd(KEYS, "RAS"),
 ]
+LOADED_IMAGE = LoadImaged("image", reader=VolumeReader, ensure_channel_first=True)
 PARTS = [
     CropNonzerod(KEYS, "image"),
     Normalized("image", SPEC.normalization),
@@ -159,6 +160,49 @@ def test_the_whole_has_the_steps_of_a_plan(case: dict[str, Path]) -> None:
     label = read_label_volume(case["label"]).array[0]
     assert back.shape == label.shape
     assert (back == label).mean() > 0.6
+
+
+STORED = SPEC.model_copy(update={"orientation": "stored", "normalization": SPEC.normalization[:1]})
+
+
+def test_models_of_stored_order_see_axes_as_files_have_them(
+    tmp_path: Path, oriented_grid: Grid, voxels: Callable[[Grid], NDArray[np.int16]]
+) -> None:
+    """As nnU-Net's do: in any axis order the whole equals the package's own way, and its inverse the file's order."""
+    path = tmp_path / "a.mha"
+    write_image(path, voxels(oriented_grid)[None], oriented_grid)
+    image = read_image([path])
+    pipeline = Compose([LOADED_IMAGE, Preprocessd("image", STORED)])
+    data = pipeline({"image": path})
+    ours = network_image(image, STORED)
+    assert torch.allclose(data["image"].as_tensor(), ours.values, atol=1e-5)
+    data["pred"] = MetaTensor(ours.values)
+    back = Invertd("pred", pipeline, orig_keys="image")(data)["pred"]
+    assert back.shape[1:] == oriented_grid.shape
+    assert np.allclose(back.affine.numpy(), oriented_grid.matrix, atol=1e-4)
+    if oriented_grid.canonical() != oriented_grid:
+        with pytest.raises(GeometryError, match="leave Orientationd out"):
+            Preprocessd("image", STORED)(Orientationd("image", "RAS")(LOADED_IMAGE({"image": path})))
+
+
+def test_a_label_on_another_grid_is_refused(case: dict[str, Path], oblique: Grid) -> None:
+    """A crop of it would lie elsewhere, also where only its axes run otherwise."""
+    oriented = Orientationd("image", "RAS")(LOADED[0](case))
+    with pytest.raises(GeometryError, match=r"label: .*(axes run otherwise|shape)"):
+        WHOLE[0](oriented)
+    smaller = oblique.cropped((1, 0, 0), oblique.shape)
+    write_labels(case["label"], np.ones(smaller.shape, np.uint8), smaller, {})
+    with pytest.raises(GeometryError, match="label: "):
+        WHOLE[0](Compose(LOADED)(case))
+
+
+def test_normalisation_by_a_mask_is_the_packages(case: dict[str, Path]) -> None:
+    """The mask is that of all channels together, as in the package's own way."""
+    schemes = (ChannelNormalization(scheme="zscore_mask"),) * 2
+    spec = SPEC.model_copy(update={"normalization": schemes})
+    parts = [PARTS[0], Normalized("image", schemes), PARTS[2]]
+    ours = network_image(read_image([case["image"]]), spec)
+    assert torch.allclose(Compose([*LOADED, *parts])(case)["image"].as_tensor(), ours.values, atol=1e-4)
 
 
 @pytest.mark.parametrize("steps", [PARTS, WHOLE], ids=["parts", "whole"])

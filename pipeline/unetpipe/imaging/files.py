@@ -16,6 +16,7 @@ from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.imaging.formats.registered import RegisteredFormat, reader_suffixes
+from unetpipe.imaging.formats.sidecar import lengths_file
 from unetpipe.imaging.formats.signatures import LENGTH, contradiction
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.volume import Volume
@@ -119,9 +120,10 @@ def is_image(path: Path) -> bool:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, and those of its voxels where its header names others (``.mhd``, ``.nhdr``) that are there."""
+    """The file itself, and others of it that are there: those of its voxels, or the one that states their size."""
     if _suffix(path.name) not in (".mhd", ".nhdr"):
-        return [path]
+        beside = lengths_file(path)
+        return [path, beside] if beside else [path]
     from unetpipe.imaging.formats.itk_header import read_text_header
 
     try:
@@ -167,7 +169,7 @@ def _format(path: Path, *, write: bool = False) -> Any:
     if not write:
         _refuse_unusable(path)
     suffix = _suffix(path.name)
-    if suffix in reader_suffixes():
+    if suffix in reader_suffixes() and not (write and suffix in _SUFFIXES):
         return RegisteredFormat(suffix)
     if suffix in _NIFTI:
         from unetpipe.imaging.formats import nifti

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetpipe.errors import GeometryError
-from unetpipe.imaging.alignment import aligned_channels
+from unetpipe.imaging.alignment import GRID_TOLERANCE, aligned_channels, describe_difference, same_voxels
+from unetpipe.imaging.boxes import filled_mask
 from unetpipe.imaging.files import is_image, read_volume
-from unetpipe.imaging.geometry import Grid, Shape, Spacing, resampled_shape
+from unetpipe.imaging.geometry import Grid, Shape, Spacing, orientation_to_ras, resampled_shape
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.network_input import CroppedImage, NetworkImage
 from unetpipe.imaging.normalization import normalize
@@ -123,8 +124,11 @@ class Normalized(MapTransform):  # type: ignore[misc]  # monai carries no types
             image = result[key]
             if len(image) != len(self.normalization):
                 raise GeometryError(f"expected {len(self.normalization)} channels, got {len(image)}")
-            pairs = zip(image.as_subclass(Tensor), self.normalization, strict=True)
-            result[key] = _like(image, torch.stack([normalize(*pair) for pair in pairs]))
+            channels = image.as_subclass(Tensor)
+            masked = any(one.scheme == "zscore_mask" for one in self.normalization)
+            mask = torch.from_numpy(filled_mask(list(channels.numpy()))) if masked else None
+            pairs = zip(channels, self.normalization, strict=True)
+            result[key] = _like(image, torch.stack([normalize(*pair, mask) for pair in pairs]))
         return result
 
 
@@ -184,13 +188,16 @@ class Resampled(MapTransform, InvertibleTransform):  # type: ignore[misc]  # mon
 
 
 class Preprocessd(MapTransform, InvertibleTransform):  # type: ignore[misc]  # monai carries no types
-    """All that `unetpipe preprocess` and `unetpipe infer` do to an image in RAS+ order, and to its label maps.
+    """All that `unetpipe preprocess` and `unetpipe infer` do to an oriented image, and to its label maps.
+
+    Nearly all models take images in RAS+ order, so that ``Orientationd(axcodes="RAS")`` comes first. Where
+    ``preprocessing.orientation`` is ``stored``, as in models of nnU-Net, it has to be left out.
 
     ``Invertd`` undoes it for what a network made of the image: logits linearly (``nearest_interp=False``), label maps
     by nearest neighbours. What lies outside of the crop becomes 0.
 
     Args:
-        image_key: A `MetaTensor` (C, I, J[, K]) in RAS+ order; float32 (C, *network) afterwards.
+        image_key: A `MetaTensor` (C, I, J[, K]) in the order of the preprocessing; float32 (C, *network) afterwards.
         preprocessing: Preprocessing to apply, such as a bundle's ``spec.preprocessing``.
         label_keys: Label maps (1, I, J[, K]) on the image's grid.
         allow_missing_keys: Whether absent keys are skipped, as in MONAI's `MapTransform`.
@@ -211,19 +218,26 @@ class Preprocessd(MapTransform, InvertibleTransform):  # type: ignore[misc]  # m
         """Preprocess the image and the label maps.
 
         Raises:
-            GeometryError: If the image is not in RAS+ order, or its channels or axes are not the preprocessing's.
+            GeometryError: If the image is not in the order of the preprocessing, its channels or axes are not the
+                preprocessing's, or a label map is not on its grid.
         """
         result = dict(data)
         image = result[self.image_key]
         grid = _grid(image)
-        if grid.canonical() != grid:
+        if self.preprocessing.orientation == "RAS" and grid.canonical() != grid:
             raise GeometryError("the image is not in RAS+ order: Orientationd(axcodes='RAS') has to come first")
+        if self.preprocessing.orientation == "stored" and _was_turned(image):
+            raise GeometryError("the model takes images in the order of their files: leave Orientationd out")
         cropped = CroppedImage(Image.of(image.as_subclass(Tensor).numpy(), grid), self.preprocessing)
         placement = cropped.placement
         values = {self.image_key: torch.stack(list(cropped.channels()))}
         for key in self.key_iterator(result):
             volume = result[key]
             if key != self.image_key:
+                if grid.difference_voxels(own := _grid(volume)) > GRID_TOLERANCE:
+                    turned = same_voxels(grid, own)
+                    reason = "its axes run otherwise than the image's" if turned else describe_difference(grid, own)
+                    raise GeometryError(f"{key}: {reason}")
                 values[key] = cropped.label(volume.as_subclass(Tensor)[0][placement.box].contiguous())[None]
             made = _like(volume, values[key], cropped.grid)
             extra = {"mode": "bilinear", "affine": volume.affine, "placement": placement, "applied": cropped.applied}
@@ -258,6 +272,15 @@ def _nonzero(values: Tensor) -> Tensor:
 
 def _grid(volume: MetaTensor) -> Grid:
     return Grid.of(volume.shape[1:], np.asarray(to_affine_nd(3, volume.affine), dtype=np.float64))
+
+
+def _was_turned(volume: MetaTensor) -> bool:
+    """Whether the axes run otherwise than in the file, as far as the reader has noted how they do there."""
+    affine = volume.meta.get(MetaKeys.ORIGINAL_AFFINE)
+    if affine is None:
+        return False
+    stored = Grid.of(volume.shape[1:], np.asarray(to_affine_nd(3, affine), dtype=np.float64))
+    return orientation_to_ras(stored) != orientation_to_ras(_grid(volume))
 
 
 def _like(volume: MetaTensor, values: Tensor, grid: Grid | None = None) -> MetaTensor:

@@ -62,6 +62,14 @@ SAME = {
         ),
         FACTOR,
     ),
+    "injection just after the scan's start": (
+        drug("RadiopharmaceuticalStartTime", "014956.2"),
+        70 * 1000 / 350e6 * 2 ** (-10 / HALF_LIFE_S),
+    ),
+    "the same with its date": (
+        drug("RadiopharmaceuticalStartDateTime", "20200101014956.2"),
+        70 * 1000 / 350e6 * 2 ** (-10 / HALF_LIFE_S),
+    ),
     "reconstructed later": (late_series, FACTOR),
     "in SUVbw already": (lambda image: setattr(image, "Units", "GML"), 1.0),
     "counts with Philips' factor": (
@@ -91,6 +99,9 @@ LACKING = {
     "half-life": (drug("RadionuclideHalfLife", None), "RadionuclideHalfLife is missing"),
     "injection": (drug("RadiopharmaceuticalStartTime", None), "RadiopharmaceuticalStartTime is missing"),
     "later injection": (drug("RadiopharmaceuticalStartDateTime", "20200102000000"), "later than the scan"),
+    "injection the day before": (drug("RadiopharmaceuticalStartDateTime", "20191231000000"), "14 half-lives before"),
+    "injection decades ago": (drug("RadiopharmaceuticalStartDateTime", "19000101000000"), "half-lives before the scan"),
+    "half-life in minutes": (drug("RadionuclideHalfLife", HALF_LIFE_S / 60), "60 half-lives before the scan"),
     "time": (lambda image: setattr(image, "SeriesTime", None), "SeriesTime is missing"),
     "units": (lambda image: setattr(image, "Units", "PROPCNTS"), "Units should be BQML, got PROPCNTS"),
     "lean body mass": (

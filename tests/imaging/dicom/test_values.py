@@ -50,6 +50,28 @@ def test_a_colour_palette_is_refused_by_name(series, read) -> None:
         read(series.path)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("intercept", "enhanced"), [(0, False), (-1024, False), (0, True)])
+def test_bits_that_are_not_stored_are_no_intensity(series, signed: bool, enhanced: bool, intercept: int) -> None:
+    """Twelve of sixteen bits: the others may hold an overlay, or zeros where the sign should be."""
+    values = {}
+
+    def store(image: Dataset) -> None:
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 12, 11, int(signed)
+        image.RescaleIntercept, image.RescaleSlope = intercept, 1
+        shape = image.Rows, image.Columns
+        drawn = np.random.default_rng(image.InstanceNumber).integers(-2048 if signed else 0, 2048, shape)
+        values[image.InstanceNumber] = drawn + intercept
+        stored = drawn & 0x0FFF if signed else drawn | 0x8000
+        image.PixelData = stored.astype("<u2").tobytes()
+
+    series.edit(store)
+    if enhanced:
+        series.make_enhanced()
+    expected = np.stack([values[number].T for number in sorted(values, reverse=True)], axis=-1)
+    assert np.array_equal(read_volume(series.path).array[0], expected)
+
+
 MEANINGFUL = {
     "slope": (lambda image: setattr(image, "RescaleSlope", 2), lambda stored: stored * 2.0),
     "intercept": (lambda image: setattr(image, "RescaleIntercept", -1024), lambda stored: stored - 1024.0),

@@ -43,6 +43,15 @@ def png(depth: int, colour_type: int, rows: list[bytes], table: bytes = b"", wid
     return b"\x89PNG\r\n\x1a\n" + header + (chunk(b"PLTE", table) if table else b"") + pixels + chunk(b"IEND", b"")
 
 
+@pytest.mark.parametrize(("depth", "row"), [(2, b"\x1b"), (4, b"\x01\x23")])
+def test_labels_of_few_bits_keep_their_numbers(tmp_path: Path, depth: int, row: bytes) -> None:
+    """0 to 3 in grey of 2 or 4 bits are these labels, however bright viewers show them."""
+    path = tmp_path / "a.png"
+    path.write_bytes(png(depth, 0, [row, row]))
+    assert read_label_volume(path).array[0, :, 1].tolist() == [0, 1, 2, 3]
+    assert read_volume(path).array[0, 3, 1] == 255 * 3 // (2**depth - 1)
+
+
 @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("RGBA", 3), ("LA", 1), ("1", 1)])
 def test_the_first_axis_runs_along_columns(tmp_path: Path, mode: str, channels: int) -> None:
     """Array (C, x, y) with Pillow's pixel at (x, y); alpha is dropped; a pixel counts as 1 mm."""

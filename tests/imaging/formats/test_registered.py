@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -47,9 +48,11 @@ def test_a_registered_suffix_is_an_image(tmp_path: Path) -> None:
 
 
 def test_a_reader_may_take_the_place_of_a_format(tmp_path: Path) -> None:
-    """The person's own reader is asked first; longer suffixes are others."""
+    """The person's own reader is asked first, and the package still writes it; longer suffixes are others."""
     register("reader", ".nii")(NumpyReader)
     assert read_volume(write(tmp_path / "a.nii", np.zeros((2, 3, 4)))).array.shape == (1, 2, 3, 4)
+    write_labels(tmp_path / "b.nii", np.ones((2, 3, 4), np.uint8), Grid.of((2, 3, 4), AFFINE), {})
+    assert nib.load(tmp_path / "b.nii").shape == (2, 3, 4)
     write_labels(tmp_path / "a.nii.gz", np.ones((2, 3, 4), np.uint8), Grid.of((2, 3, 4), AFFINE), {})
     assert read_volume(tmp_path / "a.nii.gz").array.max() == 1
 

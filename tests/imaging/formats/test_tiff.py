@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.files import read_grid, read_volume, strip_suffix, write_image, write_labels
+from unetpipe.imaging.files import files_of, read_grid, read_volume, strip_suffix, write_image, write_labels
 from unetpipe.imaging.formats import pictures
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_volume
@@ -271,6 +271,24 @@ def test_pages_are_slices(tmp_path: Path, options: dict[str, Any]) -> None:
     tifffile.imwrite(tmp_path / "a.tif", STACK, photometric="minisblack", **options)
     check(tmp_path / "a.tif", STACK.transpose(2, 1, 0)[None])
     assert (read_grid(tmp_path / "a.tif")[1].spacing_mm, read_grid(tmp_path / "a.tif")[1].unit) == ((1, 1, 1), "voxel")
+
+
+def test_a_file_beside_a_stack_states_its_lengths(tmp_path: Path) -> None:
+    """nnU-Net's: of images without the number of their channel, slices first; what is no length is said."""
+    for name in ("a_0000.tif", "a.tif", "b.tif"):
+        tifffile.imwrite(tmp_path / name, STACK, photometric="minisblack")
+    (tmp_path / "a.json").write_text('{"spacing": [1.5, 0.2, 0.1]}')
+    for name in ("a_0000.tif", "a.tif"):
+        assert read_grid(tmp_path / name)[1].spacing_mm == pytest.approx((0.1, 0.2, 1.5))
+        assert read_volume(tmp_path / name).grid.unit == "mm"
+    assert files_of(tmp_path / "a_0000.tif") == [tmp_path / "a_0000.tif", tmp_path / "a.json"]
+    assert read_grid(tmp_path / "b.tif")[1].spacing_mm == (1, 1, 1)
+    (tmp_path / "b.json").write_text('{"spacing": [0, "x", 0.1]}')
+    volume = read_volume(tmp_path / "b.tif")
+    assert volume.grid.spacing_mm == (1, 1, 1)
+    assert any("which is no length" in note for note in volume.notes)
+    (tmp_path / "b.json").write_text("[")
+    assert read_volume(tmp_path / "b.tif").notes == ()
 
 
 def test_pages_that_pillow_writes_are_slices(tmp_path: Path) -> None:

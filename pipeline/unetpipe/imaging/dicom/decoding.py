@@ -125,7 +125,19 @@ def read_stored(image: Image, out: NDArray[Any]) -> bool:
             buffer = buffer[count:]
     if sys.byteorder == "big":
         out.byteswap(inplace=True)
-    return not buffer
+    if buffer:
+        return False
+    _drop_unused_bits(image.data, out)
+    return True
+
+
+def _drop_unused_bits(header: Dataset, out: NDArray[Any]) -> None:
+    """Let the bits above BitsStored repeat the sign: they may hold anything, such as an overlay (PS3.5, 8.1.1)."""
+    size = 8 * out.itemsize
+    unused = size - int(number(header, "BitsStored") or size)
+    if 0 < unused < size:
+        np.left_shift(out, unused, out=out)
+        np.right_shift(out, unused, out=out)
 
 
 def decode(data: Dataset, syntax: UID) -> NDArray[Any]:
@@ -140,7 +152,9 @@ def decode(data: Dataset, syntax: UID) -> NDArray[Any]:
         pixels = _decode_by_itk(data, syntax)
     else:
         pixels = pixel_array(data, decoding_plugin=_PLUGINS.get(syntax, ""))
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=not pixels.flags.writeable)
+    if not syntax.is_encapsulated or syntax == RLELossless:  # which store all bits as they are
+        _drop_unused_bits(data, pixels)
     return pixels if pixels.ndim == 3 else pixels[None]
 
 

@@ -18,6 +18,8 @@ from unetpipe.imaging.dicom.frames import Frame
 _SUV_UNITS = ("GML", "{SUVbw}g/ml")
 _PHILIPS_FACTOR = (0x7053, 0x1000)
 _GE_SCAN_TIME = (0x0009, 0x100D)
+_LATE = timedelta(minutes=10)  # by which an injection may follow the start of a dynamic scan
+_MOST_HALF_LIVES = 10  # after which there is nothing left to scan: a date, or the half-life's unit, is wrong
 
 
 def suv_factor(frames: Sequence[Frame]) -> tuple[float, str]:
@@ -57,8 +59,10 @@ def _from_activity(frames: Sequence[Frame]) -> float:
         raise _impossible(f"DecayCorrection should be START or ADMIN, got {correction or 'nothing'}")
     half_life_s = _positive(drug, "RadionuclideHalfLife")
     scan = _scan_start(frames, half_life_s)
-    decayed = dose_bq * 2 ** (-(scan - _injection(drug, scan)).total_seconds() / half_life_s)
-    return float(weight_kg * 1000 / decayed)
+    half_lives = (scan - _injection(drug, scan)).total_seconds() / half_life_s
+    if half_lives > _MOST_HALF_LIVES:
+        raise _impossible(f"the injection is {half_lives:.0f} half-lives before the scan")
+    return float(weight_kg * 1000 / (dose_bq * 2**-half_lives))
 
 
 def _scan_start(frames: Sequence[Frame], half_life_s: float) -> datetime:
@@ -88,9 +92,9 @@ def _injection(drug: Dataset, scan: datetime) -> datetime:
         if not clock:
             raise _impossible("RadiopharmaceuticalStartTime is missing")
         injected = _parsed(f"{scan:%Y%m%d}{clock}")
-        if injected > scan:  # midnight lay between both
+        if injected - scan > _LATE:  # midnight lay between both
             injected -= timedelta(days=1)
-    if injected > scan:
+    if injected - scan > _LATE:
         raise _impossible("the injection is later than the scan")
     return injected
 

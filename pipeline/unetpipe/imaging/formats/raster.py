@@ -24,6 +24,7 @@ from unetpipe.imaging.volume import Volume
 
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "I": 1, "I;16": 1, "I;16B": 1, "RGB": 3, "RGBA": 3, "CMYK": 3}
 _CONVERTED = {"LA": "L", "RGBA": "RGB", "CMYK": "RGB"}  # alpha is dropped
+_SCALED = {"L;2": 85, "L;4": 17}  # grey of 2 and 4 bits, which Pillow spreads over 8
 _ORIENTATION = 274  # of EXIF
 _PNG = ".png"
 
@@ -78,10 +79,11 @@ def _read(path: Path, *, as_label: bool) -> Volume:
         with _opened(path) as picture:
             picture.verify()  # reads all checksums; decoding ignores them
     with _opened(path) as picture:
+        scale = _SCALED.get(str(picture.tile[0][3]), 1) if as_label else 1  # forgotten once pixels are decoded
         pixels = np.asarray(picture.convert(_CONVERTED[picture.mode]) if picture.mode in _CONVERTED else picture)
         if picture.mode == "1":
             pixels = (pixels > 0).astype(np.uint8)
-        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        pixels = (pixels // scale if scale > 1 else pixels).reshape(*pixels.shape[:2], -1)
         if picture.mode == "P" and not as_label:
             pixels = painted(pixels, _colour_table(picture))
         shown = as_shown(pixels, _orientation(picture))

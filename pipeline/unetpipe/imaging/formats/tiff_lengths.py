@@ -1,12 +1,14 @@
-"""The size of a TIFF file's voxels, where OME or ImageJ states it."""
+"""The size of a TIFF file's voxels, where OME or ImageJ states it, or nnU-Net in a file beside it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 from tifffile import TiffFile
 
+from unetpipe.imaging.formats.sidecar import stated_spacing
 from unetpipe.imaging.geometry import MM_PER_UNIT, Unit
 
 UNIT_NAMES: dict[Unit, str] = {"m": "m", "cm": "cm", "mm": "mm", "um": "µm", "nm": "nm"}
@@ -52,11 +54,13 @@ def read_lengths(file: TiffFile, *, slices: bool) -> Lengths:
     elif file.is_imagej:
         stated = _of_imagej(file)
     else:
-        return Lengths()
+        stated = [("", "")] * 3
     needed = stated[: 3 if slices else 2]
-    units = {unit for _, unit in needed}
-    if units <= set(_NOT_LENGTHS):
-        return Lengths()
+    if {unit for _, unit in needed} <= set(_NOT_LENGTHS):
+        beside = stated_spacing(Path(file.filehandle.path)) if slices else None
+        if beside is None:
+            return Lengths()
+        needed = [(size, "mm") for size in beside]
     sizes = [_mm(size, unit) for size, unit in needed]
     if not all(np.isfinite(size) and size > 0 for size in sizes):
         text = ", ".join(f"{size} {unit}".strip() for size, unit in needed)

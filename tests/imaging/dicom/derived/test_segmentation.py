@@ -53,6 +53,8 @@ def test_what_is_written_is_valid_and_says_what_it_is(phantom: Phantom, tmp_path
     new = write_segmentation(path, phantom.source, SEGMENTS, ALGORITHM, phantom.labels)
     assert errors_of(path) == []
     written = pydicom.dcmread(path)
+    measures = written.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SpacingBetweenSlices) == pytest.approx(phantom.source.grid.spacing_mm[2], abs=1e-6)
     liver, cyst, kidney = written.SegmentSequence
     assert liver.SegmentedPropertyTypeCodeSequence[0].CodeValue == "10200004"
     assert hd.color.CIELabColor.from_dicom_value(liver.RecommendedDisplayCIELabValue).to_rgb() == (0xDD, 0x82, 0x65)
