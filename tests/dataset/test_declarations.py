@@ -25,6 +25,8 @@ def test_labels() -> None:
     assert (made.regions, made.ignore_value, len(made.merged)) == ((), 255, 1)
     assert with_labels(MANIFEST, {"new": ((1, 1),), "ignore": ((9, 9),)}).ignore_value == 9
     assert with_labels(MANIFEST, {}) is MANIFEST
+    for ranges in (((255, 255),), ((1, 1), (200, 300))):  # a class now
+        assert with_labels(MANIFEST, {"new": ranges}).ignore_value is None
 
 
 @pytest.mark.parametrize(("given", "codes"), [(["ct"], ("CT", "CT")), (["MRI", "PET"], ("MR", "PT"))])

@@ -1,5 +1,6 @@
 """Splits: nnU-Net's where patients are unknown, by patient where they are known."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from unetpipe.dataset.folds import Fold, keep_folds, make_folds, read_folds
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.documents import write_document
-from unetpipe.errors import DatasetError
+from unetpipe.errors import DatasetError, PlanError
 
 
 def manifest_of(patients: list[str | None]) -> Manifest:
@@ -91,6 +92,38 @@ def test_folds_of_a_person_are_kept_under_new_ids() -> None:
     assert kept.folds == (Fold(train=ids[:1], validation=ids[1:]), Fold(train=("c",), validation=ids[:1]))
     fewer = manifest.model_copy(update={"cases": cases[:3]})
     assert keep_folds(kept, make_folds(fewer, 2, 0), fewer) == make_folds(fewer, 2, 0)
+
+
+def test_folds_that_the_dataset_declares_are_not_kept_from_before() -> None:
+    """They are changed where they are declared: a further case that is held out by none is trained on."""
+    first, more = declared(0, 0, None), declared(0, 0, None, None)
+    made = make_folds(more, 5, 0)
+    assert keep_folds(make_folds(first, 5, 0), made, more) == made
+    other = declared(0, 1, 0, 1)
+    assert keep_folds(make_folds(manifest_of([None] * 4), 2, 0), make_folds(other, 2, 0), other).folds[0].train == (
+        "case_001",
+        "case_003",
+    )
+
+
+def test_folds_that_split_a_patient_are_not_kept() -> None:
+    """Patients that were corrected since make other folds."""
+    before, after = manifest_of([*"aabbcc"]), manifest_of([*"abbcca"])
+    made = make_folds(after, 3, 0)
+    found = make_folds(before, 3, 0)
+    assert any(fold.split_patient(after) for fold in found.folds)
+    assert keep_folds(found, made, after) == made
+    assert keep_folds(found, make_folds(before, 3, 0), before) == found
+
+
+def test_a_fold_never_trains_on_what_it_holds_out(tmp_path: Path) -> None:
+    """Folds that a person edited so are refused when they are read."""
+    write_document(tmp_path / "folds.json", make_folds(manifest_of([None] * 4), 2, 0))
+    edited = json.loads((tmp_path / "folds.json").read_text())
+    edited["folds"][0]["validation"].append(edited["folds"][0]["train"][0])
+    (tmp_path / "folds.json").write_text(json.dumps(edited))
+    with pytest.raises(PlanError, match=r"folds.json: folds.0: .*trains on 1 of the cases that it holds out, such as"):
+        read_folds(tmp_path)
 
 
 def test_round_trip(tmp_path: Path) -> None:

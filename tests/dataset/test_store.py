@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unetpipe.dataset.case_names import file_names
-from unetpipe.dataset.store import CaseStore, encode_case, locate_classes, remove_others, stored_key
+from unetpipe.dataset.store import CaseStore, encode_case, locate_annotated, locate_classes, remove_others, stored_key
 from unetpipe.errors import PlanError
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.preprocessing import Placement
@@ -108,6 +108,15 @@ def test_locations_of_small_classes() -> None:
     counts, locations = locate_classes(index, 4, seed="a")
     assert counts == (27, 0, 3, 0)
     assert locations == {"2": [11, 12, 13]}
+
+
+def test_annotated_voxels_are_located_where_others_are_ignored() -> None:
+    """Background too; where none is ignored they are not needed."""
+    index = np.full((6, 5), -1, dtype=np.float16)
+    index[2, 1:4] = (0, 1, 0)
+    assert locate_annotated(index, seed="a") == (11, 12, 13)
+    assert locate_annotated(np.zeros((6, 5), np.float16), seed="a") == ()
+    assert len(locate_annotated(np.where(np.arange(5000) % 2, 0, -1).astype(np.float16), seed="a")) == 1000
 
 
 def test_locations_are_spread() -> None:

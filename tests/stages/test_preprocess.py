@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from unetpipe.config.evaluate import EvaluateConfig
@@ -20,7 +21,8 @@ from unetpipe.dataset.manifest import read_manifest
 from unetpipe.dataset.phantom import write_phantom_dataset
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore
-from unetpipe.errors import DatasetError, PlanError
+from unetpipe.dataset.training_set import read_training_set
+from unetpipe.errors import DatasetError, PlanError, TrainingError
 from unetpipe.imaging.files import read_volume, write_image, write_labels
 from unetpipe.imaging.geometry import Grid, Orientation
 from unetpipe.progress import SilentProgress
@@ -219,6 +221,30 @@ def test_other_configurations(small: Path, tmp_path: Path) -> None:
     assert {path.name for path in (work / "cases").iterdir()} == {"2d", "3d_fullres"}
     with pytest.raises(PlanError, match="no configuration '4d', only 3d_fullres, 2d"):
         preprocess(PreprocessConfig(dataset=small, out=work, configuration="4d"))
+
+
+def test_what_has_changed_is_gone_from_other_configurations(small: Path, tmp_path: Path) -> None:
+    """A label that was corrected, or classes in another order: no configuration is trained on what was before."""
+    work = tmp_path / "work"
+    for configuration in ("2d", "3d_fullres"):
+        preprocess(PreprocessConfig(dataset=small, out=work, configuration=configuration))
+    label = next(path for path in sorted((small / "labelsTr").iterdir()) if path.name.endswith(".nii.gz"))
+    image = nib.load(label)
+    values = np.asarray(image.dataobj).copy()
+    values[0, 0, 0] = 1
+    nib.save(nib.Nifti1Image(values, image.affine, image.header), label)
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    case = label.name.removesuffix(".nii.gz")
+    assert case in CaseStore(work, "3d_fullres").ids
+    assert len(CaseStore(work, "2d").ids) == 5
+    assert case not in CaseStore(work, "2d").ids
+    with pytest.raises(TrainingError, match=f"1 cases are not preprocessed for 2d, such as {case}"):
+        read_training_set(work, 0, "2d")
+    plan = yaml.safe_load((work / "plan.yaml").read_text())
+    plan["configurations"]["2d"]["patch_size"][0] //= 2
+    (work / "plan.yaml").write_text(yaml.safe_dump(plan))
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    assert len(CaseStore(work, "2d").ids) == 5, "they are as the files are, whatever the plan makes of others"
 
 
 def test_a_mere_check_writes_nothing(small: Path, tmp_path: Path) -> None:

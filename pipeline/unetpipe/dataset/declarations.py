@@ -21,14 +21,13 @@ def with_labels(manifest: Manifest, labels: Mapping[str, Sequence[Range]]) -> Ma
     """
     if not labels:
         return manifest
-    declared = declare_labels(labels)
-    ignore_value = manifest.ignore_value if declared.ignore_value is None else declared.ignore_value
+    declared = declare_labels(labels).over(manifest.ignore_value)
     return manifest.model_copy(
         update={
             "labels": declared.classes,
             "regions": (),
             "merged": declared.merged,
-            "ignore_value": ignore_value,
+            "ignore_value": declared.ignore_value,
         }
     )
 

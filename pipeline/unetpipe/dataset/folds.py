@@ -3,9 +3,10 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 import numpy as np
+from pydantic import model_validator
 
 from unetpipe.dataset.case_names import former_ids
 from unetpipe.dataset.manifest import Manifest
@@ -20,6 +21,19 @@ class Fold(Record):
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _learns_from_nothing_held_out(self) -> Self:
+        if both := sorted(set(self.train) & set(self.validation)):
+            raise ValueError(f"a fold trains on {len(both)} of the cases that it holds out, such as {both[0]}")
+        return self
+
+    def split_patient(self, manifest: Manifest) -> tuple[str, str] | None:
+        """Two cases of one patient, of which it trains on the first and holds out the second; None without such."""
+        patients = {case.id: case.patient for case in manifest.cases if case.patient is not None}
+        trained = {patients[case]: case for case in self.train if case in patients}
+        split = ((trained[patients[case]], case) for case in self.validation if patients.get(case) in trained)
+        return next(split, None)
 
 
 class Folds(Record):
@@ -90,13 +104,18 @@ def _declared_folds(manifest: Manifest, seed: int) -> Folds:
 
 
 def keep_folds(found: Folds, made: Folds, manifest: Manifest) -> Folds:
-    """The folds of an earlier run where they hold out the same cases, as a person may have changed them; else new ones.
+    """The folds of an earlier run where they still hold, as a person may have changed them; else new ones.
+
+    They hold where the dataset declares none, where they hold out the same cases, and where they keep patients together
+    if new ones do.
 
     Args:
         found: Folds read from the work folder. Their case ids may be those of earlier versions.
         made: Folds that `make_folds` makes from the same manifest.
         manifest: Current manifest of the dataset.
     """
+    if any(case.fold is not None for case in manifest.cases):
+        return made  # declared folds are changed where they are declared
     renamed = former_ids(case.id for case in manifest.cases)
 
     def ids(cases: Sequence[str]) -> tuple[str, ...]:
@@ -106,11 +125,9 @@ def keep_folds(found: Folds, made: Folds, manifest: Manifest) -> Folds:
     same = (found.seed, len(kept), found.by_patient) == (made.seed, len(made.folds), made.by_patient)
     known = {case.id for case in manifest.cases}
     inside = all(set(fold.validation) | set(fold.train) <= known for fold in kept)
-    return (
-        found.model_copy(update={"folds": kept})
-        if same and inside and _held_out(kept) == _held_out(made.folds)
-        else made
-    )
+    together = not any(fold.split_patient(manifest) for fold in kept)
+    holds = same and inside and together and _held_out(kept) == _held_out(made.folds)
+    return found.model_copy(update={"folds": kept}) if holds else made
 
 
 def _held_out(folds: Sequence[Fold]) -> set[str]:

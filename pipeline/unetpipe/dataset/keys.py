@@ -1,7 +1,8 @@
-"""One hash of everything that a stored case depends on, and of nothing else."""
+"""Hashes of what a stored case depends on, and of nothing else: of everything, and of what it shows."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from unetpipe.components import source_digest, target_of
@@ -24,15 +25,33 @@ def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configu
     preprocessing = spec.model_dump(mode="json", exclude=later)
     parts: dict[str, Any] = {
         "schema": STORE_SCHEMA,
-        "content": statistics.content,
-        "affine_adopted": statistics.affine_adopted,
         "preprocessing": preprocessing,
         "patch_size": plan.configurations[configuration].patch_size,
+        **_source(statistics, manifest),
+    }
+    if manifest.ignore_value is not None:
+        parts["annotated"] = True  # positions of annotated voxels are stored besides
+    if code := [digest for step in spec.steps if (digest := source_digest("preprocessing", target_of(step)))]:
+        parts["code"] = code
+    return _hash(parts)
+
+
+def source_key(statistics: CaseStatistics, manifest: Manifest) -> str:
+    """Hash the files' contents and the label values alone, whatever preprocessing makes of them."""
+    return _hash(_source(statistics, manifest))
+
+
+def _source(statistics: CaseStatistics, manifest: Manifest) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "content": statistics.content,
+        "affine_adopted": statistics.affine_adopted,
         "labels": manifest.label_values,
         "ignore": manifest.ignore_value,
     }
     if manifest.merged:
         parts["merged"] = [one.model_dump() for one in manifest.merged]
-    if code := [digest for step in spec.steps if (digest := source_digest("preprocessing", target_of(step)))]:
-        parts["code"] = code
+    return parts
+
+
+def _hash(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -4,7 +4,7 @@ Values are merged as soon as a label map is read, so that everything after it se
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -40,6 +40,17 @@ class DeclaredLabels:
     classes: tuple[LabelClass, ...]
     merged: tuple[MergedValues, ...]
     ignore_value: int | None
+
+    def over(self, ignore_value: int | None) -> "DeclaredLabels":
+        """The same over what a dataset declares: its ignored value remains where it is not a value of a class now."""
+        if self.ignore_value is not None or ignore_value is None or self.class_of(ignore_value) is not None:
+            return self
+        return replace(self, ignore_value=ignore_value)
+
+    def class_of(self, value: int) -> LabelClass | None:
+        """The class that a label value counts as."""
+        counted = next((one.value for one in self.merged if one.low <= value <= one.high), value)
+        return next((one for one in self.classes if one.value == counted), None)
 
 
 def declare_labels(labels: Mapping[str, Sequence[Range]]) -> DeclaredLabels:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unetpipe.dataset.case_label import read_case_label
 from unetpipe.dataset.checks.statistics import CaseStatistics
-from unetpipe.dataset.keys import case_key
+from unetpipe.dataset.keys import case_key, source_key
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.memory_budget import MemoryBudget, preparation_bytes
 from unetpipe.dataset.planning.plan import Plan
@@ -78,6 +78,7 @@ class Preparation:
             stored.numpy(),
             case=case.id,
             key=case_key(known, self.manifest, self.plan, self.configuration),
+            source=source_key(known, self.manifest),
             placement=image.placement,
             spacing_mm=image.grid.spacing_mm,
             classes=len(self.manifest.labels),

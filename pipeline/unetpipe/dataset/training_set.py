@@ -57,16 +57,22 @@ def read_training_set(work: Path, fold: int, configuration: str | None) -> Train
         configuration: Name of the plan's configuration; None takes the plan's default.
 
     Raises:
-        TrainingError: If there is no such fold or configuration, or cases are not preprocessed for it, or by
-            another plan.
+        TrainingError: If there is no such fold or configuration, if the fold splits a patient though patients are kept
+            together, or if cases are not preprocessed for it, or by another plan.
         PlanError: If a document of the work folder is missing or malformed.
     """
-    manifest, plan, folds = read_manifest(work), read_plan(work), read_folds(work).folds
+    manifest, plan, split = read_manifest(work), read_plan(work), read_folds(work)
+    folds = split.folds
     name = configuration or plan.default
     if name not in plan.configurations:
         raise TrainingError(f"the plan has configurations {', '.join(plan.configurations)}, not {name}")
     if not 0 <= fold < len(folds):
         raise TrainingError(f"fold must be from 0 to {len(folds) - 1}, got {fold}")
+    if split.by_patient and (cases := folds[fold].split_patient(manifest)):
+        raise TrainingError(
+            f"folds.json keeps patients together, but fold {fold} trains on {cases[0]} and holds out {cases[1]} of one "
+            "patient"
+        )
     store = CaseStore(work, name)
     missing = sorted({*folds[fold].train, *folds[fold].validation} - set(store.ids))
     if missing:

@@ -19,7 +19,7 @@ from unetpipe.dataset.checks.cases import CheckReport, check_cases, completed
 from unetpipe.dataset.checks.statistics import CaseStatistics, read_known_statistics
 from unetpipe.dataset.declarations import with_labels, with_modalities, with_segments
 from unetpipe.dataset.folds import Folds, keep_folds, make_folds, read_folds
-from unetpipe.dataset.keys import case_key
+from unetpipe.dataset.keys import case_key, source_key
 from unetpipe.dataset.layouts.recognition import inspect_dataset
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.memory_budget import MemoryBudget, check_bytes
@@ -28,7 +28,7 @@ from unetpipe.dataset.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpipe.dataset.planning.normalization import check_normalization, plan_normalization
 from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.privacy.case_ids import CaseIds
-from unetpipe.dataset.store import remove_others, stored_key
+from unetpipe.dataset.store import remove_others, stored_key, stored_source
 from unetpipe.dataset.work_folder import Decisions, write_decisions
 from unetpipe.documents import Record
 from unetpipe.errors import DatasetError, Fault
@@ -138,6 +138,7 @@ def _preprocess(config: PreprocessConfig, progress: Progress) -> PreprocessResul
         require_steps(spec)
     folds = _choose_folds(config, work, manifest)
     with claimed(work):
+        _remove_outdated(work, manifest, report.statistics, plan)
         write_decisions(
             work,
             Decisions(manifest=manifest, statistics=report.statistics, fingerprint=fingerprint, plan=plan, folds=folds),
@@ -230,7 +231,23 @@ def _choose_folds(config: PreprocessConfig, work: Path, manifest: Manifest) -> F
     made = make_folds(manifest, config.folds, config.seed)
     if any(case.fold is not None for case in manifest.cases):
         log.info("folds: the %d that the dataset declares", len(made.folds))
-    return keep_folds(read_folds(work), made, manifest) if (work / "folds.json").exists() else made
+    if not (work / "folds.json").exists():
+        return made
+    found = read_folds(work)
+    folds = keep_folds(found, made, manifest)
+    if folds is made and found != made:
+        log.warning("folds.json is made anew: the folds in it are not of this dataset, and earlier runs are of these")
+    return folds
+
+
+def _remove_outdated(work: Path, manifest: Manifest, statistics: Sequence[CaseStatistics], plan: Plan) -> None:
+    """Remove stored cases of other files or label values than the dataset's, which no training may take for them."""
+    sources = {manifest.file_names[one.id]: source_key(one, manifest) for one in statistics}
+    for configuration in plan.configurations:
+        current = {
+            name for name, source in sources.items() if stored_source(work, configuration, name) in (None, source)
+        }
+        remove_others(work, configuration, keep=current)
 
 
 def _write_cases(
@@ -246,7 +263,6 @@ def _write_cases(
     """Preprocess the cases that are not stored yet, and return their number."""
     known = {one.id: one for one in statistics}
     keys = {case.id: case_key(known[case.id], manifest, plan, name) for case in manifest.cases}
-    remove_others(work, name, keep=set(manifest.file_names.values()))
     todo = [case for case in manifest.cases if stored_key(work, name, manifest.file_names[case.id]) != keys[case.id]]
     if todo:
         # torch loads only now, when there is work for it

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from unetpipe.dataset.checks.cases import CheckReport, check_cases, discover_labels
+from unetpipe.dataset.declarations import with_labels
 from unetpipe.dataset.layouts.recognition import read_dataset
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.imaging.files import write_image, write_labels
@@ -269,6 +270,20 @@ def test_segmentations_of_slicer_name_the_classes(tmp_path: Path, sample: Any) -
     write_labels(tmp_path / "labels" / "b.seg.nrrd", sample.label(values=(4, 9)), sample.grid(), {})
     name_segments(tmp_path / "labels" / "b.seg.nrrd", {4: "tumour", 9: "liver"})
     assert found(check(read_dataset(tmp_path))) == [("b", "label_names", "error")]
+
+
+def test_names_of_other_declared_classes_are_errors(tmp_path: Path, sample: Any) -> None:
+    """What Slicer numbers otherwise than the declaration; names that nobody declared, and merged values, are none."""
+    names = {"a": {1: "Liver", 2: "Tumour"}, "b": {1: "tumour", 2: "liver"}, "c": {1: "Leber", 3: "tumour"}}
+    for name, named in names.items():
+        write_image(tmp_path / "images" / f"{name}.nrrd", sample.image(ord(name))[None], sample.grid())
+        label = tmp_path / "labels" / f"{name}.seg.nrrd"
+        write_labels(label, sample.label(values=tuple(named)), sample.grid(), {})
+        name_segments(label, named)
+    manifest = with_labels(read_dataset(tmp_path), {"liver": ((1, 1),), "tumour": ((2, 3),)})
+    errors = [fault for fault in check(manifest).faults if fault.severity == "error"]
+    assert [(fault.case, fault.kind) for fault in errors] == [("b", "label_names")] * 2
+    assert errors[0].message == "the label calls the value 1 'tumour', which is declared to be the value 2"
 
 
 def test_what_reading_decided_is_warned_of(tmp_path: Path, sample: Any) -> None:

@@ -1,11 +1,13 @@
 """BIDS folders of brains and of microscopy."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from unetpipe.dataset.layouts.recognition import inspect_dataset, inspect_scans, read_dataset
+from unetpipe.errors import DatasetError
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +100,30 @@ def test_modality(files: Any, tmp_path: Path, name: str, sidecar: Any, expected:
     if sidecar is not None:
         files.json(f"sub-1/{name}.json", sidecar)
     assert read_dataset(tmp_path).modalities == (expected,)
+
+
+def test_all_cases_have_one_kind_of_label(files: Any, tmp_path: Path) -> None:
+    """A mask of the brain does not stand for the lesions of who has none, nor do a foreign derivative's classes."""
+    for subject in "123":
+        files.image(f"sub-{subject}/anat/sub-{subject}_T1w.nii.gz")
+        files.label(f"derivatives/brains/sub-{subject}/anat/sub-{subject}_desc-brain_mask.nii.gz")
+    for subject in "12":
+        files.label(f"derivatives/lesions/sub-{subject}/anat/sub-{subject}_dseg.nii.gz")
+    files.text("derivatives/brains/desc-aseg_dseg.tsv", "index\tname\n2\twhite matter\n")
+    assert files.faults() == [("sub-3", "missing_label")]
+    manifest, _ = inspect_dataset(tmp_path)
+    assert [case.id for case in manifest.cases] == ["sub-1", "sub-2"]
+    assert manifest.labels == ()
+    shutil.rmtree(tmp_path / "derivatives")
+    with pytest.raises(DatasetError, match=r"^sub-1: no \*_dseg, \*_seg or \*_mask in derivatives/"):
+        inspect_dataset(tmp_path)
+
+
+def test_lengths_that_are_not_read_are_said(files: Any, tmp_path: Path) -> None:
+    """The size of a picture's pixels, in the JSON file beside it."""
+    for subject in "12":
+        files.image(f"sub-{subject}/micr/sub-{subject}_sample-a_SEM.png")
+        files.json(f"sub-{subject}/micr/sub-{subject}_sample-a_SEM.json", {"PixelSize": [0.1, 0.1]})
+        files.label(f"derivatives/labels/sub-{subject}/micr/sub-{subject}_sample-a_SEM_seg.png")
+    _, faults = inspect_dataset(tmp_path)
+    assert [(fault.kind, fault.severity) for fault in faults] == [("stated_lengths", "warning")]

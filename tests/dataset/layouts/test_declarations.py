@@ -31,7 +31,9 @@ def test_channel_names(value: Any, expected: tuple[str, ...] | None) -> None:
     assert as_names(value) == expected
 
 
-@pytest.mark.parametrize(("value", "expected"), [("7", 7), (7.0, 7), (" -1 ", -1), (True, None), ("1.5", None)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [("7", 7), (7.0, 7), (" -1 ", -1), ("0.0", 0), (True, None), ("1.5", None)]
+)
 def test_whole_numbers(value: Any, expected: int | None) -> None:
     """Numbers may be written as text or with a fraction of zero."""
     assert as_whole(value) == expected
@@ -76,6 +78,8 @@ def test_classes(value: Any) -> None:
         ([["organ"]], "should have an integer value"),
         ({"1": "2", "2": "1"}, "which are names and which are values"),
         ({"a": 1, "b": 1}, "value 1 stands for several labels: 'a', 'b'"),
+        ({"0": "background", "1": "kidney", "2": "kidney"}, "label 'kidney' stands for several values: 1, 2"),
+        ({"background": 1, "organ": 2}, "label 'background' stands for several values: 0, 1"),
     ],
 )
 def test_classes_that_are_not_understood(value: Any, message: str) -> None:

@@ -116,3 +116,19 @@ def test_same_values_of_two_labels(files: Any, nnunet: Any) -> None:
     """Two names for one value are refused."""
     nnunet(labels={"background": 0, "a": 1, "b": 1})
     assert files.faults() == [("dataset", "bad_labels")]
+
+
+def test_a_picture_in_colour_has_all_channels(files: Any) -> None:
+    """As in nnU-Net's own example: one file, numbered 0000, of three declared channels."""
+    for name in "ab":
+        files.image(f"imagesTr/{name}_0000.png", channels=3)
+        files.label(f"labelsTr/{name}.png")
+    channels = {"0": "R", "1": "G", "2": "B"}
+    files.json(
+        "dataset.json", {"channel_names": channels, "labels": {"background": 0, "road": 1}, "file_ending": ".png"}
+    )
+    manifest = read_dataset(files.folder)
+    assert [(case.id, len(case.images)) for case in manifest.cases] == [("a", 1), ("b", 1)]
+    assert manifest.channels == ("R", "G", "B")
+    files.image("imagesTr/b_0000.png")
+    assert files.faults() == [("b", "missing_channel")] * 2

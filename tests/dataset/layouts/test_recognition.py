@@ -57,11 +57,11 @@ def test_scans_of_layouts_that_set_test_cases_apart(files: Any, decathlon: Path)
     content = json.loads((decathlon / "dataset.json").read_text())
     assert [fault.kind for fault in inspect_scans(decathlon)[1]] == ["no_cases"]
     (decathlon / "dataset.json").write_text(json.dumps({**content, "test": ["./imagesTr/case_3.nii.gz"]}))
-    cases, faults = inspect_scans(decathlon)
+    cases, faults, _ = inspect_scans(decathlon)
     assert ([case.id for case in cases], faults) == (["case_3"], [])
     files.json("nnunet/dataset.json", {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0}})
     files.image("nnunet/imagesTs/x_0000.nii.gz", "nnunet/imagesTs/x_0001.nii.gz", "nnunet/imagesTs/y_0001.nii.gz")
-    cases, faults = inspect_scans(files.folder / "nnunet")
+    cases, faults, _ = inspect_scans(files.folder / "nnunet")
     assert [(case.id, len(case.images)) for case in cases] == [("x", 2)]
     assert [(fault.case, fault.kind) for fault in faults] == [("y", "missing_channel")]
 
@@ -73,7 +73,7 @@ def test_scans_need_no_labels(files: Any) -> None:
     listed = files.json("list.json", {"labels": "none", "cases": [{"image": "images/a.nii.gz"}, "images/b.nii.gz"]})
     table = files.text("list.csv", "image\nimages/a.nii.gz\nimages/b.nii.gz\n")
     for path, patterns in ((files.folder, ()), (listed, ()), (table, ()), (files.folder, ("images/{case}.nii.gz",))):
-        cases, faults = inspect_scans(path, patterns)
+        cases, faults, _ = inspect_scans(path, patterns)
         assert ([case.id for case in cases], [case.label for case in cases], faults) == (["a", "b"], [None, None], [])
     (files.folder / "images" / "b.nii.gz").unlink()
     assert [(fault.case, fault.kind) for fault in inspect_scans(listed)[1]] == [("b", "missing_image")]

@@ -84,6 +84,22 @@ def test_an_empty_channel_is_named(files: Any) -> None:
         read_dataset(path)
 
 
+def test_further_columns_are_left_to_others(files: Any) -> None:
+    """By which `evaluate --by` splits cases; they are named, and a mistake in a column that counts is none of them."""
+    files.image("a.nii.gz")
+    files.label("l.nii.gz")
+    path = files.text("cases.csv", "image,label,scanner,sex,age\na.nii.gz,l.nii.gz,x,f,7\n")
+    manifest, faults = inspect_dataset(path)
+    assert [case.id for case in manifest.cases] == ["a"]
+    assert [(fault.kind, fault.severity, fault.message) for fault in faults] == [
+        ("unused_columns", "warning", "cases.csv: not read: age, scanner, sex")
+    ]
+    for column in ("patients", "patient_id", "PatientID", "folds", "serie"):
+        path = files.text("cases.csv", f"image,label,{column}\na.nii.gz,l.nii.gz,x\n")
+        with pytest.raises(DatasetError, match="columns should be image"):
+            read_dataset(path)
+
+
 @pytest.mark.parametrize("head", ["image,mask", "label,id", "image,image_0,label", "image,patient"])
 def test_columns(files: Any, head: str) -> None:
     """Columns that mean nothing are refused with those that would."""

@@ -200,3 +200,13 @@ def test_figures_are_finite(key: str, value: float) -> None:
     """A plan with a NaN would make every voxel NaN."""
     with pytest.raises(ValueError, match=key):
         ChannelNormalization(**{"scheme": "ct", "mean": 0, "std": 1, "lower": 0, "upper": 1, key: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("noNorm", "none"), ("Rescale_to_0_1", "minmax"), ("rgb_to_0_1", "ct")])
+def test_names_that_nnunet_reserves_say_the_scheme(name: str, scheme: str) -> None:
+    """In any case; a map whose values count is left as it is."""
+    image = scan()
+    fingerprint = make_fingerprint([statistics(image, air(image))])
+    (found,) = plan_normalization(fingerprint, manifest(name))
+    assert found.scheme == scheme
+    assert scheme != "ct" or (found.lower, found.upper, found.mean, found.std) == (0, 255, 0, 255)

@@ -105,6 +105,8 @@ def test_interpolation_is_nearest_across_thick_slices() -> None:
     assert thick.configurations["3d_fullres"].interpolation == ("cubic", "cubic", "nearest")
     thin = make_plan(fingerprint_of([(0.7, 0.7, 2)] * 4, [(512, 512, 40)] * 4), manifest_of(4))
     assert thin.configurations["3d_fullres"].interpolation == ("cubic", "cubic", "cubic")
+    flat = make_plan(fingerprint_of([(0.002, 0.012)] * 4, [(500, 400)] * 4), manifest_of(4, dims=2))
+    assert flat.configurations["2d"].interpolation == ("cubic", "cubic")
 
 
 def test_2d_images_get_a_2d_plan() -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import CaseIds, is_pseudonym
-from unetpipe.dataset.privacy.secret import Secret, site_secret
+from unetpipe.dataset.privacy.secret import Secret, private_folder, site_secret
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.dicom.options import DicomOptions
+from unetpipe.imaging.dicom.study import first_identifiers
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.geometry import Grid
 
@@ -34,6 +35,26 @@ def test_a_study_has_one_id_wherever_it_lies(tmp_path: Path) -> None:
     moved = Case(id="moved", images=(tmp_path / "moved",))
     assert CaseIds(None, tmp_path / "predictions").pseudonyms([moved]) == [one]
     assert CaseIds(None, tmp_path / "other site" / "work").pseudonyms([moved]) != [one]
+
+
+def test_the_secret_of_an_earlier_version_is_used_until_it_is_moved(tmp_path: Path, logged: list[str]) -> None:
+    """One that lies in a work folder gives the ids that its labels have; moved out as is said, it gives the same."""
+    work, outside = tmp_path / "work", tmp_path / "unetpipe-private"
+    labels, inside = work / "labels", work / "unetpipe-private"
+    earlier = site_secret(labels)  # before the folder was known to be a work folder
+    for name in ("manifest.json", "plan.yaml"):
+        (work / name).touch()
+    assert inside.is_dir()
+    assert site_secret(labels) == earlier
+    assert any(line.endswith(f"that may be handed on: move it to {outside}") for line in logged)
+    assert not outside.exists()
+    shutil.move(inside, outside)
+    logged.clear()
+    assert site_secret(labels) == earlier
+    assert logged == []
+    inside.mkdir()
+    assert site_secret(labels) == earlier
+    assert any("move its tables of sources, but not its secret, to" in line for line in logged)
 
 
 def test_only_dicom_has_pseudonyms_unless_told_otherwise(tmp_path: Path) -> None:
@@ -62,6 +83,32 @@ def test_cases_of_one_series_are_told_apart(tmp_path: Path) -> None:
     phases = [Case(id=f"phase {n}", images=first.images, dicom=(DicomOptions(series="1", phase=n),)) for n in (1, 2)]
     pseudonyms = CaseIds(None, tmp_path / "work").pseudonyms([first, copy, *phases])
     assert len(set(pseudonyms)) == 4
+
+
+def test_a_study_has_the_same_id_among_others(tmp_path: Path) -> None:
+    """In a folder of its own, and in one that holds other studies too, where it has to be chosen."""
+    ids, case = CaseIds(None, tmp_path / "work"), series(tmp_path / "alone", 1)
+    study, _ = first_identifiers(case.images[0])
+    (tmp_path / "both").mkdir()
+    series(tmp_path / "other", 2)
+    for folder in ("alone", "other"):
+        for file in (tmp_path / folder).iterdir():
+            shutil.copy(file, tmp_path / "both" / f"{folder}_{file.name}")
+    among = Case(id="both_1", images=(tmp_path / "both",), dicom=(DicomOptions(study=study),))
+    assert ids.pseudonyms([case]) == ids.pseudonyms([among])
+
+
+@pytest.mark.parametrize("mark", [("manifest.json", "plan.yaml"), ("configs/metadata.json",)])
+def test_the_secret_is_never_in_what_is_handed_on(tmp_path: Path, mark: tuple[str, ...]) -> None:
+    """Labels may be written into a work folder or a run: the secret lies beside the outermost of them."""
+    for name in mark:
+        path = tmp_path / "site" / "work" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    expected = tmp_path / "site" / "unetpipe-private"
+    for folder in ("work", "work/labels", "work/runs/default/fold_0/labels", "labels"):
+        assert private_folder(tmp_path / "site" / folder) == expected
+    assert private_folder(tmp_path / "elsewhere" / "labels") == tmp_path / "elsewhere" / "unetpipe-private"
 
 
 def test_the_secret_is_made_once_for_its_owner(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from unetpipe.dataset.checks.statistics import CaseStatistics
-from unetpipe.dataset.label_names import agree_on_names
+from unetpipe.dataset.label_names import agree_on_names, names_of_other_classes
 from unetpipe.dataset.manifest import Manifest
+from unetpipe.dataset.merging import DeclaredLabels
 from unetpipe.errors import Fault
 
 NEAR_CORRELATION = 0.9995
@@ -39,9 +40,16 @@ def compare_cases(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> l
 
 
 def _names(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
-    """Label values that files call something else than other files do; no error where the dataset declares classes."""
-    faults = agree_on_names((one.id, "label", one.label_names) for one in statistics)[1]
-    return [replace(fault, severity="warning") for fault in faults] if manifest.labels else faults
+    """Label values that files call something else than other files do, or what the dataset declares as another class.
+
+    Where the dataset declares classes, files may differ from each other.
+    """
+    named = [(one.id, "label", one.label_names) for one in statistics]
+    faults = agree_on_names(named)[1]
+    if not manifest.labels:
+        return faults
+    declared = DeclaredLabels(classes=manifest.labels, merged=manifest.merged, ignore_value=manifest.ignore_value)
+    return [*(replace(fault, severity="warning") for fault in faults), *names_of_other_classes(named, declared)]
 
 
 def _duplicates(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:

@@ -23,6 +23,8 @@ _MODALITIES = {"anat": "MR", "ct": "CT", "micr": None}
 _CASE_ENTITIES = ("sub", "ses", "sample", "chunk")
 _LABEL_KINDS = ("dseg", "seg", "mask")  # the most telling first
 _NO_IMAGE = "defacemask"
+_NO_LABELS = "no *_dseg, *_seg or *_mask in derivatives/"
+_WITHOUT_LENGTHS = (".png", ".jpg", ".jpeg")
 _Images = Mapping[str, Mapping[str, list[Path]]]
 """Files by case and suffix."""
 
@@ -65,10 +67,14 @@ def list_bids(folder: Path) -> Listing:
     suffixes = _common_suffixes(images, listing)
     listing.channels = suffixes or None
     listing.modalities = tuple(_modality(folder, suffix, images, listing) for suffix in suffixes)
+    # one kind for all: a mask of the brain must not stand for the lesions of a case that has no dseg
+    kind = next((kind for kind in _LABEL_KINDS if any(labels[case][kind] for case in images)), _LABEL_KINDS[0])
+    some = any(labels[case][kind] for case in images)
     for case in sorted(images) if suffixes else ():
-        found = next((labels[case][kind] for kind in _LABEL_KINDS if labels[case][kind]), [])
+        found = labels[case][kind]
         if not found:
-            listing.training_fault("missing_label", "no *_dseg, *_seg or *_mask in derivatives/", case=case)
+            message = f"no *_{kind} in derivatives/, which other cases have" if some else _NO_LABELS
+            listing.training_fault("missing_label", message, case=case)
         for several in (images[case][suffix] for suffix in suffixes if len(images[case][suffix]) > 1):
             listing.fault("ambiguous", _ambiguous(several), case=case)
         if len(found) > 1:
@@ -118,15 +124,20 @@ def _ambiguous(files: list[Path]) -> str:
 
 def _modality(folder: Path, suffix: str, images: _Images, listing: Listing) -> str | None:
     """DICOM modality of a channel: what the images' JSON files say, or else what the datatype and suffix mean."""
-    found = set()
+    found, unread = set(), set()
     for by_suffix in images.values():
         path = by_suffix[suffix][0]
         beside = path.with_name(strip_suffix(path.name) + ".json")
         sidecar = next((file for file in (beside, folder / f"{suffix}.json") if file.is_file()), None)
         content = read_json(sidecar) if sidecar else {}
+        if isinstance(content, dict) and "PixelSize" in content and path.suffix.lower() in _WITHOUT_LENGTHS:
+            unread.add(suffix)
         said = as_text(content.get("Modality")) if isinstance(content, dict) else None
         by_name = modality_code(suffix) or _MODALITIES[path.parent.name]
         found.add(by_name if said is None else modality_code(said))
+    for one in unread:
+        message = f"PixelSize of {one} is not read: a pixel counts as 1 mm; OME-TIFF states lengths itself"
+        listing.training_fault("stated_lengths", message, warning=True)
     if len(found) > 1:
         shown = ", ".join(sorted(str(modality) for modality in found))
         listing.training_fault("mixed_modalities", f"{suffix} should have one modality in all cases, got {shown}")
@@ -134,8 +145,11 @@ def _modality(folder: Path, suffix: str, images: _Images, listing: Listing) -> s
 
 
 def _read_classes(folder: Path, listing: Listing) -> None:
-    """Names of label values from the derivative's ``*dseg.tsv`` with columns index and name, if there is one."""
+    """Names of label values from ``*dseg.tsv`` with columns index and name, beside the labels, if there is one."""
+    used = {case.label for case in listing.cases if case.label is not None}
     for path in sorted((folder / "derivatives").glob("*/*dseg.tsv")):
+        if used and not any(label.is_relative_to(path.parent) for label in used):
+            continue
         _, rows = read_table(path)
         values = [(row.cells.get("name"), as_whole(row.cells.get("index"))) for row in rows]
         classes = [LabelClass(name=name, value=value) for name, value in values if name and value is not None]

@@ -12,7 +12,7 @@ from unetpipe.dataset.layouts.listing import Listing
 from unetpipe.dataset.modality import modality_code
 
 _LIMIT = 2**31
-_WHOLE = re.compile(r"[+-]?\d{1,9}")
+_WHOLE = re.compile(r"([+-]?\d{1,9})(?:\.0*)?")
 
 
 def as_text(value: Any) -> str | None:
@@ -24,9 +24,9 @@ def as_text(value: Any) -> str | None:
 
 
 def as_whole(value: Any) -> int | None:
-    """A whole number, also if written as text or as 1.0; None for anything else."""
-    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
-        return int(value)
+    """A whole number, also if written as text or as 1.0, as pandas does; None for anything else."""
+    if isinstance(value, str) and (match := _WHOLE.fullmatch(value.strip())):
+        return int(match[1])
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LIMIT else None
@@ -111,13 +111,17 @@ def declare_segment_names(value: Any, where: str, listing: Listing) -> None:
 
 
 def set_classes(classes: Sequence[LabelClass], listing: Listing) -> None:
-    """Order classes by value, background first, and see that values are distinct."""
+    """Order classes by value, background first, and see that values and names are distinct."""
     values = [label.value for label in classes]
     for value in sorted({value for value in values if values.count(value) > 1}):
         names = ", ".join(repr(label.name) for label in classes if label.value == value)
         listing.training_fault("bad_labels", f"value {value} stands for several labels: {names}")
     if 0 not in values:
         classes = [LabelClass(name="background", value=0), *classes]
+    called = [label.name for label in classes]
+    for name in sorted({name for name in called if called.count(name) > 1}):
+        numbers = ", ".join(str(label.value) for label in classes if label.name == name)
+        listing.training_fault("bad_labels", f"label {name!r} stands for several values: {numbers}")
     listing.labels = tuple(sorted(classes, key=lambda label: (label.value != 0, label.value)))
 
 

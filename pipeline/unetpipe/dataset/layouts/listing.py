@@ -7,8 +7,8 @@ from pathlib import Path
 
 from unetpipe.dataset.label_scheme import LabelClass, Region
 from unetpipe.dataset.manifest import Case
-from unetpipe.errors import DatasetError, Fault
-from unetpipe.imaging.files import has_image_suffix, is_image, strip_suffix
+from unetpipe.errors import DatasetError, Fault, UnetpipeError
+from unetpipe.imaging.files import has_image_suffix, is_image, read_grid, strip_suffix
 
 CHANNEL_SUFFIX = re.compile(r"^(?P<id>.+)_(?P<channel>\d{4})$")
 """nnU-Net's way to say that a file holds one channel: ``case_0001``."""
@@ -51,6 +51,14 @@ class Listing:
     def training_fault(self, kind: str, message: str, *, case: str = "dataset", warning: bool = False) -> None:
         """Note something wrong with labels, classes or else that only training needs, and go on."""
         self.training_faults.append(_fault(kind, message, case, warning=warning))
+
+
+def holds_every_channel(file: Path, count: int) -> bool:
+    """Whether one file has all of several channels, as colour pictures and 4-D images do, whatever its name."""
+    try:
+        return count > 1 and read_grid(file)[0] == count
+    except (UnetpipeError, OSError):
+        return False
 
 
 def refuse(kind: str, message: str) -> DatasetError:

@@ -10,7 +10,7 @@ from typing import Any
 from unetpipe.dataset.case_names import match_ids
 from unetpipe.dataset.layouts.declarations import as_text, as_whole, declare_channels, declare_classes
 from unetpipe.dataset.layouts.entries import Entry, list_entries, read_entry
-from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing, images_in, unread
+from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing, holds_every_channel, images_in, unread
 from unetpipe.dataset.manifest import Case
 from unetpipe.imaging.files import has_image_suffix
 
@@ -91,8 +91,11 @@ def _list_training(folder: Path, ending: str | None, listing: Listing) -> int:
 
 def _complete(found: Mapping[str, Mapping[int, Path]], listing: Listing) -> dict[str, tuple[Path, ...]]:
     """The cases that have every channel, with their files in the order of channels."""
-    complete = {}
+    complete: dict[str, tuple[Path, ...]] = {}
     for name, files in found.items():
+        if files.keys() == {0} and holds_every_channel(files[0], len(listing.channels or ())):
+            complete[name] = (files[0],)  # a picture in colour
+            continue
         missing = sorted(set(range(len(listing.channels or ("",)))) - files.keys())
         for channel in missing:
             listing.fault("missing_channel", f"{name}_{channel:04d} is missing", case=name)

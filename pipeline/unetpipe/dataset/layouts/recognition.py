@@ -98,7 +98,9 @@ def is_dataset(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in LISTS
 
 
-def inspect_scans(path: Path, images: Sequence[str] = (), ids: CaseIds = KEEP_NAMES) -> tuple[list[Case], list[Fault]]:
+def inspect_scans(
+    path: Path, images: Sequence[str] = (), ids: CaseIds = KEEP_NAMES
+) -> tuple[list[Case], list[Fault], tuple[str, ...]]:
     """List the scans of a dataset that are to be segmented, and give what is wrong with its structure.
 
     These are the test cases where the layout sets some apart (Decathlon, nnU-Net), and otherwise all cases. Nothing
@@ -109,6 +111,9 @@ def inspect_scans(path: Path, images: Sequence[str] = (), ids: CaseIds = KEEP_NA
         images: Patterns of a folder that has no known layout, one per channel; see `patterns`.
         ids: What cases are called.
 
+    Returns:
+        The scans, the faults, and the names of channels where the layout declares them.
+
     Raises:
         DatasetError: If the dataset cannot be listed at all.
     """
@@ -118,8 +123,8 @@ def inspect_scans(path: Path, images: Sequence[str] = (), ids: CaseIds = KEEP_NA
     cases = _present([case.model_copy(update={"label": None}) for case in wanted.cases], wanted, named_only=True)
     if not cases and not wanted.faults:
         what = "test cases (name a folder of images, such as imagesTr, to take others)" if listing.tests else "cases"
-        return [], [_no_cases(path, what)]
-    return cases, _sorted(wanted.faults)
+        return [], [_no_cases(path, what)], ()
+    return cases, _sorted(wanted.faults), listing.channels or ()
 
 
 def _list(path: Path, images: Sequence[str], label: str | None) -> Listing:

@@ -2,14 +2,15 @@
 
 A table (``.csv``, ``.tsv``) has the columns ``image`` (or ``image_0``, ``image_1``, ...: one per channel) and
 ``label``, and may have ``id``, ``patient``, ``fold``, ``modality`` (or ``modality_0``, ...), ``series`` (or
-``series_0``, ...) and ``phase``, which choose the volume in a DICOM source. A JSON list holds objects with the same
-keys, where ``image`` or ``images`` is one path or a list of them. The list may be inside an
-object, as ``cases``, beside ``name``, ``channels``, ``modality``, ``labels``, ``regions_class_order`` and
-``segment_names``.
+``series_0``, ...) and ``phase``, which choose the volume in a DICOM source. Further columns are left to
+`evaluate --by`, unless they look like one of these with a mistake in it. A JSON list holds objects with the same keys,
+where ``image`` or ``images`` is one path or a list of them. The list may be inside an object, as ``cases``, beside
+``name``, ``channels``, ``modality``, ``labels``, ``regions_class_order`` and ``segment_names``.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from unetpipe.dataset.layouts.entries import list_entries, read_entry
 from unetpipe.dataset.layouts.listing import Listing, refuse
 from unetpipe.dataset.layouts.reading import read_table
 
+_ALIKE = 0.8  # of the letters of a column's name, for which a mistake in another one is more likely
 _COLUMNS = {"id", "image", "label", "patient", "fold", "modality", "series", "phase"}
 _KEYS = _COLUMNS | {"images"}
 _TOP_KEYS = {"cases", "name", "channels", "modality", "labels", "regions_class_order", "segment_names"}
@@ -45,7 +47,8 @@ def list_table(path: Path) -> Listing:
         "phase"
     )
     message = f"{path.name}: {expected}; got {', '.join(columns) or 'none'}"
-    if unknown or ("image" in columns) == bool(images):
+    mistaken = any(get_close_matches(column, _COLUMNS, cutoff=_ALIKE) for column in unknown)
+    if mistaken or ("image" in columns) == bool(images):
         raise refuse("bad_table", message)
     entries = []
     for row in rows:
@@ -63,6 +66,8 @@ def list_table(path: Path) -> Listing:
         if entry is not None:
             entries.append(entry)
     list_entries(entries, listing)
+    if unknown:
+        listing.fault("unused_columns", f"{path.name}: not read: {', '.join(sorted(unknown))}", warning=True)
     if "label" not in columns:
         listing.training_fault("bad_table", message)
     return listing

@@ -1,11 +1,16 @@
 """A plan that is taken over from a trained model, so that its weights can be trained on with other data."""
 
+import logging
+from collections.abc import Sequence
+
 from unetpipe.dataset.planning.plan import Configuration, Plan
 from unetpipe.dataset.planning.topology import make_topology
 from unetpipe.documents import Record
 from unetpipe.errors import PlanError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Preprocessing
+
+log = logging.getLogger(__name__)
 
 
 class NetworkShape(Record):
@@ -23,6 +28,7 @@ class AdoptedModel(Record):
     Attributes:
         name: Name of the model.
         digest: SHA-256 of its weights.
+        channels: Names of its channels.
         preprocessing: Preprocessing of its images.
         patch_size: Shape of its network's input.
         batch_size: Patches per training step.
@@ -31,6 +37,7 @@ class AdoptedModel(Record):
 
     name: str
     digest: str
+    channels: tuple[str, ...]
     preprocessing: Preprocessing
     patch_size: Shape
     batch_size: int
@@ -48,14 +55,8 @@ def adopt(planned: Plan, model: AdoptedModel) -> Plan:
         A plan with a single configuration, that of the model. Where the model's network has a shape of its own, strides
         and kernels are by the planner's rules for its patch; the model's network does not use them.
 
-    Raises:
-        PlanError: If the model is for another number of channels or axes than the dataset.
     """
     base, given = planned.configurations[planned.default], model.preprocessing
-    if len(given.normalization) != len(planned.normalization):
-        raise PlanError(
-            f"{model.name} takes {len(given.normalization)} channels, the dataset has {len(planned.normalization)}"
-        )
     shape = model.shape or _shape_by_rules(model)
     configuration = Configuration(
         spacing_mm=given.spacing_mm,
@@ -73,6 +74,25 @@ def adopt(planned: Plan, model: AdoptedModel) -> Plan:
         resampling=given.resampling,
         configurations={planned.default: configuration},
     )
+
+
+def require_channels(model: AdoptedModel, channels: Sequence[str]) -> None:
+    """See that a model's channels are those of a dataset, in their order; where names differ, say which are paired.
+
+    Raises:
+        PlanError: If there are more or fewer, or if they have the same names in another order.
+    """
+    if len(model.channels) != len(channels):
+        raise PlanError(f"{model.name} takes {len(model.channels)} channels, the dataset has {len(channels)}")
+    folded = [[name.casefold() for name in names] for names in (model.channels, channels)]
+    if folded[0] == folded[1]:
+        return
+    if sorted(folded[0]) == sorted(folded[1]):
+        own, theirs = ", ".join(model.channels), ", ".join(channels)
+        raise PlanError(f"{model.name} takes the channels {own} in this order, the dataset has {theirs}")
+    if len(channels) > 1:
+        pairs = ", ".join(f"{own} is {name}" for own, name in zip(model.channels, channels, strict=True))
+        log.warning("%s calls its channels otherwise than the dataset; by their order %s", model.name, pairs)
 
 
 def require_adopted(model: AdoptedModel, plan: Plan, name: str) -> None:

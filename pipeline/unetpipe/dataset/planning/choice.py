@@ -6,7 +6,7 @@ from pathlib import Path
 
 from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.dataset.manifest import Manifest
-from unetpipe.dataset.planning.adoption import AdoptedModel, adopt
+from unetpipe.dataset.planning.adoption import AdoptedModel, adopt, require_channels
 from unetpipe.dataset.planning.fingerprint import Fingerprint
 from unetpipe.dataset.planning.plan import Plan, read_plan
 from unetpipe.dataset.planning.planner import make_plan
@@ -15,7 +15,7 @@ from unetpipe.imaging.preprocessing import NORMALIZE, Step, require_steps_suit
 
 log = logging.getLogger(__name__)
 
-PLANNER_SCHEMA = 2
+PLANNER_SCHEMA = 3
 """Version of the planner: raise it when the same fingerprint leads to another plan."""
 
 
@@ -67,13 +67,14 @@ def _adopted(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerpr
     Raises:
         PlanError: If options would change it, or the model does not suit the dataset.
     """
-    for name in ("spacing_mm", "preprocessing_step", "memory_gb"):
-        if getattr(config, name):
+    for name in ("spacing_mm", "preprocessing_step", "memory_gb", "preset"):
+        if getattr(config, name) != PreprocessConfig.model_fields[name].get_default(call_default_factory=True):
             option = name.replace("_", "-")
             raise PlanError(f"--{option} cannot be given with --init: the plan is that of {model.name}")
     spacing_mm = model.preprocessing.spacing_mm
     if len(spacing_mm) != manifest.spatial_dims:
         raise PlanError(f"{model.name} is for {len(spacing_mm)}-D images, the dataset is {manifest.spatial_dims}-D")
+    require_channels(model, manifest.channels)
     log.info("the plan is that of %s", model.name)
     return adopt(make_plan(fingerprint, manifest, spacing_mm=spacing_mm), model)
 
@@ -105,7 +106,7 @@ def _basis(config: PreprocessConfig, manifest: Manifest, fingerprint: Fingerprin
         config.memory_gb,
         config.spacing_mm,
         *([config.preprocessing_step] if config.preprocessing_step else []),
-        *([adopted.model_dump_json(exclude={"name"})] if adopted else []),
+        *([adopted.model_dump_json(exclude={"name", "channels"})] if adopted else []),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

@@ -27,6 +27,12 @@ _FLAT = 0.1
 """Standard deviations: a window that is narrower leaves a nearly constant image."""
 _FEWEST_VOXELS = 200
 """Foreground voxels in the whole dataset; with fewer, the 0.5th percentile is a single voxel."""
+_RESERVED = {
+    "nonorm": ChannelNormalization(scheme="none"),
+    "rescale_to_0_1": ChannelNormalization(scheme="minmax"),
+    "rgb_to_0_1": ChannelNormalization(scheme="ct", mean=0.0, std=255.0, lower=0.0, upper=255.0),
+}
+"""nnU-Net's names of channels that are to be normalised otherwise, in small letters."""
 _LEAST_CONTRAST = 0.05
 """Standard deviations of an image: what lies closer together is lost beside the few voxels that make the deviation."""
 
@@ -34,13 +40,17 @@ _LEAST_CONTRAST = 0.05
 def plan_normalization(fingerprint: Fingerprint, manifest: Manifest) -> tuple[ChannelNormalization, ...]:
     """Choose a scheme for each channel, and the window, mean and deviation of CT.
 
+    Names of channels that nnU-Net reserves are declarations of their scheme.
+
     Args:
         fingerprint: Fingerprint of the dataset.
         manifest: Manifest of the dataset, which says which channels are CT.
     """
+    named = zip(manifest.channels, declared_modalities(manifest), strict=True)
     return tuple(
-        _ct(fingerprint, channel) if modality == CT else _by_image(fingerprint, channel)
-        for channel, modality in enumerate(declared_modalities(manifest))
+        _RESERVED.get(name.casefold())
+        or (_ct(fingerprint, channel) if modality == CT else _by_image(fingerprint, channel))
+        for channel, (name, modality) in enumerate(named)
     )
 
 

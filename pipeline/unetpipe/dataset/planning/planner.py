@@ -243,7 +243,7 @@ def _slices(flat: _Draft, spacing_mm: float, slices: float, order: list[int]) ->
 
 
 def _interpolation(spacing_mm: Spacing) -> tuple[Interpolation, ...]:
-    """Cubic, but nearest along the one axis whose voxels are over three times as long as the shortest."""
+    """Cubic, but nearest along the one axis of a volume whose voxels are over three times as long as the shortest."""
     coarsest = max(spacing_mm)
-    apart = coarsest / min(spacing_mm) > ANISOTROPY and spacing_mm.count(coarsest) == 1
+    apart = len(spacing_mm) > 2 and coarsest / min(spacing_mm) > ANISOTROPY and spacing_mm.count(coarsest) == 1
     return tuple("nearest" if apart and spacing == coarsest else "cubic" for spacing in spacing_mm)

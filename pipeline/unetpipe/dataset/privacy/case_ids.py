@@ -121,5 +121,6 @@ def _identity(case: Case) -> tuple[str, ...]:
         if identifiers is None or not any(identifiers):
             return ("name", case.id)
         found += identifiers
-        found += [] if choice is None else [choice.series or "", str(choice.phase or "")]
+        if choice is not None and (choice.series or choice.phase):  # a study is chosen where others lie beside it only
+            found += [choice.series or "", str(choice.phase or "")]
     return tuple(found)

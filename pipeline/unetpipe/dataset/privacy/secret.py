@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 VARIABLE = "UNETPIPE_PRIVATE"
 _FOLDER = "unetpipe-private"
+_WORK_FOLDER, _BUNDLE = ("manifest.json", "plan.yaml"), ("configs/metadata.json",)
+"""Files by which folders are known that are handed on."""
 _SECRET = "secret"
 _KEY_BYTES = 32
 _ID_DIGITS = 16
@@ -44,13 +46,34 @@ class Secret:
 
 
 def private_folder(folder: Path) -> Path:
-    """The folder that holds the secret and the tables of sources.
+    """The folder that holds the secret and the tables of sources; not in a work folder or bundle, which others get.
+
+    One that an earlier version made in such a folder is used until somebody moves it: another secret would give every
+    study another id.
 
     Args:
         folder: Work folder, or folder of predictions, that a command writes.
     """
-    named = os.environ.get(VARIABLE)
-    return Path(named).absolute() if named else folder.resolve().parent / _FOLDER
+    if named := os.environ.get(VARIABLE):
+        return Path(named).absolute()
+    outside, earlier = _outside(folder), earlier_private_folder(folder)
+    return earlier if earlier.is_dir() and not outside.is_dir() else outside
+
+
+def _outside(folder: Path) -> Path:
+    """Beside the outermost work folder or bundle that holds a folder, or beside the folder."""
+    folder = folder.resolve()
+    handed_on = [
+        place
+        for place in folder.parents
+        if any(all((place / name).is_file() for name in marks) for marks in (_WORK_FOLDER, _BUNDLE))
+    ]
+    return (handed_on[-1] if handed_on else folder).parent / _FOLDER
+
+
+def earlier_private_folder(folder: Path) -> Path:
+    """Where earlier versions had it, though it lay in a work folder or bundle."""
+    return folder.resolve().parent / _FOLDER
 
 
 def site_secret(folder: Path) -> Secret:
@@ -59,7 +82,12 @@ def site_secret(folder: Path) -> Secret:
     Raises:
         UnetpipeError: If it can be neither read nor made.
     """
-    path = private_folder(folder) / _SECRET
+    path, earlier, outside = private_folder(folder) / _SECRET, earlier_private_folder(folder), _outside(folder)
+    if earlier.is_dir() and earlier != outside and VARIABLE not in os.environ:
+        what = "it" if path.parent == earlier else "its tables of sources, but not its secret,"
+        log.warning(
+            "%s names patients, and lies in a folder that may be handed on: move %s to %s", earlier, what, outside
+        )
     try:
         if not path.exists():
             _make(path)

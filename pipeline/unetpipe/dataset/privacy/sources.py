@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
-from unetpipe.dataset.privacy.secret import private_folder
+from unetpipe.dataset.privacy.secret import earlier_private_folder, private_folder
 from unetpipe.documents import Record
 from unetpipe.errors import PlanError, UnetpipeError
 from unetpipe.files import write_text
@@ -86,6 +86,8 @@ def read_sources(folder: Path, name: str | None = None) -> tuple[Source, ...]:
         PlanError: If it is there and cannot be read.
     """
     path = _path(folder, name or table_name(folder))
+    earlier = earlier_private_folder(folder) / path.name
+    path = path if path.exists() or not earlier.exists() else earlier
     try:
         return Sources.model_validate_json(path.read_bytes()).cases
     except FileNotFoundError:
