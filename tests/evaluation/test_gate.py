@@ -5,7 +5,7 @@ from math import nan
 import pytest
 
 from unetpipe.errors import UnetpipeError
-from unetpipe.evaluation.gate import gate_failures
+from unetpipe.evaluation.gate import gate_failures, require_measured
 from unetpipe.evaluation.summary import ClassSummary, MetricSummary
 
 
@@ -41,3 +41,5 @@ def test_unknown_or_unmeasured_metric(metric: str) -> None:
     """A misspelt bound is an error rather than a gate that is always open."""
     with pytest.raises(UnetpipeError, match=metric):
         gate_failures([summary(dice=1.0)], {metric: 0.5})
+    with pytest.raises(UnetpipeError, match=f"cannot gate on '{metric}': it is not measured, only dice"):
+        require_measured([metric], ["dice"])

@@ -17,15 +17,23 @@ PATIENTS = {"p1_a": "p1", "p1_b": "p1"}
         "case,Scanner\np1_a,x\np1_b,x\np2,y\n",
         "ID;scanner\np1_a;x\np1_b;x\np2;y\n",
         "image,label,scanner\nimg/p1_a.nii.gz,l/1.nii.gz,x\nimg/p1_b.nii.gz,l/2.nii.gz,x\nimg/p2.nii.gz,l/3.nii.gz,y\n",
+        "image_0,image_1,label,scanner\np1_a_0000.mha,b,l,x\np1_b_0000.mha,b,l,x\np2_0000.mha,b,l,y\n",
         "patient,scanner\np1,x\np2,y\np3,z\n",
     ],
-    ids=["case", "id", "image", "patient"],
+    ids=["case", "id", "image", "channels", "patient"],
 )
 def test_rows_are_found_by_the_columns_that_lists_have(tmp_path: Path, rows: str) -> None:
     """A list that preprocessing takes, or a table of patients, says which group each case is in."""
     table = tmp_path / "cases.csv"
     table.write_text(rows)
     assert read_groups(table, ["Scanner"], IDS, PATIENTS) == {"scanner": {"p1_a": "x", "p1_b": "x", "p2": "y"}}
+
+
+def test_a_case_may_be_called_like_a_channel(tmp_path: Path) -> None:
+    """Numbered from 0000 on: the first is no channel of another one."""
+    (tmp_path / "t.csv").write_text("image,label,sex\na_0000.png,l,f\na_0001.png,l,m\n")
+    found = read_groups(tmp_path / "t.csv", ["sex"], ["a_0000", "a_0001"], {})
+    assert found == {"sex": {"a_0000": "f", "a_0001": "m"}}
 
 
 def test_rows_may_have_the_names_of_cases_with_pseudonyms(tmp_path: Path) -> None:

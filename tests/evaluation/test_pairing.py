@@ -1,6 +1,7 @@
 """Which files an evaluation reads."""
 
 import json
+import shutil
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,6 +119,19 @@ def test_cases_that_a_budget_left_no_time_for_are_left_out(tmp_path: Path, logge
     assert gather(tmp_path, work, reference=None, cross_validation=True).models[0].missing == (NAMES[1],)
 
 
+def test_cases_of_folds_that_were_not_started_are_left_out(tmp_path: Path, logged: list[str]) -> None:
+    """Their labels are not missing; those of a fold that failed are."""
+    work = work_folder(tmp_path / "work", NAMES)
+    fold = work / "runs" / "default" / "fold_1"
+    shutil.rmtree(fold / "validation")
+    assert gather(tmp_path, work, reference=None, cross_validation=True).models[0].missing == (NAMES[2],)
+    fold.rmdir()
+    inputs = gather(tmp_path, work, reference=None, cross_validation=True)
+    assert set(inputs.references) == set(NAMES[:2])
+    assert inputs.models[0].missing == ()
+    assert sum("1 held-out cases are left out" in line for line in logged) == 1
+
+
 def test_runs_of_earlier_versions_are_found(tmp_path: Path) -> None:
     """Labels that an earlier version wrote under replaced characters belong to the case by its own id."""
     work = work_folder(tmp_path / "work", NAMES)
@@ -163,6 +177,9 @@ def test_segmentations_of_slicer_name_the_classes(tmp_path: Path) -> None:
         gather(tmp_path, tmp_path / "other")
     touch(tmp_path / "reference" / "c.nii.gz")
     assert gather(tmp_path, tmp_path / "prediction").classes == {}
+    declared = {"liver": ((2, 2),), "tumour": ((1, 1),)}
+    with pytest.raises(DatasetError, match="calls the value 1 'liver', which is declared to be the value 2"):
+        gather(tmp_path, tmp_path / "prediction", labels=declared)
 
 
 def report(path: Path, output: str, sha256: str) -> None:
@@ -218,6 +235,14 @@ def test_what_is_missing_is_said(tmp_path: Path, options: dict[str, object], mes
     touch(tmp_path / "reference" / "a.nii")
     with pytest.raises(DatasetError, match=message):
         gather(tmp_path, tmp_path / "reference", **options)
+
+
+def test_references_of_no_held_out_case_are_refused(tmp_path: Path) -> None:
+    """A test set is of no fold: there would be nothing to score."""
+    work = work_folder(tmp_path / "work", ("a", "b", "c"))
+    touch(tmp_path / "reference" / "x.nii", tmp_path / "prediction" / "x.nii")
+    with pytest.raises(DatasetError, match="none of the references is of a held-out case"):
+        gather(tmp_path, tmp_path / "prediction", work=work, fold=0)
 
 
 def test_scans_are_found_by_the_references_names(tmp_path: Path) -> None:

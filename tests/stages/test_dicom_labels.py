@@ -90,6 +90,8 @@ def test_segmentations_are_references(dataset: Path) -> None:
         report=False,
     )
     assert [row.dice for row in evaluate(config).classes] == [1.0, 1.0]
+    named = config.model_copy(update={"metric": ("cldice",)})
+    assert [row.dice for row in evaluate(named).classes] == [1.0, 1.0]
 
 
 def test_other_values_of_classes_are_noticed(dataset: Path) -> None:

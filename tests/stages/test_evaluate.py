@@ -200,6 +200,39 @@ def test_tolerances_and_gate(tmp_path: Path) -> None:
         run(tmp_path, predictions, classes=classes, tolerances_mm={"third": 1.0})
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fail_under": {"hd95": 3.0}}, "cannot gate on 'hd95': it is not measured, only dice, "),
+        ({"fail_under": {"lesion_f1": 0.6}}, "cannot gate on 'lesion_f1'"),
+        ({"tolerances_mm": {"third": 1.0}}, "tolerances_mm names third"),
+    ],
+)
+def test_misspelt_names_are_found_before_anything_is_scored(
+    tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    """Hundreds of cases are not scored for nothing: a file that cannot be read is not reached."""
+    write(tmp_path / "reference", {"a": cube()})
+    (tmp_path / "prediction").mkdir()
+    (tmp_path / "prediction" / "a.nii.gz").write_bytes(b"no image")
+    with pytest.raises(UnetpipeError, match=message):
+        run(tmp_path, tmp_path / "prediction", labels={"first": ((1, 1),)}, **options)
+    assert run(
+        tmp_path, tmp_path / "reference", fail_under={"lesion_f1": 0.6, "lesions_missed": 0.0}, lesions=True
+    ).passed
+
+
+def test_pictures_of_another_size_are_not_resampled(tmp_path: Path) -> None:
+    """They state no lengths: a smaller one might lie anywhere. The advice to resample is not given either."""
+    large, small = Grid.of((16, 12), np.eye(4), "voxel"), Grid.of((8, 6), np.eye(4), "voxel")
+    write_labels(tmp_path / "reference" / "a.png", np.ones(large.shape, np.uint8), large, {})
+    write_labels(tmp_path / "prediction" / "a.png", np.ones(small.shape, np.uint8), small, {})
+    for resample in (False, True):
+        with pytest.raises(DatasetError, match="state no lengths do not say how to resample") as error:
+            run(tmp_path, tmp_path / "prediction", resample=resample)
+        assert "--resample" not in str(error.value)
+
+
 def test_comparison(tmp_path: Path) -> None:
     """Two models are compared with the first as baseline; every case and model is in the table."""
     names = [f"case_{number}" for number in range(12)]

@@ -18,6 +18,7 @@ from unetpipe.dataset.manifest import read_manifest
 from unetpipe.documents import Record, write_document
 from unetpipe.evaluation.ranking import RankedModel, rank_models
 from unetpipe.extensions import load_extensions
+from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.evaluate import evaluate
 from unetpipe.stages.package import package
@@ -102,12 +103,13 @@ def choose(
     runs = trained_runs(work, manifest, folds)
     candidates = candidates_of(runs)
     labels = config.out / "candidates"
-    held_out = HeldOutPredictions(runs, candidates, manifest, labels).predict(folds, progress)
-    known = {case.id: case.patient for case in manifest.cases}
-    patients = [known[case] or f"case {case}" for fold in folds for case in fold.validation]
-    ranking = rank_models({name: dice_table(cases) for name, cases in held_out.items()}, patients, config.seed)
-    chosen = chosen_candidate(ranking, candidates)
-    model = finished_model(chosen, held_out[chosen.name], manifest, labels / chosen.name)
+    with reading_at_most(config.max_voxels):
+        held_out = HeldOutPredictions(runs, candidates, manifest, labels).predict(folds, progress)
+        known = {case.id: case.patient for case in manifest.cases}
+        patients = [known[case] or f"case {case}" for fold in folds for case in fold.validation]
+        ranking = rank_models({name: dice_table(cases) for name, cases in held_out.items()}, patients, config.seed)
+        chosen = chosen_candidate(ranking, candidates)
+        model = finished_model(chosen, held_out[chosen.name], manifest, labels / chosen.name)
     write_averaged(config.out / "model", model.parts([one.name for one in ranking]))
     checked = package(PackageConfig(model=config.out / "model"))
     evaluated = evaluate(_evaluation(config, [labels / candidate.name for candidate in candidates]), progress)

@@ -82,12 +82,14 @@ class FinishedModel:
         numbers: dict[str, int] = {}
         dice = zip(*([_known(overlap) for overlap in overlaps] for _, overlaps in own), strict=True)
         # cases that chose weights, an end of training or the post-processing are not unseen any more
-        unseen = evidence.unseen and len(evidence.patients) == evidence.held_out_cases and not self.largest
+        unseen = evidence.unseen and len(evidence.patients) == evidence.predicted_cases and not self.largest
+        choice = evidence.choice and evidence.choice.model_copy(update={"held_out": len(own)})
         return evidence.model_copy(
             update={
                 "dice": dict(zip(self.manifest.label_scheme.names, dice, strict=True)),
                 "patients": tuple(numbers.setdefault(patients[case.id], len(numbers)) for case, _ in own),
                 "unseen": unseen,
+                "choice": choice,
                 "seconds_per_case": round(sum(case.seconds for case, _ in own) / len(own), 3),
             }
         )

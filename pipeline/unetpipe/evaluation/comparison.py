@@ -8,7 +8,7 @@ Source:
     Holm 1979, Scand. J. Stat. 6:65; Demšar 2006, J. Mach. Learn. Res. 7:1.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import nan
 from typing import Literal
 
@@ -85,14 +85,15 @@ def compare(
         higher_is_better: Whether a higher value of a metric is better.
     """
     baseline, *others = scores
-    found = {
-        other: [
-            _difference(metric, name, *_paired(scores[baseline], scores[other], value, metric), patients, seed)
-            for metric in _measured(scores)
+    metrics = _measured(scores)
+    tables = {model: _by_class(items) for model, items in scores.items()}
+    found: dict[str, list[Difference]] = {}
+    for other in others:
+        classes = [
+            _differences(metrics, name, tables[baseline].get(value, {}), tables[other].get(value, {}), patients, seed)
             for value, name in names.items()
         ]
-        for other in others
-    }
+        found[other] = [one[number] for number in range(len(metrics)) for one in classes]
     for metric, higher in higher_is_better.items():
         family = [item for items in found.values() for item in items if item.metric == metric]
         corrected = iter(holm([item.p for item in family]))
@@ -116,48 +117,60 @@ def _measured(scores: Mapping[str, Sequence[ClassScore]]) -> list[str]:
     return list(next(iter(scores.values()))[0].metrics())
 
 
-def _paired(
-    baseline: Sequence[ClassScore], model: Sequence[ClassScore], value: int, metric: str
-) -> tuple[list[str], NDArray[np.float64]]:
-    """Cases, and their values by baseline and model, shape (cases, 2)."""
-    columns = [
-        {item.case: item.metrics().get(metric, nan) for item in items if item.value == value}
-        for items in (baseline, model)
-    ]
-    cases = [case for case in columns[0] if case in columns[1]]
-    values = np.array([[column[case] for column in columns] for case in cases]).reshape(-1, 2)
-    return cases, np.abs(values) if metric.startswith("volume_error") else values
+def _by_class(scores: Sequence[ClassScore]) -> dict[int, dict[str, Mapping[str, float]]]:
+    """Metrics of each case, by label value."""
+    table: dict[int, dict[str, Mapping[str, float]]] = {}
+    for score in scores:
+        table.setdefault(score.value, {})[score.case] = score.metrics()
+    return table
 
 
-def _difference(
-    metric: str, name: str, cases: list[str], values: NDArray[np.float64], patients: Mapping[str, str], seed: int
-) -> Difference:
+def _differences(
+    metrics: Sequence[str],
+    name: str,
+    baseline: Mapping[str, Mapping[str, float]],
+    model: Mapping[str, Mapping[str, float]],
+    patients: Mapping[str, str],
+    seed: int,
+) -> list[Difference]:
+    """One class, compared by every metric in the cases that both models have; patients are drawn once for all."""
+    cases = [case for case in baseline if case in model]
+    rows = [[[one[case].get(metric, nan) for metric in metrics] for one in (baseline, model)] for case in cases]
+    values = np.array(rows, dtype=np.float64).reshape(-1, 2, len(metrics))
+    sized = [number for number, metric in enumerate(metrics) if metric.startswith("volume_error")]
+    values[:, :, sized] = np.abs(values[:, :, sized])
     apart = values[:, 1] - values[:, 0]
-    pooled = pool(apart[:, None], [patients.get(case, f"case {case}") for case in cases])
+    pooled = pool(apart, [patients.get(case, f"case {case}") for case in cases])
     low, high = bootstrap_interval(pooled, seed)
-    known = pooled[np.isfinite(pooled)]
-    order = sorted(np.flatnonzero(np.isfinite(apart)), key=lambda row: -abs(apart[row]))[:_LISTED]
-    return Difference(
-        name=name,
-        metric=metric,
-        n=known.size,
-        mean=float(known.mean()) if known.size else nan,
-        low=float(low[0]),
-        high=float(high[0]),
-        p=signed_rank_p(known),
-        p_corrected=nan,
-        better="undecided",
-        most=tuple(
-            CaseDifference(
-                case=cases[row],
-                baseline=float(values[row, 0]),
-                model=float(values[row, 1]),
-                difference=float(apart[row]),
-            )
-            for row in order
-            if apart[row]
-        ),
-    )
+    return [
+        Difference(
+            name=name,
+            metric=metric,
+            n=int(np.isfinite(pooled[:, number]).sum()),
+            mean=_mean(pooled[:, number]),
+            low=float(low[number]),
+            high=float(high[number]),
+            p=signed_rank_p(pooled[np.isfinite(pooled[:, number]), number]),
+            p_corrected=nan,
+            better="undecided",
+            most=tuple(_most(cases, values[:, :, number])),
+        )
+        for number, metric in enumerate(metrics)
+    ]
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else nan
+
+
+def _most(cases: Sequence[str], values: NDArray[np.float64]) -> Iterator[CaseDifference]:
+    """Cases that differ most, of values (cases, 2) by baseline and model."""
+    apart = values[:, 1] - values[:, 0]
+    for row in sorted(np.flatnonzero(np.isfinite(apart)), key=lambda row: -abs(apart[row]))[:_LISTED]:
+        if apart[row]:
+            before, after = map(float, values[row])
+            yield CaseDifference(case=cases[row], baseline=before, model=after, difference=float(apart[row]))
 
 
 def _decided(item: Difference, p_corrected: float, higher_is_better: bool) -> Difference:

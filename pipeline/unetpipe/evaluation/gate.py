@@ -1,6 +1,6 @@
 """Whether an evaluation reaches given bounds, for use in scripts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from unetpipe.errors import UnetpipeError
 from unetpipe.evaluation.summary import ClassSummary
@@ -20,15 +20,12 @@ def gate_failures(
         higher_is_better: Whether a higher value is better, for every metric that there is.
 
     Raises:
-        UnetpipeError: If a metric is not known or was not measured.
+        UnetpipeError: If a metric was not measured.
     """
     reasons = []
     for metric, bound in bounds.items():
-        if metric not in higher_is_better:
-            raise UnetpipeError(f"cannot gate on {metric!r}; metrics are {', '.join(higher_is_better)}")
         for item in classes:
-            if metric not in item.figures:
-                raise UnetpipeError(f"cannot gate on {metric!r}: it was not measured")
+            require_measured([metric], item.figures)
             mean = item.figures[metric].mean
             if higher_is_better[metric]:
                 passed, relation = mean >= bound, "not at least"
@@ -37,3 +34,14 @@ def gate_failures(
             if not passed:
                 reasons.append(f"{item.name}: mean {metric} {mean:.4g} is {relation} {bound:g}")
     return reasons
+
+
+def require_measured(bounded: Iterable[str], measured: Collection[str]) -> None:
+    """See that metrics are among those that are measured.
+
+    Raises:
+        UnetpipeError: If one is not.
+    """
+    for metric in bounded:
+        if metric not in measured:
+            raise UnetpipeError(f"cannot gate on {metric!r}: it is not measured, only {', '.join(measured)}")

@@ -62,7 +62,11 @@ def _owners(
     if key == "patient":
         return [[case for case in ids if patients.get(case, case) == cell] for cell in cells]
     names = [strip_suffix(Path(cell).name) if key.startswith(("image", "label")) else cell for cell in cells]
-    cases = match_ids(filter(None, names), [*ids, *known_as])
+    known = [*ids, *known_as]
+    cases = match_ids(filter(None, names), known)
+    bare = {name: name.removesuffix("_0000") for name in names if name not in cases}  # the number of a channel
+    found = match_ids(filter(None, bare.values()), known)
+    cases |= {name: found[one] for name, one in bare.items() if one in found}
     owners = (known_as.get(cases[name], cases[name]) if name in cases else None for name in names)
     return [[owner] if owner in ids else [] for owner in owners]
 

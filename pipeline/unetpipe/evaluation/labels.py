@@ -9,12 +9,13 @@ from scipy.ndimage import affine_transform
 from unetpipe.dataset.merging import merge_values
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.evaluation.inputs import Inputs
-from unetpipe.imaging.alignment import aligned, same_voxels
+from unetpipe.imaging.alignment import aligned, describe_difference, same_voxels
 from unetpipe.imaging.dicom.label_target import LabelTarget
 from unetpipe.imaging.files import is_dicom_source, read_grid
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_volume
 
+NO_LENGTHS = "files that state no lengths do not say how to resample them"
 _LONGEST_TABLE = 1 << 24
 
 
@@ -73,14 +74,22 @@ def read_prediction(path: Path, grid: Grid, inputs: Inputs) -> NDArray[np.intege
         inputs: All that the evaluation reads.
 
     Raises:
-        ImageFileError, GeometryError: As `read_reference`; or if it has another number of axes.
+        ImageFileError, GeometryError: As `read_reference`; or if it has another number of axes, or other voxels and one
+            of the files does not say how large they are.
     """
     volume = read_label_volume(path, _drawn_on(path, grid, inputs))
     if volume.grid.ndim != grid.ndim:
         raise GeometryError(f"{path.name}: has {volume.grid.ndim} axes, expected {grid.ndim}")
     if same_voxels(grid, volume.grid):
         return merge_values(aligned(volume, grid).array[0], inputs.merged)
+    if not can_be_resampled(grid, volume.grid):
+        raise GeometryError(f"{path.name}: {describe_difference(grid, volume.grid)}; {NO_LENGTHS}")
     return onto_grid(merge_values(volume.array[0], inputs.merged), volume.grid, grid)
+
+
+def can_be_resampled(grid: Grid, other: Grid) -> bool:
+    """Whether both files say where their voxels lie: pictures state no lengths."""
+    return "voxel" not in (grid.unit, other.unit)
 
 
 def _drawn_on(path: Path, grid: Grid, inputs: Inputs) -> LabelTarget | None:

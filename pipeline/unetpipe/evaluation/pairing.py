@@ -7,7 +7,6 @@ prediction stays in the list.
 import logging
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -16,7 +15,7 @@ from unetpipe.config.infer import DicomFormat
 from unetpipe.dataset.case_names import former_ids
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.held_out_sample import read_sample
-from unetpipe.dataset.label_names import agree_on_names
+from unetpipe.dataset.label_names import agree_on_names, names_of_other_classes
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.merging import DeclaredLabels, declare_labels
@@ -50,6 +49,8 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         references = _held_out(references, work, config.fold)
         if config.cross_validation:
             references = _predicted_by_folds(references, config.predictions, config.run_name)
+        if not references:
+            raise of_dataset("no_reference", "none of the references is of a held-out case: do their names match?")
     elif config.fold is not None:
         raise of_dataset("no_folds", f"fold {config.fold} needs a work folder, whose folds.json says what it holds out")
     named = dict(zip(_names(config.predictions), config.predictions, strict=True))
@@ -76,7 +77,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         warn_of_lost_names(models[-1].missing, models[-1].extra, path)
     images = pseudonyms.reported(files_by_case(label_files(config.images), ids)) if config.images else _scans(manifest)
     declared = _declared(config, manifest)
-    classes = {label.value: label.name for label in declared.classes[1:]} or _named_by_files(references, models)
+    classes = _classes(declared, references, models)
     return Inputs(
         dataset=manifest.name if manifest else None,
         references=references,
@@ -100,11 +101,11 @@ def _may_name_patient(case: str, scan: Path) -> bool:
     return not has_image_suffix(scan.name) and not is_pseudonym(case)
 
 
-def _named_by_files(references: Files, models: Sequence[Model]) -> dict[int, str]:
-    """Classes as the references name them, if each of them does.
+def _classes(declared: DeclaredLabels, references: Files, models: Sequence[Model]) -> dict[int, str]:
+    """Classes as they are declared, or else as the references name them, if each of them does.
 
     Raises:
-        DatasetError: If files call one value different things.
+        DatasetError: If files call one value different things, or a value by the name of another declared class.
     """
     named = [(case, "reference", read_label_names(path)) for case, path in references.items()]
     predicted = [
@@ -113,10 +114,13 @@ def _named_by_files(references: Files, models: Sequence[Model]) -> dict[int, str
         for case, path in model.files.items()
         if case in references
     ]
+    classes = {label.value: label.name for label in declared.classes[1:]}
     names, faults = agree_on_names([*named, *predicted])
+    if classes:
+        faults = names_of_other_classes([*named, *predicted], declared)
     if faults:
         raise DatasetError(faults)
-    return names if all(own for *_, own in named) else {}
+    return classes or (names if all(own for *_, own in named) else {})
 
 
 def work_of(config: EvaluateConfig) -> Path | None:
@@ -176,16 +180,24 @@ def _held_out(references: Files, work: Path, fold: int | None) -> Files:
 
 
 def _predicted_by_folds(references: Files, works: Sequence[Path], run: str) -> Files:
-    """References less those of cases that a fold of a budget in minutes had no time to predict."""
-    skipped: set[str] = set()
+    """References less those of cases that no fold was to predict: it was not started, or its budget left no time."""
+    left_out: set[str] = set()
     for work in works:
-        folds = read_folds(work).folds
-        for number, fold in enumerate(folds):
-            drawn = read_sample(work / "runs" / run / f"fold_{number}" / "validation")
-            skipped |= set(fold.validation) - set(drawn) if drawn is not None else set()
-    if skipped:
-        log.warning("%d held-out cases are left out: their folds had no time to predict them", len(skipped))
-    return {case: path for case, path in references.items() if case not in skipped}
+        held_out, expected = set[str](), set[str]()
+        for number, fold in enumerate(read_folds(work).folds):
+            folder = work / "runs" / run / f"fold_{number}"
+            held_out |= set(fold.validation)
+            if folder.is_dir():  # a fold that was started and failed is missed
+                drawn = read_sample(folder / "validation")
+                expected |= set(fold.validation if drawn is None else drawn)
+        if expected:  # else there is no such run, which is said where its predictions are looked for
+            left_out |= held_out - expected
+    if left_out := left_out & set(references):
+        log.warning(
+            "%d held-out cases are left out: their folds were not trained, or had no time for them",
+            len(left_out),
+        )
+    return {case: path for case, path in references.items() if case not in left_out}
 
 
 def _renamed(files: Files, ids: Sequence[str]) -> Files:
@@ -206,10 +218,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _declared(config: EvaluateConfig, manifest: Manifest | None) -> DeclaredLabels:
     """Classes as the person names them, or as the work folder does; none where neither does."""
     if config.labels:
-        declared = declare_labels(config.labels)
-        if manifest is not None and declared.ignore_value is None:
-            declared = replace(declared, ignore_value=manifest.ignore_value)
-        return declared
+        return declare_labels(config.labels).over(manifest.ignore_value if manifest else None)
     if manifest is None:
         return DeclaredLabels(classes=(), merged=(), ignore_value=None)
     named = tuple(LabelClass(name=region.name, value=region.written) for region in manifest.regions)

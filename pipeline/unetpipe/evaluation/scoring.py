@@ -15,7 +15,14 @@ from unetpipe.dataset.label_scheme import Region
 from unetpipe.errors import ComponentError, DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
 from unetpipe.evaluation.inputs import Inputs, Model
 from unetpipe.evaluation.label_hints import CaseValues, label_hints
-from unetpipe.evaluation.labels import read_prediction, read_reference, reference_grid, values_in
+from unetpipe.evaluation.labels import (
+    NO_LENGTHS,
+    can_be_resampled,
+    read_prediction,
+    read_reference,
+    reference_grid,
+    values_in,
+)
 from unetpipe.evaluation.named_metrics import NamedMetric
 from unetpipe.evaluation.orientation_hint import Turned, find_turn, orientation_hint
 from unetpipe.imaging.alignment import describe_difference, same_voxels
@@ -209,11 +216,19 @@ def _classes(inputs: Inputs, results: Iterable[_CaseResult], config: EvaluateCon
     names = dict(inputs.classes) or {value: str(value) for value in sorted(found)}
     if not names:
         raise DatasetError([Fault(case="dataset", kind="no_classes", message="no file holds any label but 0")])
-    unknown = set(config.tolerances_mm) - set(names.values()) - set(map(str, names))
-    if unknown:
-        known = ", ".join(names.values())
-        raise UnetpipeError(f"tolerances_mm names {', '.join(sorted(unknown))}; the classes are {known}")
+    require_classes(config.tolerances_mm, names)
     return names
+
+
+def require_classes(named: Iterable[str], classes: Mapping[int, str]) -> None:
+    """See that tolerances are given for classes, by name or value.
+
+    Raises:
+        UnetpipeError: If one is for no class.
+    """
+    if unknown := set(named) - set(classes.values()) - set(map(str, classes)):
+        known = ", ".join(classes.values())
+        raise UnetpipeError(f"tolerances_mm names {', '.join(sorted(unknown))}; the classes are {known}")
 
 
 def _complete(
@@ -242,5 +257,6 @@ def _tolerance_mm(value: int, name: str, config: EvaluateConfig) -> float:
 
 
 def _mismatch(model: str, expected: Grid, found: Grid) -> str:
-    difference = describe_difference(expected, found)
-    return f"the prediction of {model} has {difference}; --resample takes it onto its reference's grid by nearest voxel"
+    mended = "--resample takes it onto its reference's grid by nearest voxel"
+    advice = mended if can_be_resampled(expected, found) else NO_LENGTHS
+    return f"the prediction of {model} has {describe_difference(expected, found)}; {advice}"

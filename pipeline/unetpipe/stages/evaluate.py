@@ -11,9 +11,10 @@ from unetpipe.errors import UnetpipeError
 from unetpipe.evaluation.comparison import compare
 from unetpipe.evaluation.definitions import DEFINITIONS
 from unetpipe.evaluation.document import Evaluation, ModelEvaluation, digest
-from unetpipe.evaluation.gate import gate_failures
+from unetpipe.evaluation.gate import gate_failures, require_measured
 from unetpipe.evaluation.groups_table import read_groups
 from unetpipe.evaluation.inputs import Inputs
+from unetpipe.evaluation.labels import reference_grid
 from unetpipe.evaluation.named_metrics import NamedMetric, find_metrics
 from unetpipe.evaluation.pairing import gather_inputs, work_of
 from unetpipe.evaluation.predicted_dice import PredictionCheck, check_predictions
@@ -28,12 +29,11 @@ from unetpipe.evaluation.rows import (
     group_rows,
     prediction_rows,
 )
-from unetpipe.evaluation.scoring import check_grids, score_all
+from unetpipe.evaluation.scoring import check_grids, require_classes, score_all
 from unetpipe.evaluation.subgroups import compare_subgroups
 from unetpipe.evaluation.summary import summarise
 from unetpipe.extensions import load_extensions
 from unetpipe.folder_lock import claimed
-from unetpipe.imaging.files import read_grid
 from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.metrics.scores import HIGHER_IS_BETTER
 from unetpipe.progress import Progress, SilentProgress
@@ -105,6 +105,10 @@ def evaluate(
 def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progress: Progress) -> EvaluateResult:
     metrics = _metrics(config, inputs)
     columns = _columns(config, inputs)
+    counted = [name for name in HIGHER_IS_BETTER if config.lesions or not name.startswith("lesion")]
+    require_measured(config.fail_under, [*counted, *(metric.name for metric in metrics)])
+    if inputs.classes:
+        require_classes(config.tolerances_mm, inputs.classes)
     higher_is_better = {**HIGHER_IS_BETTER, **{metric.name: metric.higher_is_better for metric in metrics}}
     workers = config.workers or available_cores()
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
@@ -176,8 +180,7 @@ def _metrics(config: EvaluateConfig, inputs: Inputs) -> list[NamedMetric]:
     """The metrics that the config names besides the package's own, tried on masks of the first reference's axes."""
     if not config.metric:
         return []
-    _, grid = read_grid(next(iter(inputs.references.values())))
-    return find_metrics(config.metric, grid.ndim)
+    return find_metrics(config.metric, reference_grid(next(iter(inputs.references)), inputs).ndim)
 
 
 def _columns(config: EvaluateConfig, inputs: Inputs) -> dict[str, dict[str, str]]:
