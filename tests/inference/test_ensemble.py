@@ -31,7 +31,12 @@ def ensemble(network: nn.Module) -> Ensemble:
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+    ],
 )
 def test_out_of_memory_halves_the_batch(error: Exception, logged: list[str]) -> None:
     """The windows are taken in smaller batches, the result is the same, it is logged, and it is remembered."""

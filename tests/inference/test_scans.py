@@ -3,6 +3,7 @@
 import json
 import shutil
 import stat
+import struct
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.errors import DatasetError
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.synthetic import write_series
@@ -80,7 +82,7 @@ def test_trees_of_patients_studies_and_series(tmp_path: Path, scratch: Path, cap
     put(tmp_path / "tree" / "ben" / "mask.nii.gz")
     assert ids(find(scratch, tmp_path / "tree")) == ["anna_2024", "anna_2025", "ben_2025"]
     assert "1 folders of DICOM files without an image of a series are left out" in caplog.text
-    assert "1 images of other formats in a tree of DICOM series are left out" in caplog.text
+    assert "images of other formats in a tree of DICOM series are left out: 1;" in caplog.text
     assert not any(name in caplog.text for name in ("anna", "ben", "scout"))
 
 
@@ -255,3 +257,76 @@ def test_segmentations_are_no_scans(tmp_path: Path, scratch: Path, caplog: pytes
     put(tmp_path / "a.nrrd", tmp_path / "a.seg.nrrd")
     assert [case.paths[0].name for case in find(scratch, tmp_path)] == ["a.nrrd"]
     assert "segmentations are left out" in caplog.text
+
+
+def test_names_are_not_said_where_pseudonyms_are_asked_for(
+    tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is left out is counted, and a missing channel is that of a pseudonym."""
+    hashed = CaseIds("hash", tmp_path / "site" / "out")
+    put(tmp_path / "a" / "Doe.nrrd", tmp_path / "a" / "Doe.seg.nrrd", tmp_path / "a" / "Doe_Jane" / "t1.nii.gz")
+    assert len(find_inputs([tmp_path / "a"], 1, ids=hashed, scratch=scratch)) == 1
+    put(tmp_path / "b" / "Doe" / "t1.nii.gz", tmp_path / "c" / "Doe_0000.nii.gz")
+    for name, message in (("b", "its images are in subfolders: 1;"), ("c", "channel files missing: ..._0001")):
+        with pytest.raises(DatasetError, match=message) as error:
+            find_inputs([tmp_path / name], 2, ids=hashed, scratch=scratch)
+        assert "Doe" not in str(error.value)
+    assert "segmentations are left out: 1" in caplog.text
+    assert "Doe" not in caplog.text
+
+
+def test_a_zip_whose_older_end_record_refers_to_the_newer_one_is_read(tmp_path: Path, scratch: Path) -> None:
+    """All ones stand for what only ZIP64's record says, as some programs write them; there it has to be."""
+    put(tmp_path / "one" / "a.nii.gz")
+    (tmp_path / "one" / "large.bin").write_bytes(bytes(1 << 25))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted((tmp_path / "one").iterdir()):
+            archive.write(path, path.name)
+    plain = (tmp_path / "a.zip").read_bytes()
+    at = plain.rfind(b"PK\5\6")
+    entries, size, offset = struct.unpack("<HLL", plain[at + 10 : at + 20])
+    newer = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, entries, entries, size, offset)
+    newer += struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
+    older = plain[at : at + 8] + b"\xff" * 12 + plain[at + 20 :]
+    (tmp_path / "a.zip").write_bytes(plain[:at] + newer + older)
+    assert ids(find(scratch, tmp_path / "a.zip")) == ["a"]
+    (tmp_path / "a.zip").write_bytes(plain[:at] + older)
+    with pytest.raises(DatasetError, match="damaged"):
+        find(scratch, tmp_path / "a.zip")
+
+
+def test_channels_of_a_dataset_are_put_in_the_models_order(
+    tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By their names; of names that the model does not have the order counts, and that is said."""
+    for number in range(3):
+        put(tmp_path / "imagesTs" / f"a_{number:04d}.nii.gz")
+    declared = {"channel_names": {"0": "T1w", "1": "T2w", "2": "FLAIR"}, "labels": {"background": 0}}
+    (tmp_path / "dataset.json").write_text(json.dumps(declared))
+
+    def channels(*names: str) -> list[str]:
+        (case,) = find_inputs([tmp_path], len(names), names_of_channels=names, scratch=scratch)
+        return [path.name[2:6] for path in case.paths]
+
+    assert channels("flair", "t1w") == ["0002", "0000"]
+    assert channels("T1w", "T2w", "FLAIR") == ["0000", "0001", "0002"]
+    assert not caplog.text
+    assert channels("T1w", "T1ce", "FLAIR") == ["0000", "0001", "0002"]
+    assert "by their order T1w for T1w, T2w for T1ce, FLAIR for FLAIR" in caplog.text
+    write_image(tmp_path / "imagesTr" / "b.nii.gz", np.stack([ARRAY, ARRAY]), GRID)
+    training = [{"image": "imagesTr/b.nii.gz"}]
+    decathlon = {"modality": {"0": "T2", "1": "ADC"}, "labels": {"0": "background"}, "training": [], "test": training}
+    (tmp_path / "dataset.json").write_text(json.dumps(decathlon))
+    with pytest.raises(DatasetError, match="the model takes ADC, T2 in this order, and files hold T2, ADC"):
+        channels("ADC", "T2")
+
+
+def test_a_file_with_all_channels_is_a_scan_whatever_its_number(tmp_path: Path, scratch: Path) -> None:
+    """Frames of a film in colour, and a folder of pictures in nnU-Net's naming."""
+    pixels = np.zeros((3, 6, 5), np.uint8)
+    for number in range(4):
+        write_image(tmp_path / "film" / f"frame_{number:04d}.png", pixels, Grid.of((6, 5), np.eye(4)))
+    assert ids(find(scratch, tmp_path / "film", channels=3)) == [f"frame_{number:04d}" for number in range(4)]
+    for name in "ab":
+        write_image(tmp_path / "roads" / f"{name}_0000.png", pixels, Grid.of((6, 5), np.eye(4)))
+    assert ids(find(scratch, tmp_path / "roads", channels=3)) == ["a", "b"]

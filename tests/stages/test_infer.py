@@ -15,9 +15,10 @@ import pytest
 from unetpipe import Predictor, infer
 from unetpipe.cli.run import FAILED, exit_code
 from unetpipe.config.infer import InferConfig
-from unetpipe.errors import BundleError
+from unetpipe.errors import BundleError, DatasetError, UnetpipeError
 from unetpipe.imaging.files import read_volume, write_image
 from unetpipe.imaging.geometry import Grid, Orientation, Unit
+from unetpipe.inference.predictions import read_predictions
 from unetpipe.inference.quality import ClassQuality, Quality
 
 MakeBundle = Callable[..., Path]
@@ -37,6 +38,10 @@ def write_scan(path: Path, shape: tuple[int, ...] = (20, 18, 17), channels: int 
 def run(model: Path, *inputs: Path, **more: Any) -> Any:
     out = inputs[0].parent / "out"
     return infer(InferConfig(models=(model,), inputs=inputs, out=out, device="cpu", precision="fp32", **more))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def names_of(folder: Path) -> list[str]:
@@ -181,6 +186,111 @@ def test_existing_labels_can_be_left_alone(make_bundle: MakeBundle, tmp_path: Pa
     assert cases["a"]["volumes_ml"]
 
 
+def test_existing_labels_of_another_model_are_not_taken_for_ones_own(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Nor those of other options: the manifest would credit them to what did not make them."""
+    model, other = make_bundle(), make_bundle("other", seed=1)
+    for name in "ab":
+        write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    run(model, tmp_path / "in")
+    before = contents(tmp_path / "out")
+    for now, options in ((other, {}), (model, {"tta": True}), (model, {"step": 0.25}), (model, {"fix_affine": True})):
+        with pytest.raises(UnetpipeError, match="of another model or of other options are there already, such as"):
+            run(now, tmp_path / "in", skip_existing=True, **options)
+        with pytest.raises(UnetpipeError, match="such as those of a:"):
+            run(now, tmp_path / "in", skip_existing=True, shard="1/2", **options)
+    assert contents(tmp_path / "out") == before
+    assert run(other, tmp_path / "in").written == 2
+    assert run(other, tmp_path / "in", skip_existing=True).skipped == 2
+
+
+def test_a_scan_is_done_where_all_that_is_asked_for_is_there(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Also in shards, whose reports keep what the first run knew; what a scan that fails had goes as a whole."""
+    model = make_bundle()
+    for name in "ab":
+        write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    run(model, tmp_path / "in")
+    more = {"save_probabilities": True, "save_uncertainty": True, "save_classes": True}
+    result = run(model, tmp_path / "in", skip_existing=True, **more)
+    assert (result.written, result.skipped) == (2, 0)
+    assert [run(model, tmp_path / "in", skip_existing=True, shard=f"{n}/2", **more).skipped for n in (1, 2)] == [1, 1]
+    (case,) = json.loads((tmp_path / "out" / "predictions-2-of-2.json").read_text())["cases"]
+    assert (case["id"], case["status"]) == ("b", "existing")
+    assert case["volumes_ml"]
+    (tmp_path / "in" / "b.nii.gz").write_bytes(b"no image")
+    assert list(run(model, tmp_path / "in", **more).failed) == ["b"]
+    left = {path.name for path in (tmp_path / "out").rglob("*") if "predictions" not in path.name}
+    assert {"a.nii.gz", "a.npz", "a"} <= left
+    assert not {"b.nii.gz", "b.npz", "b"} & left
+
+
+def test_labels_whose_report_was_replaced_are_made_anew(
+    make_bundle: MakeBundle, tmp_path: Path, logged: list[str]
+) -> None:
+    """Of a model that was run before another one, which was stopped on its way: nobody vouches for them any more."""
+    first, second = make_bundle(), make_bundle("second", seed=1)
+    for name in "ab":
+        write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    run(first, tmp_path / "in")
+    one = InferConfig(models=(second,), inputs=(tmp_path / "in" / "a.nii.gz",), out=tmp_path / "out", device="cpu")
+    assert infer(one).written == 1
+    result = run(second, tmp_path / "in", skip_existing=True)
+    assert (result.written, result.skipped) == (1, 1)
+    assert "1 scans have labels that no report tells of: they are made anew" in logged
+    result.predictions.write_text("damaged")
+    assert run(second, tmp_path / "in", skip_existing=True).skipped == 2
+
+
+def test_a_report_of_before_is_replaced_at_once(
+    make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard that is killed in its first seconds leaves no report of an earlier run, which `merge` would take."""
+    write_scan(tmp_path / "in" / "a.nii.gz")
+    model = make_bundle()
+    run(model, tmp_path / "in", shard="1/1")
+    (tmp_path / "in" / "a.nii.gz").rename(tmp_path / "in" / "b.nii.gz")
+
+    def killed(*_: object) -> None:
+        report = read_predictions(tmp_path / "out" / "predictions-1-of-1.json")
+        assert report is not None
+        assert (report.scans, report.cases) == (1, ())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unetpipe.stages.infer.stream_ahead", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, tmp_path / "in", shard="1/1")
+
+
+def test_a_scan_that_fails_keeps_no_labels_of_before(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """They would pass for this model's, and later runs would leave them alone."""
+    model = make_bundle()
+    for name in "ab":
+        write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    run(model, tmp_path / "in")
+    (tmp_path / "in" / "b.nii.gz").write_bytes(b"no image")
+    assert list(run(model, tmp_path / "in").failed) == ["b"]
+    assert names_of(tmp_path / "out") == ["a.nii.gz", "predictions.json"]
+
+
+@pytest.mark.parametrize("skip_existing", [False, True])
+def test_labels_never_replace_scans(make_bundle: MakeBundle, tmp_path: Path, skip_existing: bool) -> None:
+    """Where the output folder is that of the scans, all of them are named and nothing is written."""
+    for name in ("a.nii.gz", "b.mha"):
+        write_scan(tmp_path / "in" / name)
+    write_scan(tmp_path / "c.nii.gz")
+    before = contents(tmp_path / "in")
+    inputs = (tmp_path / "in", tmp_path / "c.nii.gz")
+    config = InferConfig(
+        models=(make_bundle(),), inputs=inputs, out=tmp_path / "in", device="cpu", skip_existing=skip_existing
+    )
+    with pytest.raises(DatasetError) as error:
+        infer(config)
+    assert [(fault.case, fault.kind) for fault in error.value.faults] == [
+        ("a", "replaces_scan"),
+        ("b", "replaces_scan"),
+    ]
+    assert contents(tmp_path / "in") == before
+
+
 def test_shards_together_are_the_whole(make_bundle: MakeBundle, tmp_path: Path) -> None:
     """Each job of an array makes its part and its own manifest."""
     for n in range(5):
@@ -316,6 +426,8 @@ def test_predicted_dice_is_written_and_low_ones_are_flagged(make_bundle: MakeBun
     assert case["predicted_dice"]["class 1"] == {"dice": 0.5, "low": 0.3, "high": 0.6}
     assert case["predicted_dice"]["class 2"]["dice"] == pytest.approx(0.9526, abs=1e-4)
     assert case["flagged"] == ["class 1"]
+    assert run(model, scan, flag_below=0.96, skip_existing=True).flagged == {"a": ("class 1", "class 2")}
+    assert run(model, scan, skip_existing=True).flagged == {}
     both = infer(InferConfig(models=(model, make_bundle("other")), inputs=(scan,), out=tmp_path / "two", device="cpu"))
     assert both.flagged == {}
     with pytest.raises(BundleError, match="--flag-below needs a model that predicts its Dice"):

@@ -69,6 +69,22 @@ def test_a_segmentation_holds_the_label_map(make_bundle: MakeBundle, series: Pat
     assert marked == ["series.dcm"]
 
 
+def test_a_scan_that_fails_keeps_no_objects_of_before(make_bundle: MakeBundle, series: Path) -> None:
+    """Of what an earlier run wrote nothing stays, whatever is asked for now; files that are no run's are left alone."""
+    model, out = make_bundle(labels=ORGANS), series.parent / "out"
+    assert run(model, series, format=FORMATS, save_classes=True).failed == {}
+    (out / "rtstruct").mkdir()
+    (out / "rtstruct" / "other.dcm").touch()
+    slices = sorted(series.iterdir())
+    slices[4].write_bytes(b"damaged")
+    assert list(run(model, series).failed) == ["series"]
+    assert sorted(file.name for file in out.rglob("*") if file.is_file()) == ["other.dcm", "predictions.json"]
+    (out / "predictions.json").unlink()
+    (out / "series.nii.gz").write_bytes(b"of an expert")
+    assert list(run(model, series, format=("dicom-seg",)).failed) == ["series"]
+    assert (out / "series.nii.gz").read_bytes() == b"of an expert"
+
+
 def test_without_nifti_only_dicom_is_written(make_bundle: MakeBundle, series: Path) -> None:
     """A label map is written only if its format is named, and a finished scan is skipped by its DICOM output."""
     model = make_bundle(labels=ORGANS)
@@ -87,6 +103,12 @@ def test_a_scan_that_is_no_dicom_is_refused_at_once(make_bundle: MakeBundle, ser
     scan = series.parent / "out" / "series.nii.gz"
     with pytest.raises(DatasetError, match="series: --format dicom-seg needs a DICOM source"):
         infer(InferConfig(models=(model,), inputs=(scan,), out=series.parent / "b", format=("dicom-seg",)))
+    damaged = series.parent / "damaged.zip"
+    damaged.write_bytes(b"PK\3\4damaged")  # nobody knows what it is: it fails, and others go on
+    out = series.parent / "c"
+    config = InferConfig(models=(model,), inputs=(series, damaged), out=out, format=("dicom-seg",), device="cpu")
+    result = infer(config)
+    assert (result.written, len(result.failed)) == (1, 1)
 
 
 def test_classes_need_codes(make_bundle: MakeBundle, series: Path) -> None:

@@ -79,7 +79,7 @@ class InferConfig(Config):
     shard: str | None = None
     """Segment only the I-th of N parts of the scans, given as I/N, for job arrays."""
     skip_existing: bool = False
-    """Skip scans whose outputs exist already."""
+    """Skip scans whose outputs exist already, if a predictions.json in OUT tells of them or there is none."""
     save_probabilities: bool = False
     """Also write the probabilities of all classes to probabilities/CASE.npz, as float16."""
     save_uncertainty: bool = False

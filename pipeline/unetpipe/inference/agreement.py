@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unetpipe.networks.determinism import sums_by_class
+from unetpipe.networks.device import exact
 
 _VOXELS_AT_ONCE = 1 << 17  # bounds the table of votes, which has all classes
 
@@ -41,7 +42,7 @@ class Agreement:
             classes: Number of classes, L.
         """
         if self._common is None or self._size is None:
-            self._common = torch.zeros(classes, dtype=torch.float64, device=labels[0].device)
+            self._common = exact(torch.zeros(classes, device=labels[0].device))
             self._size = torch.zeros_like(self._common)
         for parts in zip(*(torch.split(member.flatten(), _VOXELS_AT_ONCE) for member in labels), strict=True):
             members = [part.long() for part in parts]
@@ -50,8 +51,9 @@ class Agreement:
                 votes.scatter_add_(0, member[None], torch.ones_like(votes[:1]))
             for member in members:
                 others = votes.gather(0, member[None])[0] - 1
-                self._common += sums_by_class(member, others.double(), classes) / (len(members) - 1)
-                self._size += torch.bincount(member, minlength=classes)
+                shared = sums_by_class(member, others.float(), classes)  # whole numbers that float32 holds
+                self._common += exact(shared) / (len(members) - 1)
+                self._size += exact(torch.bincount(member, minlength=classes))
 
     def include(self, other: "Agreement") -> None:
         """Count what another one has counted, of the same classes, too."""

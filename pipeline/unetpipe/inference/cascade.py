@@ -100,6 +100,7 @@ class CascadeGroup:
                 shape=tuple(image.values.shape[1:]),
                 sampling=image.interpolation or self.group.preprocessing.interpolation,
                 agreement=agreement,
+                networks=len(self.group.ensemble.networks),
             )
 
     def _planes(self, image: CascadeImage, agreement: Agreement) -> Iterator[Planes]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from unetpipe.dataset.label_scheme import LabelScheme
 from unetpipe.inference.sliding_window import Planes
 from unetpipe.networks.determinism import sums_by_class
+from unetpipe.networks.device import exact
 
 
 class Confidence:
@@ -53,7 +54,7 @@ class Confidence:
                 torch.bincount(best, minlength=len(flat)),
                 probabilities.sum(1),
             ]
-        total = torch.stack([one.double() for one in sums])
+        total = torch.stack([exact(one) for one in sums])
         self._sums = total if self._sums is None else self._sums + total
 
     def expected_dice(self) -> dict[str, float | None]:

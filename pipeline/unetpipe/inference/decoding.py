@@ -32,6 +32,7 @@ class GroupLogits:
         probabilities: Whether the planes hold probabilities, after a softmax or a sigmoid, and not logits.
         threshold: Value above which a region is found; not of use for classes.
         agreement: Agreement of the networks over the windows that the planes so far are made of.
+        networks: Number of networks, by which logits count in a mean with those of other groups.
     """
 
     planes: Iterable[Planes]
@@ -40,6 +41,7 @@ class GroupLogits:
     probabilities: bool = False
     threshold: float = 0.0
     agreement: Agreement = field(default_factory=Agreement)
+    networks: int = 1
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _chunks(group: GroupLogits, out: Shape) -> Iterator[tuple[int, Chunk]]:
 
 
 def _mean_planes(groups: Sequence[GroupLogits], out: Shape) -> Iterator[Planes]:
-    """Mean logits on the scan's grid, in float32 on the CPU."""
+    """Mean logits of all networks on the scan's grid, in float32 on the CPU."""
     total: Tensor | None = None
     for group in groups:
         for axis, chunk in _chunks(group, out):
@@ -173,9 +175,9 @@ def _mean_planes(groups: Sequence[GroupLogits], out: Shape) -> Iterator[Planes]:
                 total = torch.zeros((chunk.classes, *out))
             part = total.narrow(axis + 1, chunk.planes[0], chunk.shape[0])
             for label in range(chunk.classes):
-                part[label] += chunk.values(label).movedim(0, axis).cpu()
+                part[label].add_(chunk.values(label).movedim(0, axis).cpu(), alpha=group.networks)
     assert total is not None
-    yield Planes(0, 0, total.div_(len(groups)))
+    yield Planes(0, 0, total.div_(sum(group.networks for group in groups)))
 
 
 def _write(prediction: ScanPrediction, axis: int, chunk: Chunk, scheme: LabelScheme, group: GroupLogits) -> None:

@@ -160,12 +160,12 @@ def _source(case: InputCase) -> "Source":
 
 
 def require_dicom(cases: Iterable[InputCase], formats: Sequence[DicomFormat]) -> None:
-    """See that every scan is a DICOM source.
+    """See that every scan that can be read is a DICOM source.
 
     Raises:
         DatasetError: Naming each scan that is none.
     """
     message = f"--format {formats[0]} needs a DICOM source" if formats else ""
-    others = [case for case in cases if formats and not case.is_dicom]
+    others = [case for case in cases if formats and not case.fault and not case.is_dicom]
     if others:
         raise DatasetError([Fault(case=case.id, kind="format", message=message) for case in others])

@@ -89,6 +89,7 @@ class NetworkGroup:
                 shape=tuple(values.shape[1:]),
                 sampling=interpolation or self.preprocessing.interpolation,
                 agreement=volume.agreement,
+                networks=len(self.ensemble.networks),
             )
 
 

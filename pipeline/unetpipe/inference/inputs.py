@@ -54,6 +54,7 @@ def find_inputs(
     inputs: Iterable[Path],
     channels: int,
     *,
+    names_of_channels: Sequence[str] = (),
     patterns: Sequence[str] = (),
     dicom: Sequence[DicomOptions] = (),
     ids: CaseIds = KEEP_NAMES,
@@ -69,6 +70,7 @@ def find_inputs(
         inputs: Image files, DICOM files, zips, folders of these, DICOM series and trees of them, datasets of any layout
             with or without labels, CSV and JSON lists, wildcards.
         channels: Number of the model's channels. If several, files CASE_0000, CASE_0001, ... are the channels of CASE.
+        names_of_channels: Their names, by which those of a dataset that names its own are put in order.
         patterns: One per channel, to apply to inputs that are folders; see `dataset.layouts.patterns`.
         dicom: Choice of the volume in DICOM sources, one for all channels or one per channel.
         ids: What scans are called.
@@ -79,7 +81,15 @@ def find_inputs(
             lists give to two scans, or every scan's fault where none can be read.
         ImageFileError: If there are several choices of a series, and another number of images.
     """
-    finder = ScanFinder(channels, patterns, scratch, splits=not any(one.names_one_series for one in dicom))
+    splits = not any(one.names_one_series for one in dicom)
+    finder = ScanFinder(
+        channels,
+        patterns,
+        scratch,
+        names_of_channels=names_of_channels,
+        splits=splits,
+        says_names=ids.kind != "hash",
+    )
     scans = list(dict.fromkeys(finder.find(path.absolute() for path in _expanded(inputs))))
     names = iter(distinct_names([scan.place for scan in scans if scan.id is None]))
     named = [

@@ -50,23 +50,35 @@ class OutputFolder:
         write_labels(path, labels, grid, {label.value: label.name for label in self.scheme.labels})
         return path
 
+    def entropy_path(self, case: InputCase) -> Path:
+        """The file of a scan's entropy."""
+        suffix = self._suffix(case)
+        return self.folder / "uncertainty" / f"{case.file_name}{'.nii.gz' if suffix in _INTEGERS_ONLY else suffix}"
+
     def write_entropy(self, case: InputCase, entropy: NDArray[np.float32], grid: Grid) -> None:
         """Write ``uncertainty/CASE``: entropy (*spatial) as an image."""
-        suffix = self._suffix(case)
-        name = f"{case.file_name}{'.nii.gz' if suffix in _INTEGERS_ONLY else suffix}"
-        write_image(self.folder / "uncertainty" / name, entropy[None], grid)
+        write_image(self.entropy_path(case), entropy[None], grid)
+
+    def probabilities_path(self, case: InputCase) -> Path:
+        """The file of a scan's probabilities."""
+        return self.folder / "probabilities" / f"{case.file_name}.npz"
 
     def write_probabilities(self, case: InputCase, probabilities: NDArray[np.float16], grid: Grid) -> None:
         """Write ``probabilities/CASE.npz``: probabilities (L, *spatial), the label value of each, and the affine."""
         scheme = self.scheme
         values = scheme.written_values if scheme.overlapping else [label.value for label in scheme.labels]
-        with atomic_path(self.folder / "probabilities" / f"{case.file_name}.npz") as temporary:
+        with atomic_path(self.probabilities_path(case)) as temporary:
             np.savez(temporary, probabilities=probabilities, values=np.array(values), affine=grid.matrix)
+
+    def classes_folder(self, case: InputCase) -> Path:
+        """The folder of a scan's masks."""
+        return self.folder / "classes" / case.file_name
 
     def write_classes(self, case: InputCase, labels: NDArray[Any], grid: Grid) -> None:
         """Write ``classes/CASE/VALUE_NAME``, a mask of each class or region that was found; remove earlier ones."""
-        folder, suffix, scheme = self.folder / "classes" / case.file_name, self._suffix(case), self.scheme
+        folder, suffix, scheme = self.classes_folder(case), self._suffix(case), self.scheme
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         for name, written, values in zip(scheme.names, scheme.written_values, scheme.values, strict=True):
             mask = np.isin(labels, values)
             if mask.any():

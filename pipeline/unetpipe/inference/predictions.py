@@ -1,6 +1,6 @@
 """The outcome of inference for each scan: `predictions.json`, beside the labels that `infer` writes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,6 +15,7 @@ from unetpipe.imaging.geometry import Grid
 from unetpipe.inference.quality import PredictedDice
 
 PREDICTIONS_SCHEMA: Final = 1
+_ESSENTIAL = ("step", "tta", "postprocess", "reading")  # settings that labels depend on, on any machine
 
 
 class ModelUsed(Record):
@@ -132,6 +133,43 @@ def read_predictions(path: Path) -> Predictions | None:
         return None
 
 
+def made_otherwise(
+    folder: Path, ids: Collection[str], models: Sequence[ModelUsed], settings: Mapping[str, str | float | int | bool]
+) -> list[str]:
+    """Scans whose labels in a folder are of other models or options, as the newest predictions.json that has them says.
+
+    Precision and engine are not compared: a machine chooses them, and the shards of a run may have several.
+
+    Args:
+        folder: Folder of the labels.
+        ids: Ids of the scans that are looked for.
+        models: Models that would be used now.
+        settings: Options that would be used now.
+    """
+
+    def essence(used: Iterable[ModelUsed], chosen: Mapping[str, object]) -> object:
+        return [model.sha256 for model in used], [chosen.get(name) for name in _ESSENTIAL]
+
+    now, known = essence(models, settings), _known(folder)
+    reports = {one: known[one][0] for one in ids if one in known}
+    return sorted(one for one, report in reports.items() if essence(report.models, report.settings) != now)
+
+
+def reported(folder: Path) -> set[str] | None:
+    """Ids of the scans that some report in a folder says have labels; None where no report can be read."""
+    readable = any(read_predictions(path) for path in folder.glob("predictions*.json"))
+    return set(_known(folder)) if readable else None
+
+
+def _known(folder: Path) -> dict[str, tuple[Predictions, Prediction]]:
+    """The newest report in a folder that says of a scan that it has labels, and what it says, by the scan's id."""
+    known: dict[str, tuple[Predictions, Prediction]] = {}
+    for path in sorted(folder.glob("predictions*.json"), key=lambda path: path.stat().st_mtime_ns):
+        if report := read_predictions(path):
+            known |= {one.id: (report, one) for one in report.cases if one.status != "failed"}
+    return known
+
+
 class PredictionsFile:
     """Collects the outcome of each scan, and writes them whenever it is asked to.
 
@@ -152,17 +190,20 @@ class PredictionsFile:
         self._scans = scans
         self.predictions: dict[str, Prediction] = {}
 
-    def keep(self, existing: Iterable[Prediction]) -> None:
-        """Take over what an earlier run wrote about scans whose labels are left as they are.
+    def keep(self, existing: Iterable[Prediction], *, flag_below: float | None) -> None:
+        """Take over what earlier runs wrote about scans whose labels are left as they are.
 
         Args:
-            existing: Outcomes that are known without the earlier run.
+            existing: Outcomes that are known without the earlier runs.
+            flag_below: Predicted Dice below which a class is flagged; None flags none.
         """
-        earlier = read_predictions(self.path)
-        known = {} if earlier is None else {record.id: record for record in earlier.cases}
+        known = _known(self.path.parent)
         for plain in existing:
-            record = known.get(plain.id, plain)
-            self.predictions[plain.id] = record.model_copy(update={"status": "existing", "error": None})
+            _, record = known.get(plain.id, (None, plain))
+            flagged = low_classes(record.predicted_dice, flag_below)
+            self.predictions[plain.id] = record.model_copy(
+                update={"status": "existing", "error": None, "flagged": flagged}
+            )
 
     def write(
         self,
@@ -185,6 +226,11 @@ class PredictionsFile:
                 cases=cases,
             ),
         )
+
+
+def low_classes(predicted: Mapping[str, PredictedDice], flag_below: float | None) -> tuple[str, ...]:
+    """Names of the classes whose predicted Dice is below a threshold; none where there is no threshold."""
+    return tuple(name for name, one in predicted.items() if one.dice < (flag_below or 0))
 
 
 def volumes_ml(labels: NDArray[np.integer], grid: Grid, scheme: LabelScheme) -> dict[str, float]:

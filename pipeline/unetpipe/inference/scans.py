@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from unetpipe.dataset.layouts.listing import holds_every_channel
 from unetpipe.dataset.layouts.presence import absence, has_name
 from unetpipe.dataset.layouts.recognition import inspect_scans, is_dataset
 from unetpipe.dataset.manifest import Case
@@ -52,16 +53,29 @@ class ScanFinder:
         faults: Faults of all paths so far.
     """
 
-    def __init__(self, channels: int, patterns: Sequence[str], scratch: Path, *, splits: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        patterns: Sequence[str],
+        scratch: Path,
+        *,
+        names_of_channels: Sequence[str] = (),
+        splits: bool = True,
+        says_names: bool = True,
+    ) -> None:
         """Start without reading anything yet.
 
         Args:
             channels: Number of the model's channels. If several, files CASE_0000, CASE_0001, ... are channels of CASE.
             patterns: One per channel, to apply to folders; see `dataset.layouts.patterns`.
             scratch: Temporary folder for what zips hold; it must be there until the scans have been read.
+            names_of_channels: Names of the model's channels, by which those of a dataset that names its own are put in
+                order; nothing is looked at where there are none.
             splits: Make a scan of each study of a folder that holds files of several studies.
+            says_names: Name what lies in folders, where something is wrong with it; else it is counted.
         """
         self._channels, self._patterns, self._scratch, self._splits = channels, patterns, scratch, splits
+        self._says_names, self._names_of_channels = says_names, names_of_channels
         self.faults: list[Fault] = []
 
     def find(self, paths: Iterable[Path]) -> list[Scan]:
@@ -87,11 +101,36 @@ class ScanFinder:
 
     def _in_dataset(self, path: Path) -> list[Scan]:
         try:
-            cases, faults = inspect_scans(path, self._patterns)
+            cases, faults, names = inspect_scans(path, self._patterns)
         except DatasetError as error:
-            cases, faults = [], list(error.faults)
+            cases, faults, names = [], list(error.faults), ()
         self.faults += [fault for fault in faults if fault.severity == "error"]
-        return [scan for case in cases for scan in self._of_list(case)]
+        return [scan for case in self._in_order(path, cases, names) for scan in self._of_list(case)]
+
+    def _in_order(self, path: Path, cases: list[Case], names: Sequence[str]) -> list[Case]:
+        """Scans with their channels in the model's order, where the dataset names them as the model does."""
+        wanted = [name.casefold() for name in self._names_of_channels]
+        found = [name.casefold() for name in names]
+        if len(wanted) < 2 or not found or wanted == found:
+            return cases
+        if not set(wanted) <= set(found) or len(set(found)) < len(found):
+            pairs = ", ".join(f"{own} for {name}" for name, own in zip(self._names_of_channels, names, strict=False))
+            log.warning("channels are called otherwise than the model's; by their order %s", pairs)
+            return cases
+        if not all(len(case.images) == len(found) for case in cases):
+            own, theirs = ", ".join(self._names_of_channels), ", ".join(names)
+            self._fault(path.name, "channels", f"the model takes {own} in this order, and files hold {theirs}")
+            return cases
+        order = [found.index(name) for name in wanted]
+        return [
+            case.model_copy(
+                update={
+                    "images": tuple(case.images[number] for number in order),
+                    "dicom": tuple(case.dicom[number] for number in order) if case.dicom else (),
+                }
+            )
+            for case in cases
+        ]
 
     def _of_list(self, case: Case) -> list[Scan]:
         """The scans that a case of a list stands for: several where its one image is a folder of several studies."""
@@ -110,7 +149,7 @@ class ScanFinder:
         scans = self._by_channel(_images(folder), whole_folder=True)
         segmentations = [path for path in _visible(folder) if path.name.lower().endswith(_SEGMENTATION)]
         if segmentations:
-            log.warning("%s: segmentations are left out: %s", folder.name, _names(segmentations))
+            log.warning("%s: segmentations are left out: %s", folder.name, self._names(segmentations))
         for path in _visible(folder):
             if path.suffix.lower() == ".zip" and path.is_file():
                 scans += self._in_zip(path)
@@ -122,9 +161,9 @@ class ScanFinder:
                 "images of other formats in a tree of DICOM series are left out: %d; %s", len(left_out), _WAY_ON
             )
         elif left_out and scans:
-            log.warning("%s: images in subfolders are left out: %s; %s", folder.name, _names(left_out), _WAY_ON)
+            log.warning("%s: images in subfolders are left out: %s; %s", folder.name, self._names(left_out), _WAY_ON)
         elif left_out:
-            self._fault(folder.name, "empty", f"its images are in subfolders: {_names(left_out)}; {_WAY_ON}")
+            self._fault(folder.name, "empty", f"its images are in subfolders: {self._names(left_out)}; {_WAY_ON}")
         elif not scans:
             self._fault(folder.name, "empty", "no image and no DICOM series in this folder")
         return scans
@@ -215,23 +254,33 @@ class ScanFinder:
     def _by_channel(self, files: Sequence[Path], *, whole_folder: bool = False) -> list[Scan]:
         """Image files, or groups of them where the model takes several channels."""
         matches = {file: _CHANNEL.fullmatch(strip_suffix(file.name)) for file in files}
-        if self._channels == 1:
-            # a folder in nnU-Net's naming; a lone CASE_0000 may simply be called so
-            numbered = whole_folder and all(match and match[2] == "0000" for match in matches.values())
-            return [Scan(file.with_name(m[1]) if numbered and m else file, (file,)) for file, m in matches.items()]
-        scans: list[Scan] = []
+        # a folder in nnU-Net's naming; a lone CASE_0000 may simply be called so
+        numbered = whole_folder and all(match and match[2] == "0000" for match in matches.values())
+        alone: list[Path] = []
         grouped: dict[Path, dict[int, Path]] = defaultdict(dict)
         for file, match in matches.items():
-            if match and int(match[2]) < self._channels:
+            if match and int(match[2]) < self._channels > 1:
                 grouped[file.with_name(match[1])][int(match[2])] = file
             else:
-                scans.append(Scan(file, (file,)))
+                alone.append(file)
+        scans: list[Scan] = []
         for place, parts in grouped.items():
-            lacking = [f"{place.name}_{n:04d}" for n in range(self._channels) if n not in parts]
+            if holds_every_channel(parts[min(parts)], self._channels):  # numbered pictures in colour, or 4-D images
+                alone += parts.values()
+                continue
+            name = place.name if self._says_names else "..."
+            lacking = [f"{name}_{n:04d}" for n in range(self._channels) if n not in parts]
             if lacking:
                 self._fault(place.name, "channels", f"channel files missing: {', '.join(lacking)}")
             scans.append(Scan(place, tuple(parts[n] for n in sorted(parts))))
-        return scans
+        names = {file: match[1] for file, match in matches.items() if numbered and match}
+        return scans + [Scan(file.with_name(names.get(file, file.name)), (file,)) for file in alone]
+
+    def _names(self, paths: Sequence[Path]) -> str:
+        if not self._says_names:
+            return str(len(paths))
+        more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+        return ", ".join("/".join(path.parts[-2:]) for path in paths[:_LISTED]) + more
 
     def _fault(self, case: str, kind: str, message: str) -> None:
         self.faults.append(Fault(case=case, kind=kind, message=message))
@@ -301,8 +350,3 @@ def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
             others.append(path)
             waiting += [inside for inside in _visible(path) if inside.is_dir()]
     return sorted(series), others
-
-
-def _names(paths: Sequence[Path]) -> str:
-    more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
-    return ", ".join("/".join(path.parts[-2:]) for path in paths[:_LISTED]) + more

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unetpipe.documents import Record
+from unetpipe.errors import is_out_of_memory
 from unetpipe.imaging.geometry import Shape
 
 log = logging.getLogger(__name__)
@@ -162,7 +163,9 @@ def new_slab(windows: Windows, axis: int, logits: Tensor) -> "Slab":
     """Begin the sums of a volume's logits on the device of a window's (L, *patch), or on the CPU if they do not fit."""
     try:
         return Slab(windows, axis, len(logits), logits.device)
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         log.warning("out of memory: summing logits on the CPU")
         return Slab(windows, axis, len(logits), torch.device("cpu"))
 

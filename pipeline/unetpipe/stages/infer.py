@@ -1,7 +1,9 @@
 """Scans in, label maps out: load, segment and write at the same time, small scans several at once."""
 
 import contextlib
+import hashlib
 import importlib.metadata
+import json
 import logging
 import tempfile
 import time
@@ -15,7 +17,7 @@ from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.documents import Record
-from unetpipe.errors import BundleError, UnetpipeError, is_out_of_memory
+from unetpipe.errors import BundleError, DatasetError, Fault, UnetpipeError, is_out_of_memory
 from unetpipe.extensions import load_extensions
 from unetpipe.folder_lock import claimed
 from unetpipe.imaging.dicom.derived.algorithm import Algorithm, Model
@@ -28,6 +30,8 @@ from unetpipe.inference.predictions import (
     Prediction,
     PredictionsFile,
     lock_name,
+    made_otherwise,
+    reported,
 )
 from unetpipe.networks.determinism import deterministic
 from unetpipe.progress import Progress, SilentProgress
@@ -75,8 +79,10 @@ def infer(
         ExtensionError: If an extension is not there or fails while it is imported.
         BundleError: If a model cannot be used, or has no code for a class of a DICOM output.
         TrackingError: If a registered model cannot be fetched.
-        DatasetError: If an input does not exist or holds no scan, or a DICOM output is wanted of another source.
-        UnetpipeError: If another process writes the same outputs.
+        DatasetError: If an input does not exist or holds no scan, a DICOM output is wanted of another source, or labels
+            would take the place of a scan.
+        UnetpipeError: If another process writes the same outputs, or labels that `--skip-existing` finds are of
+            another model or other options.
     """
     return infer_with(load_predictor(config), config, progress)
 
@@ -113,8 +119,7 @@ def infer_with(
 
     Raises:
         BundleError: If the models have no code for a class of a DICOM output.
-        DatasetError: If an input does not exist or holds no scan, or a DICOM output is wanted of another source.
-        UnetpipeError: If another process writes the same outputs.
+        DatasetError, UnetpipeError: As `infer`.
     """
     if config.flag_below is not None and not predictor.qualities:
         raise BundleError("--flag-below needs a model that predicts its Dice: train it with at least 8 held-out cases")
@@ -126,21 +131,47 @@ def infer_with(
         tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch,
         deterministic(config.deterministic, predictor.device),
     ):
-        channels = len(predictor.spec.channels)
-        ids = CaseIds(config.case_ids, config.out)
-        cases = find_inputs(inputs, channels, patterns=config.images, dicom=dicom, ids=ids, scratch=Path(scratch))
+        names = predictor.spec.channels
+        cases = find_inputs(
+            inputs,
+            len(names),
+            names_of_channels=names,
+            patterns=config.images,
+            dicom=dicom,
+            ids=CaseIds(config.case_ids, config.out),
+            scratch=Path(scratch),
+        )
         require_dicom(cases, objects.formats)
+        stations = Stations(config, predictor, objects)
+        _require_other_files(stations, cases)
         mine = shard_of(cases, config.shard) if config.shard else cases
         with claimed(config.out, lock=lock_name(config.shard)):
-            return _infer(Stations(config, predictor, objects), mine, progress)
+            return _infer(stations, mine, progress)
+
+
+def _require_other_files(stations: Stations, cases: Sequence[InputCase]) -> None:
+    """Refuse outputs that would take the place of a scan."""
+    scans = {path.resolve() for case in cases for path in case.paths}
+    message = "its labels would take the place of a scan: name another folder with --out"
+    replacing = [case.id for case in cases if any(path.resolve() in scans for path in stations.files(case))]
+    if replacing:
+        raise DatasetError([Fault(case=case, kind="replaces_scan", message=message) for case in replacing])
 
 
 def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -> InferResult:
     config, predictor = stations.config, stations.predictor
     file = PredictionsFile(config.out, config.shard, len(cases))
-    done = [case for case in cases if config.skip_existing and all(path.is_file() for path in stations.files(case))]
-    file.keep(stations.record(case, "existing") for case in done)
+    done = _done(stations, cases) if config.skip_existing else []
+    others = made_otherwise(config.out, {case.id for case in done}, _models(predictor), _settings(config, predictor))
+    if others:
+        raise UnetpipeError(
+            f"labels of another model or of other options are there already, such as those of {others[0]}: "
+            "name another folder with --out, or remove these labels"
+        )
+    file.keep((stations.record(case, "existing") for case in done), flag_below=config.flag_below)
     waiting = [case for case in cases if case.id not in file.predictions]
+    before = reported(config.out) or set()
+    _write(file, config, predictor)  # in place of an earlier run's report, which would pass for this one's
 
     def save(case: InputCase, found: Segmented) -> Prediction:
         # an interrupt waits for the save under way, whose outcome does not get here any more
@@ -156,6 +187,8 @@ def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -
                 if outcome.error is not None:
                     reason = _reason(outcome.error, case)
                     log.warning("%s: failed: %s", case.id, reason)
+                    # labels of an earlier run would pass for this one's
+                    stations.remove(case, reported=case.id in before)
                     failed = Prediction(id=case.id, status="failed", dicom=case.is_dicom, error=reason)
                     file.predictions[case.id] = failed
                 advance(note=case.id)
@@ -177,6 +210,16 @@ def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -
     )
 
 
+def _done(stations: Stations, cases: Sequence[InputCase]) -> list[InputCase]:
+    """Scans that have all that is asked for, unless the report of those who made it has been replaced by another."""
+    there = [case for case in cases if all(path.exists() for path in stations.files(case))]
+    known = reported(stations.config.out)
+    done = [case for case in there if known is None or case.id in known]
+    if len(done) < len(there):
+        log.warning("%d scans have labels that no report tells of: they are made anew", len(there) - len(done))
+    return done
+
+
 def _dicom_outputs(config: InferConfig, predictor: Predictor) -> DicomOutputs:
     algorithm = Algorithm(
         models=tuple(Model(name=one.name, version=one.version, sha256=one.sha256) for one in predictor.bundles),
@@ -186,28 +229,49 @@ def _dicom_outputs(config: InferConfig, predictor: Predictor) -> DicomOutputs:
 
 
 def _write(file: PredictionsFile, config: InferConfig, predictor: Predictor) -> None:
-    differs = {} if predictor.differs is None else {"differs_from_float32": round(predictor.differs, 6)}
     file.write(
-        models=tuple(
-            ModelUsed(
-                name=bundle.name,
-                version=bundle.version,
-                sha256=bundle.sha256,
-                tracking_run=bundle.spec.tracking_run if isinstance(bundle, Bundle) else None,
-            )
-            for bundle in predictor.bundles
-        ),
+        models=_models(predictor),
         versions={name: importlib.metadata.version(name) for name in ("unetpipe", "monai", predictor.engine)},
         device=predictor.device_name,
-        settings={
-            "precision": str(predictor.dtype).removeprefix("torch."),
-            "engine": predictor.engine,
-            **differs,
-            "step": predictor.step,
-            "tta": config.tta,
-            "postprocess": config.postprocess,
-        },
+        settings=_settings(config, predictor),
     )
+
+
+def _models(predictor: Predictor) -> tuple[ModelUsed, ...]:
+    return tuple(
+        ModelUsed(
+            name=bundle.name,
+            version=bundle.version,
+            sha256=bundle.sha256,
+            tracking_run=bundle.spec.tracking_run if isinstance(bundle, Bundle) else None,
+        )
+        for bundle in predictor.bundles
+    )
+
+
+def _settings(config: InferConfig, predictor: Predictor) -> dict[str, str | float | int | bool]:
+    differs = {} if predictor.differs is None else {"differs_from_float32": round(predictor.differs, 6)}
+    return {
+        "precision": str(predictor.dtype).removeprefix("torch."),
+        "engine": predictor.engine,
+        **differs,
+        "step": predictor.step,
+        "tta": config.tta,
+        "postprocess": config.postprocess,
+        **_reading(config),
+    }
+
+
+def _reading(config: InferConfig) -> dict[str, str]:
+    """A hash of what decides which volume of a source is read, and where it lies; nothing where all is as usual.
+
+    The choice of a series may hold UIDs and descriptions.
+    """
+    options = config.model_dump(mode="json", include={"series", "phase", "fix_geometry", "fix_affine"})
+    usual = {name: InferConfig.model_fields[name].get_default(call_default_factory=True) for name in options}
+    if all(getattr(config, name) == value for name, value in usual.items()):
+        return {}
+    return {"reading": hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]}
 
 
 def _reason(error: Exception, case: InputCase) -> str:

@@ -1,6 +1,7 @@
 """One scan on its way through `infer`: loaded, segmented and written, each at a station of its own."""
 
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -8,18 +9,18 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from statistics import fmean
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.segmentation import PreparedImage, Segmentation
-from unetpipe.config.infer import InferConfig
+from unetpipe.config.infer import DicomFormat, InferConfig
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import read_image
 from unetpipe.inference.dicom_outputs import DicomOutputs, Predicted
 from unetpipe.inference.inputs import InputCase
 from unetpipe.inference.outputs import OutputFolder
-from unetpipe.inference.predictions import Prediction, Seconds, label_warnings, volumes_ml
+from unetpipe.inference.predictions import Prediction, Seconds, label_warnings, low_classes, volumes_ml
 from unetpipe.streaming import paired
 
 _Item = TypeVar("_Item")
@@ -58,9 +59,34 @@ class Stations:
         self._outputs = OutputFolder(config.out, predictor.spec.label_scheme, config.format)
 
     def files(self, case: InputCase) -> list[Path]:
-        """The files whose presence says that a scan is done."""
-        labels = [self._outputs.labels_path(case)] if self._outputs.has_labels else []
-        return [*labels, *self._objects.paths(case).values()]
+        """The files and folders whose presence says that a scan is done: all that is asked for."""
+        outputs, config = self._outputs, self.config
+        asked = {
+            outputs.labels_path: outputs.has_labels,
+            outputs.probabilities_path: config.save_probabilities,
+            outputs.entropy_path: config.save_uncertainty,
+            outputs.classes_folder: config.save_classes,
+        }
+        return [*(path(case) for path, wanted in asked.items() if wanted), *self._objects.paths(case).values()]
+
+    def remove(self, case: InputCase, *, reported: bool) -> None:
+        """Remove what earlier runs wrote of a scan.
+
+        Args:
+            case: The scan.
+            reported: Whether a report says that an earlier run wrote of it, so that what is not asked for now is its.
+        """
+        outputs = self._outputs
+        folders = [self.config.out / name for name in get_args(DicomFormat)]
+        possible = {
+            *(outputs.labels_path(case), outputs.probabilities_path(case), outputs.entropy_path(case)),
+            outputs.classes_folder(case),
+            *(folder / f"{case.file_name}.dcm" for folder in folders),
+        }
+        for path in {*self.files(case), *(possible if reported else ())}:
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
 
     def record(self, case: InputCase, status: Literal["written", "existing"]) -> Prediction:
         """What is known of a scan that is done, whoever segmented it."""
@@ -142,7 +168,7 @@ class Stations:
             "agreement": round(fmean(agreement.values()), 4) if agreement else None,
             "class_agreement": {name: round(value, 4) for name, value in agreement.items()},
             "predicted_dice": {name: one.rounded() for name, one in predicted.items()},
-            "flagged": tuple(name for name, one in predicted.items() if one.dice < (self.config.flag_below or 0)),
+            "flagged": low_classes(predicted, self.config.flag_below),
             "warnings": (*loaded.warnings, *notes, *label_warnings(labels, outputs.scheme)),
         }
         return self.record(case, "written").model_copy(update=known)
