@@ -69,8 +69,11 @@ class TrackingError(UnetpipeError):
     """A tracking store or its model registry does not answer, or has not what was asked of it."""
 
 
-_NO_MEMORY = ("can't allocate memory", "can't start new thread", "failed to map segment")
-"""What torch's allocator on CPUs, Python's threads and the loader of libraries say."""
+_NO_MEMORY = (
+    *("can't allocate memory", "can't start new thread", "failed to map segment"),
+    *("out of memory", "STATUS_ALLOC_FAILED", "unable to find an engine to execute"),
+)
+"""What torch's allocators, Python's threads, the loader of libraries, and cuBLAS and cuDNN on a full GPU say."""
 _NO_MEMORY_ALONE = "could not create a primitive"
 """What oneDNN says; with more words after it, the fault is another."""
 

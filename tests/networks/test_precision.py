@@ -6,7 +6,7 @@ import torch
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.networks.build import build_network
 from unetpipe.networks.definition import network_definition
-from unetpipe.networks.precision import trainable_dtype
+from unetpipe.networks.precision import differing_share, trainable_dtype
 
 CPU = torch.device("cpu")
 
@@ -48,3 +48,22 @@ def test_inputs_two_voxels_deep_are_trained_in_float32(
     assert trainable_dtype(built, 1, patch, torch.device("cuda"), torch.bfloat16) == torch.bfloat16
     assert built.training
     assert not any(module._forward_pre_hooks for module in built.modules())
+
+
+def test_regions_differ_where_another_one_is_found() -> None:
+    """Where no logit is positive nothing is found, whichever of them is the largest; classes are decided by that."""
+
+    class Shift(torch.nn.Module):
+        def __init__(self, values: list[float]) -> None:
+            super().__init__()
+            self.values = torch.tensor(values)
+
+        def forward(self, window: torch.Tensor) -> torch.Tensor:
+            return window + self.values.view(1, 2, 1, 1, 1)
+
+    window = torch.full((1, 2, 4, 4, 4), -10.0)
+    window[:, :, :1] = 10.0
+    one, other = Shift([0.01, 0.0]), Shift([0.0, 0.01])
+    for overlapping, share in ((True, 0.0), (False, 1.0)):
+        assert differing_share(one, other, window, torch.float32, overlapping=overlapping) == share
+    assert differing_share(one, Shift([0.0, -11.0]), window, torch.float32, overlapping=True) == 0.25

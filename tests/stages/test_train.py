@@ -15,12 +15,15 @@ import yaml
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config.train import TrainConfig
-from unetpipe.dataset.manifest import read_manifest
+from unetpipe.dataset.folds import read_folds
+from unetpipe.dataset.manifest import read_manifest, write_manifest
+from unetpipe.documents import write_document
 from unetpipe.errors import PlanError, TrainingError, UnetpipeError
 from unetpipe.folder_lock import claimed
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.stages.train import FoldsResult, TrainResult, train
 from unetpipe.training import measurement, setup, trainer, validation
+from unetpipe.training.checkpoint import CHECKPOINT
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.validation import HeldOut
 
@@ -142,6 +145,52 @@ def test_a_run_goes_on_only_with_the_same_options(work: Path) -> None:
     (work / "plan.yaml").write_text(yaml.safe_dump(plan))
     with pytest.raises(TrainingError, match=r"plan\.yaml has changed"):
         run(work, epochs=1)
+
+
+def test_a_run_does_not_go_on_with_other_cases(work: Path) -> None:
+    """A label that was corrected, and preprocessed anew, leads to the same plan; the run would be of both."""
+    run(work, epochs=1)
+    assert run(work, epochs=1).epochs == 1
+    record = next((work / "cases" / "3d_fullres").glob("*.json"))
+    stored = json.loads(record.read_text())
+    record.write_text(json.dumps(stored | {"key": "of another label"}))
+    with pytest.raises(TrainingError, match="dataset has changed"):
+        run(work, epochs=1)
+    path = work / "runs" / "default" / "fold_0" / CHECKPOINT
+    state = torch.load(path, weights_only=True)
+    del state["digests"]["dataset"]  # as in a checkpoint of an earlier version
+    torch.save(state, path)
+    assert run(work, epochs=1).epochs == 1
+
+
+@pytest.mark.parametrize("patients", [False, True])
+def test_a_fold_that_splits_a_patient_is_refused(work: Path, patients: bool) -> None:
+    """Where patients are kept together, a person's folds have to as well; where they are not, they may do otherwise."""
+    manifest = read_manifest(work)
+    fold = read_folds(work).folds[0]
+    one = dict.fromkeys((fold.train[0], fold.validation[0]), "somebody")
+    cases = tuple(case.model_copy(update={"patient": one.get(case.id)}) for case in manifest.cases)
+    write_manifest(work, manifest.model_copy(update={"cases": cases}))
+    write_document(work / "folds.json", read_folds(work).model_copy(update={"by_patient": patients}))
+    if patients:
+        with pytest.raises(TrainingError, match=r"fold 0 trains on \w+ and holds out \w+ of one patient"):
+            run(work, epochs=1)
+    else:
+        assert run(work, epochs=1).epochs == 1
+
+
+@pytest.mark.parametrize("options", [{"deploy": "best"}, {"patience": 3}, {"target_dice": 0.5}])
+def test_what_validation_decides_needs_a_class_to_go_by(work: Path, options: dict[str, object]) -> None:
+    """Where the cases that validate are all empty, the first epoch would be the best for ever."""
+    assert run(work, epochs=1, **options).epochs >= 1
+    held_out = read_folds(work).folds[0].validation
+    for path in (work / "cases" / "3d_fullres").glob("*.json"):
+        record = json.loads(path.read_text())
+        if record["id"] in held_out:
+            path.write_text(json.dumps(record | {"class_voxels": [8000, 0, 0], "locations": {}}))
+    with pytest.raises(TrainingError, match="none of the cases that validate holds a class"):
+        run(work, epochs=1, run_name="empty", **options)
+    assert run(work, epochs=1, run_name="last").epochs == 1
 
 
 def test_two_processes_do_not_share_a_run(work: Path) -> None:

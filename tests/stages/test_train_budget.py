@@ -1,6 +1,7 @@
 """A training whose minutes are too few for its plan."""
 
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,11 +12,13 @@ import torch
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.write import CARD
 from unetpipe.config.info import InfoConfig
+from unetpipe.config.sync import SyncConfig
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.held_out_sample import read_sample
 from unetpipe.dataset.planning import reduction
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.stages.info import BundleFolder, info
+from unetpipe.stages.sync import sync
 from unetpipe.stages.train import TrainResult, train
 from unetpipe.training import first_state, measurement, setup, trainer, validation
 from unetpipe.training.optimization.learner import Learner
@@ -69,6 +72,10 @@ def test_a_smaller_plan_is_trained_recorded_and_gone_on_with(
     assert len(bundle.network_def["strides"]) == max(3, len(evidence.choice.configuration.strides))
     assert evidence.iterations >= evidence.choice.steps  # on this clock validation and saving take no time
     assert any("so that it is made smaller: patch" in line for line in logged)
+    sync(SyncConfig(runs=(result.bundle,)))
+    with sqlite3.connect(work / "mlflow.db") as database:
+        parameters = dict(database.execute("select key, value from params"))
+    assert parameters["configuration.patch_size"] == str(list(bundle.spec.patch_size))
 
     held_out = cases[:3]
     predicted = read_sample(result.bundle / "validation")
@@ -91,5 +98,9 @@ def test_a_smaller_plan_is_trained_recorded_and_gone_on_with(
     assert all(torch.equal(before[name], after[name]) for name in before)
 
     monkeypatch.setattr(first_state, "ENOUGH_STEPS", 1)
+    patch = {"fold": 0, "name": "3d_fullres", "patch_size": bundle.spec.patch_size}
+    (work / "runs" / "at once").mkdir()
+    (work / "runs" / "at once" / "patch.json").write_text(json.dumps(patch))  # fold 0 has no checkpoint yet
+    assert read_bundle(run(work, fold=1, run_name="at once").bundle).spec.patch_size == bundle.spec.patch_size
     assert read_bundle(run(work, fold=1).bundle).spec.patch_size == bundle.spec.patch_size
     assert read_bundle(run(work, run_name="enough").bundle).spec.patch_size == plan.patch_size

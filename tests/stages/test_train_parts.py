@@ -140,10 +140,15 @@ def test_parts_of_an_extension_train(work: Path, tmp_path: Path) -> None:
     assert json.loads(shown.output)["network"] == "test_lab_net"
 
 
-def test_a_run_with_steps_resumes_exactly(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+DROPOUT = ["--network", "{_target_: AttentionUnet, channels: [4, 8], strides: [2], dropout: 0.5}"]
+WITH_STEPS = [word for step in STEPS for word in ("--augmentation-steps", json.dumps(step))]
+
+
+@pytest.mark.parametrize("typed", [[*WITH_STEPS, "--optimizer", json.dumps(PARTS["optimizer"])], DROPOUT])
+def test_a_run_with_parts_that_draw_resumes_exactly(
+    work: Path, monkeypatch: pytest.MonkeyPatch, typed: list[str]
+) -> None:
     """Stopped in the middle of its second epoch, it ends with the losses and the weights of an undisturbed run."""
-    typed = [word for step in STEPS for word in ("--augmentation-steps", json.dumps(step))]
-    typed += ["--optimizer", json.dumps(PARTS["optimizer"])]
     assert command(work, *typed, "--run-name", "whole", epochs=2).exit_code == 0
     step, waiting = Learner.step, {3}
 

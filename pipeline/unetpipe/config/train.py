@@ -107,6 +107,12 @@ class TrainConfig(Config):
             raise ValueError("--deterministic needs --epochs: how many steps fit into --max-minutes is never the same")
         return self
 
+    @model_validator(mode="after")
+    def _starts_from_a_model(self) -> Self:
+        if self.init is None and (self.freeze is not None or self.init_rate != 1):
+            raise ValueError("--freeze and --init-rate are about the weights of --init, which is not given")
+        return self
+
     @field_validator("network_options", "augmentation_options", mode="before")
     @classmethod
     def _typed_values(cls, options: Any) -> Any:

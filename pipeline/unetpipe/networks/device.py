@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 
 import psutil
 import torch
+from torch import Tensor
 
 from unetpipe.config.base import Precision
 from unetpipe.errors import UnetpipeError
@@ -51,6 +52,11 @@ def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
     """Autocast to `dtype`, or do nothing for float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def exact(values: Tensor) -> Tensor:
+    """Values as float64, on the CPU where the device has no such numbers, as Apple's GPUs have none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 def peak_memory_gb(device: torch.device) -> float:

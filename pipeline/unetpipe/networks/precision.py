@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from unetpipe.imaging.geometry import Shape
-from unetpipe.networks.device import autocast
+from unetpipe.networks.device import autocast, exact
 
 
 def trainable_dtype(
@@ -44,7 +44,9 @@ def trainable_dtype(
     return torch.float32 if hit else dtype
 
 
-def differing_share(network: nn.Module, reference: nn.Module, window: Tensor, dtype: torch.dtype) -> float:
+def differing_share(
+    network: nn.Module, reference: nn.Module, window: Tensor, dtype: torch.dtype, *, overlapping: bool = False
+) -> float:
     """Share of a window's voxels to which a network gives another class than the same network does in float32.
 
     Args:
@@ -52,9 +54,14 @@ def differing_share(network: nn.Module, reference: nn.Module, window: Tensor, dt
         reference: Float32 copy of the network, on the window's device.
         window: Network input, (B, C, *patch).
         dtype: Type of matrix products.
+        overlapping: Whether channels are regions, each of which is found where its logit is positive, and not classes.
     """
+
+    def found(logits: Tensor) -> Tensor:
+        return logits > 0 if overlapping else logits.argmax(dim=1, keepdim=True)
+
     with torch.inference_mode():
         with autocast(window.device, dtype):
-            labels = network(window).argmax(dim=1)
-        expected = reference(window).argmax(dim=1)
-    return float((labels != expected).double().mean())
+            labels = found(network(window))
+        expected = found(reference(window))
+    return float(exact((labels != expected).any(dim=1)).mean())

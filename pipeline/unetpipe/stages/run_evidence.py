@@ -11,6 +11,7 @@ from unetpipe.bundle.evidence import Evidence, FoldEvidence
 from unetpipe.bundle.recipe import LOSSES, TrainingRecipe
 from unetpipe.components import Definition, target_of
 from unetpipe.cores import available_cores
+from unetpipe.dataset.folds import read_folds
 from unetpipe.networks.build import output_channels
 from unetpipe.networks.deep_supervision import has_deep_supervision
 from unetpipe.training.optimization.optimizers import adamw
@@ -38,6 +39,7 @@ def evidence_of(setup: Setup, state: RunState, result: HeldOutResult) -> Evidenc
         memory_gb=max((record.memory_gb for record in state.history), default=None),
         dice=result.case_dice,
         patients=result.patients,
+        patients_apart=read_folds(setup.config.work).by_patient,
         unseen=result.unseen,
         seconds_per_case=round(result.seconds_per_case, 3),
         inference_memory_gb=result.memory_gb,
@@ -101,6 +103,8 @@ def _differences(setup: Setup, state: RunState, *, replaced: bool) -> Iterator[s
         yield f"gradients scaled down to a norm of {config.clip:g}"
     if config.augmentation not in ("default", "none") or config.augmentation_options or config.augmentation_steps:
         yield "an augmentation of its own"
+    if setup.data.manifest.ignore_value is not None:
+        yield "voxels to ignore, which count as background there"
     if config.first_stage:
         yield "first-stage labels of the fold that had held a case out, and an augmentation of their own"
     yield "labels that were resampled class by class, linearly"

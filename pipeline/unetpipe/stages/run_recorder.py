@@ -92,6 +92,8 @@ class FolderRecorder:
             channels=data.manifest.channels,
             labels=data.manifest.labels,
             regions=data.manifest.regions,
+            merged=data.manifest.merged,
+            ignore_value=data.manifest.ignore_value,
             preprocessing=data.plan.preprocessing(data.name),
             patch_size=data.configuration.patch_size,
             first_stage=self._first_stage,
@@ -121,6 +123,7 @@ def _first_stage_part(setup: Setup) -> Part | None:
     spec = bundle.spec
     if not spec.finished or spec.folds or spec.parts or spec.registered_network is not None:
         raise BundleError(f"--first-stage {run}: fold {fold} is no finished single network of MONAI's")
-    if (spec.channels, spec.labels) != (setup.data.manifest.channels, setup.data.manifest.labels):
+    manifest = setup.data.manifest
+    if (spec.channels, spec.labels, spec.regions) != (manifest.channels, manifest.labels, manifest.regions):
         raise BundleError(f"--first-stage {run}: fold {fold} was trained on other channels or classes")
     return write_part(setup.folder, "first_stage", Ensemble(spec, bundle.members()))

@@ -17,6 +17,7 @@ import yaml
 from unetpipe.bundle.initial import read_initial_model
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
+from unetpipe.dataset.planning.plan import Plan
 from unetpipe.documents import Record
 from unetpipe.errors import TrainingError
 from unetpipe.extensions import load_extensions
@@ -32,6 +33,7 @@ from unetpipe.tracking.named import find_tracker
 from unetpipe.tracking.parent import note_run, noted_run, submission_run
 from unetpipe.tracking.run import tracked, tracked_datasets, training_parameters
 from unetpipe.tracking.tracker import TrackedRun
+from unetpipe.training.budget_choice import BudgetChoice
 from unetpipe.training.checkpoint import load_checkpoint
 from unetpipe.training.distributed.devices import rank_device
 from unetpipe.training.distributed.group import Group, joined
@@ -179,10 +181,25 @@ def _train_fold(
         initial.report(setup.start)
     state = state or first_state(setup, identity)
     if state.choice is not None:
+        _require_chosen(setup.data.plan, state.choice, name)
         setup = setup.following(state.choice.name, state.choice.configuration)
     with _recorder(setup, state, progress, parent) as recorder, stop_requested() as stop:
         outcome = Trainer(setup, state, recorder, progress).train(stop)
     return _result(config, state, outcome)
+
+
+def _require_chosen(plan: Plan, choice: BudgetChoice, name: str) -> None:
+    """See that cases of the configuration that a budget chose are preprocessed as they were then.
+
+    Raises:
+        TrainingError: If the plan has another voxel size, or another interpolation, by now.
+    """
+    planned, chosen = plan.configurations.get(choice.name), choice.configuration
+    if planned is None or (planned.spacing_mm, planned.interpolation) != (chosen.spacing_mm, chosen.interpolation):
+        raise TrainingError(
+            f"run {name} was started with different options ({choice.name} of plan.yaml has changed): "
+            "take the same options, or another --run-name"
+        )
 
 
 def _require_same_on_all_ranks(group: Group, identity: RunIdentity, state: RunState | None) -> None:

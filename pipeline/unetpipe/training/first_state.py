@@ -11,6 +11,7 @@ from unetpipe.training.budget_choice import ENOUGH_STEPS, BudgetChoice, Candidat
 from unetpipe.training.checkpoint import has_checkpoint, load_checkpoint
 from unetpipe.training.measurement import Stopwatch
 from unetpipe.training.run_identity import RunIdentity
+from unetpipe.training.run_patch import RunPatch, agree_on_patch
 from unetpipe.training.schedule import Budget
 from unetpipe.training.setup import Setup
 from unetpipe.training.state import RunState
@@ -49,14 +50,26 @@ def _choice(setup: Setup) -> BudgetChoice | None:
     limit, wanted = 60 * config.max_minutes, ENOUGH_STEPS
     if config.epochs is not None:
         wanted = min(wanted, config.epochs * config.iterations)
-    choice = choose(
-        _of_one_patch(list(_candidates(setup)), _choice_of_another_fold(setup)),
-        Stopwatch(setup, limit).measure,
-        limit_seconds=limit,
-        cases=len(setup.data.validation),
-        iterations=config.iterations,
-        wanted=wanted,
-    )
+    candidates = list(_candidates(setup))
+
+    def chosen(patch: RunPatch | None) -> BudgetChoice:
+        return choose(
+            _of_one_patch(candidates, patch),
+            Stopwatch(setup, limit).measure,
+            limit_seconds=limit,
+            cases=len(setup.data.validation),
+            iterations=config.iterations,
+            wanted=wanted,
+        )
+
+    earlier = _patch_of_another_fold(setup) if setup.group.rank == 0 else None
+    found = setup.group.gather(earlier and earlier.model_dump(mode="json"))[0]  # of rank 0: files may appear meanwhile
+    choice = chosen(RunPatch.model_validate(found) if found else None)
+    own = RunPatch(fold=config.fold, name=choice.name, patch_size=choice.configuration.patch_size)
+    agreed = agree_on_patch(setup.folder.parent, own) if setup.group.rank == 0 else own
+    agreed = RunPatch.model_validate(setup.group.gather(agreed.model_dump(mode="json"))[0])
+    if (agreed.name, agreed.patch_size) != (own.name, own.patch_size):
+        choice = chosen(agreed)  # a fold that was started at the same time was faster
     log.info("%s: %s", choice.name, choice.sentence)
     if choice.held_out < len(setup.data.validation):
         log.info(
@@ -88,11 +101,11 @@ def _candidates(setup: Setup) -> Iterator[Candidate]:
             )
 
 
-def _of_one_patch(candidates: Sequence[Candidate], earlier: BudgetChoice | None) -> Sequence[Candidate]:
+def _of_one_patch(candidates: Sequence[Candidate], earlier: RunPatch | None) -> Sequence[Candidate]:
     """Candidates with the patch of an earlier fold of the run, so that their networks can be averaged."""
     if earlier is None:
         return candidates
-    patch = (earlier.name, earlier.configuration.patch_size)
+    patch = (earlier.name, earlier.patch_size)
     return [one for one in candidates if (one.name, one.configuration.patch_size) == patch] or candidates
 
 
@@ -107,10 +120,11 @@ def _is_prepared(setup: Setup, name: str) -> bool:
     return True
 
 
-def _choice_of_another_fold(setup: Setup) -> BudgetChoice | None:
+def _patch_of_another_fold(setup: Setup) -> RunPatch | None:
     for folder in sorted(setup.folder.parent.glob("fold_*")):
         if folder != setup.folder and has_checkpoint(folder):
             state = load_checkpoint(folder)
-            if state is not None and state.choice is not None:
-                return state.choice
+            if state is not None and (choice := state.choice) is not None:
+                fold = int(folder.name.removeprefix("fold_"))
+                return RunPatch(fold=fold, name=choice.name, patch_size=choice.configuration.patch_size)
     return None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unetpipe.components import Definition
 from unetpipe.dataset.label_scheme import LabelScheme
-from unetpipe.dataset.planning.adoption import AdoptedModel, require_adopted
+from unetpipe.dataset.planning.adoption import AdoptedModel, require_adopted, require_channels
 from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.errors import TrainingError
 from unetpipe.networks.build import input_channels, output_channels
@@ -38,9 +38,10 @@ class InitialModel:
         """See that the work folder was preprocessed for this model.
 
         Raises:
-            PlanError: If the plan is another than the model's.
-            TrainingError: If the model takes another number of channels.
+            PlanError: If the plan is another than the model's, or channels are others or in another order.
+            TrainingError: If the model's network takes another number of channels.
         """
+        require_channels(self.plan, data.manifest.channels)
         require_adopted(self.plan, data.plan, data.name)
         if input_channels(self.definition) not in (0, len(data.manifest.channels)):
             raise TrainingError(

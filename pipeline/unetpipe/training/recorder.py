@@ -1,15 +1,30 @@
 """The protocol by which a trainer reports: files, pictures and tracking are written behind it."""
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.imaging.geometry import Spacing
 from unetpipe.training.outcome import HeldOutResult
 from unetpipe.training.state import RunState, Weights
 
-Example = tuple[NDArray[np.float32], NDArray[np.integer], NDArray[np.integer]]
-"""First channel, predicted and reference class indices of one held-out case, each (*spatial), on the network's grid."""
+
+class Example(NamedTuple):
+    """One held-out case on the network's grid.
+
+    Attributes:
+        image: First channel (*spatial).
+        prediction, reference: Class indices (*spatial).
+        spacing_mm: Voxel size.
+        is_ras: Whether axes run to the patient's right, to the front and upwards.
+    """
+
+    image: NDArray[np.float32]
+    prediction: NDArray[np.integer]
+    reference: NDArray[np.integer]
+    spacing_mm: Spacing
+    is_ras: bool
 
 
 class RunRecorder(Protocol):

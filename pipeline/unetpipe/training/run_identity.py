@@ -14,6 +14,7 @@ from unetpipe.training.initial_model import InitialModel
 
 _ELSEWHERE = {"work", "folds", "init"}  # fields that do not say what a run is; work and init are paths
 _WITHOUT_EFFECT = {"gpus"}  # a run is the same for any number of processes
+_CASES = "dataset"  # all preprocessed cases, which checkpoints of earlier versions do not know of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,11 @@ class RunIdentity:
         options = [f"{name} {theirs} and not {own}" for name, own, theirs in self._other_options(other)]
         return options + [f"another {name}" for name in self._other_files(other)]
 
+    def is_made_from(self, data: TrainingSet) -> bool:
+        """Whether a fold is still what the run was trained on."""
+        now = RunIdentity(options=self.options, digests={**self.digests, **input_digests(data)})
+        return not self._other_files(now)
+
     def _other_options(self, other: "RunIdentity") -> list[tuple[str, Any, Any]]:
         own = run_options(TrainConfig(work=Path())) | dict(self.options)
         return [
@@ -57,7 +63,8 @@ class RunIdentity:
 
     def _other_files(self, other: "RunIdentity") -> list[str]:
         names = dict.fromkeys([*other.digests, *self.digests])
-        return [name for name in names if other.digests.get(name) != self.digests.get(name)]
+        noted = (name for name in names if name != _CASES or name in self.digests)
+        return [name for name in noted if other.digests.get(name) != self.digests.get(name)]
 
 
 def input_digests(data: TrainingSet) -> dict[str, str]:
@@ -66,8 +73,9 @@ def input_digests(data: TrainingSet) -> dict[str, str]:
     dataset = [data.manifest.channels, [label.model_dump() for label in data.manifest.labels]]
     dataset += [[region.model_dump() for region in data.manifest.regions]] if data.manifest.regions else []
     parts = {"plan.yaml": plan, "manifest.json": dataset, "folds.json": [data.training, data.validation]}
+    cases = [*data.training, *data.validation]
+    parts[_CASES] = [data.store.key(case) for case in cases]
     if data.first_stage is not None:
-        cases = [*data.training, *data.validation]
         parts["the first stage's labels"] = [data.first_stage.key(case) for case in cases]
     return {name: _digest(part) for name, part in parts.items()}
 

@@ -171,10 +171,11 @@ class Setup:
             for _ in range(learner.steps_to_warm_up):
                 loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
             loss.item()  # waits for the device
-            before = time.monotonic()
-            while taken < _MEASURED_STEPS or time.monotonic() - before < at_least_seconds:
+            before, elapsed = time.monotonic(), 0.0
+            while taken < _MEASURED_STEPS or elapsed < at_least_seconds:
                 loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
                 taken += 1
+                elapsed, _ = self.group.agree(time.monotonic() - before, stop=False)  # all ranks take as many steps
             last = loss.item()
         return StepMeasurement(seconds=(time.monotonic() - before) / taken, loss=last)
 

@@ -57,6 +57,13 @@ class Trainer:
         self._held_out = setup.held_out()
         self._expected: float = state.choice.steps if state.choice else 0
         self._validating = self._held_out.sample(WINDOWS * state.budget.iterations * state.budget.batch_size)
+        config = setup.config
+        decides = config.deploy == "best" or config.patience is not None or config.target_dice is not None
+        if decides and not any(map(self._held_out.holds_a_class, self._validating)):
+            raise TrainingError(
+                "none of the cases that validate holds a class: "
+                "--deploy best, --patience and --target-dice have nothing to go by"
+            )
 
     def train(self, stop: threading.Event) -> TrainingOutcome:
         """Train until the budget is spent, then predict the held-out cases with the weights that are deployed.
@@ -72,7 +79,8 @@ class Trainer:
         self._compile_if_it_pays()
         machine_use(self._setup.device)  # the first call starts the measurement
         self._learn(stop)
-        if stop.is_set():
+        if self._setup.group.agree(1.0, stop.is_set())[1]:  # one rank may have been asked while others waited
+            stop.set()
             raise AgreedStopError
         result = self._predict_held_out_cases(stop)
         outcome = TrainingOutcome(
@@ -99,12 +107,12 @@ class Trainer:
         ):
             percent = _Percent(advance)
             while not over:
-                part, over = self._steps_of_an_epoch(batches, stop, percent)
+                part, over, halted = self._steps_of_an_epoch(batches, stop, percent)
                 epoch = part.preceded_by(state.cut_epoch)
                 if not epoch.losses:
                     break
                 state.iteration += len(part.losses)
-                state.cut_epoch = epoch if over and stop.is_set() else None
+                state.cut_epoch = epoch if halted else None
                 if state.cut_epoch is None:
                     self._finish(epoch)
                 self._save()
@@ -112,10 +120,14 @@ class Trainer:
 
     def _steps_of_an_epoch(
         self, batches: Iterator[Batch], stop: threading.Event, percent: "_Percent"
-    ) -> tuple[Epoch, bool]:
-        """Take optimiser steps to the end of the epoch, or of training; the second value says whether that is over."""
+    ) -> tuple[Epoch, bool, bool]:
+        """Take optimiser steps to the end of the epoch, or of training.
+
+        Returns:
+            The steps, whether training is over, and whether that is because a rank was asked to stop.
+        """
         group, first, steps = self._setup.group, self._state.iteration, self._state.budget.iterations
-        started, waited, rate, over = time.monotonic(), 0.0, 0.0, False
+        started, waited, rate, over, halt = time.monotonic(), 0.0, 0.0, False, False
         losses: list[Tensor] = []
         with self._progress.task(f"epoch {len(self._state.history) + 1}", steps) as advance:
             advance(first % steps)
@@ -137,7 +149,7 @@ class Trainer:
         if not all(map(math.isfinite, values)):
             raise TrainingError(f"the loss is NaN or infinite after {first + len(values)} steps: try --precision fp32")
         seconds = time.monotonic() - started
-        return Epoch(losses=tuple(values), learning_rate=rate, seconds=seconds, waited=waited), over
+        return Epoch(losses=tuple(values), learning_rate=rate, seconds=seconds, waited=waited), over, halt
 
     def _finish(self, epoch: Epoch) -> None:
         """Validate, record the epoch, and decide what follows from it."""

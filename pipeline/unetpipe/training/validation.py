@@ -4,7 +4,6 @@ Both use the code that `infer` runs: the same windows, the same decision from lo
 preprocessing of a file and the same way back to its grid. So the reported Dice is that of the bundle that ships.
 """
 
-import math
 import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,11 +27,14 @@ from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import GroupLogits, label_scan
 from unetpipe.inference.ensemble import Ensemble, for_inference
 from unetpipe.inference.group import NetworkGroup
+from unetpipe.inference.sliding_window import Windows
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.streaming import paired
 from unetpipe.training.case_files import CaseFiles, Labels
 from unetpipe.training.postprocessing import largest_component_gain
+from unetpipe.training.recorder import Example
 
+_STEP = 0.5  # between windows, as a fraction of the patch
 _LONG_READING = 2.0  # seconds, after which a case is not read again to time it
 
 
@@ -133,11 +135,16 @@ class HeldOut:
     def sample(self, windows: float) -> list[str]:
         """Selection cases to validate with between epochs, spread evenly, as many as have so many windows.
 
-        At least one, and always the same ones: what they decide must not depend on how fast a machine is.
+        At least one, and always the same ones: what they decide must not depend on how fast a machine is. Cases without
+        any class, of which nothing can be found, only where all are such.
         """
-        cases = self.selection
+        cases = [case for case in self.selection if self.holds_a_class(case)] or self.selection
         count = max(1, min(len(cases), int(windows / fmean(self._windows(cases).values()))))
         return [cases[index * len(cases) // count] for index in range(count)]
+
+    def holds_a_class(self, case: str) -> bool:
+        """Whether a preprocessed case holds a class other than the background."""
+        return any(self._store.record(case).class_voxels[1:])
 
     def count(self, network: nn.Module, case: str) -> tuple[Overlap, ...]:
         """Overlap of a preprocessed case's prediction with its reference, on the network's grid.
@@ -152,11 +159,17 @@ class HeldOut:
         data = self._store.load(case)
         return self._files.overlaps(data[-1].astype(np.int16), self._on_network_grid(network, case, data))
 
-    def example(self, network: nn.Module) -> tuple[NDArray[np.float32], Labels, Labels]:
-        """First channel, prediction and reference of one case on the network's grid."""
+    def example(self, network: nn.Module) -> Example:
+        """One case on the network's grid."""
         case = self._ids[0]
         data = self._store.load(case)
-        return data[0].astype(np.float32), self._on_network_grid(network, case, data), data[-1].astype(np.int16)
+        return Example(
+            image=data[0].astype(np.float32),
+            prediction=self._on_network_grid(network, case, data),
+            reference=data[-1].astype(np.int16),
+            spacing_mm=self._store.record(case).spacing_mm,
+            is_ras=data.ndim == 4 and self._preprocessing.orientation == "RAS",
+        )
 
     def predictions(self, network: nn.Module, cases: Iterable[str], folder: Path) -> Iterator[CaseResult]:
         """Segment cases from their files as `infer` does, write their labels, and compare them with the references.
@@ -200,10 +213,7 @@ class HeldOut:
         """Number of windows that lie half a patch apart over each case."""
         patch = patch or self._configuration.patch_size
         shapes = {case: self._store.record(case).placement.shape for case in cases}
-        return {
-            case: math.prod(max(1, math.ceil(2 * n / p) - 1) for n, p in zip(shape, patch, strict=True))
-            for case, shape in shapes.items()
-        }
+        return {case: Windows.over(shape, patch, _STEP).count for case, shape in shapes.items()}
 
     def _group(self, network: nn.Module) -> NetworkGroup:
         ensemble = Ensemble([network.eval()], device=self._device, dtype=self._dtype)

@@ -38,6 +38,19 @@ def write_case(work: Path, case: str, image: NDArray[Any], label: NDArray[Any]) 
     encoded.write(folder, case)
 
 
+def test_patches_hold_something_that_is_annotated(tmp_path: Path) -> None:
+    """Where nearly all voxels are ignored, patches that are not centred on foreground are centred on the others."""
+    label = np.full(SHAPE, -1.0)
+    label[9, 2:9, 2:8] = 0
+    write_case(tmp_path, "a", VOXELS, label)
+    options = {"batch_size": 4, "foreground_share": 0.5, "seed": 0, "cache": False, "places": (0, 1, 2, 3)}
+    patches = {"patch": (2, 4, 4), "source": (2, 4, 4)}
+    loader = PatchLoader(store=CaseStore(tmp_path, "3d_fullres"), ids=("a",), **patches, **options)
+    with closing(loader.batches()) as batches:
+        for batch in islice(batches, 5):
+            assert (batch.label >= 0).flatten(1).any(1).all()
+
+
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """Two cases: the image numbers its voxels, from 0 and down from 0; in each a single voxel is foreground."""

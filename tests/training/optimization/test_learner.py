@@ -98,6 +98,17 @@ def test_long_gradients_are_shortened() -> None:
     assert moves[0] > 0.01
 
 
+def test_a_run_goes_on_in_another_precision() -> None:
+    """On a kind of GPU that has no bfloat16, or that needs no scaling of the loss."""
+    recipe = Recipe.of(TrainConfig.model_validate({"work": "."}), "muon", Loss())
+    half = Learner(DEFINITION, PATCH, recipe, torch.device("cpu"), torch.float16, seed=0)
+    full = learner()
+    half.load_state(copy.deepcopy(full.state()))
+    full.load_state(copy.deepcopy(half.state()))
+    assert half.state()["scaler"]
+    assert not full.state()["scaler"]
+
+
 def test_state_carries_the_average() -> None:
     """A learner that goes on from a state deploys the same weights, and takes the same next step."""
     one, other = learner(), learner()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from unetpipe.config.train import TrainConfig
+from unetpipe.networks.build import build_network
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.optimization import learner as learners
@@ -38,11 +39,15 @@ def optimizer(name: str) -> torch.optim.Optimizer:
 def test_what_python_may_change_is_not_recorded() -> None:
     """An extension's network, a loss that counts its calls, an optimiser whose rate must be a number."""
     extension = {"_target_": "my_lab.networks.Net"}
-    assert can_be_recorded(DYNUNET, Loss(), Muon([torch.nn.Parameter(torch.zeros(8, 8, 3, 3))]))
-    assert not can_be_recorded(extension, Loss(), optimizer("muon"))
-    assert not can_be_recorded(DYNUNET, lambda logits, _label: logits.sum(), optimizer("muon"))
-    assert not can_be_recorded(DYNUNET, Loss(), optimizer("adamw"))
-    assert not can_be_recorded(DYNUNET, Loss(), optimizer("sgd"))  # on a CPU, where it is not fused
+    network = build_network(DYNUNET)
+    assert can_be_recorded(network, DYNUNET, Loss(), Muon([torch.nn.Parameter(torch.zeros(8, 8, 3, 3))]))
+    assert not can_be_recorded(network, extension, Loss(), optimizer("muon"))
+    assert not can_be_recorded(network, DYNUNET, lambda logits, _label: logits.sum(), optimizer("muon"))
+    assert not can_be_recorded(network, DYNUNET, Loss(), optimizer("adamw"))
+    assert not can_be_recorded(network, DYNUNET, Loss(), optimizer("sgd"))  # on a CPU, where it is not fused
+    for dropout, recorded in ((0.0, True), (0.2, False)):
+        dropping = build_network(DYNUNET | {"dropout": dropout})
+        assert can_be_recorded(dropping, DYNUNET, Loss(), optimizer("muon")) == recorded
 
 
 def test_a_muon_with_its_rate_in_a_tensor_takes_the_same_steps() -> None:

@@ -6,7 +6,7 @@ memory. An error in a thread surfaces at the batch it belongs to.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,7 +116,10 @@ class PatchLoader:
         case = self.ids[int(rng.integers(len(self.ids)))]
         with _named(case):
             record = self.store.record(case)
-            centre = _centre(rng, record.placement.shape, self.patch, record.locations if foreground else {})
+            places: Mapping[str, Sequence[int]] = record.locations if foreground else {}
+            if not any(places.values()) and record.annotated:  # most other places may be ignored, and teach nothing
+                places = {"annotated": record.annotated}
+            centre = _centre(rng, record.placement.shape, self.patch, places)
             return case, tuple(c - s // 2 for c, s in zip(centre, self.source, strict=True))
 
     def _patch(self, case: str, start: Shape, cached: dict[str, NDArray[np.float16]]) -> NDArray[np.float16]:
@@ -145,7 +148,7 @@ def _named(case: str) -> Iterator[None]:
         raise TrainingError(f"{case}: preprocessed case cannot be read: {error}") from error
 
 
-def _centre(rng: np.random.Generator, shape: Shape, patch: Shape, locations: dict[str, list[int]]) -> Shape:
+def _centre(rng: np.random.Generator, shape: Shape, patch: Shape, locations: Mapping[str, Sequence[int]]) -> Shape:
     """Draw where a patch's centre lies: on a voxel of a class drawn uniformly, or anywhere.
 
     The patch stays inside the volume where it fits; where it does not, the volume stays inside the patch.

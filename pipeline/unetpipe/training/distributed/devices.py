@@ -68,7 +68,8 @@ def data_parallel(module: nn.Module, device: torch.device) -> nn.Module:
     for parameter in module.parameters():
         if parameter.is_contiguous():
             parameter.data = _with_usual_strides(parameter.data)
-            parameter.register_hook(_with_usual_strides)  # type: ignore[no-untyped-call] # torch has no types for it
+            if parameter.requires_grad:  # else it is frozen, and has no gradient
+                parameter.register_hook(_with_usual_strides)  # type: ignore[no-untyped-call] # torch has no types for it
     return DistributedDataParallel(
         module,
         device_ids=[device] if device.type == "cuda" else None,

@@ -111,7 +111,12 @@ class Learner:
             first_stage = first_stage.to(self.device, non_blocking=True)
         image, label = augmentation(image, label, self._patch, draws, first_stage, self._channels - image.shape[1] + 1)
         image = image.to(memory_format=self._layout)
-        loss = self._recording.step(self._step, image, label) if self._recording else self._step(image, label)
+        if self._recording:
+            loss = self._recording.step(self._step, image, label)
+        else:
+            with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+                torch.manual_seed(draws.seeds[0])  # for dropout: other ranks have other first places
+                loss = self._step(image, label)
         self._average(batch.number, progress)
         return loss, self._peaks[0] * factor
 
@@ -140,7 +145,7 @@ class Learner:
             and self._eager is self._module  # alone
             and not self._scaler.is_enabled()  # which looks at gradients in each step
             and not torch.are_deterministic_algorithms_enabled()  # where cuBLAS has one workspace, and a graph its own
-            and can_be_recorded(self._definition, self.recipe.loss, self._optimizer)
+            and can_be_recorded(self._module, self._definition, self.recipe.loss, self._optimizer)
         )
         self._recording = Recording(self.device) if recorded else None
 
@@ -191,7 +196,8 @@ class Learner:
         self._module.load_state_dict(state["module"])
         self.network.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run has not computed in float16, as on another kind of GPU
+            self._scaler.load_state_dict(state["scaler"])
         self._begin()
 
 

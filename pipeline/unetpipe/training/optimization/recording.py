@@ -8,7 +8,9 @@ import logging
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from monai.networks.layers.drop_path import DropPath
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from unetpipe.components import Definition
 from unetpipe.networks.build import is_monai_alone
@@ -23,13 +25,20 @@ Update = Callable[[Tensor, Tensor], Tensor]
 WARM_UP = 3  # steps before one is recorded, in which libraries choose algorithms and optimisers make their state
 
 
-def can_be_recorded(definition: Definition, loss: LossFunction, optimizer: torch.optim.Optimizer) -> bool:
+def can_be_recorded(
+    network: nn.Module, definition: Definition, loss: LossFunction, optimizer: torch.optim.Optimizer
+) -> bool:
     """Whether a step with these parts is the same kernels each time: networks of MONAI's, and the package's own parts.
 
-    The learning rate of such an optimiser may be a tensor.
+    Networks with dropout draw other numbers in each step. The learning rate of such an optimiser may be a tensor.
     """
     fused = isinstance(optimizer, torch.optim.SGD) and all(group["fused"] for group in optimizer.param_groups)
-    return is_monai_alone(definition) and isinstance(loss, Loss) and (isinstance(optimizer, Muon) or fused)
+    decides_nothing = is_monai_alone(definition) and not any(map(_drops, network.modules()))
+    return decides_nothing and isinstance(loss, Loss) and (isinstance(optimizer, Muon) or fused)
+
+
+def _drops(layer: nn.Module) -> bool:
+    return (isinstance(layer, _DropoutNd) and layer.p > 0) or (isinstance(layer, DropPath) and layer.drop_prob > 0)
 
 
 class Recording:

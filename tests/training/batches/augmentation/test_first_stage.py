@@ -41,7 +41,7 @@ def test_what_a_class_gains_the_others_lose() -> None:
     labels[:, :, 2:8], labels[:, :, 8:14] = 1, 2
     channels = label_channels(labels, 3, 3)
     before = channels.clone()
-    found = Morphology(probability=1.0)(channels, draws())
+    found = Morphology(probability=1.0, class_probability=1.0)(channels, draws())
     assert torch.equal(channels, before)
     assert not torch.equal(found, before)
     assert set(found.unique().tolist()) <= {0.0, 1.0}
@@ -55,11 +55,21 @@ def test_a_component_vanishes_if_it_is_small() -> None:
     channels[:, 0, :5] = 1  # half of the patch
     channels[:, 0, 8:, 8:, 8:] = 1
     channels[:, 1, 7, 7, 7] = channels[:, 1, 7, 2, 2] = 1
-    found = Removal(probability=1.0)(channels, draws())
+    found = Removal(probability=1.0, class_probability=1.0)(channels, draws())
     assert found[:, 0].sum((1, 2, 3)).tolist() == [500, 500]
     assert found[:, 1].sum((1, 2, 3)).tolist() == [1, 1]
-    again = Removal(probability=1.0)(channels, draws())
+    again = Removal(probability=1.0, class_probability=1.0)(channels, draws())
     assert torch.equal(found, again)
+
+
+def test_half_of_the_classes_of_a_sample_change() -> None:
+    """Each by its own draw."""
+    channels = torch.zeros(200, 2, 6, 6, 6)
+    channels[:, 0, 1, 1, 1] = channels[:, 1, 4, 4, 4] = 1
+    for transform in (Morphology(probability=1.0, radius=(1, 1)), Removal(probability=1.0)):
+        changed = (transform(channels, draws(batch=200)) != channels).flatten(2).any(2).float()
+        share = 0.5 * (3 / 4 if isinstance(transform, Morphology) else 1)  # closing leaves a single voxel as it is
+        assert changed.mean().item() == pytest.approx(share, abs=0.08)
 
 
 def test_labels_move_with_the_image_and_become_channels() -> None:

@@ -22,9 +22,11 @@ def test_noise_has_the_drawn_variance() -> None:
 
 
 def test_brightness_multiplies(image: Tensor) -> None:
-    """Each sample is scaled by one factor in range."""
-    ratio = (Brightness(probability=1)(image, Draws(0, 0, range(4))) / image).flatten(1)
-    assert torch.allclose(ratio, ratio[:, :1].expand_as(ratio), atol=1e-4)
+    """Each channel of a sample is scaled by one factor in range, and the channels by factors of their own."""
+    ratio = (Brightness(probability=1)(image, Draws(0, 0, range(4))) / image).flatten(2)
+    assert torch.allclose(ratio, ratio[:, :, :1].expand_as(ratio), atol=1e-4)
+    assert image.shape[1] > 1
+    assert not torch.allclose(ratio[:, 0], ratio[:, 1], atol=1e-3)
     assert bool(((ratio >= 0.75 - 1e-4) & (ratio <= 1.25 + 1e-4)).all())
 
 

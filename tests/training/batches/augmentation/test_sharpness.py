@@ -26,6 +26,13 @@ def test_low_resolution_loses_detail_and_keeps_the_rest() -> None:
     assert torch.allclose(out[..., 3:-3], ramp[..., 3:-3], atol=1.01)
 
 
+def test_thin_patches_keep_their_slices() -> None:
+    """Resolution is lost in the plane, where the label has it too, and not across slices."""
+    slices = torch.randn(6, generator=torch.Generator().manual_seed(0)).expand(1, 1, 32, 32, 6)
+    out = LowResolution(probability=1, zoom=(0.5, 0.5))(slices, Draws(0, 0, range(1)))
+    assert torch.allclose(out, slices)
+
+
 @pytest.mark.parametrize("kind", [Blur, LowResolution])
 def test_channels_are_chosen_one_by_one(kind: type[Blur] | type[LowResolution]) -> None:
     """Of two channels, a quarter of the samples has both changed; an only channel is always changed."""

@@ -22,13 +22,15 @@ from unetpipe.training.batches.draws import Draws
 
 
 class Morphology(Transform):
-    """Dilation, erosion, closing or opening of each class's mask.
+    """Dilation, erosion, closing or opening of the masks of some classes, in a random order.
 
     Attributes:
+        class_probability: Probability that a class of a chosen sample is changed.
         radius: Range of the structuring element's radius, in voxels.
     """
 
     probability: Probability = 0.4
+    class_probability: Probability = 0.5
     radius: NotNegative = (1.0, 8.0)
 
     def __call__(self, channels: Tensor, draws: Draws) -> Tensor:
@@ -37,9 +39,11 @@ class Morphology(Transform):
         chosen = draws.chosen(self.probability).tolist()
         radius = draws.uniform(*self.radius, shape=count).round().int().tolist()
         operation = draws.uniform(0, len(_OPERATIONS), shape=count).int().clamp_(max=len(_OPERATIONS) - 1).tolist()
+        classes = draws.chosen(self.class_probability, count).tolist()
+        order = draws.uniform(shape=count).argsort(dim=1).tolist()
         result = channels.clone()
         for sample in [number for number, one in enumerate(chosen) if one]:
-            for index in range(count[0]):
+            for index in [one for one in order[sample] if classes[sample][one]]:
                 mask = result[sample, index][None]
                 if not mask.any():
                     continue
@@ -50,23 +54,27 @@ class Morphology(Transform):
 
 
 class Removal(Transform):
-    """Removal of a random connected component of each class.
+    """Removal of a random connected component of some classes.
 
     Attributes:
+        class_probability: Probability that a class of a chosen sample loses one.
         largest_share: Share of the patch that a component may have at most to be removed.
     """
 
     probability: Probability = 0.2
+    class_probability: Probability = 0.5
     largest_share: Annotated[float, Field(ge=0, le=1)] = 0.15
 
     def __call__(self, channels: Tensor, draws: Draws) -> Tensor:
         """Return new masks (B, L - 1, ...) of 0 and 1."""
         chosen = draws.chosen(self.probability).tolist()
         picked = draws.uniform(shape=(channels.shape[1],)).tolist()
+        classes = draws.chosen(self.class_probability, (channels.shape[1],)).tolist()
         largest = self.largest_share * math.prod(channels.shape[2:])
         result = channels.clone()
         for sample in [number for number, one in enumerate(chosen) if one]:
-            for index, share in enumerate(picked[sample]):
+            for index in [number for number, one in enumerate(classes[sample]) if one]:
+                share = picked[sample][index]
                 components, count = ndimage.label(result[sample, index].cpu().numpy())
                 found = torch.from_numpy(components)
                 sizes = torch.bincount(found.flatten(), minlength=count + 1)[1:]

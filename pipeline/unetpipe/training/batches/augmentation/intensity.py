@@ -1,4 +1,4 @@
-"""Noise, brightness, contrast and gamma, each sample with its own draw.
+"""Noise, brightness, contrast and gamma, each sample with its own draw, and all but noise each channel.
 
 Source:
     Isensee et al. 2021, Nat. Methods 18:203, supplement, for probabilities and ranges.
@@ -39,7 +39,7 @@ class Noise(IntensityTransform):
 
 
 class Brightness(IntensityTransform):
-    """Multiplication of all intensities of a sample.
+    """Multiplication of all intensities of a channel.
 
     Attributes:
         factor: Range of the factor that multiplies the intensities.
@@ -49,9 +49,9 @@ class Brightness(IntensityTransform):
     factor: Positive = (0.75, 1.25)
 
     def __call__(self, image: Tensor, draws: Draws) -> Tensor:
-        """Multiply each chosen sample by its factor."""
-        chosen = draws.chosen(self.probability)
-        factor = draws.uniform(*self.factor)
+        """Multiply the channels of each chosen sample by their factors."""
+        chosen = draws.chosen(self.probability)[:, None]
+        factor = draws.uniform(*self.factor, (image.shape[1],))
         return image * per_sample(torch.where(chosen, factor, torch.ones_like(factor)), image)
 
 
@@ -66,9 +66,9 @@ class Contrast(IntensityTransform):
     factor: Positive = (0.75, 1.25)
 
     def __call__(self, image: Tensor, draws: Draws) -> Tensor:
-        """Stretch or compress each chosen sample around its channels' means."""
+        """Stretch or compress the channels of each chosen sample around their means."""
         chosen = draws.chosen(self.probability).nonzero().flatten()
-        factor = draws.uniform(*self.factor)[chosen]
+        factor = draws.uniform(*self.factor, (image.shape[1],))[chosen]
         if not len(chosen):
             return image
         chosen = beside(chosen, image)
@@ -91,9 +91,9 @@ class Gamma(IntensityTransform):
     exponent: Positive = (0.7, 1.5)
 
     def __call__(self, image: Tensor, draws: Draws) -> Tensor:
-        """Raise the intensities of each chosen sample to its power."""
+        """Raise the intensities of each chosen sample's channels to their powers."""
         chosen = draws.chosen(self.probability).nonzero().flatten()
-        exponent = draws.uniform(*self.exponent)[chosen]
+        exponent = draws.uniform(*self.exponent, (image.shape[1],))[chosen]
         if not len(chosen):
             return image
         chosen = beside(chosen, image)

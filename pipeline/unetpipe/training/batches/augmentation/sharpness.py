@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unetpipe.training.batches.augmentation.spatial import planes_of_rotation
 from unetpipe.training.batches.augmentation.transform import IntensityTransform, Positive, Probability, beside
 from unetpipe.training.batches.draws import Draws
 
@@ -64,7 +65,7 @@ class Blur(SharpnessTransform):
 
 
 class LowResolution(SharpnessTransform):
-    """Shrinking by nearest and enlarging linearly, which is like a coarser scan.
+    """Shrinking by nearest and enlarging linearly, which is like a coarser scan; thin patches keep their slices.
 
     Attributes:
         zoom: Range of the coarser scan's size along each axis, as a fraction of the patch's.
@@ -82,8 +83,9 @@ class LowResolution(SharpnessTransform):
         shape = image.shape[2:]
         mode = "trilinear" if len(shape) == 3 else "bilinear"
         image = image.clone()
+        in_plane = {axis for plane in planes_of_rotation(tuple(shape)) for axis in plane}
         for (sample, channel), zoom in zip(pairs.tolist(), zooms, strict=True):
-            small = [max(1, round(n * zoom)) for n in shape]
+            small = [max(1, round(n * zoom)) if axis in in_plane else n for axis, n in enumerate(shape)]
             coarse = functional.interpolate(image[sample, channel][None, None], size=small, mode="nearest-exact")
             image[sample, channel] = functional.interpolate(coarse, size=shape, mode=mode)[0, 0]
         return image
