@@ -108,7 +108,16 @@ def test_an_export_of_an_ensemble_gives_the_mean_logits(run: Path, format: str) 
     assert exports[0]["difference"] < 1e-3
 
 
-def test_what_is_no_ensemble_is_refused_by_name(run: Path) -> None:
+def test_models_of_other_orders_of_axes_are_not_averaged(make_bundle: Callable[..., Path]) -> None:
+    """Logits in RAS+ order and in the file's are mirror images of each other."""
+    first, other = make_bundle("ours"), make_bundle("theirs", seed=1)
+    preprocessing = read_bundle(other).spec.preprocessing
+    _rewrite(other, preprocessing=preprocessing.model_copy(update={"orientation": "stored"}))
+    with pytest.raises(BundleError, match="ours and theirs cannot be averaged: their orders of axes differ"):
+        Predictor((first, other), device="cpu")
+
+
+def test_what_is_no_ensemble_is_refused_by_name(run: Path, logged: list[str]) -> None:
     """Absent folds, other classes, a training that is not over: one line each."""
     for folds, message in (("0,7", "fold"), ("1,x", "folds")):
         with pytest.raises(Exception, match=message):
@@ -116,6 +125,10 @@ def test_what_is_no_ensemble_is_refused_by_name(run: Path) -> None:
     _rewrite(run / "fold_1", finished=False)
     with pytest.raises(BundleError, match="fold_1 is not trained to its end"):
         _ensemble(run)
+    with pytest.raises(BundleError, match="fold_1 is not trained to its end, so that it cannot be averaged yet"):
+        Predictor(run, device="cpu")
+    Predictor(run / "fold_1", device="cpu")
+    assert logged[-1] == "fold_1 is not trained to its end"
     labels = tuple(LabelClass(name=name, value=n) for n, name in enumerate(("class 0", "kidney", "class 2")))
     _rewrite(run / "fold_1", finished=True, labels=labels, postprocessing=())
     with pytest.raises(BundleError, match="fold_0 and fold_1 cannot be averaged: their labels differ"):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +19,7 @@ from unetpipe.bundle.verify import verify_bundle
 from unetpipe.bundle.write import write_weights
 from unetpipe.config.package import PackageConfig
 from unetpipe.errors import BundleError
+from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
 from unetpipe.stages.package import package
 
 ROOT = Path(__file__).parents[2]
@@ -79,17 +81,21 @@ def test_what_torch_export_cannot_take_is_one_line(bundle_folder: Path, monkeypa
 
 
 @needs_onnx
+@pytest.mark.parametrize("scheme", ["zscore", "zscore_nonzero"])
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.3, 0.8, 1.1)])
 def test_the_example_runs_onnx_alone(
-    make_bundle: Callable[..., Path], tmp_path: Path, spacing: tuple[float, ...]
+    make_bundle: Callable[..., Path], tmp_path: Path, spacing: tuple[float, ...], scheme: Any
 ) -> None:
-    """numpy, nibabel and onnxruntime with `preprocessing.json` give the labels that `infer` gives."""
-    folder = make_bundle(spacing_mm=spacing, values=(0, 2, 5))
+    """numpy, nibabel and onnxruntime with `preprocessing.json` give the labels that `infer` gives; else it refuses."""
+    preprocessing = Preprocessing(
+        spacing_mm=spacing, interpolation=("cubic",) * 3, normalization=(ChannelNormalization(scheme=scheme),)
+    )
+    folder = make_bundle(values=(0, 2, 5), preprocessing=preprocessing)
     package(PackageConfig(model=folder, onnx=True))
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(1, 1, 6, 6, 5, generator=generator) * 60 + 300
     image = torch.nn.functional.interpolate(coarse, size=(31, 28, 25), mode="trilinear")[0, 0].numpy()
-    image[:3] = 0
+    image[:3] = image[9:12, 9:12, 9:12] = 0
     affine = np.array([[0, 0, 1.2, -20.0], [-0.9, 0, 0, 30.0], [0, 1.0, 0, 5.0], [0, 0, 0, 1]])
     nib.save(nib.Nifti1Image(image, affine), tmp_path / "scan.nii.gz")  # type: ignore[attr-defined]
     script = ROOT / "docs" / "examples" / "run_onnx.py"
@@ -101,6 +107,16 @@ def test_the_example_runs_onnx_alone(
     assert np.allclose(found.affine, affine)
     assert len(np.unique(expected)) > 1
     assert float((np.asarray(found.dataobj) == expected).mean()) > 0.999
+    plain = json.loads((folder / "models" / "preprocessing.json").read_text())
+    for side, step, changed in (
+        ("before", "normalize", {"channels": [{"scheme": "minmax"}]}),
+        ("after", "decide", {"rule": "threshold"}),
+    ):
+        document = json.loads(json.dumps(plain))
+        next(one for one in document[side] if one["step"] == step).update(changed)
+        (folder / "models" / "preprocessing.json").write_text(json.dumps(document))
+        done = subprocess.run([sys.executable, script, *paths], capture_output=True, text=True, timeout=300)
+        assert (done.returncode, "need more than this example does" in done.stderr) == (1, True)
     imported = {line.split()[1] for line in script.read_text().splitlines() if line.startswith(("import", "from"))}
     assert imported == {"json", "sys", "itertools", "pathlib", "nibabel", "numpy", "onnxruntime"}
 

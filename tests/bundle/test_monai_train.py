@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import monai.bundle
+import monai.transforms
 import nibabel as nib
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.config.infer import InferConfig
 from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.label_scheme import LabelClass, Region
+from unetpipe.dataset.merging import MergedValues
 from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
 from unetpipe.networks.build import build_network
 from unetpipe.networks.unets import sequential
@@ -55,19 +57,18 @@ def _bundle(folder: Path, definition: dict[str, Any], *, dims: int = 3, channels
             interpolation=("cubic",) * dims,
             normalization=(ChannelNormalization(scheme="zscore"),) * channels,
         ),
-        mirror_axes=tuple(range(dims)),
-        **spec,
+        **{"mirror_axes": tuple(range(dims)), **spec},
     )
     torch.manual_seed(0)
     write_bundle(folder, model, definition, build_network(definition).state_dict())
     return folder
 
 
-def _bright_and_dark(folder: Path) -> Path:
+def _bright_and_dark(folder: Path, **spec: Any) -> Path:
     """A bundle whose network needs no training: a linear layer finds what is much brighter or darker than the mean."""
     labels = tuple(LabelClass(name=name, value=value) for name, value in (("none", 0), ("up/bright", 1), ("down", 4)))
     layer = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1}
-    _bundle(folder, sequential(layer), labels=labels)
+    _bundle(folder, sequential(layer), labels=labels, **spec)
     weights = {"0.weight": torch.tensor([0.0, 1.0, -1.0]).view(3, 1, 1, 1, 1), "0.bias": torch.tensor([1.5, 0.0, 0.0])}
     torch.save(weights, folder / "models" / "model.pt")
     return folder
@@ -136,6 +137,47 @@ def test_evaluation_reports_the_dice_of_unetpipe(tmp_path: Path, run_monai: RunM
     assert 0.5 < found["dice_down"] < found["dice_up_bright"] < 1
     for value, key in ((1, "dice_up_bright"), (4, "dice_down")):
         assert found[key] == pytest.approx(expected[value], abs=1e-3)
+
+
+def test_merged_and_ignored_values_count_as_for_unetpipe(tmp_path: Path) -> None:
+    """Several values of one class, and voxels that take no part, in `evaluate.json`; `train.json` learns from both."""
+    merged = (MergedValues(low=6, high=7, value=4),)
+    bundle = _bright_and_dark(tmp_path / "bundle", merged=merged, ignore_value=9)
+    data = _dataset(tmp_path / "data")
+    for path in (data / "labelsTr").iterdir():
+        file = nib.load(path)  # type: ignore[attr-defined]
+        label = np.asarray(file.dataobj).copy()
+        label[::2][label[::2] == 4] = 7
+        label[:, :9] = 9
+        nib.save(nib.Nifti1Image(label, file.affine), path)  # type: ignore[attr-defined]
+    out = tmp_path / "out"
+    infer(InferConfig(models=(bundle,), inputs=(data / "imagesTr",), out=out, device="cpu", precision="fp32"))
+    labels = {"bright": ((1, 1),), "down": ((4, 4), (6, 7)), "ignore": ((9, 9),)}
+    config = {"predictions": (out,), "reference": data / "labelsTr", "out": tmp_path / "report", "report": False}
+    rows = evaluate(EvaluateConfig.model_validate(config | {"labels": labels})).classes
+    files = {name: str(bundle / "configs" / f"{name}.json") for name in ("train", "evaluate")}
+    monai.bundle.run(config_file=files["evaluate"], bundle_root=str(bundle), dataset_dir=str(data))
+    found = _metrics(bundle / "eval")
+    assert [found["dice_up_bright"], found["dice_down"]] == pytest.approx([row.dice for row in rows], abs=1e-3)
+    assert 0.5 < found["dice_down"] < 1
+    options = {"bundle_root": str(bundle), "dataset_dir": str(data), "epochs": 1, "val_interval": 1}
+    monai.bundle.run(config_file=files["train"], **options)
+
+
+def test_slices_of_volumes_turn_in_their_planes_only(tmp_path: Path) -> None:
+    """Turned out of it, a slice one voxel thick would leave its label behind."""
+    bundle = _bundle(tmp_path / "bundle", _unet(3), patch_size=(1, 16, 16), mirror_axes=(1, 2))
+    config = json.loads((bundle / "configs" / "train.json").read_text())
+    (affine,) = (one for one in config["train"]["random_transforms"] if one["_target_"].endswith("RandAffined"))
+    assert affine["rotate_range"][0] > 3
+    assert affine["rotate_range"][1:] == [0.0, 0.0]
+    assert affine["scale_range"][0] == [0.0, 0.0]
+    turn = monai.transforms.RandAffined(**{k: v for k, v in affine.items() if k != "_target_"} | {"prob": 1.0})
+    turn.set_random_state(0)
+    case = {"image": torch.ones(1, 1, 16, 16), "label": torch.ones(1, 1, 16, 16)}
+    for _ in range(5):
+        turned = turn(dict(case))
+        assert torch.all(turned["label"][0, 0, 6:10, 6:10] == 1)
 
 
 def test_an_ensemble_is_evaluated_and_the_overlay_on_train_too(tmp_path: Path) -> None:

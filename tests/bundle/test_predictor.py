@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
+from unetpipe.bundle.write import write_bundle
 from unetpipe.errors import BundleError, GeometryError, UnetpipeError
 from unetpipe.imaging.files import write_image
 from unetpipe.imaging.geometry import Grid
@@ -24,6 +25,9 @@ from unetpipe.imaging.image import Image, read_image
 from unetpipe.imaging.network_input import network_image, restore_labels
 from unetpipe.imaging.preprocessing import Placement
 from unetpipe.imaging.resample import resample
+from unetpipe.inference.quality import ClassQuality, Quality
+from unetpipe.networks.build import build_network
+from unetpipe.networks.unets import sequential
 
 MakeBundle = Callable[..., Path]
 
@@ -257,6 +261,65 @@ def test_half_precision_is_compared_with_float32(make_bundle: MakeBundle, logged
     assert 0 < half.differs < 0.1
     assert half.differs == pytest.approx((expected != got)[middle].mean(), abs=0.03)
     assert any("another class" in text for text in logged) == (half.differs > 0.01)
+
+
+def test_a_slice_is_no_mirror_image_of_its_own(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Passes that differ in nothing would agree, and take time."""
+    image, found = Image.of(scan((6, 24, 24)), Grid.of((6, 24, 24), np.eye(4))), []
+    layer = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": [1, 3, 3]}
+    layer |= {"padding": "same"}
+    weights = build_network(sequential(layer)).state_dict()
+    for axes in ((0, 1, 2), (1, 2)):
+        thin = {"patch_size": (1, 16, 16), "mirror_axes": axes}
+        spec = read_bundle(make_bundle()).spec.model_copy(update=thin)
+        write_bundle(tmp_path / "thin", spec, sequential(layer), weights)
+        predictor = Predictor(tmp_path / "thin", device="cpu", precision="fp32", tta=True)
+        found.append(predictor.segment(predictor.prepare(image)).agreement)
+    assert found[0] == found[1]
+
+
+@pytest.mark.skipif(not torch.backends.mps.is_available(), reason="needs Apple's GPU")
+def test_apples_gpus_give_the_labels_of_a_cpu(make_bundle: MakeBundle) -> None:
+    """They have no numbers of 64 bits, in which agreement and confidence are counted."""
+    image, found = Image.of(scan((24, 24, 24)), Grid.of((24, 24, 24), np.eye(4))), []
+    sure = ClassQuality(name="class 1", intercept=0, slope=1, below=0.2, above=0.1, cases=9, presence=1)
+    bundle = make_bundle(quality=Quality(classes=(sure, sure.model_copy(update={"name": "class 2"}))))
+    for device in ("cpu", "mps"):
+        predictor = Predictor(bundle, device=device, precision="fp32", tta=True)
+        found.append(predictor.segment(predictor.prepare(image)))
+    assert agreement(found[0].labels, found[1].labels) > 0.999
+    assert found[1].agreement == pytest.approx(found[0].agreement, abs=1e-3)
+    assert found[1].predicted["class 1"].dice == pytest.approx(found[0].predicted["class 1"].dice, abs=1e-3)
+
+
+def test_every_network_counts_alike_in_a_mean(make_bundle: MakeBundle) -> None:
+    """Also where some share windows and others have a grid of their own."""
+    image = Image.of(scan((24, 24, 24)), Grid.of((24, 24, 24), np.eye(4)))
+
+    def logits(*bundles: Path) -> Tensor:
+        predictor = Predictor(bundles, device="cpu", precision="fp32")
+        (planes,) = predictor.scan_logits(predictor.prepare(image)).planes
+        return planes.logits
+
+    bundles = [make_bundle("a"), make_bundle("b", seed=1), make_bundle("c", seed=2, patch=(16, 16, 20))]
+    expected = torch.stack([logits(one) for one in bundles]).mean(dim=0)
+    torch.testing.assert_close(logits(*bundles), expected, atol=2e-3, rtol=0)
+
+
+def test_a_scan_is_segmented_where_float32_does_not_fit(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch, logged: list[str]
+) -> None:
+    """The comparison is left out once for all, with a line that says so."""
+
+    def fail(*_: object, **__: object) -> float:
+        raise torch.OutOfMemoryError
+
+    half = Predictor(make_bundle(), device="cpu", precision="bf16")
+    monkeypatch.setattr("unetpipe.bundle.predictor.differing_share", fail)
+    for _ in range(2):
+        assert half.predict(scan((24, 24, 24)), np.eye(4)).shape == (24, 24, 24)
+    assert half.differs is None
+    assert sum("is not compared with float32" in line for line in logged) == 1
 
 
 @pytest.mark.skipif(find_spec("openvino") is None, reason="OpenVINO is not installed")

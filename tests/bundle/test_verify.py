@@ -114,8 +114,9 @@ def test_traces_are_found(bundle_folder: Path, trace: str) -> None:
 
 def test_the_account_is_found(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name of the account that trained a model does not leave with it, but words that contain it may."""
-    monkeypatch.setenv("LOGNAME", "logg")  # part of the configs' "logging"
-    assert _faults(bundle_folder).get("privacy", "") == ""
+    for shared in ("logg", "unetpipe"):  # part of the configs' "logging", and the account of the project's image
+        monkeypatch.setenv("LOGNAME", shared)
+        assert _faults(bundle_folder).get("privacy", "") == ""
     monkeypatch.setenv("LOGNAME", "jane")
     (bundle_folder / "docs" / "notes.txt").write_text("by jane")
     assert "'jane'" in _faults(bundle_folder)["privacy"]

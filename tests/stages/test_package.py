@@ -16,7 +16,7 @@ from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.errors import BundleError
-from unetpipe.stages.package import package
+from unetpipe.stages.package import _work_folder, package
 
 
 def test_zip_holds_the_bundle_only(bundle_folder: Path, tmp_path: Path) -> None:
@@ -68,6 +68,23 @@ def test_torchscript_answers_as_the_network_does(bundle_folder: Path) -> None:
         "preprocessing.json",
         "exports.json",
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "out", "expected"),
+    [
+        ("/lab/work/runs/default/fold_0", None, "/lab/work"),
+        ("/lab/work/runs/default", "/elsewhere/liver", "/lab/work"),
+        ("/data/liver", None, "/"),
+        ("/liver", None, "/"),
+        ("/data", "/data/liver", "/"),
+    ],
+)
+def test_the_work_folder_is_looked_for_above_the_model(model: str, out: str | None, expected: str) -> None:
+    """A bundle may lie right below the root, as in a container."""
+    folds = "all" if out else None
+    config = PackageConfig(model=Path(model), out=Path(out) if out else None, folds=folds)
+    assert _work_folder(config) == Path(expected)
 
 
 def test_missing_bundle_is_an_error(tmp_path: Path) -> None:

@@ -52,11 +52,12 @@ def require_same_task(first: Bundle, other: Bundle) -> None:
     """See that the logits of two bundles may be averaged on a scan's grid.
 
     Raises:
-        BundleError: If their channels, labels or preprocessing steps differ.
+        BundleError: If their channels, labels, preprocessing steps or orders of axes differ.
     """
     require_same(first, other, TASK)
-    if first.spec.preprocessing.steps != other.spec.preprocessing.steps:
-        raise BundleError(f"{first.name} and {other.name} cannot be averaged: their preprocessing steps differ")
+    for name, what in (("steps", "preprocessing steps"), ("orientation", "orders of axes")):
+        if getattr(first.spec.preprocessing, name) != getattr(other.spec.preprocessing, name):
+            raise BundleError(f"{first.name} and {other.name} cannot be averaged: their {what} differ")
 
 
 def require_first_stage(model: Bundle, stage: Bundle) -> None:

@@ -30,6 +30,8 @@ class FoldEvidence(Record):
         dice: Dice of each structure in each case that is counted, by the structure's name; None where neither
             reference nor labels hold it.
         patients: Number of the patient of each of these cases.
+        patients_apart: Whether patients are known, and none is both learned from and held out; None of bundles that are
+            older than this.
         unseen: Whether these cases had no part in choosing the weights or the end of training.
         seconds_per_case: Time from a case's file to its labels.
         inference_memory_gb: Most of the GPU's memory in use meanwhile; None where it was not a GPU.
@@ -48,6 +50,7 @@ class FoldEvidence(Record):
     memory_gb: Amount | None = None
     dice: Mapping[str, tuple[Share | None, ...]]
     patients: tuple[int, ...]
+    patients_apart: bool | None = None
     unseen: bool
     seconds_per_case: Amount
     inference_memory_gb: Amount | None = None

@@ -48,6 +48,7 @@ def adopted_model(bundle: AnyBundle) -> AdoptedModel:
     return AdoptedModel(
         name=bundle.name,
         digest=bundle.sha256,
+        channels=tuple(bundle.spec.channels),
         preprocessing=preprocessing,
         patch_size=patch,
         batch_size=batch,

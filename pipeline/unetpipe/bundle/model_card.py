@@ -88,9 +88,11 @@ def _data(spec: ModelSpec, about: About) -> str:
     rows = "\n".join(
         f"| {fold} | {one.training_cases} | {one.held_out_cases} |" for fold, one in _named_folds(spec, spec.evidence)
     )
+    apart = all(one.patients_apart in (True, None) for one in spec.evidence.folds)
+    split = "Patients were split so that none is on both sides:" if apart else "Cases were split, whosever they are:"
     return f"""{source}
 
-Patients were split so that none is on both sides:
+{split}
 
 | network | cases to train on | cases held out |
 |---|---|---|
@@ -106,9 +108,11 @@ def _preprocessing(spec: ModelSpec) -> str:
     spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
     patch = " x ".join(str(n) for n in spec.patch_size)
     kept = f" Of {', '.join(spec.postprocessing)}, only the largest component is kept." if spec.postprocessing else ""
+    turned = spec.spatial_dims == 3 and spec.preprocessing.orientation == "RAS"
+    order = "are oriented to RAS+," if turned else "keep the order of their axes, are"
     return (
-        f"Images are oriented to RAS+, cropped to what is not 0, {_steps(spec)} and resampled to {spacing} mm; the "
-        f"network sees windows of {patch} voxels. Labels are written on each image's own grid.{kept}"
+        f"Images {order} cropped to what is not 0, {_steps(spec)} and resampled to {spacing} mm; the network sees "
+        f"windows of {patch} voxels. Labels are written on each image's own grid.{kept}"
     )
 
 

@@ -91,7 +91,8 @@ class Computation:
         networks = [
             self._ready(bundle, network, spec.patch_size, batch) for bundle in bundles for network in bundle.networks()
         ]
-        axes = common_mirror_axes([bundle.spec for bundle in bundles]) if self.tta else ()
+        mirrored = common_mirror_axes([bundle.spec for bundle in bundles]) if self.tta else ()
+        axes = tuple(axis for axis in mirrored if spec.patch_size[axis] > 1)  # a slice is its own mirror image
         ensemble = Ensemble(
             networks,
             device=self.device,

@@ -25,7 +25,7 @@ from unetpipe.bundle.spec import ModelSpec, ModelTask
 from unetpipe.config.base import Precision
 from unetpipe.config.infer import Engine
 from unetpipe.dataset.training_domain import domain_check
-from unetpipe.errors import BundleError, GeometryError, UnetpipeError
+from unetpipe.errors import BundleError, GeometryError, UnetpipeError, is_out_of_memory
 from unetpipe.imaging.finite import refuse_non_finite
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
@@ -74,11 +74,12 @@ class Predictor:
         dtype: Type of matrix products.
         step: Distance between windows as a fraction of the patch.
         differs: Share of voxels that get another class than in float32, in the central window of the first scan; None
-            before it, and where float32 is what computes.
+            before it, where float32 is what computes, and where it does not fit into memory.
 
     Raises:
         TrackingError: If a registered model cannot be fetched.
-        BundleError: If a bundle cannot be used, or several do not have the same channels and labels.
+        BundleError: If a bundle cannot be used, or several do not have the same channels and labels, or one of them is
+            not trained to its end.
         ComponentError: If a preprocessing step of a bundle cannot be used, such as one of an extension that was not
             imported.
         UnetpipeError: If the device or the engine is not on this machine.
@@ -109,12 +110,17 @@ class Predictor:
         for bundle in own:
             if not bundle.spec.preprocessing.only_normalizes:
                 require_steps(bundle.spec.preprocessing)
+            if not bundle.spec.finished:
+                if len(own) > 1:
+                    raise BundleError(f"{bundle.name} is not trained to its end, so that it cannot be averaged yet")
+                log.warning("%s is not trained to its end", bundle.name)
         self.device = resolve_device("cpu" if engine == "openvino" and device == "auto" else device)
         if engine == "openvino" and self.device.type != "cpu":
             raise UnetpipeError(f"the engine openvino computes on the CPU, got device {device}")
         self.engine = "torch" if engine == "auto" else engine
         self.dtype = compute_dtype(self.device, precision)
         self.differs: float | None = None
+        self._compared = False
         self._largest = agreed_postprocessing([bundle.spec for bundle in self.bundles]) if postprocess else ()
         self._turn = threading.Lock()
         self._computation = Computation(
@@ -249,7 +255,8 @@ class Predictor:
         scheme, agreement = self.spec.label_scheme, Agreement()
         confidence = Confidence(scheme) if self.qualities else None
         with self._turn, torch.inference_mode():
-            if self.differs is None and (self.dtype, self.engine) != (torch.float32, "torch"):
+            if not self._compared and (self.dtype, self.engine) != (torch.float32, "torch"):
+                self._compared = True
                 self._compare_with_float32(images[0].values)
             out = images[0].decision_shape
             prediction = label_scan(
@@ -323,10 +330,16 @@ class Predictor:
 
     def _compare_with_float32(self, values: Tensor) -> None:
         """Measure on one window what the precision, or the engine, changes; warn where that is much."""
-        bundle, group = self.bundles[0], self._groups[0]
-        window = self._central_window(values)
-        reference = bundle.networks()[0].to(self.device)
-        self.differs = differing_share(group.ensemble.networks[0], reference, window, self.dtype)
+        bundle, network = self.bundles[0], self._groups[0].ensemble.networks[0]
+        window, regions = self._central_window(values), self.spec.label_scheme.overlapping
+        try:
+            reference = bundle.networks()[0].to(self.device)
+            self.differs = differing_share(network, reference, window, self.dtype, overlapping=regions)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("%s is not compared with float32, which the device has too little memory for", bundle.name)
+            return
         if self.differs > _MUCH:
             name = f"{self.engine} in {str(self.dtype).removeprefix('torch.')}"
             log.warning("%s gives %.1f %% of a window's voxels another class than float32", name, 100 * self.differs)

@@ -10,6 +10,7 @@ from unetpipe.bundle.evidence import Evidence
 from unetpipe.bundle.recipe import TrainingRecipe
 from unetpipe.components import Definition
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
+from unetpipe.dataset.merging import MergedValues
 from unetpipe.dataset.training_domain import TrainingDomain
 from unetpipe.documents import Record
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
@@ -75,6 +76,8 @@ class ModelSpec(ModelTask):
         preprocessing: Steps from an image in RAS+ order to the network's input.
         patch_size: Shape of the sliding window.
         blending: How overlapping windows are averaged.
+        merged: Further label values of reference labels, and the class that each counts as.
+        ignore_value: Label value of reference labels that takes no part; None where there is none.
         mirror_axes: Spatial axes that were mirrored in training, so that averaging over mirrored copies may use them.
         folds: Numbers of the folds whose networks the bundle holds, and whose logits are averaged; empty where it holds
             a single network.
@@ -97,6 +100,8 @@ class ModelSpec(ModelTask):
     preprocessing: Preprocessing
     patch_size: Shape
     blending: Blending = GAUSSIAN
+    merged: tuple[MergedValues, ...] = ()
+    ignore_value: int | None = None
     mirror_axes: tuple[int, ...]
     folds: tuple[int, ...] = ()
     first_stage: Part | None = None

@@ -38,7 +38,10 @@ _TEXT_SUFFIXES = {".json", ".yaml", ".yml", ".md", ".txt", ".conf", ".csv", ""}
 _PATH = re.compile(r"(?<![\w.])/(?:home|Users|root|mnt|media|scratch|tmp|srv|Volumes)/[\w.-]+|\b[A-Za-z]:\\\w")
 _UID = re.compile(r"\b[0-2](?:\.\d+){5,}\b")  # DICOM: dotted numbers, longer than any version
 # names that say nothing of a person, and that a bundle holds as words
-_SHARED_ACCOUNTS = {"root", "user", "admin", "ubuntu", "jenkins", "runner", "monai", "bundle", "model", "train", "data"}
+_SHARED_ACCOUNTS = {
+    *("root", "user", "admin", "ubuntu", "jenkins", "runner", "monai", "bundle", "model", "train", "data"),
+    "unetpipe",  # that of the project's own image
+}
 
 
 class Check(Record):

@@ -141,18 +141,20 @@ def _ensemble(config: PackageConfig, run: Path, out: Path, segments: Mapping[str
     if absent := [str(fold) for fold in wanted if fold not in found]:
         raise BundleError(f"{run}: fold {', '.join(absent)} has not been trained: name those that have, --folds 0,1")
     bundles = {fold: read_bundle(found[fold]) for fold in wanted}
+    earlier = _readable(out) if segments is None else None
+    if earlier is not None and earlier.spec.label_scheme.names == bundles[wanted[0]].spec.label_scheme.names:
+        segments = earlier.spec.segments or None  # of a bundle that is renewed
     write_ensemble(out, ensemble_of(bundles, noted_run(run)), segments)
     log.info("%s: ensemble of folds %s", out, ", ".join(map(str, wanted)))
     return out
 
 
 def _work_folder(config: PackageConfig) -> Path:
-    """The folder that the model lies in, if it was trained there."""
-    if config.model is None or config.out is None:
-        model = config.model or config.out
-        assert model is not None
-        return model.resolve().parents[2]
-    return config.model.resolve().parents[1]
+    """The folder that the model lies in, if it was trained there: three above a fold, two above a run."""
+    model, levels = config.model or config.out, 2 if config.model and config.out else 3
+    assert model is not None
+    above = [model.resolve(), *model.resolve().parents]
+    return above[min(levels, len(above) - 1)]
 
 
 def _state(config: PackageConfig, folder: Path) -> None:
@@ -226,6 +228,8 @@ def _sample(work: Path, spec: ModelSpec) -> Sample:
         for name, configuration in read_plan(work).configurations.items():
             if configuration.patch_size == spec.patch_size and cases_folder(work, name).is_dir():
                 store = CaseStore(work, name)
+                if not store.ids:
+                    continue
                 values = torch.from_numpy(store.load(store.ids[0])[:-1]).float()
                 return Sample(central_window(values, spec.patch_size), "a window of a case of its dataset")
     shape = (1, spec.input_channels, *spec.patch_size)

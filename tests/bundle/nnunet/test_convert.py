@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from unetpipe.bundle.nnunet.convert import convert
+from unetpipe.bundle.nnunet.convert import _order, convert
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
@@ -61,6 +61,11 @@ def test_the_plan_is_carried_over(model_folder: Write, tmp_path: Path) -> None:
     assert spec.preprocessing.orientation == "stored"
     assert spec.preprocessing.normalization[0].upper == 600
     assert spec.blending.convention == "nnunet"
+
+
+def test_channels_are_in_the_order_of_their_numbers() -> None:
+    """Ten comes after two."""
+    assert sorted(["10", "2", "0", "11", "1"], key=_order) == ["0", "1", "2", "10", "11"]
 
 
 @pytest.mark.parametrize("labels", [None, REGIONS])

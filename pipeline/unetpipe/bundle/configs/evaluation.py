@@ -17,6 +17,7 @@ from unetpipe.bundle.configs.transforms import (
     restoration,
     structures,
     transform,
+    without_ignored,
 )
 from unetpipe.bundle.spec import ModelSpec
 
@@ -55,6 +56,7 @@ def evaluate(spec: ModelSpec, network_defs: list[Config]) -> Config:
             *mean_of_members(spec),
             *restoration(spec, network_defs[0]),
             class_indices(spec),
+            *without_ignored(spec),
             structures(spec, ["pred", "label"]),
         ),
         "key_metric": {"val_mean_dice": mean_dice()},

@@ -19,12 +19,15 @@ from unetpipe.bundle.configs.transforms import (
     preprocessing,
     structures,
     transform,
+    without_ignored,
 )
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.networks.build import output_channels
+from unetpipe.training.batches.augmentation.spatial import planes_of_rotation
 
 _BOTH = ["image", "label"]
 _SMOOTH = 1e-5
+_IGNORED_AS_BACKGROUND = transform("Lambdad", "label", func="$lambda x: x.clamp(min=0)")
 
 
 def labelled_cases(spec: ModelSpec) -> Config:
@@ -198,6 +201,7 @@ def _train(spec: ModelSpec, network_def: Config) -> Config:
             transform("EnsureTyped", _BOTH, dtype="$torch.float32", track_meta=False),
         ],
         "random_transforms": [
+            *([] if spec.ignore_value is None else [_IGNORED_AS_BACKGROUND]),
             transform(
                 "RandCropByPosNegLabeld",
                 _BOTH,
@@ -249,7 +253,9 @@ def _validate(spec: ModelSpec, network_def: Config) -> Config:
         "dataset": _cached("$[case for n, case in enumerate(@data) if n % @folds == @fold]", "@validate#preprocessing"),
         "dataloader": _loader("@validate#dataset", 1, shuffle=False),
         "inferer": sliding_window(spec),
-        "postprocessing": compose(decision(spec, network_def), structures(spec, ["pred", "label"])),
+        "postprocessing": compose(
+            decision(spec, network_def), *without_ignored(spec), structures(spec, ["pred", "label"])
+        ),
         "key_metric": {"val_mean_dice": mean_dice()},
         "handlers": [
             {"_target_": "monai.handlers.StatsHandler", "iteration_log": False},
@@ -276,18 +282,20 @@ def _validate(spec: ModelSpec, network_def: Config) -> Config:
 
 
 def _augmentation(spec: ModelSpec) -> list[Config]:
-    """nnU-Net's transforms and probabilities, as MONAI has them."""
+    """nnU-Net's transforms and probabilities, as MONAI has them: thin patches turn in their planes only."""
     dims = spec.spatial_dims
-    angle = math.pi if dims == 2 else math.pi / 6
+    turning = {axis for plane in planes_of_rotation(spec.patch_size) for axis in plane}
+    thin = next(iter(set(range(dims)) - turning), None)
+    angles = [math.pi / 6] * 3 if thin is None else [math.pi if axis == thin else 0.0 for axis in range(3)]
     return [
         transform(
             "RandAffined",
             _BOTH,
             prob=0.2,
-            rotate_range=[angle] * (1 if dims == 2 else 3),
-            scale_range=[[-0.3, 0.4]] * dims,
+            rotate_range=[math.pi] if dims == 2 else angles,
+            scale_range=[[0.0, 0.0] if axis == thin else [-0.3, 0.4] for axis in range(dims)],
             mode=["bilinear", "nearest"],
-            padding_mode=["border", "zeros"],
+            padding_mode="zeros",
         ),
         *(transform("RandFlipd", _BOTH, prob=0.5, spatial_axis=axis) for axis in spec.mirror_axes),
         transform("RandGaussianNoised", "image", prob=0.1, std=0.3),

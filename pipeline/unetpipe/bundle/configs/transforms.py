@@ -99,9 +99,19 @@ def _turned(spec: ModelSpec) -> bool:
 
 
 def class_indices(spec: ModelSpec) -> Config:
-    """Define the transform of ``label`` from values to class indices; other values count as background."""
-    values = [label.value for label in spec.labels]
-    return transform("Lambdad", "label", func=f"$lambda x: sum(i * (x.round() == v) for i, v in enumerate({values}))")
+    """Define the transform of ``label`` from values to class indices: -1 where ignored, 0 for values of no class."""
+    index = {label.value: number for number, label in enumerate(spec.labels)}
+    if not spec.merged and spec.ignore_value is None:
+        return transform(
+            "Lambdad", "label", func=f"$lambda x: sum(i * (x.round() == v) for i, v in enumerate({[*index]}))"
+        )
+    index |= {} if spec.ignore_value is None else {spec.ignore_value: -1}
+    ranges: dict[int, list[tuple[int, int]]] = {number: [] for number in index.values() if number}
+    for value, number in index.items():
+        if number:
+            ranges[number] += [(value, value), *((one.low, one.high) for one in spec.merged if one.value == value)]
+    inside = "sum((x.round() >= a) & (x.round() <= b) for a, b in r) > 0"  # ranges of one class may overlap
+    return transform("Lambdad", "label", func=f"$lambda x: sum(i * ({inside}) for i, r in {[*ranges.items()]})")
 
 
 def decision(spec: ModelSpec, network_def: Config) -> Config:
@@ -128,6 +138,11 @@ def restoration(spec: ModelSpec, network_def: Config) -> list[Config | str]:
             if label.name in spec.postprocessing
         ),
     ]
+
+
+def without_ignored(spec: ModelSpec) -> list[str]:
+    """Let nothing be found where the reference is to be ignored, so that neither of them has a structure there."""
+    return [] if spec.ignore_value is None else ["$lambda d: {**d, 'pred': d['pred'] * (d['label'] >= 0)}"]
 
 
 def structures(spec: ModelSpec, keys: list[str]) -> Config:

@@ -70,7 +70,7 @@ def _spec(
     try:
         spec = ModelSpec(
             spatial_dims=3,
-            channels=tuple(str(channels[key]) for key in sorted(channels, key=str)),
+            channels=tuple(str(channels[key]) for key in sorted(channels, key=_order)),
             labels=labels,
             regions=regions,
             preprocessing=plan.preprocessing,
@@ -84,6 +84,11 @@ def _spec(
     except ValidationError as error:
         raise BundleError(f"{name}: {shown(error.errors()[0]['msg'])}") from error
     return parse_spec(name, {SPEC_KEY: json.loads(spec.model_dump_json())})  # its values, within limits
+
+
+def _order(number: object) -> tuple[int, str]:
+    text = str(number)
+    return int(text) if text.isdecimal() else 0, text
 
 
 def _members(name: str, spec: ModelSpec, plan: ModelPlan, checkpoints: list[Checkpoint]) -> list[Member]:
