@@ -83,13 +83,21 @@ def test_status_logs_and_cancel(config: SubmitConfig) -> None:
         show_status(config, SubmissionConfig(number=7))
 
 
-def test_retry_submits_what_failed_and_what_depends_on_it(config: SubmitConfig) -> None:
-    """The shards that are done are left alone, the merge runs again; where nothing failed, nothing is retried."""
+def test_retry_submits_what_failed_and_what_depends_on_it(
+    config: SubmitConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shards that are done are left alone, the merge runs again; where nothing failed, nothing is retried.
+
+    Jobs run where they ran before, wherever `retry` is called.
+    """
     shards = shell("infer", "[ $1 != 2/3 ] || [ -e mended ]", array=Array(option="-", tasks=(1, 2, 3), total=3))
     merge = shell("merge", "[ -e mended ]", after=("infer",), after_failure=True)
     first = submit(config, shards, merge)
     assert [task.exit_code for task in first.tasks] == [0, 1, 0, 1]
     Path("mended").touch()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = config.model_copy(update={"logs": tmp_path / config.logs})
     second = retry(config, LAST, SilentProgress())
     assert isinstance(second, SubmitResult)
     assert {task.task: task.exit_code for task in second.tasks} == {"infer_2": 0, "merge": 0}

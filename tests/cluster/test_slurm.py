@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from unetpipe.cluster.config import Resources, SubmissionConfig, SubmitConfig
-from unetpipe.cluster.control import show_status
+from unetpipe.cluster.control import retry, show_status
 from unetpipe.cluster.jobs import Array, Job
-from unetpipe.cluster.submit import SubmitResult, submit_jobs
+from unetpipe.cluster.slurm import _queued
+from unetpipe.cluster.submit import Scripts, SubmitResult, submit_jobs
 from unetpipe.config.train import TrainConfig
 from unetpipe.errors import ClusterError
+from unetpipe.progress import SilentProgress
 from unetpipe.stages.train import TrainResult, train
 
 SHORT = ("--device", "cpu", "--precision", "fp32", "--iterations", "3", "--augmentation", "none")
@@ -71,6 +73,33 @@ def test_accounting_knows_what_the_controller_has_forgotten(slurm: Path, monkeyp
     while [task.state for task in show_status(*last).tasks] != known and time.monotonic() < deadline:
         time.sleep(0.2)
     assert [task.state for task in show_status(*last).tasks] == known
+
+
+def test_what_slurm_has_forgotten_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without accounting, a job that was cancelled before it began is retried, but not while nobody answers."""
+    program = Resources(program="bash -c", cpus=1)
+    submit(
+        Job(name="train", command=("exit 3",), resources=program),
+        Job(name="evaluate", command=("true",), resources=program, after=("train",)),
+    )
+    last = SubmitConfig(command=("status",), dry_run=True), SubmissionConfig()
+    monkeypatch.setattr("unetpipe.cluster.slurm._accounted", lambda _ids: {})
+    with monkeypatch.context() as silent:
+        silent.setattr("unetpipe.cluster.slurm._queued", lambda _ids: None)
+        assert [task.state for task in show_status(*last).tasks] == ["failed", "unknown"]
+        with pytest.raises(ClusterError, match="has not ended: 1 tasks wait or run"):
+            retry(*last, SilentProgress())
+    monkeypatch.setattr("unetpipe.cluster.slurm._queued", lambda _ids: {})
+    assert [task.state for task in show_status(*last).tasks] == ["failed", "cancelled"]
+    assert [task.exit_code for task in show_status(*last).tasks] == [3, 1]
+    again = retry(*last, SilentProgress())
+    assert isinstance(again, Scripts)
+    assert "evaluate" in again.scripts
+
+
+def test_of_one_forgotten_job_slurm_says_that_its_id_is_invalid() -> None:
+    """The wording of the controller, which must be told apart from its silence."""
+    assert _queued(["999999"]) == {}
 
 
 def test_a_refusal_leaves_nothing_behind() -> None:

@@ -34,6 +34,7 @@ class Answers(BaseHTTPRequestHandler):
     statuses: list[int]
     seen: list[dict[str, str]]
     content: bytes
+    media: str
 
     def do_GET(self) -> None:
         self.seen.append(dict(self.headers))
@@ -41,7 +42,7 @@ class Answers(BaseHTTPRequestHandler):
         status = self.statuses.pop(0) if self.statuses else 200
         body = self.content if status == 200 else b""
         self.send_response(status)
-        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Content-Type", self.media)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -57,9 +58,13 @@ def serve() -> Iterator[Callable[..., tuple[str, type[Answers]]]]:
     servers = []
 
     def start(
-        *statuses: int, certificate: Path | None = None, content: bytes = json.dumps(SERIES).encode()
+        *statuses: int,
+        certificate: Path | None = None,
+        content: bytes = json.dumps(SERIES).encode(),
+        media: str = "application/dicom+json",
     ) -> tuple[str, type[Answers]]:
-        handler = type("Handler", (Answers,), {"statuses": list(statuses), "seen": [], "content": content})
+        members = {"statuses": list(statuses), "seen": [], "content": content, "media": media}
+        handler = type("Handler", (Answers,), members)
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -200,13 +205,16 @@ def test_a_certificate_must_be_trusted(serve: Any, certificate: Path) -> None:
     assert handler.seen[0]["Authorization"] == "Bearer abc"
 
 
-FAILED = {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [0xA900]}}]}}
+def failed(reason: int) -> Any:
+    """The answer of a server that has not stored an instance."""
+    return {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [reason]}}]}}
 
 
 @pytest.mark.parametrize(
     ("statuses", "content", "error", "message"),
     [
-        ((), FAILED, RefusedError, r"did not store the result \(failure reason 43264\)"),
+        ((), failed(0xA900), RefusedError, r"did not store the result \(failure reason 43264\)"),
+        ((), failed(0xA700), UnavailableError, r"did not store the result \(failure reason 42752\)"),
         ((409,), {}, RefusedError, "HTTP status 409"),
         ((503,), {}, UnavailableError, "HTTP status 503"),
         ((403,), {}, ServiceError, "HTTP status 403"),
@@ -222,11 +230,20 @@ def test_a_result_that_is_not_taken(
     tmp_path: Path,
 ) -> None:
     """Refused for what it is, not now, and not with these credentials are told apart."""
-    url, _ = serve(*statuses, content=json.dumps(content).encode())
+    url, _ = serve(*statuses, content=json.dumps(content).encode(), media="application/dicom+json; charset=utf-8")
     (file,) = write_study(tmp_path / "study", 1, slices=1)
     with pytest.raises(error, match=message) as raised:
         DicomwebServer(url, NOBODY).store(file)
     assert type(raised.value) is error
+
+
+def test_a_page_for_people_is_not_success(serve: Any, write_study: WriteStudy, tmp_path: Path) -> None:
+    """A proxy that answers with its login stores nothing."""
+    url, _ = serve(content=b"<html>login</html>", media="text/html")
+    (file,) = write_study(tmp_path / "study", 1, slices=1)
+    with pytest.raises(ServiceError, match="the exchange with the DICOMweb server failed") as raised:
+        DicomwebServer(url, NOBODY).store(file)
+    assert type(raised.value) is ServiceError
 
 
 def test_an_empty_list_of_failures_is_none(serve: Any, write_study: WriteStudy, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_node_is_healthy_until_something_needs_a_person(served: tuple[int, Met
 def test_metrics_are_in_the_format_of_prometheus(served: tuple[int, Metrics]) -> None:
     """Each line is a comment or a sample; counters count, gauges are read anew."""
     port, metrics = served
-    values = [1.0, 2.5]
+    values = [1234567.0, 2.5]
     metrics.gauge("studies_waiting", "Studies that wait.", lambda: values.pop())
     metrics.count("studies", 'outcome="segmented"')
     metrics.count("studies", 'outcome="segmented"')
@@ -62,7 +62,7 @@ def test_metrics_are_in_the_format_of_prometheus(served: tuple[int, Metrics]) ->
     assert 'unetpipe_studies_total{outcome="segmented"} 2\n' in text
     assert "unetpipe_instances_received_total 0\n" in text
     assert "unetpipe_studies_waiting 2.5\n" in text
-    assert "unetpipe_studies_waiting 1\n" in asked(port, "/metrics")[1]
+    assert "unetpipe_studies_waiting 1234567\n" in asked(port, "/metrics")[1]
 
 
 def test_only_this_machine_is_answered(served: tuple[int, Metrics]) -> None:

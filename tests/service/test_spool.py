@@ -1,6 +1,5 @@
 """What was received is on disk, in the place that says how far it is, whatever happens to the process."""
 
-import json
 import os
 import threading
 from pathlib import Path
@@ -89,10 +88,11 @@ def test_a_study_that_ends_the_process_again_and_again_is_a_dead_letter(tmp_path
     for _ in range(3):
         assert spool.take() is not None
         spool = spool_of(tmp_path)
+    study = spool.take()
+    assert study is not None
+    assert study.fault == "the process ended 3 times while it was segmented"
+    spool.bury(study, study.fault)
     assert spool.take() is None
-    assert json.loads((tmp_path / "dead-letter/study/reason.json").read_text())["reason"].startswith(
-        "the process ended"
-    )
     assert (tmp_path / "dead-letter/study/series/1.dcm").read_bytes() == b"one"
 
 
@@ -112,22 +112,59 @@ def test_dead_letters_of_one_study_do_not_replace_each_other_and_can_be_put_back
 
 
 def test_the_queue_and_the_folder_are_bounded(tmp_path: Path) -> None:
-    """A further study is refused when as many wait as may, and any instance when the folder has reached its size."""
-    spool = spool_of(tmp_path, studies=1, size=100, quiet=3600)
+    """A further study is refused when as many wait as may, or when the folder has reached its size."""
+    spool = spool_of(tmp_path, studies=2, size=100, quiet=3600)
     spool.store(b"x" * 60, "study", "series", "1")
-    with pytest.raises(FullError, match="1 studies wait already"):
-        spool.store(b"x", "other", "series", "1")
-    assert not spool.is_full
     with pytest.raises(FullError, match="has reached its size"):
-        spool.store(b"x" * 60, "study", "series", "2")
+        spool.store(b"x" * 60, "other", "series", "1")
     assert spool.is_full
-    spool.store(b"x" * 40, "study", "series", "2")
-    assert spool.waiting == 1
+    spool.store(b"x" * 60, "study", "series", "2")  # which has begun: only when it is complete can it leave
     spool.complete("study")
     study = spool.take()
     assert study is not None
     spool.remove(study)
     assert not spool.is_full
+    for name in ("one", "two"):
+        spool.store(b"x", name, "series", "1")
+    with pytest.raises(FullError, match="2 studies wait already"):
+        spool.store(b"x", "three", "series", "1")
+    assert not spool.is_full
+
+
+def test_a_study_waits_for_what_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of its slices would be a volume of its own; what has not come within an hour makes it a dead letter."""
+    spool, write = spool_of(tmp_path), os.fsync
+
+    def full(_file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def refuse(instance: str) -> None:
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            spool.store(b"x", "study", "series", instance)
+        monkeypatch.setattr(os, "fsync", write)
+
+    spool.store(b"x", "study", "series", "1")
+    refuse("2")
+    refuse("1")  # sent again, though it is there
+    spool.store(b"x", "other", "series", "1")
+    spool.complete("study")
+    other = spool.take()
+    assert other is not None
+    assert other.name == "other"
+    assert spool.take() is None
+    spool.store(b"x", "study", "series", "2")
+    study = spool.take()
+    assert study is not None
+    assert (study.series(), study.fault) == ({"series": ("1", "2")}, "")
+    spool.remove(study)
+    spool.store(b"x", "study", "series", "2")
+    refuse("3")
+    assert spool.take() is None
+    monkeypatch.setattr("unetpipe.service.spool._PATIENCE_SECONDS", 0.0)
+    study = spool.take()
+    assert study is not None
+    assert study.fault == "instances of it were refused and did not come again: send the whole study again"
 
 
 def test_only_the_owner_reads_what_was_received(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pydicom
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
@@ -171,19 +172,25 @@ def test_other_objects_and_studies_of_ignored_kinds_are_forgotten(
         assert node.spool.dead_letters == 1
 
 
-def test_slices_that_come_late_are_no_volume(config: ListenConfig, write_study: WriteStudy, tmp_path: Path) -> None:
-    """The rest of a series is a dead letter; the whole study, sent again, is segmented anew."""
-    files = write_study(tmp_path / "study", 1, slices=6)
-    with working(config, Segmenter()) as (node, worker):
+@pytest.mark.parametrize("fails", [False, True])
+def test_slices_that_come_late_are_no_volume(
+    config: ListenConfig, write_study: WriteStudy, tmp_path: Path, fails: bool
+) -> None:
+    """The rest of a series is a dead letter, whether its first part was segmented or failed; all of it is not."""
+    files, segmenter = write_study(tmp_path / "study", 1, slices=6), Segmenter()
+    with working(config, segmenter) as (node, worker):
+        segmenter.error = ServiceError("MISSING_SLICE") if fails else None
         receive(node, files[:3])
         assert worker.step()
+        segmenter.error = None
         receive(node, files[3:])
         assert worker.step()
         reasons = [json.loads(file.read_text())["reason"] for file in config.out.rglob("dead-letter/*/reason.json")]
-        assert reasons == ["slices came after their series had been segmented: send the whole study again"]
+        late = "slices came after others of their series were dealt with: send the whole study again"
+        assert sorted(reasons) == (["MISSING_SLICE", late] if fails else [late])
         receive(node, files)
         assert worker.step()
-        assert len(list(node.results.iterdir())) == 2
+        assert len(list(node.results.iterdir())) == (1 if fails else 2)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +241,25 @@ def test_a_node_that_cannot_be_reached_is_unavailable(
     for address in (f"ARCHIVE@127.0.0.1:{free_port()}", "ARCHIVE@host.invalid:104"):
         with pytest.raises(UnavailableError, match="cannot be reached"):
             DicomNode(address, "UNETPIPE").store(file)
+
+
+def test_a_node_of_the_default_transfer_syntax_takes_results(
+    write_study: WriteStudy, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    """Every node takes implicit VR, some take nothing else: a file of explicit VR is sent so."""
+    (file,) = write_study(tmp_path / "study", 1, slices=1)
+    assert pydicom.dcmread(file).file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    archive, port, taken = AE(ae_title="ARCHIVE"), free_port(), []
+    archive.add_supported_context(CTImageStorage, ImplicitVRLittleEndian)
+
+    def take(event: evt.Event) -> int:
+        taken.append((event.context.transfer_syntax, event.dataset.SOPInstanceUID))
+        return 0
+
+    server = archive.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, take)])
+    DicomNode(f"ARCHIVE@127.0.0.1:{port}", "UNETPIPE").store(file)
+    server.shutdown()
+    assert taken == [(ImplicitVRLittleEndian, pydicom.dcmread(file).SOPInstanceUID)]
 
 
 def test_a_node_that_does_not_store_segmentations_refuses(

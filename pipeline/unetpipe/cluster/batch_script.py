@@ -80,6 +80,8 @@ def _directive(name: str, value: str | None) -> str:
 
 def _body(job: Job, folder: Path) -> str:
     log = shlex.quote(str(folder / job.name)) + ('_"$SLURM_ARRAY_TASK_ID"' if job.array else "")
+    # the last task of an array has the array's own job id, which means all of its tasks to scontrol
+    own = '"${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"' if job.array else '"$SLURM_JOB_ID"'
     return f"""
 rm -f {log}.exit
 {_command(job)}
@@ -87,13 +89,13 @@ code=$?
 
 stopped_by_slurm() {{
   local job
-  job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || return
+  job=$(scontrol show job --oneliner {own}) || return
   [[ $job == *" JobState=RUNNING "* ]] || return # a person has cancelled it
   [[ $job == *" PreemptTime=None "* ]] || return 0
 {_limit_check(job)}}}
 
 if ((code >= 128 && ${{SLURM_RESTART_COUNT:-0}} < {job.resources.requeues})) && stopped_by_slurm; then
-  scontrol requeue "$SLURM_JOB_ID" && exit
+  scontrol requeue {own} && exit
 fi
 echo $code >{log}.exit
 exit $code

@@ -96,7 +96,7 @@ def cancel(config: SubmitConfig, which: SubmissionConfig) -> SubmissionStatus:
 
 
 def retry(config: SubmitConfig, which: SubmissionConfig, progress: Progress) -> SubmitResult | Scripts:
-    """Submit the tasks that failed or were cancelled again, and the jobs that depend on them.
+    """Submit the tasks that failed or were cancelled again, and the jobs that depend on them, in the same folder.
 
     Args:
         config: Options of `submit`; the cluster is that of the earlier submission.
@@ -114,7 +114,7 @@ def retry(config: SubmitConfig, which: SubmissionConfig, progress: Progress) -> 
     if not jobs:
         raise ClusterError(f"nothing of submission {folder.name} has failed")
     given = config.model_copy(update={"cluster": submission.cluster})
-    return submit_jobs(given, jobs, progress)
+    return submit_jobs(given, jobs, progress, submission.where)
 
 
 def failed_jobs(jobs: Sequence[Job], states: Sequence[TaskState]) -> list[Job]:

@@ -59,9 +59,14 @@ def submit_jobs(submission: Submission, folder: Path) -> Submission:
 
 
 def job_states(submission: Submission, folder: Path) -> list[TaskState]:
-    """Return the state of every task: Slurm's, or, if Slurm has forgotten the task, that of its recorded exit code."""
+    """Return the state of every task: Slurm's, or, if Slurm has forgotten the task, that of its recorded exit code.
+
+    A task that Slurm has forgotten and whose script has not reached its end was cancelled, by whomever: a controller
+    forgets no task that waits or runs.
+    """
     ids = list(submission.ids.values())
-    known = _accounted(ids) | _queued(ids)
+    queued = _queued(ids)
+    known = _accounted(ids) | (queued or {})
     states = []
     for job in submission.jobs:
         for name, number in job.tasks.items():
@@ -69,6 +74,8 @@ def job_states(submission: Submission, folder: Path) -> list[TaskState]:
             state, reason = known.get(identity, (UNKNOWN, ""))
             if state == UNKNOWN and (code := exit_code(folder, name)) is not None:
                 state = "failed" if code else "completed"
+            elif state == UNKNOWN and queued is not None:
+                state = "cancelled"
             states.append(task_state(folder, name, identity, state, reason))
     return states
 
@@ -82,12 +89,12 @@ def cancel_jobs(submission: Submission) -> None:
     _call("scancel", *submission.ids.values())
 
 
-def _queued(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """State and reason of each task by its id, for the tasks that Slurm's controller still knows."""
+def _queued(ids: Sequence[str]) -> dict[str, tuple[str, str]] | None:
+    """State and reason of each task by its id, for those that Slurm's controller still knows; None if it is silent."""
     try:
         lines = _call("squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(ids)}", "--format=%i|%T|%r")
-    except ClusterError:
-        return {}
+    except ClusterError as error:
+        return {} if "Invalid job id" in str(error) else None  # so it says of a single job that it has forgotten
     fields = [line.split("|") for line in lines.splitlines()]
     return {one[0]: (one[1].lower(), "" if one[2] == "None" else one[2]) for one in fields if len(one) == 3}
 

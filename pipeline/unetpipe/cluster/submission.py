@@ -46,9 +46,9 @@ class Submission(Record):
     tracking_run: str | None = None
 
 
-def new_submission(cluster: ClusterName, jobs: tuple[Job, ...]) -> Submission:
-    """Describe a submission of jobs that will run in the current folder, before they have ids."""
-    return Submission(cluster=cluster, submitted=datetime.now(UTC), where=Path.cwd(), jobs=jobs)
+def new_submission(cluster: ClusterName, jobs: tuple[Job, ...], where: Path | None = None) -> Submission:
+    """Describe a submission of jobs before they have ids; they run in the current folder unless another is given."""
+    return Submission(cluster=cluster, submitted=datetime.now(UTC), where=where or Path.cwd(), jobs=jobs)
 
 
 def make_folder(logs: Path) -> Path:

@@ -69,13 +69,16 @@ class Scripts(Record):
     scripts: str
 
 
-def submit_jobs(config: SubmitConfig, jobs: Sequence[Job], progress: Progress | None = None) -> SubmitResult | Scripts:
+def submit_jobs(
+    config: SubmitConfig, jobs: Sequence[Job], progress: Progress | None = None, where: Path | None = None
+) -> SubmitResult | Scripts:
     """Submit jobs and, with `config.wait`, wait for them.
 
     Args:
         config: Options of `submit`.
         jobs: Jobs in an order in which each stands after those that it depends on.
         progress: Shows the jobs that end, if they are waited for.
+        where: Folder that the jobs run in; the current one if it is None.
 
     Returns:
         The scripts alone for a dry run, otherwise the submission.
@@ -84,7 +87,7 @@ def submit_jobs(config: SubmitConfig, jobs: Sequence[Job], progress: Progress | 
         ClusterError: If Slurm does not answer or refuses a job.
     """
     cluster = _choose(config)
-    submission = new_submission(cluster, tuple(jobs))
+    submission = new_submission(cluster, tuple(jobs), where)
     if config.dry_run:
         return _scripts(submission, config.logs.absolute())
     folder = make_folder(config.logs)

@@ -59,7 +59,7 @@ class ListenConfig(Config):
     max_studies: Annotated[int, Field(ge=1)] = 100
     """Studies that may wait; instances of further ones are refused until one is done."""
     max_gb: Annotated[float, Field(gt=0)] = 50.0
-    """Size of OUT from which instances are refused, in GB."""
+    """Size of OUT from which no further study begins, in GB."""
     health_port: Port = 9464
     """Port on this machine's loopback address for /healthz and /metrics."""
     seg_type: Literal["binary", "labelmap"] = "binary"

@@ -23,6 +23,8 @@ Value = TypeVar("Value")
 
 _TIMEOUT_SECONDS = (10.0, 120.0)  # to connect, and without a byte of the answer
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_NO_ROOM = 0xA7  # "out of resources", the high byte of a failure reason (PS3.18, table 10.5.3-1)
+_STORE_ANSWERS = frozenset(f"application/{kind}" for kind in ("dicom+json", "json", "dicom+xml", "xml"))
 _REFUSED = frozenset({400, 406, 409, 413, 415, 422})
 
 
@@ -104,9 +106,10 @@ class DicomwebServer:
         """Store one instance.
 
         Raises:
-            UnavailableError: If the server does not answer.
+            UnavailableError: If the server does not answer, or has no room now.
             RefusedError: If it refuses the instance.
-            ServiceError: If it refuses whatever is asked, as without the right credentials.
+            ServiceError: If it refuses whatever is asked, as without the right credentials, or another answers for it,
+                as the page of a proxy where people log in.
             ImageFileError: If the file is damaged.
         """
         data = read_whole(path)
@@ -114,7 +117,8 @@ class DicomwebServer:
         failed = answer.get("FailedSOPSequence")  # Orthanc gives an empty one on success
         if failed:
             reason = failed[0].get("FailureReason")
-            raise RefusedError(f"the DICOMweb server did not store the result (failure reason {reason})")
+            kind = UnavailableError if isinstance(reason, int) and reason >> 8 == _NO_ROOM else RefusedError
+            raise kind(f"the DICOMweb server did not store the result (failure reason {reason})")
 
     @quiet_libraries
     def _asked(self, request: Callable[[], Value]) -> Value:
@@ -123,7 +127,18 @@ class DicomwebServer:
 
 
 class _Session(requests.Session):
-    """Prefers authorities of its own to those of REQUESTS_CA_BUNDLE, which requests does not."""
+    """Prefers authorities of its own to those of REQUESTS_CA_BUNDLE, and takes no page for an answer to what it sends.
+
+    The client takes any answer without a list of failures for success, a login page included.
+    """
+
+    def post(self, *arguments: Any, **named: Any) -> requests.Response:
+        answer = super().post(*arguments, **named)
+        media = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if answer.ok and (answer.request.method != "POST" or (answer.content and media not in _STORE_ANSWERS)):
+            raise requests.exceptions.InvalidHeader
+        answer.headers["Content-Type"] = media  # the client knows it without parameters only
+        return answer
 
     def merge_environment_settings(self, *arguments: Any, **named: Any) -> Any:
         settings = super().merge_environment_settings(*arguments, **named)

@@ -13,6 +13,7 @@ from unetpipe.service.retries import RefusedError, UnavailableError
 
 _ADDRESS = re.compile(r"(?P<title>[^@]{1,16})@(?P<host>[^@:]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})")
 _SECONDS = 30.0
+_IMPLICIT_LITTLE_ENDIAN, _EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 
 
 class DicomNode:
@@ -45,7 +46,7 @@ class DicomNode:
         found = identify(path)
         here = AE(ae_title=self._calling)
         here.connection_timeout = here.acse_timeout = here.dimse_timeout = here.network_timeout = _SECONDS
-        here.add_requested_context(found.sop_class, found.syntax)
+        here.add_requested_context(found.sop_class, _offered(found.syntax))
         try:
             association = here.associate(self._host, self._port, ae_title=self._title)
         except OSError as error:  # a name that is not known
@@ -62,6 +63,11 @@ class DicomNode:
         if association.rejected_contexts:
             return RefusedError(f"{self._title} does not store objects of this kind")
         return UnavailableError(f"{self._title} cannot be reached, or does not accept the association")
+
+
+def _offered(syntax: str) -> list[str]:
+    """The transfer syntax of a file, and where it is not compressed the one that every node takes (PS3.5, 10.1)."""
+    return [syntax, _IMPLICIT_LITTLE_ENDIAN] if syntax == _EXPLICIT_LITTLE_ENDIAN else [syntax]
 
 
 def _require_stored(status: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Which studies have been segmented, so that none is segmented twice, and none from a part of its slices.
+"""Which studies have been segmented, or have failed, so that none is segmented twice or from a part of its slices.
 
 Networks send again what they are not sure of: after a broken association, or after the node was killed. A DICOM node
 cannot know whether a study is complete, and slices that come late must not become a volume of their own.
@@ -21,16 +21,18 @@ from unetpipe.service.spool import PRIVATE
 log = logging.getLogger(__name__)
 
 JOURNAL_SCHEMA: Final = 1
+NO_MODEL: Final = ""
+"""Stands for the model of a study that could not be segmented."""
 _KEPT_SECONDS = 86400.0
 
 
 class Segmented(Record):
-    """A study that has been segmented. All names are HMACs.
+    """A study that has been segmented, or could not be. All names are HMACs.
 
     Attributes:
         study: Name of the study.
         series: Names of the instances of each series.
-        model: Hash of the model's weights and of how it was used.
+        model: Hash of the model's weights and of how it was used; `NO_MODEL` where it could not be segmented.
     """
 
     schema_version: Literal[1] = JOURNAL_SCHEMA
@@ -40,7 +42,7 @@ class Segmented(Record):
 
 
 class Journal:
-    """The studies that have been segmented within a day, a file for each result.
+    """The studies that have been segmented, or could not be, within a day: a file for each.
 
     Thread-safe: associations ask for results while studies are segmented.
 
@@ -67,7 +69,7 @@ class Journal:
         return result in self._known()
 
     def add(self, result: str, segmented: Segmented) -> None:
-        """Note that a result has been made; it is on disk when this returns."""
+        """Note that a result has been made, or cannot be; it is on disk when this returns."""
         write_document(self._folder / f"{result}.json", segmented)
         with self._lock:
             self._records[result] = (time.monotonic(), segmented)
@@ -81,7 +83,7 @@ class Journal:
         )
 
     def is_remainder(self, arrived: Segmented) -> bool:
-        """Whether slices have arrived of a series that was segmented before, but not the whole series."""
+        """Whether slices have arrived of a series that was dealt with before, but not the whole series."""
         return any(
             not set(names) >= set(record.series.get(series, ()))
             for record in self._of(arrived.study)

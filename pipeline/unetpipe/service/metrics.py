@@ -55,8 +55,8 @@ class Metrics:
             lines += [f"# HELP unetpipe_{name}_total {description}", f"# TYPE unetpipe_{name}_total counter"]
             found = {label: value for (counter, label), value in sorted(counts.items()) if counter == name}
             for label, value in (found or {"": 0.0}).items():
-                lines.append(f"unetpipe_{name}_total{f'{{{label}}}' if label else ''} {value:g}")
+                lines.append(f"unetpipe_{name}_total{f'{{{label}}}' if label else ''} {value:.15g}")
         for name, (description, read) in self._gauges.items():
             lines += [f"# HELP unetpipe_{name} {description}", f"# TYPE unetpipe_{name} gauge"]
-            lines.append(f"unetpipe_{name} {read():g}")
+            lines.append(f"unetpipe_{name} {read():.15g}")
         return "\n".join(lines) + "\n"

@@ -22,6 +22,8 @@ from unetpipe.errors import ServiceError
 from unetpipe.files import sync_folder
 
 _ATTEMPTS = 3
+_LACKS = "instances of it were refused and did not come again: send the whole study again"
+_PATIENCE_SECONDS = 3600.0  # in which a sender should send again what was refused
 PRIVATE = 0o700
 """Mode of every folder of a node."""
 
@@ -46,7 +48,8 @@ class Limits:
 
     Attributes:
         studies: Studies that may be received or wait at a time.
-        size_bytes: Size of everything in the folder of the node.
+        size_bytes: Size of everything in the folder of the node, beyond which no further study begins. Those that have
+            begun come to their end, or none of them would ever leave.
         quiet_seconds: Time without an instance of a study after which the study counts as complete.
     """
 
@@ -62,10 +65,12 @@ class Study:
     Attributes:
         name: Name of the study.
         folder: Folder of its series.
+        fault: Why it is not to be segmented; empty where it is.
     """
 
     name: str
     folder: Path
+    fault: str = ""
 
     def series(self) -> dict[str, tuple[str, ...]]:
         """Names of the instances of each series."""
@@ -95,6 +100,7 @@ class Spool:
         self._lock = threading.Lock()
         self._last_arrival: dict[str, float] = {}
         self._storing: Counter[str] = Counter()  # instances that a slow disk has not taken yet
+        self._refused: dict[str, dict[str, float]] = {}  # when instances of a study were refused that still lack
         self._interrupted = deque(sorted(self._working.iterdir()))
         self._files = 0
         self._used, self._overflowed = 0, False
@@ -129,6 +135,8 @@ class Spool:
     def store(self, data: bytes, study: str, series: str, instance: str) -> None:
         """Write an instance to the disk; it is there, whatever happens, when this returns.
 
+        A study of which an instance was refused is not complete until that has come.
+
         Args:
             data: A whole file in the DICOM file format.
             study: Name of the study.
@@ -139,7 +147,18 @@ class Spool:
             FullError: If as many studies wait as may wait, or the folder has reached its size.
             OSError: If the disk does not take it.
         """
-        self._admit(study, len(data))
+        try:
+            self._admit(study, len(data))
+            self._write(data, study, series, instance)
+        except (FullError, OSError):
+            with self._lock:
+                if not (self._incoming / study / series / f"{instance}.dcm").is_file():  # else it was sent again
+                    self._refused.setdefault(study, {}).setdefault(instance, time.monotonic())
+            raise
+        with self._lock:
+            self._refused.get(study, {}).pop(instance, None)
+
+    def _write(self, data: bytes, study: str, series: str, instance: str) -> None:
         with self._lock:
             self._files += 1
             temporary = self._receiving / f"{self._files}.dcm"
@@ -168,7 +187,7 @@ class Spool:
         with self._lock:
             if study not in self._last_arrival and len(self._last_arrival) >= self._limits.studies:
                 raise FullError(f"{self._limits.studies} studies wait already")
-            if self._used + size > self._limits.size_bytes:
+            if study not in self._last_arrival and self._used + size > self._limits.size_bytes:
                 self._overflowed = True
                 raise FullError(f"the folder of the node has reached its size of {self._limits.size_bytes / 1e9:g} GB")
             self._used += size
@@ -184,36 +203,42 @@ class Spool:
     def take(self) -> Study | None:
         """Begin the study that has waited longest; None where none is complete.
 
-        Studies whose segmentation was cut off come first. One that was cut off several times becomes a dead letter:
-        it may be what ends the process.
+        Studies whose segmentation was cut off come first. One that was cut off several times is not to be segmented:
+        it may be what ends the process. So is one of which refused instances have not come within an hour.
         """
-        while self._interrupted:
+        if self._interrupted:
             cut_off = self._interrupted.popleft()
             name, _, attempt = cut_off.name.rpartition(".")
             if int(attempt) < _ATTEMPTS:
                 again = cut_off.with_name(f"{name}.{int(attempt) + 1}")
                 cut_off.rename(again)
                 return Study(name, again)
-            self.bury(Study(name, cut_off), f"the process ended {_ATTEMPTS} times while it was segmented")
+            return Study(name, cut_off, f"the process ended {_ATTEMPTS} times while it was segmented")
         with self._lock:
             now = time.monotonic()
             for folder in self._incoming.iterdir():  # what an earlier process received, or an operator puts back
                 if folder.is_dir():
                     self._last_arrival.setdefault(folder.name, now)
+            over = now - _PATIENCE_SECONDS
             complete = [
                 (arrived, name)
                 for name, arrived in self._last_arrival.items()
                 if now - arrived >= self._limits.quiet_seconds
                 and not self._storing[name]
+                and all(refused <= over for refused in self._refused.get(name, {}).values())
                 and (self._incoming / name).is_dir()
             ]
+            for name in [name for name in self._refused if name not in self._last_arrival]:
+                if all(refused <= over for refused in self._refused[name].values()):
+                    del self._refused[name]  # nothing of it came, and it is not expected any more
             if not complete:
                 return None
             _, name = min(complete)
             folder = self._working / f"{name}.1"
             (self._incoming / name).rename(folder)
             del self._last_arrival[name]
-        return Study(name, folder)
+            lacks = bool(self._refused.pop(name, {}))
+        return Study(name, folder, _LACKS if lacks else "")
 
     def remove(self, study: Study) -> None:
         """Delete a study that is done."""

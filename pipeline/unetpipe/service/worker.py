@@ -16,7 +16,7 @@ from unetpipe.errors import UnetpipeError
 from unetpipe.files import sync_folder
 from unetpipe.imaging.dicom.choice import NoImageError
 from unetpipe.imaging.dicom.instances import renumber
-from unetpipe.service.journal import Segmented
+from unetpipe.service.journal import NO_MODEL, Segmented
 from unetpipe.service.node import Node
 from unetpipe.service.rules import Rule, rule_for
 from unetpipe.service.spool import PRIVATE, Study
@@ -58,6 +58,8 @@ class Worker:
         if study is None:
             return False
         try:
+            if study.fault:
+                raise UnetpipeError(study.fault)
             outcome = self._outcome(study)
         except NoImageError:
             outcome = "without_images"  # such as a dose report that comes after its images
@@ -74,6 +76,8 @@ class Worker:
 
     def _fail(self, study: Study, reason: str) -> str:
         log.warning("study %s is a dead letter: %s", study.name, reason)
+        failed = Segmented(study=study.name, series=study.series(), model=NO_MODEL)
+        self._node.journal.add(self._node.names.result(failed), failed)
         self._node.spool.bury(study, reason)
         return "failed"
 
@@ -93,7 +97,7 @@ class Worker:
         if self._node.journal.is_repeat(segmented):
             return "repeated"
         if self._node.journal.is_remainder(segmented):
-            raise UnetpipeError("slices came after their series had been segmented: send the whole study again")
+            raise UnetpipeError("slices came after others of their series were dealt with: send the whole study again")
         name = self._node.names.result(segmented)
         made = self._node.segmented / f"{name}.dcm"
         if not made.exists():  # it does where the process was killed before the journal said so

@@ -18,7 +18,7 @@ code=$?
 
 stopped_by_slurm() {
   local job
-  job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || return
+  job=$(scontrol show job --oneliner "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID") || return
   [[ $job == *" JobState=RUNNING "* ]] || return # a person has cancelled it
   [[ $job == *" PreemptTime=None "* ]] || return 0
   local limit=${job#* EndTime=}
@@ -26,7 +26,7 @@ stopped_by_slurm() {
 }
 
 if ((code >= 128 && ${SLURM_RESTART_COUNT:-0} < 20)) && stopped_by_slurm; then
-  scontrol requeue "$SLURM_JOB_ID" && exit
+  scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" && exit
 fi
 echo $code >/home/lab/slurm/3/infer_"$SLURM_ARRAY_TASK_ID".exit
 exit $code
