@@ -6,6 +6,7 @@ stays as it is, and the same call again changes nothing.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from unetpipe.bundle.read import read_bundle
@@ -24,7 +25,6 @@ from unetpipe.tracking.store import store_errors
 from unetpipe.tracking.tracker import TrackedRun
 from unetpipe.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from unetpipe.training.outcome import mean_of_known
-from unetpipe.training.run_identity import input_digests
 from unetpipe.training.state import RunState
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,9 @@ def _unchanged_data(work: Path, state: RunState) -> TrainingSet | None:
         data = read_training_set(work, options["fold"], options.get("configuration"))
     except (PlanError, TrainingError):
         data = None
-    if data is None or not input_digests(data).items() <= state.identity.digests.items():
+    if data is None or not state.identity.is_made_from(data):
         log.warning("plan or dataset have changed since the training: they are not sent")
         return None
+    if state.choice is not None:
+        return replace(data, name=state.choice.name, configuration=state.choice.configuration)
     return data

@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from unetpipe.documents import Record
 from unetpipe.errors import TrackingError
 from unetpipe.tracking.runs import find_run
-from unetpipe.tracking.store import client_of, named_for_mlflow, named_tracking_uri, open_store, store_errors
+from unetpipe.tracking.store import (
+    client_of,
+    follow_own_folder,
+    named_for_mlflow,
+    named_tracking_uri,
+    open_store,
+    store_errors,
+)
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +148,7 @@ def fetch_model(uri: str, folder: Path) -> Path:
         raise TrackingError(f"{uri}: MLFLOW_TRACKING_URI must name the store, such as sqlite:////data/work/mlflow.db")
     name, version, alias = found["name"], found["version"], found["alias"]
     with store_errors(f"{uri} cannot be fetched"):
+        follow_own_folder(store)
         client = client_of(store)
         if alias is None:
             registered = client.get_model_version(name, version)

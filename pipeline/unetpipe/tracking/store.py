@@ -6,6 +6,7 @@ used because it records the account and the script's path by itself; what a clie
 
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import Any
 from unetpipe.errors import TrackingError
 from unetpipe.files import new_path
 from unetpipe.process_setting import ProcessSetting
+from unetpipe.tracking.moved_store import ARTIFACTS, STORE, follow_folder
 
 EXPERIMENT = "unetpipe"
-_STORE = "mlflow.db"
 _SQLITE = "sqlite:"
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _TIMEOUT_SECONDS = "10"  # for a server that may not be there
@@ -36,12 +37,12 @@ def named_tracking_uri() -> str | None:
 
 def default_tracking_uri(work: Path) -> str:
     """`MLFLOW_TRACKING_URI` where it is set, else a SQLite file in the work folder."""
-    return named_tracking_uri() or _file_uri(work / _STORE)
+    return named_tracking_uri() or _file_uri(work / STORE)
 
 
 def has_store(work: Path | None) -> bool:
     """Whether a store is known without making one: the environment names it, or the work folder has it."""
-    return named_tracking_uri() is not None or (work is not None and (work / _STORE).is_file())
+    return named_tracking_uri() is not None or (work is not None and (work / STORE).is_file())
 
 
 def is_file_store(work: Path) -> bool:
@@ -79,11 +80,23 @@ def open_store(work: Path) -> tuple[Any, str]:
     path = Path(uri.removeprefix(f"{_SQLITE}///"))
     if uri == _file_uri(path) and not path.exists():
         _make_file(path, work)
+    follow_own_folder(uri)
     client = client_of(uri)
     experiment = _experiment(client, uri, work)
     if os.environ[_TIMEOUT] == _TIMEOUT_SECONDS:
         os.environ[_TIMEOUT] = _BUSY_TIMEOUT_SECONDS
     return client, experiment
+
+
+def follow_own_folder(uri: str) -> None:
+    """Let a store in a work folder follow it, if it was moved or copied; other stores are left as they are.
+
+    Raises:
+        sqlite3.Error: If the store cannot be read or, where that is needed, written.
+    """
+    path = Path(uri.removeprefix(f"{_SQLITE}///"))
+    if uri.startswith(_SQLITE) and path.name == STORE:
+        follow_folder(path.parent, EXPERIMENT)
 
 
 def client_of(uri: str) -> Any:
@@ -112,7 +125,7 @@ def store_errors(what: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrackingError(f"{what}: {reason}") from error
 
@@ -138,7 +151,7 @@ def _experiment(client: Any, uri: str, work: Path) -> str:
 
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
-        local = (work / "mlartifacts").resolve().as_uri() if uri.startswith(_SQLITE) else None
+        local = (work / ARTIFACTS).resolve().as_uri() if uri.startswith(_SQLITE) else None
         try:
             return str(client.create_experiment(EXPERIMENT, artifact_location=local, tags=_KIND))
         except MlflowException:
