@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,47 @@ def test_table_sorts_and_filters(report: Path, tmp_path: Path) -> None:
     assert found["count"].startswith("1 of 1 rows")
     assert found["all"] == 10
     assert found["missed"] == ["case <4> & co"]
+
+
+def changed(page: str, change: Callable[[dict[str, Any]], object]) -> str:
+    """The page with other data."""
+    found = re.search(r'(<script[^>]*id="data"[^>]*>)(.*?)(</script>)', page, re.DOTALL)
+    assert found
+    data = json.loads(found[2])
+    change(data)
+    return page[: found.start(2)] + json.dumps(data).replace("<", "\\u003c") + page[found.end(2) :]
+
+
+@needs_browser
+def test_a_hundred_thousand_scores_are_a_page_that_opens(report: Path, tmp_path: Path) -> None:
+    """Fifty classes of eight hundred cases by four models: dots are drawn beyond the whiskers only."""
+    page = changed(report.read_text(encoding="utf-8"), lambda data: data["rows"].extend(data["rows"] * 15999))
+    steps = """
+    found.dots = document.querySelectorAll("#strips circle").length;
+    found.said = document.querySelector("#strips svg").textContent.includes("beyond the whiskers");
+    found.rows = rows().length;"""
+    found = look(page, tmp_path, steps)
+    assert found["dots"] < 100_000
+    assert (found["said"], found["rows"] > 0) == (True, True)
+
+
+@needs_browser
+def test_a_metric_beyond_1_has_an_axis_of_its_own(report: Path, tmp_path: Path) -> None:
+    """Whatever is better: dots lie on the axis, which has ticks."""
+
+    def percent(data: dict[str, Any]) -> None:
+        place = 6 + next(number for number, metric in enumerate(data["metrics"]) if metric["key"] == "dice")
+        for row in data["rows"]:
+            row[place] = row[place] if row[place] is None else 100 * row[place]
+
+    steps = """
+    const dots = [...document.querySelectorAll("#strips circle")].map((dot) => +dot.getAttribute("cx"));
+    found.from = Math.min(...dots);
+    found.to = Math.max(...dots);
+    found.ticks = document.querySelectorAll("#strips line.grid").length;"""
+    found = look(changed(report.read_text(encoding="utf-8"), percent), tmp_path, steps)
+    assert 90 < found["from"] < found["to"]
+    assert found["ticks"] > 2
 
 
 @needs_browser

@@ -2,12 +2,14 @@
 
 import base64
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 from unetpipe.config.evaluate import EvaluateConfig
+from unetpipe.dataset.label_scheme import Region
 from unetpipe.evaluation.inputs import Inputs
 from unetpipe.evaluation.pairing import gather_inputs
 from unetpipe.imaging.files import write_image, write_labels
@@ -15,7 +17,7 @@ from unetpipe.imaging.geometry import Grid
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.metrics.scores import ClassScore, Outcome
 from unetpipe.metrics.surface import SurfaceScores
-from unetpipe.report.overlays import LONGEST, Chosen, choose_cases, view_case
+from unetpipe.report.overlays import LONGEST, Chosen, choose_cases, codes_of, view_case
 
 # axes run P, S, L: K, I, J of RAS+, one of them turned
 PSL = Grid.of((30, 20, 10), np.array([[0, 0, -3, 0], [-1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1.0]]))
@@ -115,3 +117,30 @@ def test_choice_of_cases() -> None:
         "a": "best",
     }
     assert choose_cases({"one": [missing]}) == []
+
+
+def test_regions_and_ignored_voxels_are_shown_as_they_are_scored(tmp_path: Path) -> None:
+    """Values that the same regions hold have one number, and what takes no part is nothing."""
+    reference, predicted = labelled(2), labelled(1)
+    reference[0, 0, 0], predicted[0, 0, 0] = 9, 1
+    write_labels(tmp_path / "reference" / "a.nii.gz", reference, PSL, {})
+    write_labels(tmp_path / "prediction" / "a.nii.gz", predicted, PSL, {})
+    regions = (Region(name="whole", values=(1, 2, 3), written=1), Region(name="core", values=(3,), written=3))
+    inputs = replace(inputs_of(tmp_path, "prediction"), regions=regions, ignore_value=9)
+    names = {1: "whole", 3: "core"}
+    view = view_case(Chosen("a", "worst"), inputs, names)
+    ours, theirs = (unpacked(packed, view["shape"]) for packed in (view["reference"], view["predictions"][0]))
+    assert (ours == theirs).all()
+    codes, members = codes_of(names, regions)
+    assert codes == {1: 1, 2: 1, 3: 2}
+    assert members == [[1, 2], [2]]
+    assert codes_of({4: "a", 7: "b"}, ()) == ({4: 1, 7: 2}, [[1], [2]])
+
+
+def test_a_perfect_case_opens_where_its_structures_are(tmp_path: Path) -> None:
+    """Where nothing is wrong, and not in the margin."""
+    for folder in ("reference", "prediction"):
+        write_labels(tmp_path / folder / "a.nii.gz", labelled(7), PSL, {})
+    view = view_case(Chosen("a", "best"), inputs_of(tmp_path, "prediction"), {7: "organ"})
+    reference = unpacked(view["reference"], view["shape"])
+    assert reference[tuple(view["start"])] == 1

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from unetpipe.files import atomic_path
 from unetpipe.imaging.boxes import mask_box
+from unetpipe.training.recorder import Example
 from unetpipe.training.state import EpochRecord
 
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#f0e442", "#000000")  # Okabe and Ito
@@ -49,39 +50,41 @@ def draw_curves(history: Sequence[EpochRecord], classes: Sequence[str], path: Pa
         figure.savefig(temporary, dpi=110, format="png")
 
 
-def draw_overlay(
-    image: NDArray[np.floating], prediction: NDArray[np.integer], reference: NDArray[np.integer], path: Path
-) -> None:
+def draw_overlay(example: Example, path: Path) -> None:
     """Draw the slice with most foreground along each axis, cropped to the label's box: no face reaches a picture.
 
-    Reference outlines are solid, predicted ones dashed.
+    Reference outlines are solid, predicted ones dashed. Voxels have their proportions, and the patient's right is on
+    the left, as everywhere else.
 
     Args:
-        image: One channel (*spatial).
-        prediction: Class indices (*spatial).
-        reference: Class indices (*spatial).
+        example: Case to draw.
         path: PNG to write.
     """
-    box = _box(reference > 0)
-    image, prediction, reference = image[box], prediction[box], reference[box]
+    box = _box(example.reference > 0)
+    image, prediction, reference = (array[box] for array in (example.image, example.prediction, example.reference))
     planes = range(3) if image.ndim == 3 else [None]
     figure = Figure(figsize=(4 * len(planes), 4.2), layout="constrained")
     low, high = np.percentile(image, (1, 99))
     for axes, plane in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):
         parts: tuple[NDArray[Any], ...] = (image, prediction, reference)
+        across, down = [axis for axis in range(image.ndim) if axis != plane][:2]
         if plane is not None:
             others = tuple(axis for axis in range(3) if axis != plane)
             index = int(np.argmax((reference > 0).sum(axis=others)))
             parts = tuple(part.take(index, axis=plane) for part in parts)
         shown, predicted, true = (part.T.astype(float) for part in parts)
         axes.imshow(shown, cmap="gray", origin="lower" if plane is not None else "upper", vmin=low, vmax=high)
+        axes.set_aspect(example.spacing_mm[down] / example.spacing_mm[across])
+        if example.is_ras:
+            axes.invert_xaxis()
         for values, style in ((true, "solid"), (predicted, "dashed")):
             for value in np.unique(values[values > 0]):
                 colour = _COLOURS[(int(value) - 1) % len(_COLOURS)]
                 if min(values.shape) > 1:
                     axes.contour(values == value, levels=[0.5], colors=[colour], linestyles=style, linewidths=1.2)
         axes.set_axis_off()
-    figure.suptitle("reference solid, prediction dashed", fontsize="small")
+    side = "; the patient's right is on the left" if example.is_ras else ""
+    figure.suptitle(f"reference solid, prediction dashed{side}", fontsize="small")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
 

@@ -10,7 +10,7 @@ from unetpipe.evaluation.document import Evaluation
 from unetpipe.evaluation.inputs import Inputs
 from unetpipe.files import write_text
 from unetpipe.metrics.scores import ClassScore
-from unetpipe.report.overlays import choose_cases, view_case
+from unetpipe.report.overlays import choose_cases, codes_of, view_case
 from unetpipe.report.pages import embedded, environment
 from unetpipe.report.viewer3d import VIEWER, write_viewer
 
@@ -102,6 +102,7 @@ def _payload(
         "models": list(scores),
         "cases": cases,
         "classes": list(classes.values()),
+        "members": codes_of(classes, inputs.regions)[1],
         "outcomes": list(OUTCOMES.values()),
         "metrics": [{"key": key, "title": TITLES.get(key, key), "higher": higher_is_better[key]} for key in metrics],
         "rows": [

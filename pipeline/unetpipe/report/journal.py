@@ -82,9 +82,9 @@ class Journal:
         Args:
             state: State of the run, after its last step.
             result: Result of the deployed weights.
-            example: Image, reference and prediction of one held-out case.
+            example: One held-out case.
         """
-        draw_overlay(*example, self._folder / "overlay.png")
+        draw_overlay(example, self._folder / "overlay.png")
         self._tracker.metrics(final_figures(result, state.seconds), step=len(state.history))
         self._tracker.tags(final_tags(result, result.held_out))
         for name in FINAL_FILES:

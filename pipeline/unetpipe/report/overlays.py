@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.dataset.label_scheme import Region
 from unetpipe.errors import UnetpipeError
 from unetpipe.evaluation.inputs import Inputs
 from unetpipe.evaluation.labels import read_prediction, read_reference
@@ -83,21 +84,28 @@ def view_case(chosen: Chosen, inputs: Inputs, classes: Mapping[int, str]) -> dic
         ``shape`` and ``spacing`` of the thinned volume in RAS+ order (the last axis is 1 voxel in 2-D), ``oriented``
         (whether left and right are known: not in 2-D), ``image`` (8 bits, or None without a scan) with the intensities
         ``low`` and ``high`` that 0 and 255 stand for, ``reference`` and ``predictions`` (by model, None if missing) as
-        1 + position in `classes`, and ``start``, the slices with the largest error along each axis. Arrays are zlib
-        streams in base64, last axis fastest.
+        numbers of `codes_of`, 0 where nothing is or is ignored, and ``start``, the slices with the largest error along
+        each axis. Arrays are zlib streams in base64, last axis fastest.
     """
     reference, grid = read_reference(chosen.case, inputs)
     files = [model.files.get(chosen.case) for model in inputs.models]
     predictions = [None if file is None else read_prediction(file, grid, inputs) for file in files]
     image = _image(chosen.case, inputs, grid)
     turn = orientation_to_ras(grid)
-    labels = [None if array is None else _indices(turn.to_ras(array), classes) for array in (reference, *predictions)]
+    shown = [reference, *predictions]
+    if inputs.ignore_value is not None:
+        counted = reference != inputs.ignore_value
+        shown = [None if array is None else array * counted for array in shown]
+    codes, _ = codes_of(classes, inputs.regions)
+    labels = [None if array is None else _coded(turn.to_ras(array), codes) for array in shown]
     spacing = grid.canonical().spacing_mm
     known = [array for array in labels if array is not None]
     box = _box(np.any([array > 0 for array in known], axis=0), spacing)
     steps = tuple(ceil((part.stop - part.start) / LONGEST) for part in box)
     thin = tuple(slice(part.start, part.stop, step) for part, step in zip(box, steps, strict=True))
-    wrong = np.any([array[box] != known[0][box] for array in known[1:]] or [known[0][box] > 0], axis=0)
+    wrong = np.any([array[box] != known[0][box] for array in known], axis=0)
+    if not wrong.any():  # then where most of the structures is
+        wrong = known[0][box] > 0
     low, high, grey = _grey(None if image is None else turn.to_ras(image)[thin])
     coded = [None if array is None else _packed(array[thin]) for array in labels]
     shape = known[0][thin].shape
@@ -141,10 +149,29 @@ def _image(case: str, inputs: Inputs, grid: Grid) -> NDArray[np.float32] | None:
     return image
 
 
-def _indices(labels: NDArray[np.integer], classes: Mapping[int, str]) -> NDArray[np.uint8]:
-    """1 + position in `classes`, 0 for everything else; classes past the 255th share the last index."""
-    numbers = {value: min(index, 255) for index, value in enumerate(classes, start=1)}
-    return renumbered(labels, numbers, other=0).astype(np.uint8, copy=False)
+def codes_of(classes: Mapping[int, str], regions: Sequence[Region]) -> tuple[dict[int, int], list[list[int]]]:
+    """Number the label values from 1: values that the same classes or regions hold have the same number.
+
+    Args:
+        classes: Names of the classes, or of the regions by the value that is written for each.
+        regions: The regions; empty where there are classes only.
+
+    Returns:
+        The number of each value, at most 255, and the numbers of each class or region in the order of `classes`.
+    """
+    held = {region.written: region.values for region in regions} or {value: (value,) for value in classes}
+    owners = {
+        value: tuple(place for place, item in enumerate(classes) if value in held[item])
+        for item in classes
+        for value in held[item]
+    }
+    numbers = {owner: min(number, 255) for number, owner in enumerate(dict.fromkeys(owners.values()), start=1)}
+    codes = {value: numbers[owner] for value, owner in owners.items()}
+    return codes, [sorted({codes[value] for value in held[item]}) for item in classes]
+
+
+def _coded(labels: NDArray[np.integer], codes: Mapping[int, int]) -> NDArray[np.uint8]:
+    return renumbered(labels, dict(codes), other=0).astype(np.uint8, copy=False)
 
 
 def _box(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[slice, ...]:

@@ -104,14 +104,15 @@ def _histograms(manifest: Manifest, fingerprint: Fingerprint) -> list[str]:
         drawn.append(histogram_svg(f"voxel size, {name}", [case.spacing_mm[axis] for case in cases], " mm"))
         drawn.append(histogram_svg(f"voxels, {name}", [case.shape[axis] for case in cases]))
     for number, label in enumerate(manifest.labels[1:]):
+        thousand = 1000 if manifest.spatial_dims == 3 else 1  # mm³ in a ml
         volumes = [
-            case.class_voxels[label.value] * float(np.prod(case.spacing_mm)) / 1000
+            case.class_voxels[label.value] * float(np.prod(case.spacing_mm)) / thousand
             for case in cases
             if case.class_voxels.get(label.value)
         ]
         missing = len(cases) - len(volumes)
         title = f"{label.name}" + (f" (absent in {missing})" if missing else "")
-        unit = " ml" if manifest.spatial_dims == 3 else " mm² / 1000"
+        unit = " ml" if manifest.spatial_dims == 3 else " mm²"
         drawn.append(histogram_svg(title, volumes, unit, COLOURS[number % len(COLOURS)]))
     return [one for one in drawn if one]
 

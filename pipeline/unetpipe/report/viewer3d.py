@@ -37,6 +37,6 @@ def write_viewer(path: Path, payload: Mapping[str, Any], niivue: Path) -> None:
         payload: The report's: models, classes and views.
         niivue: UMD script of NiiVue.
     """
-    data = {key: payload[key] for key in ("models", "classes", "views")}
+    data = {key: payload[key] for key in ("models", "classes", "members", "views")}
     script = niivue.read_text(encoding="utf-8").replace("</script", "<\\/script")
     write_text(path, environment().get_template("viewer3d.html").render(data=embedded(data), niivue=script))

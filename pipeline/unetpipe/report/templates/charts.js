@@ -8,9 +8,13 @@ function ticks(low, high, count) {
   return marks;
 }
 
+const MOST_DOTS = 20000; // that a page draws quickly
+
 function extent(values, pad) {
   if (!values.length) return [0, 1];
-  const low = Math.min(...values), high = Math.max(...values), room = (high - low || Math.abs(high) || 1) * pad;
+  let low = Infinity, high = -Infinity; // not Math.min(...values): a hundred thousand arguments are too many
+  for (const value of values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+  const room = (high - low || Math.abs(high) || 1) * pad;
   return [low - room, high + room];
 }
 
@@ -46,10 +50,11 @@ function drawStrips() {
   const lane = data.classes.length * models > 30 ? 22 : data.classes.length * models > 8 ? 38 : 60, rowHeight = lane * models + 6;
   const height = rowHeight * data.classes.length + 44;
   let [low, high] = extent(known.map(value), 0.03);
-  if (higher) [low, high] = [Math.min(low, 0.5) <= 0.5 ? Math.max(0, low) : low, 1];
+  if (higher && known.every((row) => value(row) >= 0 && value(row) <= 1)) [low, high] = [Math.max(0, low), 1];
   const scale = (x) => left + ((x - low) / (high - low)) * (width - left - 12);
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} of every case, by class` });
-  xAxis(svg, scale, low, high, 0, height - 40, title, width);
+  const many = known.length > MOST_DOTS;
+  xAxis(svg, scale, low, high, 0, height - 40, many ? `${title} (dots: beyond the whiskers)` : title, width);
   data.classes.forEach((name, position) => {
     const label = element("text", { class: "name", x: left - 10, y: position * rowHeight + (rowHeight - 6) / 2 + 4, "text-anchor": "end" });
     label.append(name.length * 7 > left - 10 ? `${name.slice(0, Math.floor(left / 7) - 2)}…` : name, element("title", {}, name));
@@ -57,12 +62,17 @@ function drawStrips() {
     for (let model = 0; model < models; model++) {
       const rows = known.filter((row) => row[0] === model && row[2] === position);
       const middle = position * rowHeight + model * lane + lane / 2;
-      for (const row of rows) svg.append(dot(row, scale(value(row)), middle + spread(row[1]) * lane * 0.8, `${title} ${text(value(row), title)}`));
+      for (const row of many ? outliers(rows, value) : rows) svg.append(dot(row, scale(value(row)), middle + spread(row[1]) * lane * 0.8, `${title} ${text(value(row), title)}`));
       if (rows.length > 1) svg.append(box(rows.map(value), scale, middle, lane * 0.26));
     }
   });
   svg.dataset.metric = key;
   holder.replaceChildren(svg);
+}
+
+function outliers(rows, value) {
+  const sorted = rows.map(value).toSorted((a, b) => a - b), [q1, q3] = [0.25, 0.75].map((share) => quantile(sorted, share));
+  return rows.filter((row) => value(row) < q1 - 1.5 * (q3 - q1) || value(row) > q3 + 1.5 * (q3 - q1));
 }
 
 function box(values, scale, middle, half) {
@@ -109,7 +119,7 @@ function drawPredicted() {
   const wanted = +byId("predicted-class").value, place = 6 + data.metrics.findIndex((metric) => metric.key === "dice");
   const pairs = new Map(data.predicted.map(([index, dice]) => [data.rows[index], dice]));
   const rows = [...pairs.keys()].filter((row) => row[2] === wanted && row[place] !== null);
-  const low = Math.min(0.7, ...rows.flatMap((row) => [pairs.get(row), row[place]]));
+  const low = rows.length ? Math.min(0.7, extent(rows.flatMap((row) => [pairs.get(row), row[place]]), 0)[0]) : 0.7;
   plot("foresight", rows, [low, 1], [low, 1], (row) => [pairs.get(row), row[place]], "Predicted Dice", "Measured Dice", (svg, x, y) => {
     svg.append(element("line", { class: "guide", x1: x(low), y1: y(low), x2: x(1), y2: y(1) }));
   });

@@ -21,7 +21,9 @@ function digits(title) {
 }
 
 function text(value, title) {
-  return value === null ? "–" : value.toFixed(digits(title)).replace("-", "−");
+  if (value === null) return "–";
+  const small = value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits(title) && /mm|ml/.test(title); // such as volumes of cells
+  return (small ? value.toPrecision(3) : value.toFixed(digits(title))).replace("-", "−");
 }
 
 const color = (model) => `var(--m${model % 10})`;

@@ -11,10 +11,12 @@ const columns = [
 ];
 let sorting = { column: columns.findIndex((column) => column.title === "Dice"), direction: 1 }, shown = SHORT;
 
+const collator = new Intl.Collator(undefined, { numeric: true });
+
 function order(a, b) {
   const { value, number } = columns[sorting.column], first = value(a), second = value(b);
   if (first === null || second === null) return (first === null) - (second === null); // not defined: last, both ways
-  return sorting.direction * (number ? first - second : first.localeCompare(second, undefined, { numeric: true }));
+  return sorting.direction * (number ? first - second : collator.compare(first, second));
 }
 
 function drawTable() {

@@ -10,6 +10,6 @@ async function unpacked(packed) {
 
 function verdict(reference, prediction, chosen) {
   if (chosen < 0) return reference ? (prediction === reference ? "tp" : prediction ? "wrong" : "fn") : prediction ? "fp" : null;
-  const ours = reference === chosen + 1, theirs = prediction === chosen + 1;
+  const held = data.members[chosen], ours = held.includes(reference), theirs = held.includes(prediction); // of a region, several
   return ours ? (theirs ? "tp" : "fn") : theirs ? "fp" : null;
 }
