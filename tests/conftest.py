@@ -127,16 +127,16 @@ def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         dims = len(patch)
         classes = tuple(LabelClass(name=f"class {n}", value=value) for n, value in enumerate(values))
+        plain = Preprocessing(
+            spacing_mm=spacing_mm or (1.0,) * dims,
+            interpolation=("cubic",) * dims,
+            normalization=(ChannelNormalization(scheme="zscore"),) * channels,
+        )
         spec = ModelSpec(
             spatial_dims=2 if dims == 2 else 3,
             channels=tuple(f"channel {n}" for n in range(channels)),
-            preprocessing=Preprocessing(
-                spacing_mm=spacing_mm or (1.0,) * dims,
-                interpolation=("cubic",) * dims,
-                normalization=(ChannelNormalization(scheme="zscore"),) * channels,
-            ),
             patch_size=patch,
-            **{"labels": classes, "mirror_axes": tuple(range(dims)), **more},
+            **{"labels": classes, "mirror_axes": tuple(range(dims)), "preprocessing": plain, **more},
         )
         definition = {
             "_target_": "monai.networks.nets.UNet",

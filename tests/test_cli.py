@@ -281,6 +281,10 @@ def test_predictions_alone_are_wrong_usage() -> None:
             "error: --set: x in 'count.x.y=2' is a value",
         ),
         (["in", "--out", "o", "--bounds", "dice"], "error: --bounds: expected KEY=VALUE, got 'dice'"),
+        (
+            ["in", "--out", "o", "--bounds", "dice=1", "--bounds", "dice=0"],
+            "error: --bounds: dice is given twice: give",
+        ),
         (["in", "--out", "o", "--config", "absent.yaml"], "error: --config: absent.yaml cannot be read"),
     ],
 )

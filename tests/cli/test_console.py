@@ -71,6 +71,14 @@ def test_models_and_mappings_are_tables() -> None:
         assert row in rows
 
 
+def test_names_are_shown_as_they_are() -> None:
+    """Brackets in a class's name or in a reason are no markup."""
+    result = Outcome(labels={1: "kidney [left]"}, reasons=("expected [/b], got [red]",))
+    text = "\n".join(_shown(result))
+    assert "kidney [left]" in text
+    assert "expected [/b], got [red]" in text
+
+
 def test_progress_is_quiet_in_a_file() -> None:
     """Where stderr is no terminal only the lines of the log are written, as they are."""
     console, file = _console(terminal=False)

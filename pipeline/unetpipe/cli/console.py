@@ -133,13 +133,13 @@ def show(result: BaseModel, console: Console | None = None) -> None:
         if not _is_table(value) and not _is_drawing(value) and value not in (None, "", (), {}):
             plain.add_row(name, _text(value))
     if plain.row_count:
-        console.print(plain)
+        console.print(plain, markup=False)
     for _name, value in values:
         if _is_drawing(value):
             console.print(f"\n{value}", markup=False, soft_wrap=True)
     for name, value in values:
         if _is_table(value):
-            console.print(_table(name, value))
+            console.print(_table(name, value), markup=False)
 
 
 def _is_drawing(value: Any) -> bool:

@@ -6,6 +6,7 @@ A field's docstring is its help. Values come from, weakest first: the model's de
 """
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -273,6 +274,8 @@ def _mapping(flag: str, pairs: Sequence[str]) -> dict[str, str]:
     for key, equals, _ in split:
         if not (key and equals):
             raise ConfigError(f"{flag}: expected KEY=VALUE, got {key!r}")
+    if twice := [key for key, count in Counter(key for key, *_ in split).items() if count > 1]:
+        raise ConfigError(f"{flag}: {twice[0]} is given twice: give all of its values at once, as KEY=A,B")
     return {key: value for key, _, value in split}
 
 
