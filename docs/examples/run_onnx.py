@@ -47,6 +47,12 @@ def predict(session, image, patch, classes):
 models, scan, out = map(Path, sys.argv[1:])
 steps = json.loads((models / "preprocessing.json").read_text())
 before, after = ({step["step"]: step for step in steps[side]} for side in ("before", "after"))
+kinds = {channel["scheme"] for channel in before["normalize"]["channels"]}
+plain = set(before) == {"orient", "crop", "normalize", "resample"} and "separation" not in before["resample"]
+if len(before["normalize"]["channels"]) > 1 or not kinds <= {"zscore", "zscore_nonzero", "ct"} or not plain:
+    sys.exit("this model's images need more than this example does: see preprocessing.json")
+if after["decide"]["rule"] != "argmax" or "largest_component" in after:
+    sys.exit("this model's labels need more than this example does: see preprocessing.json")
 norm, values = before["normalize"]["channels"][0], np.array([label["value"] for label in after["values"]["labels"]])
 
 original = nib.load(scan)
@@ -54,7 +60,8 @@ turned = nib.as_closest_canonical(original)
 image = turned.get_fdata()
 box = tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(image))
 crop = image[box].clip(norm.get("lower"), norm.get("upper"))
-crop = (crop - norm.get("mean", crop.mean())) / norm.get("std", crop.std())
+inside = crop != 0 if kinds == {"zscore_nonzero"} else np.ones(crop.shape, bool)
+crop = np.where(inside, (crop - norm.get("mean", crop[inside].mean())) / norm.get("std", crop[inside].std()), 0)
 size = crop.shape * np.divide(turned.header.get_zooms(), before["resample"]["spacing_mm"])
 small = resample(crop, np.maximum(1, size.round(3).round()).astype(int), before["resample"]["interpolation"])
 
