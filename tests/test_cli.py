@@ -217,7 +217,31 @@ def test_former_names_of_fields_are_taken(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("classes: {liver: 1, axon: '255,233-254'}")
     read = check_command(app, _CONFIGS, [*words, "--config", str(tmp_path / "c.yaml")])
     assert given == named == read
+    config = ["--config", str(tmp_path / "c.yaml")]
+    typed = check_command(app, _CONFIGS, [*words, *config, "--labels", "liver=2"])
+    assert typed == check_command(app, _CONFIGS, [*words, *config, "--set", "classes={liver: 2}"])
+    assert typed.model_dump()["labels"] == {"liver": ((2, 2),)}
     assert named.model_dump()["labels"] == {"liver": ((1, 1),), "axon": ((255, 255), (233, 254))}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["preprocess", "d", "--out", "w", "--seed", "-1"], "--seed: Input should be greater than or equal to 0"),
+        (["train", "w", "--seed", "-1"], "--seed: Input should be greater than or equal to 0"),
+        (["evaluate", "a", "b", "--out", "c", "--seed", "5000000000"], "--seed: Input should be less than 4294967296"),
+        (["demo", "--seed", "-1"], "--seed: Input should be greater than or equal to 0"),
+        (["train", "w", "--max-minutes", "inf"], "--max-minutes: Input should be a finite number"),
+        (["preprocess", "d", "--out", "w", "--spacing-mm", "nan,1,1"], "--spacing-mm: Input should be a finite number"),
+        (["train", "w", "--run-name", "a/b"], "--run-name: expected the name of one folder, without /"),
+        (["evaluate", "w", "--cross-validation", "--out", "c", "--run-name", ".."], "--run-name: expected the name"),
+    ],
+)
+def test_values_that_would_fail_hours_later_are_wrong_usage(words: list[str], message: str) -> None:
+    """What no generator, clock or folder can be is found before any work."""
+    with pytest.raises(ConfigError) as error:
+        check_command(app, _CONFIGS, words)
+    assert message in str(error.value)
 
 
 def test_an_earlier_list_takes_one_place_and_an_option() -> None:
@@ -280,6 +304,7 @@ def test_predictions_alone_are_wrong_usage() -> None:
             ["in", "--out", "o", "--set", "count.x=1", "--set", "count.x.y=2"],
             "error: --set: x in 'count.x.y=2' is a value",
         ),
+        (["in", "--out", "o", "--limit", "inf"], "error: --limit: Input should be a finite number"),
         (["in", "--out", "o", "--bounds", "dice"], "error: --bounds: expected KEY=VALUE, got 'dice'"),
         (
             ["in", "--out", "o", "--bounds", "dice=1", "--bounds", "dice=0"],

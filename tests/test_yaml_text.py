@@ -16,6 +16,14 @@ def test_aliases_are_followed() -> None:
     assert parse_yaml("base: &base {a: 1}\nown: {<<: *base, b: 2}")["own"] == {"a": 1, "b": 2}
 
 
+def test_a_key_that_stands_twice_is_refused() -> None:
+    """The parser would take the second, and somebody's edit of the first would be lost."""
+    with pytest.raises(YamlError, match="has the key 'c' twice, in lines 2 and 3"):
+        parse_yaml("a: 1\nb: {c: 1,\n c: 2}")
+    assert parse_yaml("{1: a, '1': b}") == {1: "a", "1": "b"}
+    assert parse_yaml("base: &base {b: 1}\nown: {<<: *base, b: 2}")["own"] == {"b": 2}
+
+
 def test_nothing_is_none() -> None:
     """An empty text stands for no value."""
     assert parse_yaml("# nothing") is None

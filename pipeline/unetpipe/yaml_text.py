@@ -37,8 +37,8 @@ def parse_yaml(text: str | bytes) -> Any:
     one, so that both are looked for first.
 
     Raises:
-        YamlError: If the text is no YAML, has tags, is nested deeper than 100 levels, or has aliases that stand for
-            more than 262,144 values or for what they are part of.
+        YamlError: If the text is no YAML, has tags, has a key twice, is nested deeper than 100 levels, or has aliases
+            that stand for more than 262,144 values or for what they are part of.
     """
     try:
         depth = 0
@@ -67,7 +67,7 @@ def _values(node: yaml.Node, counted: dict[yaml.Node, int]) -> int:
     """Number of values that a node stands for when no two of them are shared.
 
     Raises:
-        YamlError: If an alias stands for what it is part of.
+        YamlError: If an alias stands for what it is part of, or a mapping has a key twice.
     """
     if node in counted:
         if not counted[node]:
@@ -75,12 +75,29 @@ def _values(node: yaml.Node, counted: dict[yaml.Node, int]) -> int:
         return counted[node]
     if not isinstance(node, yaml.CollectionNode):
         return 1
+    if isinstance(node, yaml.MappingNode):
+        _require_unique_keys(node)
     counted[node] = 0  # until all parts are counted
     parts = node.value if isinstance(node, yaml.SequenceNode) else (one for pair in node.value for one in pair)
     counted[node] = 1 + sum(_values(part, counted) for part in parts)
     return counted[node]
 
 
+def _require_unique_keys(mapping: yaml.MappingNode) -> None:
+    """Refuse two equal keys, of which the parser would take the second without a word.
+
+    Raises:
+        YamlError: If there are.
+    """
+    lines: dict[tuple[str, str], int] = {}
+    for key in (key for key, _ in mapping.value if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE):
+        name, line = (key.tag, key.value), key.start_mark.line + 1
+        if name in lines:
+            raise YamlError(f"has the key {key.value!r} twice, in lines {lines[name]} and {line}")
+        lines[name] = line
+
+
+_MERGE = "tag:yaml.org,2002:merge"
 _OPENING = (
     yaml.FlowSequenceStartToken,
     yaml.FlowMappingStartToken,

@@ -138,7 +138,8 @@ def _more(field: Field) -> inspect.Parameter:
 
 def _option(field: Field) -> inspect.Parameter:
     default = None if field.info.default is PydanticUndefined else field.info.default
-    declarations = [field.flag, *_former_flags(field), *([_SHORT[field.name]] if field.name in _SHORT else [])]
+    short = [_SHORT[field.name]] if field.name in _SHORT else []
+    declarations = [field.flag, *map(_flag, _former_names(field)), *short]
     notes = [_help(field)]
     if field.info.is_required():
         notes.append("Required.")
@@ -153,11 +154,11 @@ def _option(field: Field) -> inspect.Parameter:
     return _parameter(field.name, _optional(field.kind, many=field.repeats), info, default)
 
 
-def _former_flags(field: Field) -> list[str]:
-    """Flags of the names that a field had before."""
+def _former_names(field: Field) -> list[str]:
+    """The names that a field had before, or has on the command line."""
     alias = field.info.validation_alias
     names = alias.choices[1:] if isinstance(alias, AliasChoices) else []
-    return [_flag(name) for name in names if isinstance(name, str)]
+    return [name for name in names if isinstance(name, str)]
 
 
 def _common_options() -> list[inspect.Parameter]:
@@ -215,8 +216,13 @@ def config_from(config: type[C], context: typer.Context) -> C:
     values: dict[str, Any] = {}
     if context.params["config_file"] is not None:
         values = _read_yaml(context.params["config_file"])
+    present = {former: field.name for field in fields_of(config) for former in _former_names(field)}
+    for former in present.keys() & values.keys():  # so that what is typed takes its place
+        values.setdefault(present[former], values[former])
+        if values[present[former]] is values[former]:
+            del values[former]
     for setting in context.params["settings"] or ():
-        _set(values, setting)
+        _set(values, setting, present)
     for field in fields_of(config):
         given = _given(context, field.name)
         more = _given(context, _more_name(field.name))
@@ -248,9 +254,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _set(values: dict[str, Any], setting: str) -> None:
+def _set(values: dict[str, Any], setting: str, present: Mapping[str, str]) -> None:
     path, equals, text = setting.partition("=")
-    *groups, name = path.split(".")
+    first, *inner = path.split(".")
+    *groups, name = (present.get(first, first), *inner)
     if not equals or not name:
         raise ConfigError(f"--set: expected FIELD=VALUE, got {setting!r}")
     for group in groups:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from unetpipe.config.base import Config
+from unetpipe.config.base import Config, RunName
 
 
 class Resources(Config):
@@ -65,7 +65,7 @@ class PipelineConfig(Config):
     """Work folder to make."""
     folds: str = "all"
     """Folds to train: `all`, or numbers such as 0,1,4."""
-    run_name: str = "default"
+    run_name: RunName = "default"
     """Name of the run's folder under OUT/runs."""
     report: Path | None = None
     """Folder of the cross-validation's report; OUT/report unless given."""

@@ -6,7 +6,7 @@ Paths are `pathlib.Path`; unknown keys are errors.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from unetpipe.documents import Record
 from unetpipe.yaml_text import YamlError, parse_yaml
@@ -91,6 +91,17 @@ Extensions = Annotated[
 ]
 
 
+def _one_folder(name: str) -> str:
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError("expected the name of one folder, without /")
+    return name
+
+
+RunName = Annotated[str, AfterValidator(_one_folder)]
+"""The name of a run, which is that of its folder: what is looked for in `runs/*` has to be there."""
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What every generator takes as a seed."""
+
 MAX_VOXELS = 1 << 30
 """Voxels of one image unless `--max-voxels` says otherwise: 1024 x 1024 x 1024."""
 MaxVoxels = Annotated[
@@ -106,4 +117,4 @@ MaxVoxels = Annotated[
 class Config(Record):
     """Base of all configs: frozen, and strict about names. A field's docstring is its help on the command line."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from unetpipe.config.base import Config
+from unetpipe.config.base import Config, Seed
 
 
 class DemoConfig(Config):
@@ -15,5 +15,5 @@ class DemoConfig(Config):
     """Folder to make. One that an earlier demo made is replaced."""
     minutes: Annotated[float, Field(gt=0)] = 3.0
     """Minutes of training, validation included."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the dataset and of the training."""

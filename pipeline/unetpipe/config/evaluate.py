@@ -6,7 +6,17 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from unetpipe.components import Part
-from unetpipe.config.base import MAX_VOXELS, Config, Extensions, MaxVoxels, SegmentNames, SegThreshold, Tracking
+from unetpipe.config.base import (
+    MAX_VOXELS,
+    Config,
+    Extensions,
+    MaxVoxels,
+    RunName,
+    Seed,
+    SegmentNames,
+    SegThreshold,
+    Tracking,
+)
 from unetpipe.label_values import LabelValues
 
 
@@ -26,7 +36,7 @@ class EvaluateConfig(Config):
     cross_validation: bool = False
     """Take `predictions` as work folders, and gather from each what all folds of `run_name` predicted for the cases
     that they held out."""
-    run_name: str = "default"
+    run_name: RunName = "default"
     """Name of the run whose folds `cross_validation` gathers."""
     choose: bool = False
     """With `cross_validation`, compare all runs of the work folder that have every fold, and every pair of them,
@@ -69,7 +79,7 @@ class EvaluateConfig(Config):
     tracking: Tracking = "mlflow"
     """Add figures and report to the run that trained the model, where predictions.json names it: `mlflow`, `none`, or
     a tracker of an extension."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the bootstrap."""
     workers: Annotated[int, Field(ge=1)] | None = None
     """Number of threads. Default: one per available core."""

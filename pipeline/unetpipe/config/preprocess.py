@@ -15,6 +15,7 @@ from unetpipe.config.base import (
     FixGeometry,
     MaxVoxels,
     Phase,
+    Seed,
     SegmentNames,
     SegThreshold,
     Series,
@@ -36,7 +37,7 @@ class PreprocessConfig(Config):
     label: str | None = None
     """Pattern of the label files in a folder of another layout, such as '{case}/seg.nii.gz'."""
     check: bool = False
-    """Check every case and stop, without writing anything."""
+    """Check every case and stop, without writing a work folder."""
     out: Annotated[Path | None, Field(validate_default=True)] = None
     """Work folder to make or to bring up to date. Required unless `--check` is given."""
     modality: tuple[str, ...] = ()
@@ -77,7 +78,7 @@ class PreprocessConfig(Config):
     max_voxels: MaxVoxels = MAX_VOXELS
     folds: Annotated[int, Field(ge=2)] = 5
     """Number of folds of the cross-validation, unless the dataset declares its own."""
-    seed: int = 12345
+    seed: Seed = 12345
     """Seed of the split into folds and of the sampling of intensities."""
     preview: bool = True
     """Write preview.html, which shows every case with its label."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from unetpipe.components import Part
-from unetpipe.config.base import Config, Extensions, Precision, Tracking, typed_yaml
+from unetpipe.config.base import Config, Extensions, Precision, RunName, Seed, Tracking, typed_yaml
 
 Strength = Literal["none", "light", "default", "strong"]
 
@@ -31,7 +31,7 @@ class TrainConfig(Config):
     """`dice_ce`: Dice + cross-entropy. `dice_focal`: Dice + focal (gamma 2), where most voxels are easy. `tversky_ce`:
     Tversky (alpha 0.3, beta 0.7) + cross-entropy, where a missed voxel should cost more than a false one. Or a loss of
     an extension, or a definition, such as '{_target_: monai.losses.HausdorffDTLoss}'."""
-    first_stage: str | None = None
+    first_stage: RunName | None = None
     """Name of a run of the work folder that has all folds, such as one of 3d_lowres: its labels of the cases that its
     folds held out become further channels of the images, one for each class but the background. The bundle holds both
     models: a cascade."""
@@ -90,12 +90,12 @@ class TrainConfig(Config):
     """GPUs of this machine that share each batch (processes with `--device cpu`)."""
     precision: Precision = "auto"
     """Precision of matrix products; `auto` takes the fastest that the device has in hardware."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights, sampling and augmentation."""
     deterministic: bool = False
     """Compute in an order that gives the same bits each time, which a GPU otherwise does not; slower there. On a CPU it
     is so anyway. Needs a length in `--epochs`, as `--max-minutes` fits into its time as many steps as it can."""
-    run_name: str = "default"
+    run_name: RunName = "default"
     """Name of the run, which is its folder under WORK/runs. The same command continues a run that was interrupted."""
     tracking: Tracking = "mlflow"
     """Where the run's curves and figures go besides its folder: `mlflow`, `none`, or a tracker of an extension."""

@@ -93,6 +93,8 @@ def test_edits_are_noticed(tmp_path: Path) -> None:
         ("encoder_blocks: [1, 3]", "encoder_blocks: [1]", r"encoder_blocks should have 2 positive numbers, got \[1\]"),
         ("[1, 2, 2]", "[1, 0, 2]", r"strides should have 3 positive numbers per stage"),
         ("batch_size: 2", "batch_size: [2", r"plan.yaml is not YAML"),
+        ("batch_size: 2", "batch_size: 4\n    batch_size: 2", r"plan.yaml has the key 'batch_size' twice, in lines"),
+        ("[0.7988280057907104,", "[.nan,", r"spacing_mm: .*expected positive numbers, got \[nan"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:

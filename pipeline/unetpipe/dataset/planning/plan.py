@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -59,7 +60,7 @@ class Configuration(Record):
     @field_validator("spacing_mm", "median_shape", "patch_size", "features")
     @classmethod
     def _positive(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if not values or min(values) <= 0:
+        if not values or not all(0 < value < math.inf for value in values):
             raise ValueError(f"expected positive numbers, got {list(values)}")
         return values
 
