@@ -13,7 +13,7 @@ from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.release import Release
 from unetpipe.bundle.write import write_bundle
 from unetpipe.config.package import PackageConfig
-from unetpipe.errors import BundleError
+from unetpipe.errors import BundleError, DatasetError
 from unetpipe.stages.package import package
 
 MakeBundle = Callable[..., Path]
@@ -149,3 +149,10 @@ def test_statements_stay_until_they_are_changed(make_bundle: MakeBundle, tmp_pat
         assert text in card
     assert metadata["references"].count("Author 2026") == 1
     assert (folder / "docs" / "data_license.txt").read_text() == "CC BY-SA 4.0\n"
+    license_text.write_bytes("Universität Würzburg".encode("cp1252"))
+    assert package(PackageConfig(model=folder, data_license=license_text)).passed
+    assert (folder / "docs" / "data_license.txt").read_text(encoding="utf-8") == "Universität Würzburg"
+    license_text.write_bytes(b"%PDF \x81\x8d\xff")
+    with pytest.raises(DatasetError, match="text in no known encoding"):
+        package(PackageConfig(model=folder, data_license=license_text, authors="B. Author"))
+    assert json.loads((folder / "configs" / "metadata.json").read_text())["authors"] == "A. Author"

@@ -179,6 +179,17 @@ def test_a_fold_that_splits_a_patient_is_refused(work: Path, patients: bool) -> 
         assert run(work, epochs=1).epochs == 1
 
 
+@pytest.mark.parametrize(("part", "message"), [("train", "trains on no case"), ("validation", "holds out no case")])
+def test_a_fold_without_cases_is_refused(work: Path, part: str, message: str) -> None:
+    """Before a folder of the run is made."""
+    folds = read_folds(work)
+    first = folds.folds[0].model_copy(update={part: ()})
+    write_document(work / "folds.json", folds.model_copy(update={"folds": (first, *folds.folds[1:])}))
+    with pytest.raises(TrainingError, match=f"fold 0 {message}: it needs at least one"):
+        run(work, epochs=1)
+    assert not (work / "runs").exists()
+
+
 @pytest.mark.parametrize("options", [{"deploy": "best"}, {"patience": 3}, {"target_dice": 0.5}])
 def test_what_validation_decides_needs_a_class_to_go_by(work: Path, options: dict[str, object]) -> None:
     """Where the cases that validate are all empty, the first epoch would be the best for ever."""

@@ -57,7 +57,8 @@ def read_training_set(work: Path, fold: int, configuration: str | None) -> Train
         configuration: Name of the plan's configuration; None takes the plan's default.
 
     Raises:
-        TrainingError: If there is no such fold or configuration, if the fold splits a patient though patients are kept
+        TrainingError: If there is no such fold or configuration, if the fold has no cases to train on or none that it
+            holds out, if it splits a patient though patients are kept
             together, or if cases are not preprocessed for it, or by another plan.
         PlanError: If a document of the work folder is missing or malformed.
     """
@@ -68,6 +69,9 @@ def read_training_set(work: Path, fold: int, configuration: str | None) -> Train
         raise TrainingError(f"the plan has configurations {', '.join(plan.configurations)}, not {name}")
     if not 0 <= fold < len(folds):
         raise TrainingError(f"fold must be from 0 to {len(folds) - 1}, got {fold}")
+    for what, ids in (("trains on", folds[fold].train), ("holds out", folds[fold].validation)):
+        if not ids:
+            raise TrainingError(f"folds.json: fold {fold} {what} no case: it needs at least one")
     if split.by_patient and (cases := folds[fold].split_patient(manifest)):
         raise TrainingError(
             f"folds.json keeps patients together, but fold {fold} trains on {cases[0]} and holds out {cases[1]} of one "
@@ -77,7 +81,8 @@ def read_training_set(work: Path, fold: int, configuration: str | None) -> Train
     missing = sorted({*folds[fold].train, *folds[fold].validation} - set(store.ids))
     if missing:
         raise TrainingError(
-            f"{len(missing)} cases are not preprocessed for {name}, such as {missing[0]}: run unetpipe preprocess again"
+            f"{len(missing)} cases are not preprocessed for {name}, such as {missing[0]}: "
+            f"run unetpipe preprocess with --configuration {name}"
         )
     spec = plan.preprocessing(name)
     stale = [case for case in store.ids if store.record(case).preprocessing not in (None, spec)]

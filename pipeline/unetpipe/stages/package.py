@@ -22,6 +22,7 @@ from unetpipe.bundle.verify import Check, verify_bundle
 from unetpipe.bundle.write import DATA_LICENSE
 from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
+from unetpipe.dataset.layouts.reading import read_text
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore, cases_folder
 from unetpipe.documents import Record
@@ -62,15 +63,17 @@ def package(config: PackageConfig) -> PackageResult:
     Raises:
         BundleError: If there is no such folder, its folds make no ensemble, or the network cannot be exported.
         TrainingError: If `config.folds` names folds that the work folder does not have.
+        DatasetError: If the licence of the data is no text.
         TrackingError: If the bundle cannot be registered.
     """
     segments = read_segments(config.segments) if config.segments else None
+    data_license = read_text(config.data_license) if config.data_license else None
     folder = _folder(config, segments)
     bundle = _readable(folder)
     if bundle is not None:  # or else the checks say why
         add_missing(folder)
         remove_outdated(folder, _formats(config, folder, bundle.spec), bundle.sha256)
-        _state(config, folder)  # before the export: TorchScript carries the metadata
+        _state(config, folder, data_license)  # before the export: TorchScript carries the metadata
         write_large_files(folder)
     checks = verify_bundle(folder)
     if not all(check.passed for check in checks):
@@ -157,7 +160,7 @@ def _work_folder(config: PackageConfig) -> Path:
     return above[min(levels, len(above) - 1)]
 
 
-def _state(config: PackageConfig, folder: Path) -> None:
+def _state(config: PackageConfig, folder: Path, data_license: str | None) -> None:
     """Write into a bundle what its author states of it, and its version."""
     about = read_about(folder)
     stated = about.stated(
@@ -168,8 +171,8 @@ def _state(config: PackageConfig, folder: Path) -> None:
     )
     if stated != about:
         write_about(folder, stated)
-    if config.data_license:
-        write_text(folder / DATA_LICENSE, config.data_license.read_text(encoding="utf-8"))
+    if data_license is not None:
+        write_text(folder / DATA_LICENSE, data_license)
     bundle = read_bundle(folder)
     release = (_counted(bundle, config.zip) or bundle.release).named(config.version, config.changes)
     if release != bundle.release:
