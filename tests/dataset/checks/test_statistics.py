@@ -62,5 +62,14 @@ def test_content_hash(tmp_path: Path) -> None:
     first = content_hash(files)
     (tmp_path / "a.nii").write_bytes(b"two")
     assert content_hash(files) == first
+    (tmp_path / "series" / ".DS_Store").write_bytes(b"of the Finder")
+    assert content_hash(files) == first
     (tmp_path / "series" / "2.dcm").write_bytes(b"")
-    assert content_hash(files) != first
+    second = content_hash(files)
+    assert second != first
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "3.dcm").write_bytes(b"three")
+    (tmp_path / "series" / "more").symlink_to(tmp_path / "archive", target_is_directory=True)
+    third = content_hash(files)
+    (tmp_path / "archive" / "3.dcm").write_bytes(b"another")
+    assert len({second, third, content_hash(files)}) == 3

@@ -15,6 +15,7 @@ from unetpipe.dataset.merging import MergedValues
 from unetpipe.documents import Record, read_document
 from unetpipe.errors import ImageFileError, PlanError
 from unetpipe.imaging.dicom.options import DicomOptions
+from unetpipe.imaging.dicom.sources import list_files
 from unetpipe.imaging.files import code_digest, files_of, has_image_suffix
 from unetpipe.imaging.geometry import Shape, Spacing, Unit
 from unetpipe.imaging.labels import whole_numbers
@@ -95,14 +96,20 @@ def content_hash(paths: Sequence[Path], dicom: Sequence[DicomOptions] = ()) -> s
     for path in paths:
         if path.suffix.lower() == ".png" or not has_image_suffix(path.name):
             digest.update(_READ_ANEW)
-        members = sorted(filter(Path.is_file, path.rglob("*"))) if path.is_dir() else files_of(path)
-        for member in members:
+        for member in _members(path) if path.is_dir() else files_of(path):
             with member.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         digest.update(code_digest(path).encode())
     for choice in dicom:
         digest.update(choice.model_dump_json().encode())
     return digest.hexdigest()
+
+
+def _members(folder: Path) -> list[Path]:
+    """The files of a folder: of DICOM those that are read, through links to folders and without hidden ones."""
+    if has_image_suffix(folder.name):  # a format of an extension, which may keep what it needs in hidden files
+        return sorted(filter(Path.is_file, folder.rglob("*")))
+    return [Path(file.path) for file in list_files(folder) if not file.absent]
 
 
 def label_counts(label: NDArray[Any]) -> dict[int, int] | None:
