@@ -12,11 +12,12 @@ import pytest
 from pydicom import dcmread
 
 from unetpipe.dataset.privacy.case_ids import CaseIds
-from unetpipe.errors import DatasetError
+from unetpipe.errors import DatasetError, ImageFileError
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import read_volume, write_image
 from unetpipe.imaging.geometry import Grid
+from unetpipe.inference.archives import unpack
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list
 
 GRID = Grid.of((6, 5, 4), np.eye(4))
@@ -141,6 +142,16 @@ def test_single_files(tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFi
     assert ids(find(scratch, files[0])) == [files[0].stem]
     assert "the other files of the series of a DICOM file are left out" in caplog.text
     assert "DICOM: 4 files of one series: name their folder" in refused(scratch, *files)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_files_of_one_name_in_a_zip_are_refused(tmp_path: Path, scratch: Path) -> None:
+    """One would take the place of the other; so it is with names that differ in letter case on some disks."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        for content in ("one", "two"):
+            packed.writestr("scan.nii.gz", content)
+    with pytest.raises(ImageFileError, match="two files of the zip have one name"):
+        unpack(tmp_path / "a.zip", scratch)
 
 
 def test_zips(tmp_path: Path, scratch: Path) -> None:

@@ -260,15 +260,25 @@ def test_a_report_of_before_is_replaced_at_once(
         run(model, tmp_path / "in", shard="1/1")
 
 
+def test_a_link_to_itself_is_one_scan_that_fails(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """The others go on."""
+    write_scan(tmp_path / "in" / "a.nii.gz")
+    (tmp_path / "in" / "b.nii.gz").symlink_to("b.nii.gz")
+    result = run(make_bundle(), tmp_path / "in")
+    assert result.written == 1
+    assert "symbolic links" in result.failed["b"]
+
+
 def test_a_scan_that_fails_keeps_no_labels_of_before(make_bundle: MakeBundle, tmp_path: Path) -> None:
-    """They would pass for this model's, and later runs would leave them alone."""
-    model = make_bundle()
-    for name in "ab":
-        write_scan(tmp_path / "in" / f"{name}.nii.gz")
-    run(model, tmp_path / "in")
-    (tmp_path / "in" / "b.nii.gz").write_bytes(b"no image")
-    assert list(run(model, tmp_path / "in").failed) == ["b"]
-    assert names_of(tmp_path / "out") == ["a.nii.gz", "predictions.json"]
+    """They would pass for this model's, and later runs would leave them alone; in whatever format they were."""
+    model, damaged = make_bundle(), tmp_path / "in" / "b.nii"
+    write_scan(tmp_path / "in" / "a.nii.gz")
+    write_scan(damaged)
+    run(model, tmp_path / "in", save_uncertainty=True)
+    damaged.write_bytes(b"no image")
+    assert list(run(model, tmp_path / "in", format=("nifti",)).failed) == ["b"]
+    assert names_of(tmp_path / "out") == ["a.nii.gz", "predictions.json", "uncertainty"]
+    assert names_of(tmp_path / "out" / "uncertainty") == ["a.nii.gz"]
 
 
 @pytest.mark.parametrize("skip_existing", [False, True])

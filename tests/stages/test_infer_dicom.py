@@ -73,6 +73,8 @@ def test_a_scan_that_fails_keeps_no_objects_of_before(make_bundle: MakeBundle, s
     """Of what an earlier run wrote nothing stays, whatever is asked for now; files that are no run's are left alone."""
     model, out = make_bundle(labels=ORGANS), series.parent / "out"
     assert run(model, series, format=FORMATS, save_classes=True).failed == {}
+    with pytest.raises(UnetpipeError, match="of another model or of other options are there already"):
+        run(model, series, format=FORMATS, seg_type="labelmap", skip_existing=True)
     (out / "rtstruct").mkdir()
     (out / "rtstruct" / "other.dcm").touch()
     slices = sorted(series.iterdir())

@@ -36,8 +36,8 @@ def unpack(archive: Path, scratch: Path) -> Path:
         The new folder.
 
     Raises:
-        ImageFileError: If the zip is damaged, encrypted, lists too many files or is larger than the disk, or a member
-            would lie outside it.
+        ImageFileError: If the zip is damaged, encrypted, lists too many files or is larger than the disk, a member
+            would lie outside it, or two have one name, as where letter case does not count.
     """
     folder = Path(tempfile.mkdtemp(dir=scratch)) / archive.stem
     try:
@@ -48,6 +48,8 @@ def unpack(archive: Path, scratch: Path) -> Path:
             if sum(member.file_size for member in members) > shutil.disk_usage(scratch).free:
                 raise ImageFileError("the zip holds more than the disk for temporary files")
             for member in members:
+                if (folder / _path(member)).exists():
+                    raise ImageFileError("two files of the zip have one name on this disk: unpack it elsewhere")
                 packed.extract(member, folder)
     except _DAMAGE as error:
         raise ImageFileError("the zip is damaged, or packed in a way that is not known") from error

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,12 @@ class OutputFolder:
         values = scheme.written_values if scheme.overlapping else [label.value for label in scheme.labels]
         with atomic_path(self.probabilities_path(case)) as temporary:
             np.savez(temporary, probabilities=probabilities, values=np.array(values), affine=grid.matrix)
+
+    def all_paths(self, case: InputCase) -> set[Path]:
+        """Everything that may be written of a scan but DICOM objects, in the scan's own format or NIfTI."""
+        both = [replace(self, formats=formats) for formats in ((), ("nifti",))]
+        paths = {path for one in both for path in (one.labels_path(case), one.entropy_path(case))}
+        return {*paths, self.probabilities_path(case), self.classes_folder(case)}
 
     def classes_folder(self, case: InputCase) -> Path:
         """The folder of a scan's masks."""

@@ -15,7 +15,8 @@ from unetpipe.imaging.geometry import Grid
 from unetpipe.inference.quality import PredictedDice
 
 PREDICTIONS_SCHEMA: Final = 1
-_ESSENTIAL = ("step", "tta", "postprocess", "reading")  # settings that labels depend on, on any machine
+# settings that labels and their DICOM objects depend on, on any machine
+_ESSENTIAL = ("step", "tta", "postprocess", "reading", "seg_type", "uncoded")
 
 
 class ModelUsed(Record):

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -151,9 +152,9 @@ def infer_with(
 
 def _require_other_files(stations: Stations, cases: Sequence[InputCase]) -> None:
     """Refuse outputs that would take the place of a scan."""
-    scans = {path.resolve() for case in cases for path in case.paths}
+    scans = {os.path.realpath(path) for case in cases for path in case.paths}  # also of a link to itself
     message = "its labels would take the place of a scan: name another folder with --out"
-    replacing = [case.id for case in cases if any(path.resolve() in scans for path in stations.files(case))]
+    replacing = [case.id for case in cases if any(os.path.realpath(path) in scans for path in stations.files(case))]
     if replacing:
         raise DatasetError([Fault(case=case, kind="replaces_scan", message=message) for case in replacing])
 
@@ -259,6 +260,7 @@ def _settings(config: InferConfig, predictor: Predictor) -> dict[str, str | floa
         "tta": config.tta,
         "postprocess": config.postprocess,
         **_reading(config),
+        **_coding(config),
     }
 
 
@@ -272,6 +274,14 @@ def _reading(config: InferConfig) -> dict[str, str]:
     if all(getattr(config, name) == value for name, value in usual.items()):
         return {}
     return {"reading": hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]}
+
+
+def _coding(config: InferConfig) -> dict[str, str | bool]:
+    """What decides how DICOM objects hold the labels; nothing where none is written, or all is as usual."""
+    if not set(config.format) - {"nifti"}:
+        return {}
+    chosen: dict[str, str | bool] = {"seg_type": config.seg_type, "uncoded": config.uncoded}
+    return {name: value for name, value in chosen.items() if value != InferConfig.model_fields[name].default}
 
 
 def _reason(error: Exception, case: InputCase) -> str:

@@ -74,16 +74,12 @@ class Stations:
 
         Args:
             case: The scan.
-            reported: Whether a report says that an earlier run wrote of it, so that what is not asked for now is its.
+            reported: Whether a report says that an earlier run wrote of it. What is not asked for now may be somebody
+                else's otherwise.
         """
-        outputs = self._outputs
-        folders = [self.config.out / name for name in get_args(DicomFormat)]
-        possible = {
-            *(outputs.labels_path(case), outputs.probabilities_path(case), outputs.entropy_path(case)),
-            outputs.classes_folder(case),
-            *(folder / f"{case.file_name}.dcm" for folder in folders),
-        }
-        for path in {*self.files(case), *(possible if reported else ())}:
+        objects = [self.config.out / name / f"{case.file_name}.dcm" for name in get_args(DicomFormat)]
+        earlier = {*self._outputs.all_paths(case), *objects} if reported else set()
+        for path in {*self.files(case), *earlier}:
             if path.is_dir():
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
