@@ -14,7 +14,20 @@ from unetpipe.config.train import TrainConfig
 from unetpipe.stages.package import package
 from unetpipe.stages.sync import sync
 from unetpipe.stages.train import TrainResult, train
+from unetpipe.tracking.moved_store import follow_folder
 from unetpipe.tracking.registry import fetch_model
+
+
+@pytest.mark.parametrize("place", ["mlflow-artifacts:/1", "file:///{0}/elsewhere", "file:///{0}/other/mlartifacts"])
+def test_stores_of_servers_and_of_several_folders_are_left_alone(tmp_path: Path, place: str) -> None:
+    """A server has a store and a folder of the same names by default, but places that are none of a work folder."""
+    (tmp_path / "mlartifacts").mkdir()
+    (tmp_path / "other").mkdir()
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.create_experiment("unetpipe", artifact_location=place.format(str(tmp_path).lstrip("/")))
+    run = client.create_run(experiment).info
+    follow_folder(tmp_path, "unetpipe")
+    assert client.get_run(run.run_id).info.artifact_uri == run.artifact_uri
 
 
 def files_in(folder: Path) -> set[str]:

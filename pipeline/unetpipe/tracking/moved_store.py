@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlparse
 
 STORE: Final = "mlflow.db"
 ARTIFACTS: Final = "mlartifacts"
@@ -20,7 +21,7 @@ def follow_folder(work: Path, experiment: str) -> None:
     """Let the store of a work folder name its artifacts where they lie now, in the same folder.
 
     Without it what is written to a copy would go into the folder that was copied, and a folder that was moved could
-    not be written to at all. A store without artifacts beside it is that of several folders, and is left as it is.
+    not be written to at all. A server's store, and one that several folders share, are left as they are.
 
     Args:
         work: Work folder.
@@ -36,10 +37,17 @@ def follow_folder(work: Path, experiment: str) -> None:
     with closing(sqlite3.connect(store, timeout=20)) as database, database:
         found = database.execute("select artifact_location from experiments where name = ?", [experiment]).fetchone()
         before = found[0] if found else None
-        if before in (None, now):
+        if before in (None, now) or not _was_own(before):
             return
         for table, column in _PLACES.items():
             database.execute(
-                f"update {table} set {column} = ? || substr({column}, ?) where substr({column}, 1, ?) = ?",
-                [now, len(before) + 1, len(before), before],
+                f"update {table} set {column} = ? || substr({column}, ?) where substr({column} || '/', 1, ?) = ?",
+                [now, len(before) + 1, len(before) + 1, f"{before}/"],
             )
+
+
+def _was_own(place: str) -> bool:
+    """Whether artifacts lay beside a work folder's store: no server's, nor those of another folder."""
+    path = Path(unquote(urlparse(place).path))
+    own = place.startswith("file:///") and path.name == ARTIFACTS
+    return own and (not path.parent.exists() or (path.parent / STORE).is_file())
