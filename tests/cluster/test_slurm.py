@@ -95,6 +95,8 @@ def test_what_slurm_has_forgotten_has_ended(monkeypatch: pytest.MonkeyPatch) -> 
     again = retry(*last, SilentProgress())
     assert isinstance(again, Scripts)
     assert "evaluate" in again.scripts
+    monkeypatch.setenv("SBATCH_CLUSTERS", "another")
+    assert [task.state for task in show_status(*last).tasks] == ["failed", "unknown"]
 
 
 def test_of_one_forgotten_job_slurm_says_that_its_id_is_invalid() -> None:

@@ -35,6 +35,7 @@ class Answers(BaseHTTPRequestHandler):
     seen: list[dict[str, str]]
     content: bytes
     media: str
+    location = ""
 
     def do_GET(self) -> None:
         self.seen.append(dict(self.headers))
@@ -43,6 +44,8 @@ class Answers(BaseHTTPRequestHandler):
         body = self.content if status == 200 else b""
         self.send_response(status)
         self.send_header("Content-Type", self.media)
+        if status == 308:
+            self.send_header("Location", self.location)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -244,6 +247,19 @@ def test_a_page_for_people_is_not_success(serve: Any, write_study: WriteStudy, t
     with pytest.raises(ServiceError, match="the exchange with the DICOMweb server failed") as raised:
         DicomwebServer(url, NOBODY).store(file)
     assert type(raised.value) is ServiceError
+
+
+def test_a_redirection_loses_no_result(serve: Any, write_study: WriteStudy, tmp_path: Path) -> None:
+    """A large result is sent in parts, of which nothing is left for the place that a proxy names."""
+    target, _ = serve(content=b"")
+    url, handler = serve(308)
+    handler.location = f"{target}/studies"
+    (file,) = write_study(tmp_path / "study", 1, slices=1)
+    data = pydicom.dcmread(file)
+    data.Rows, data.Columns, data.PixelData = 800, 800, bytes(800 * 800 * 2)
+    data.save_as(file)
+    with pytest.raises(ServiceError, match="the exchange with the DICOMweb server failed"):
+        DicomwebServer(url, NOBODY).store(file)
 
 
 def test_an_empty_list_of_failures_is_none(serve: Any, write_study: WriteStudy, tmp_path: Path) -> None:

@@ -131,6 +131,15 @@ def test_the_queue_and_the_folder_are_bounded(tmp_path: Path) -> None:
     assert not spool.is_full
 
 
+def test_what_a_file_manager_leaves_is_no_study(tmp_path: Path) -> None:
+    """Of those who look into the folders of a node."""
+    spool_of(tmp_path)
+    for name in ("incoming", "working", "dead-letter"):
+        (tmp_path / name / ".DS_Store").write_bytes(b"x")
+    spool = spool_of(tmp_path)
+    assert (spool.take(), spool.dead_letters, spool.waiting) == (None, 0, 0)
+
+
 def test_a_study_waits_for_what_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of its slices would be a volume of its own; what has not come within an hour makes it a dead letter."""
     spool, write = spool_of(tmp_path), os.fsync

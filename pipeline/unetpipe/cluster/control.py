@@ -96,7 +96,9 @@ def cancel(config: SubmitConfig, which: SubmissionConfig) -> SubmissionStatus:
 
 
 def retry(config: SubmitConfig, which: SubmissionConfig, progress: Progress) -> SubmitResult | Scripts:
-    """Submit the tasks that failed or were cancelled again, and the jobs that depend on them, in the same folder.
+    """Submit the tasks that failed or were cancelled again, and the jobs that depend on them.
+
+    They run in the same folder, or in the current one where that is not there any more.
 
     Args:
         config: Options of `submit`; the cluster is that of the earlier submission.
@@ -114,7 +116,7 @@ def retry(config: SubmitConfig, which: SubmissionConfig, progress: Progress) -> 
     if not jobs:
         raise ClusterError(f"nothing of submission {folder.name} has failed")
     given = config.model_copy(update={"cluster": submission.cluster})
-    return submit_jobs(given, jobs, progress, submission.where)
+    return submit_jobs(given, jobs, progress, submission.where if submission.where.is_dir() else None)
 
 
 def failed_jobs(jobs: Sequence[Job], states: Sequence[TaskState]) -> list[Job]:

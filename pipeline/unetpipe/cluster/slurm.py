@@ -1,5 +1,6 @@
 """Jobs on Slurm: submit them, ask for their states and cancel them, through Slurm's own commands."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -62,8 +63,9 @@ def job_states(submission: Submission, folder: Path) -> list[TaskState]:
     """Return the state of every task: Slurm's, or, if Slurm has forgotten the task, that of its recorded exit code.
 
     A task that Slurm has forgotten and whose script has not reached its end was cancelled, by whomever: a controller
-    forgets no task that waits or runs.
+    forgets no task that waits or runs. But it may not show those of other people, nor of another cluster.
     """
+    shown = folder.stat().st_uid == os.getuid() and not _is_elsewhere(submission)
     ids = list(submission.ids.values())
     queued = _queued(ids)
     known = _accounted(ids) | (queued or {})
@@ -74,7 +76,7 @@ def job_states(submission: Submission, folder: Path) -> list[TaskState]:
             state, reason = known.get(identity, (UNKNOWN, ""))
             if state == UNKNOWN and (code := exit_code(folder, name)) is not None:
                 state = "failed" if code else "completed"
-            elif state == UNKNOWN and queued is not None:
+            elif state == UNKNOWN and queued is not None and shown:
                 state = "cancelled"
             states.append(task_state(folder, name, identity, state, reason))
     return states
@@ -89,10 +91,17 @@ def cancel_jobs(submission: Submission) -> None:
     _call("scancel", *submission.ids.values())
 
 
+def _is_elsewhere(submission: Submission) -> bool:
+    return "SBATCH_CLUSTERS" in os.environ or any("clusters" in job.resources.sbatch for job in submission.jobs)
+
+
 def _queued(ids: Sequence[str]) -> dict[str, tuple[str, str]] | None:
     """State and reason of each task by its id, for those that Slurm's controller still knows; None if it is silent."""
     try:
-        lines = _call("squeue", "--noheader", "--array", "--states=all", f"--jobs={','.join(ids)}", "--format=%i|%T|%r")
+        lines = _call(
+            *("squeue", "--all", "--noheader", "--array", "--states=all", "--format=%i|%T|%r"),
+            f"--jobs={','.join(ids)}",
+        )
     except ClusterError as error:
         return {} if "Invalid job id" in str(error) else None  # so it says of a single job that it has forgotten
     fields = [line.split("|") for line in lines.splitlines()]

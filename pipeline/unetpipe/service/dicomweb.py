@@ -129,13 +129,15 @@ class DicomwebServer:
 class _Session(requests.Session):
     """Prefers authorities of its own to those of REQUESTS_CA_BUNDLE, and takes no page for an answer to what it sends.
 
-    The client takes any answer without a list of failures for success, a login page included.
+    The client takes any answer without a list of failures for success, a login page included. What it sends in parts is
+    sent once: after a redirection there would be nothing left of it.
     """
 
     def post(self, *arguments: Any, **named: Any) -> requests.Response:
         answer = super().post(*arguments, **named)
         media = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if answer.ok and (answer.request.method != "POST" or (answer.content and media not in _STORE_ANSWERS)):
+        changed = answer.request.method != "POST" or (answer.history and not isinstance(named.get("data"), bytes))
+        if answer.ok and (changed or (answer.content and media not in _STORE_ANSWERS)):
             raise requests.exceptions.InvalidHeader
         answer.headers["Content-Type"] = media  # the client knows it without parameters only
         return answer

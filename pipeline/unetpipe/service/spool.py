@@ -101,7 +101,7 @@ class Spool:
         self._last_arrival: dict[str, float] = {}
         self._storing: Counter[str] = Counter()  # instances that a slow disk has not taken yet
         self._refused: dict[str, dict[str, float]] = {}  # when instances of a study were refused that still lack
-        self._interrupted = deque(sorted(self._working.iterdir()))
+        self._interrupted = deque(sorted(path for path in self._working.iterdir() if path.is_dir()))
         self._files = 0
         self._used, self._overflowed = 0, False
         self.recount()
@@ -124,7 +124,7 @@ class Spool:
     @property
     def dead_letters(self) -> int:
         """Number of studies and results that failed."""
-        return sum(1 for _ in self._dead.iterdir())
+        return sum(path.is_dir() for path in self._dead.iterdir())
 
     def recount(self) -> None:
         """Measure the folder anew, after something has left it."""

@@ -152,7 +152,8 @@ def _classic_images(source: Source) -> list[Dataset]:
         data.Rows, data.Columns = plane.shape
         data.PixelSpacing = list(map(format_number_as_ds, first.spacing))
         data.SliceThickness = format_number_as_ds(thickness)
-        data.SpacingBetweenSlices = format_number_as_ds(source.grid.spacing_mm[2])
+        if not source.mended:  # else its slices have gaps of their own
+            data.SpacingBetweenSlices = format_number_as_ds(source.grid.spacing_mm[2])
         data.ImageOrientationPatient = orientation
         data.ImagePositionPatient = list(map(format_number_as_ds, plane.position))
         for keyword in _COPIED:
