@@ -57,7 +57,7 @@ def private_folder(folder: Path) -> Path:
     if named := os.environ.get(VARIABLE):
         return Path(named).absolute()
     outside, earlier = _outside(folder), earlier_private_folder(folder)
-    return earlier if earlier.is_dir() and not outside.is_dir() else outside
+    return earlier if (earlier / _SECRET).is_file() else outside
 
 
 def _outside(folder: Path) -> Path:
@@ -84,10 +84,7 @@ def site_secret(folder: Path) -> Secret:
     """
     path, earlier, outside = private_folder(folder) / _SECRET, earlier_private_folder(folder), _outside(folder)
     if earlier.is_dir() and earlier != outside and VARIABLE not in os.environ:
-        what = "it" if path.parent == earlier else "its tables of sources, but not its secret,"
-        log.warning(
-            "%s names patients, and lies in a folder that may be handed on: move %s to %s", earlier, what, outside
-        )
+        log.warning("%s names patients, and lies in a folder that may be handed on: move it to %s", earlier, outside)
     try:
         if not path.exists():
             _make(path)
