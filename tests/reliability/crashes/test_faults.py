@@ -189,6 +189,7 @@ def _with_large_volumes(command: Any) -> Any:
     return replace(command, start=start)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited, and what is taken is read, as Linux does")
 def test_too_little_memory(
     commands: Any, forks: Any, trial: Trial, tries: Tries, record_fault: Record, tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unetpipe.cores import available_cores
+
 HERE = Path(__file__).parent
 _FEW = 400
 """Inputs that one process tries before another takes over."""
@@ -101,7 +103,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=12_000)
     parser.add_argument("--seed", default="1")
     parser.add_argument("--only", nargs="*", default=[], help="names of targets, and the number of one input")
-    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--processes", type=int, default=available_cores())
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     sys.path.insert(0, str(HERE))

@@ -139,12 +139,16 @@ def resample(image: Tensor, maps: Tensor, patch: Shape, matrices: Tensor, flips:
     if bool((matrices == torch.diag_embed(flips)).all()):
         return _cut_and_flip(image, maps, patch, flips)
     # voxels from the centre -> grid_sample's coordinates: -1..1 over the extent, axes in reverse order
+    device = image.device
+    if device.type == "mps":  # until torch 2.12 it samples no volumes, or no nearest voxels of them
+        image, maps = image.cpu(), maps.cpu()
     source = torch.tensor(image.shape[2:], dtype=torch.float32)
     normalised = matrices * torch.tensor(patch, dtype=torch.float32) / source.unsqueeze(1)
     theta = beside(torch.cat([normalised.flip(1, 2), torch.zeros(len(image), len(patch), 1)], dim=2), image)
     grid = functional.affine_grid(theta, [len(image), 1, *patch], align_corners=False)
     sampled = functional.grid_sample(image, grid, mode="bilinear", align_corners=False)
-    return sampled, functional.grid_sample(maps.float(), grid, mode="nearest", align_corners=False)
+    indices = functional.grid_sample(maps.float(), grid, mode="nearest", align_corners=False)
+    return sampled.to(device), indices.to(device)
 
 
 def _cut_and_flip(image: Tensor, maps: Tensor, patch: Shape, flips: Tensor) -> tuple[Tensor, Tensor]:
