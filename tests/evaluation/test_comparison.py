@@ -1,5 +1,6 @@
 """Comparing models on the same cases."""
 
+from dataclasses import replace
 from math import isnan, nan
 
 import numpy as np
@@ -47,6 +48,37 @@ def test_better_model_is_found() -> None:
     assert dice.mean == pytest.approx(gain.mean(), abs=1e-6)
     assert dice.p == pytest.approx(stats.wilcoxon(gain).pvalue, rel=1e-3)
     assert [abs(item.difference) for item in dice.most] == pytest.approx(sorted(abs(gain))[:-6:-1], abs=1e-5)
+
+
+def test_ranks_against_the_mean_are_undecided() -> None:
+    """Many small gains are significant, but not for a model whose two failures make its mean worse; nor against it."""
+    gain = np.append(np.arange(1, 29) / 1000, [-0.55, -0.58])
+    found = compare({"a": scores(BASE), "b": scores(BASE + gain)}, {1: "organ"}, {}, seed=0)
+    dice = of(found[0].differences, "dice")
+    assert dice.p_corrected < 0.05
+    assert dice.mean < 0 < dice.side
+    assert dice.better == "undecided"
+
+
+def test_p_values_do_not_depend_on_the_unit() -> None:
+    """Volumes of nanometres are compared as those of millimetres are."""
+    errors = RANDOM.normal(0, 1000, (2, 20)).round().astype(int)
+
+    def of_size(voxel_ml: float) -> list[Difference]:
+        models = {
+            name: [
+                replace(
+                    one, voxel_ml=voxel_ml, overlap=Overlap(both=900_000, reference=10**6, prediction=10**6 + error)
+                )
+                for one, error in zip(scores(BASE[:20]), column.tolist(), strict=True)
+            ]
+            for name, column in zip("ab", errors * [[1], [2]], strict=True)
+        }
+        return [of(one.differences, "volume_error_ml") for one in compare(models, {1: "organ"}, {}, seed=0)]
+
+    (large,), (small,) = of_size(1e-3), of_size(1e-19)
+    assert large.p == small.p < 0.2
+    assert large.side == small.side
 
 
 def test_shorter_distance_is_better() -> None:

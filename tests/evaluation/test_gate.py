@@ -31,6 +31,13 @@ def test_bounds_in_both_directions() -> None:
     assert len(gate_failures([good], {"hd95_mm": 2.9, "volume_error_percent": 4.0})) == 2
 
 
+def test_only_volume_errors_are_measured_by_size() -> None:
+    """A metric of an extension may be negative, and lower is better still."""
+    good = summary(log_hd=-0.5)
+    assert gate_failures([good], {"log_hd": 0.3}, {"log_hd": False}) == []
+    assert len(gate_failures([good], {"log_hd": -0.6}, {"log_hd": False})) == 1
+
+
 def test_undefined_does_not_pass() -> None:
     """A metric without a value is no success."""
     assert len(gate_failures([summary(dice=nan)], {"dice": 0.1})) == 1

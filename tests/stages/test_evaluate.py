@@ -78,6 +78,23 @@ def test_missing_prediction_is_a_named_failure(tmp_path: Path) -> None:
     assert {row["case"]: row["outcome"] for row in rows(tmp_path)} == {"a": "matched", "b": "no_prediction"}
 
 
+def test_missing_predictions_are_counted_for_each_model(tmp_path: Path) -> None:
+    """Two models that lack one of two cases lack no two."""
+    write(tmp_path / "reference", {"a": cube(), "b": cube()})
+    folders = [write(tmp_path / name, {"a": cube()}) for name in ("one", "two")]
+    reasons = run(tmp_path, *folders).reasons
+    assert reasons == tuple(f"{name}: 1 of 2 cases have no prediction: b" for name in ("one", "two"))
+
+
+def test_figures_of_cells_are_not_rounded_away(tmp_path: Path) -> None:
+    """A distance of 0.4 um is no 0, in the result nor in the report."""
+    grid = Grid.of(GRID.shape, np.diag([4e-4, 4e-4, 4e-4, 1.0]))
+    write(tmp_path / "reference", {"a": cube()}, grid)
+    result = run(tmp_path, write(tmp_path / "prediction", {"a": cube(4)}, grid), report=True)
+    assert result.classes[0].hd95_mm == pytest.approx(4e-4, rel=0.01)
+    assert "0.0004" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_the_same_voxels_in_another_order_agree(tmp_path: Path) -> None:
     """A prediction that stores the reference's voxels with axes swapped and flipped has Dice 1, at 45 degrees too."""
     for name, degrees in (("straight", 0), ("tilted", 45), ("steep", -135)):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unetpipe.documents import Record
 from unetpipe.evaluation.summary import bootstrap_interval, pool
 from unetpipe.metrics.scores import HIGHER_IS_BETTER, ClassScore
-from unetpipe.metrics.signed_rank import signed_rank_p
+from unetpipe.metrics.signed_rank import rank_side, signed_rank_p
 
 SIGNIFICANCE = 0.05
 _LISTED = 5
@@ -42,9 +42,10 @@ class Difference(Record):
         n: Number of patients where both models have a value.
         mean: Mean difference.
         low, high: 95 % bootstrap interval of the mean difference.
+        side: Where the signed ranks lie, from -1 to 1: above 0 where positive differences outweigh negative ones.
         p: P-value of Wilcoxon's signed-rank test; NaN without a patient.
         p_corrected: p-value after Holm's correction.
-        better: The better model, if the corrected test decides.
+        better: The better model, if the corrected test decides, and mean and ranks point the same way.
         most: Cases that differ most in favour of either model, the largest difference first.
     """
 
@@ -54,6 +55,7 @@ class Difference(Record):
     mean: float
     low: float
     high: float
+    side: float
     p: float
     p_corrected: float
     better: Literal["model", "baseline", "undecided"]
@@ -142,6 +144,9 @@ def _differences(
     apart = values[:, 1] - values[:, 0]
     pooled = pool(apart, [patients.get(case, f"case {case}") for case in cases])
     low, high = bootstrap_interval(pooled, seed)
+    sizes = np.where(np.isfinite(values), np.abs(values), 0.0).max((0, 1), initial=0.0)
+    sizes[sizes == 0] = 1.0  # what counts as a tie must not depend on the unit: a cell has 1e-10 ml
+    scaled = [column[np.isfinite(column)] for column in (pooled / sizes).T]
     return [
         Difference(
             name=name,
@@ -150,7 +155,8 @@ def _differences(
             mean=_mean(pooled[:, number]),
             low=float(low[number]),
             high=float(high[number]),
-            p=signed_rank_p(pooled[np.isfinite(pooled[:, number]), number]),
+            side=rank_side(scaled[number]),
+            p=signed_rank_p(scaled[number]),
             p_corrected=nan,
             better="undecided",
             most=tuple(_most(cases, values[:, :, number])),
@@ -175,6 +181,6 @@ def _most(cases: Sequence[str], values: NDArray[np.float64]) -> Iterator[CaseDif
 
 def _decided(item: Difference, p_corrected: float, higher_is_better: bool) -> Difference:
     better: Literal["model", "baseline", "undecided"] = "undecided"
-    if p_corrected < SIGNIFICANCE and item.mean:
+    if p_corrected < SIGNIFICANCE and item.mean * item.side > 0:  # a few large losses may outweigh many small gains
         better = "model" if (item.mean > 0) == higher_is_better else "baseline"
     return item.model_copy(update={"p_corrected": p_corrected, "better": better})

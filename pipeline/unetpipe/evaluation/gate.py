@@ -30,7 +30,8 @@ def gate_failures(
             if higher_is_better[metric]:
                 passed, relation = mean >= bound, "not at least"
             else:
-                passed, relation = abs(mean) <= bound, "not at most"
+                size = abs(mean) if metric.startswith("volume_error") else mean
+                passed, relation = size <= bound, "not at most"
             if not passed:
                 reasons.append(f"{item.name}: mean {metric} {mean:.4g} is {relation} {bound:g}")
     return reasons

@@ -124,7 +124,9 @@ def _full_name(model: str, name: str, evaluation: Evaluation) -> str:
 
 
 def _mean(figure: MetricSummary) -> float | None:
-    return round(figure.mean, 3) if figure.n else None
+    if not figure.n:
+        return None
+    return round(figure.mean, 3) if abs(figure.mean) >= 0.1 else float(f"{figure.mean:.3g}")  # of cells 1e-10 ml
 
 
 def _interval(low: float, high: float) -> str:

@@ -183,11 +183,12 @@ def _permutation_p(table: NDArray[np.float64], place: NDArray[np.intp], groups: 
     """
     observed = _spread(_means(table, place[None], groups))[0]
     random = np.random.default_rng(seed)
+    slack = 1e-12 * np.where(np.isfinite(table), np.abs(table), 0.0).max(0, initial=0.0)  # in whatever unit
     reached = np.ones(table.shape[1])
     for start in range(0, PERMUTATIONS, _CHUNK):
         deals = np.tile(place, (min(_CHUNK, PERMUTATIONS - start), 1))
         dealt = _spread(_means(table, random.permuted(deals, axis=1), groups))
-        reached += (dealt >= observed - 1e-12).sum(0)
+        reached += (dealt >= observed - slack).sum(0)
     return reached / (PERMUTATIONS + 1)
 
 

@@ -27,18 +27,38 @@ def signed_rank_p(differences: NDArray[np.float64]) -> float:
     """
     if not differences.size:
         return nan
-    rounded = np.round(differences, _DECIMALS)
-    rounded = rounded[rounded != 0]
-    count = rounded.size
+    doubled, positive, ties = _ranks(differences)
+    count = doubled.size
     if not count:
         return 1.0
-    _, place, ties = np.unique(np.abs(rounded), return_inverse=True, return_counts=True)
-    doubled = (2 * np.cumsum(ties) - ties + 1)[place]  # twice the mean rank of each tie, a whole number
-    above = int(doubled[rounded > 0].sum())
+    above = int(doubled[positive].sum())
     if count <= _EXACT:
         return _exact(doubled, above)
     variance = count * (count + 1) * (2 * count + 1) / 24 - float((ties**3.0 - ties).sum()) / 48
     return erfc(abs(above / 2 - count * (count + 1) / 4) / sqrt(2 * variance))
+
+
+def rank_side(differences: NDArray[np.float64]) -> float:
+    """Signed-rank sum as a share of the largest possible one, from -1 to 1 (the rank-biserial correlation).
+
+    Args:
+        differences: Finite, one per pair; zeros are left out of the ranks.
+
+    Returns:
+        Above 0 where positive differences outweigh negative ones; 0 if none differs.
+    """
+    doubled, positive, _ = _ranks(differences)
+    total = int(doubled.sum())
+    return (2 * int(doubled[positive].sum()) - total) / total if total else 0.0
+
+
+def _ranks(differences: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+    """Twice the mean rank of each difference that is not 0, whether it is positive, and the sizes of ties."""
+    rounded = np.round(differences, _DECIMALS)
+    rounded = rounded[rounded != 0]
+    _, place, ties = np.unique(np.abs(rounded), return_inverse=True, return_counts=True)
+    doubled = (2 * np.cumsum(ties) - ties + 1)[place]  # a whole number
+    return doubled, rounded > 0, ties
 
 
 def _exact(doubled: NDArray[np.int64], above: int) -> float:

@@ -143,6 +143,8 @@ def _number(value: float, metric: str = "dice") -> str:
     """Format a value with the digits that suit the metric, or a dash where it is undefined."""
     if math.isnan(value):
         return _DASH
+    if value and abs(value) < 0.01 and metric.endswith(("_mm", "_ml")):  # such as those of cells
+        return f"{value:.3g}".replace("-", _MINUS)
     digits = 1 if metric.endswith("percent") or metric.startswith("lesions") else 2 if metric.endswith("_mm") else 3
     return f"{value:.{digits}f}".replace("-", _MINUS)
 

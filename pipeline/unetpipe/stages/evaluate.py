@@ -145,7 +145,7 @@ def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progr
         higher_is_better=higher_is_better,
         hints=scored.hints,
     )
-    reasons = _reasons(evaluation, config, missing)
+    reasons = _reasons(evaluation, inputs, config)
     metrics_csv, summary_json = config.out / "metrics.csv", config.out / "summary.json"
     write_metrics(metrics_csv, scores, classes)
     write_summary(summary_json, evaluation)
@@ -230,12 +230,13 @@ def _named(inputs: Inputs, what: str) -> tuple[str, ...]:
     )
 
 
-def _reasons(evaluation: Evaluation, config: EvaluateConfig, missing: tuple[str, ...]) -> list[str]:
-    reasons = (
-        [f"{len(missing)} of {evaluation.cases} cases have no prediction: {', '.join(missing)}"] if missing else []
-    )
-    for model in evaluation.models:
+def _reasons(evaluation: Evaluation, inputs: Inputs, config: EvaluateConfig) -> list[str]:
+    reasons = []
+    for model, found in zip(evaluation.models, inputs.models, strict=True):
         lead = f"{model.name}: " if len(evaluation.models) > 1 else ""
+        if found.missing:
+            listed = ", ".join(found.missing)
+            reasons.append(f"{lead}{len(found.missing)} of {evaluation.cases} cases have no prediction: {listed}")
         failures = gate_failures(model.classes, config.fail_under, evaluation.higher_is_better)
         reasons += [lead + failure for failure in failures]
     return reasons
