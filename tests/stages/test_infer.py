@@ -281,6 +281,29 @@ def test_a_scan_that_fails_keeps_no_labels_of_before(make_bundle: MakeBundle, tm
     assert names_of(tmp_path / "out" / "uncertainty") == ["a.nii.gz"]
 
 
+def test_a_scan_that_fails_is_not_removed(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Where its labels of another format lie beside it; nor is a mask that no run wrote."""
+    scan, mask, model = write_scan(tmp_path / "b.mha"), tmp_path / "b.nrrd", make_bundle()
+    config = InferConfig(models=(model,), inputs=(scan,), out=tmp_path, format=("nifti",), device="cpu")
+    assert infer(config).failed == {}
+    mask.write_bytes(b"of an expert")
+    scan.write_bytes(b"no image")
+    assert list(infer(config).failed) == ["b"]
+    assert scan.read_bytes() == b"no image"
+    assert mask.is_file()
+    assert not (tmp_path / "b.nii.gz").exists()
+
+
+def test_labels_that_the_newest_report_does_not_name_are_made_anew(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """Those of another model in the scan's own format, where this one's were NIfTI."""
+    write_scan(tmp_path / "in" / "a.mha")
+    first, second = make_bundle(), make_bundle("second", seed=1)
+    run(first, tmp_path / "in")
+    run(second, tmp_path / "in", format=("nifti",))
+    result = run(second, tmp_path / "in", skip_existing=True)
+    assert (result.written, result.skipped) == (1, 0)
+
+
 @pytest.mark.parametrize("skip_existing", [False, True])
 def test_labels_never_replace_scans(make_bundle: MakeBundle, tmp_path: Path, skip_existing: bool) -> None:
     """Where the output folder is that of the scans, all of them are named and nothing is written."""

@@ -75,6 +75,11 @@ def test_a_scan_that_fails_keeps_no_objects_of_before(make_bundle: MakeBundle, s
     assert run(model, series, format=FORMATS, save_classes=True).failed == {}
     with pytest.raises(UnetpipeError, match="of another model or of other options are there already"):
         run(model, series, format=FORMATS, seg_type="labelmap", skip_existing=True)
+    table = series.parent / "segments.yaml"
+    table.write_text("liver: {type: {value: 10200004, meaning: Liver}}")
+    write_segments(model, read_segments(table))
+    with pytest.raises(UnetpipeError, match="of another model or of other options are there already"):
+        run(model, series, format=FORMATS, skip_existing=True)
     (out / "rtstruct").mkdir()
     (out / "rtstruct" / "other.dcm").touch()
     slices = sorted(series.iterdir())

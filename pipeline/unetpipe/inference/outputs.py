@@ -70,11 +70,10 @@ class OutputFolder:
         with atomic_path(self.probabilities_path(case)) as temporary:
             np.savez(temporary, probabilities=probabilities, values=np.array(values), affine=grid.matrix)
 
-    def all_paths(self, case: InputCase) -> set[Path]:
-        """Everything that may be written of a scan but DICOM objects, in the scan's own format or NIfTI."""
-        both = [replace(self, formats=formats) for formats in ((), ("nifti",))]
-        paths = {path for one in both for path in (one.labels_path(case), one.entropy_path(case))}
-        return {*paths, self.probabilities_path(case), self.classes_folder(case)}
+    def further_paths(self, case: InputCase) -> set[Path]:
+        """What may be written of a scan beside its labels, in the scan's own format or NIfTI."""
+        entropy = {replace(self, formats=formats).entropy_path(case) for formats in ((), ("nifti",))}
+        return {*entropy, self.probabilities_path(case), self.classes_folder(case)}
 
     def classes_folder(self, case: InputCase) -> Path:
         """The folder of a scan's masks."""

@@ -149,17 +149,17 @@ def made_otherwise(
     """
 
     def essence(used: Iterable[ModelUsed], chosen: Mapping[str, object]) -> object:
-        return [model.sha256 for model in used], [chosen.get(name) for name in _ESSENTIAL]
+        return [(model.sha256, model.version) for model in used], [chosen.get(name) for name in _ESSENTIAL]
 
     now, known = essence(models, settings), _known(folder)
     reports = {one: known[one][0] for one in ids if one in known}
     return sorted(one for one, report in reports.items() if essence(report.models, report.settings) != now)
 
 
-def reported(folder: Path) -> set[str] | None:
-    """Ids of the scans that some report in a folder says have labels; None where no report can be read."""
+def reported(folder: Path) -> dict[str, Prediction] | None:
+    """What reports in a folder say of scans that have labels, by their ids; None where no report can be read."""
     readable = any(read_predictions(path) for path in folder.glob("predictions*.json"))
-    return set(_known(folder)) if readable else None
+    return {one: record for one, (_, record) in _known(folder).items()} if readable else None
 
 
 def _known(folder: Path) -> dict[str, tuple[Predictions, Prediction]]:

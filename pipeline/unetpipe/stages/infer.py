@@ -171,7 +171,7 @@ def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -
         )
     file.keep((stations.record(case, "existing") for case in done), flag_below=config.flag_below)
     waiting = [case for case in cases if case.id not in file.predictions]
-    before = reported(config.out) or set()
+    before = reported(config.out) or {}
     _write(file, config, predictor)  # in place of an earlier run's report, which would pass for this one's
 
     def save(case: InputCase, found: Segmented) -> Prediction:
@@ -189,7 +189,7 @@ def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -
                     reason = _reason(outcome.error, case)
                     log.warning("%s: failed: %s", case.id, reason)
                     # labels of an earlier run would pass for this one's
-                    stations.remove(case, reported=case.id in before)
+                    stations.remove(case, before.get(case.id))
                     failed = Prediction(id=case.id, status="failed", dicom=case.is_dicom, error=reason)
                     file.predictions[case.id] = failed
                 advance(note=case.id)
@@ -215,7 +215,12 @@ def _done(stations: Stations, cases: Sequence[InputCase]) -> list[InputCase]:
     """Scans that have all that is asked for, unless the report of those who made it has been replaced by another."""
     there = [case for case in cases if all(path.exists() for path in stations.files(case))]
     known = reported(stations.config.out)
-    done = [case for case in there if known is None or case.id in known]
+    told = {one: {*record.outputs} for one, record in known.items()} if known is not None else None
+    done = [
+        case
+        for case in there
+        if told is None or told.get(case.id, set()).issuperset(stations.record(case, "existing").outputs)
+    ]
     if len(done) < len(there):
         log.warning("%d scans have labels that no report tells of: they are made anew", len(there) - len(done))
     return done

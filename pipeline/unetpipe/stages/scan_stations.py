@@ -1,5 +1,6 @@
 """One scan on its way through `infer`: loaded, segmented and written, each at a station of its own."""
 
+import os
 import resource
 import shutil
 import sys
@@ -69,17 +70,19 @@ class Stations:
         }
         return [*(path(case) for path, wanted in asked.items() if wanted), *self._objects.paths(case).values()]
 
-    def remove(self, case: InputCase, *, reported: bool) -> None:
-        """Remove what earlier runs wrote of a scan.
+    def remove(self, case: InputCase, earlier: Prediction | None) -> None:
+        """Remove what an earlier run wrote of a scan, and what is asked for now; nothing that no run has written.
 
         Args:
             case: The scan.
-            reported: Whether a report says that an earlier run wrote of it. What is not asked for now may be somebody
-                else's otherwise.
+            earlier: What a report says that an earlier run wrote of it.
         """
-        objects = [self.config.out / name / f"{case.file_name}.dcm" for name in get_args(DicomFormat)]
-        earlier = {*self._outputs.all_paths(case), *objects} if reported else set()
-        for path in {*self.files(case), *earlier}:
+        written = set(self.files(case))
+        if earlier is not None:
+            written |= {*self._outputs.further_paths(case), *(self.config.out / name for name in earlier.outputs)}
+            written |= {self.config.out / name / f"{case.file_name}.dcm" for name in get_args(DicomFormat)}
+        scans = {os.path.realpath(path) for path in case.paths}
+        for path in (path for path in written if os.path.realpath(path) not in scans):
             if path.is_dir():
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
