@@ -1,6 +1,7 @@
 """What was received is on disk, in the place that says how far it is, whatever happens to the process."""
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -129,6 +130,24 @@ def test_the_queue_and_the_folder_are_bounded(tmp_path: Path) -> None:
     with pytest.raises(FullError, match="2 studies wait already"):
         spool.store(b"x", "three", "series", "1")
     assert not spool.is_full
+
+
+def test_a_full_folder_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person who takes dead letters away makes room."""
+    monkeypatch.setattr("unetpipe.service.spool._LOOK_AGAIN_SECONDS", -1)
+    spool = spool_of(tmp_path, size=100)
+    spool.store(b"x" * 60, "study", "series", "1")
+    study = spool.take()
+    assert study is not None
+    spool.bury(study, "damaged")
+    with pytest.raises(FullError, match="has reached its size"):
+        spool.store(b"x" * 60, "other", "series", "1")
+    assert spool.take() is None
+    assert spool.is_full
+    shutil.rmtree(next((tmp_path / "dead-letter").iterdir()))
+    assert spool.take() is None
+    assert not spool.is_full
+    spool.store(b"x" * 60, "other", "series", "1")
 
 
 def test_what_a_file_manager_leaves_is_no_study(tmp_path: Path) -> None:

@@ -152,6 +152,24 @@ def test_the_same_study_has_the_same_result_after_a_day(
     assert names[0] == names[1]
 
 
+def test_other_objects_make_no_other_study(config: ListenConfig, write_study: WriteStudy, tmp_path: Path) -> None:
+    """A dose report or an earlier result that comes with the images again changes neither outcome nor name."""
+    files = write_study(tmp_path / "study", 1)
+    note = pydicom.dcmread(files[0])
+    note.Modality, note.SeriesInstanceUID, note.SOPInstanceUID = "KO", "1.2.3.4.5", "1.2.3.4.5.6"
+    note.file_meta.MediaStorageSOPInstanceUID = note.SOPInstanceUID
+    note.save_as(tmp_path / "note.dcm")
+    segmenter = Segmenter()
+    with working(config, segmenter) as (node, worker):
+        receive(node, files)
+        assert worker.step()
+        (first,) = node.results.glob("*.dcm")
+        receive(node, [*files, tmp_path / "note.dcm"])
+        assert worker.step()
+        assert [path.name for path in node.results.glob("*.dcm")] == [first.name]
+        assert segmenter.calls == 1
+
+
 def test_other_objects_and_studies_of_ignored_kinds_are_forgotten(
     config: ListenConfig, write_study: WriteStudy, tmp_path: Path
 ) -> None:

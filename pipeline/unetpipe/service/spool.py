@@ -23,6 +23,7 @@ from unetpipe.files import sync_folder
 
 _ATTEMPTS = 3
 _LACKS = "instances of it were refused and did not come again: send the whole study again"
+_LOOK_AGAIN_SECONDS = 10.0  # between measurements of a folder that is full
 _PATIENCE_SECONDS = 3600.0  # in which a sender should send again what was refused
 PRIVATE = 0o700
 """Mode of every folder of a node."""
@@ -103,7 +104,7 @@ class Spool:
         self._refused: dict[str, dict[str, float]] = {}  # when instances of a study were refused that still lack
         self._interrupted = deque(sorted(path for path in self._working.iterdir() if path.is_dir()))
         self._files = 0
-        self._used, self._overflowed = 0, False
+        self._used, self._overflowed, self._looked = 0, False, time.monotonic()
         self.recount()
 
     @property
@@ -131,6 +132,12 @@ class Spool:
         used = sum(_size(Path(place) / name) for place, _, names in os.walk(self._root) for name in names)
         with self._lock:
             self._used, self._overflowed = used, False
+
+    def _look_again(self) -> None:
+        """Measure a full folder anew: a person may have taken results or dead letters away."""
+        before, self._looked = self._used, time.monotonic()
+        self.recount()
+        self._overflowed = self._used >= before
 
     def store(self, data: bytes, study: str, series: str, instance: str) -> None:
         """Write an instance to the disk; it is there, whatever happens, when this returns.
@@ -206,6 +213,8 @@ class Spool:
         Studies whose segmentation was cut off come first. One that was cut off several times is not to be segmented:
         it may be what ends the process. So is one of which refused instances have not come within an hour.
         """
+        if self._overflowed and time.monotonic() - self._looked > _LOOK_AGAIN_SECONDS:
+            self._look_again()
         if self._interrupted:
             cut_off = self._interrupted.popleft()
             name, _, attempt = cut_off.name.rpartition(".")

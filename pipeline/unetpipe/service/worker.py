@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from unetpipe.errors import UnetpipeError
+from unetpipe.errors import ImageFileError, UnetpipeError
 from unetpipe.files import sync_folder
 from unetpipe.imaging.dicom.choice import NoImageError
-from unetpipe.imaging.dicom.instances import renumber
+from unetpipe.imaging.dicom.headers import NO_IMAGE_MODALITIES
+from unetpipe.imaging.dicom.instances import identify, renumber
 from unetpipe.service.journal import NO_MODEL, Segmented
 from unetpipe.service.node import Node
 from unetpipe.service.rules import Rule, rule_for
@@ -76,7 +77,7 @@ class Worker:
 
     def _fail(self, study: Study, reason: str) -> str:
         log.warning("study %s is a dead letter: %s", study.name, reason)
-        failed = Segmented(study=study.name, series=study.series(), model=NO_MODEL)
+        failed = Segmented(study=study.name, series=_images_of(study), model=NO_MODEL)
         self._node.journal.add(self._node.names.result(failed), failed)
         self._node.spool.bury(study, reason)
         return "failed"
@@ -93,7 +94,7 @@ class Worker:
             raise UnetpipeError("no rule chooses a model for it")
         if rule.model is None:
             return "ignored"
-        segmented = Segmented(study=study.name, series=study.series(), model=self._segmenter.identity(rule))
+        segmented = Segmented(study=study.name, series=_images_of(study), model=self._segmenter.identity(rule))
         if self._node.journal.is_repeat(segmented):
             return "repeated"
         if self._node.journal.is_remainder(segmented):
@@ -120,3 +121,20 @@ class Worker:
         sync_folder(made.parent)
         shutil.rmtree(self._node.scratch)
         self._node.metrics.count("segmentation_seconds", by=time.perf_counter() - start)
+
+
+def _images_of(study: Study) -> dict[str, tuple[str, ...]]:
+    """Names of the instances of each series but those of other objects, which may come and go beside the images.
+
+    An earlier result or a dose report makes no other study of the same images. A study of such objects alone has all.
+    """
+    series = study.series()
+    images = {one: names for one, names in series.items() if not _is_other(study.folder / one / f"{names[0]}.dcm")}
+    return images or series
+
+
+def _is_other(file: Path) -> bool:
+    try:
+        return identify(file).modality in NO_IMAGE_MODALITIES
+    except ImageFileError:
+        return False

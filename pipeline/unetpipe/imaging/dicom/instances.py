@@ -23,6 +23,7 @@ class InstanceIdentity:
         study, series, instance: UIDs.
         sop_class: UID of what kind of object it is.
         syntax: UID of its transfer syntax.
+        modality: Its modality; empty where it states none.
     """
 
     study: str
@@ -30,6 +31,7 @@ class InstanceIdentity:
     instance: str
     sop_class: str
     syntax: str
+    modality: str = ""
 
 
 @without_validation
@@ -40,8 +42,9 @@ def identify(source: Path | bytes) -> InstanceIdentity:
         ImageFileError: If it is damaged, or one of the identifiers is absent.
     """
     with damage("an instance is damaged or no DICOM"), _opened(source) as stream:
-        data = dcmread(stream, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
+        data = dcmread(stream, stop_before_pixels=True, specific_tags=[*_KEYWORDS, "Modality"])
         found = {keyword: text(data, keyword) for keyword in _KEYWORDS}
+        modality = text(data, "Modality")
         syntax = str(data.file_meta.get("TransferSyntaxUID", ""))
     lacking = [keyword for keyword, value in found.items() if not value]
     if lacking:
@@ -52,6 +55,7 @@ def identify(source: Path | bytes) -> InstanceIdentity:
         instance=found["SOPInstanceUID"],
         sop_class=found["SOPClassUID"],
         syntax=syntax,
+        modality=modality or "",
     )
 
 
