@@ -16,10 +16,11 @@ import torch
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
-from unetpipe.bundle.write import write_weights
+from unetpipe.bundle.write import write_bundle, write_weights
 from unetpipe.config.package import PackageConfig
 from unetpipe.errors import BundleError
 from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
+from unetpipe.inference.sliding_window import Blending
 from unetpipe.stages.package import package
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,19 @@ def test_an_export_is_compared_and_described(bundle_folder: Path, name: str, fil
     assert not any(text.encode() in content for text in (str(ROOT), sys.prefix, str(bundle_folder)))
     assert f"| `models/{file}` |" in (bundle_folder / "docs" / "README.md").read_text()
     assert _failed(bundle_folder) == {}
+
+
+def test_the_description_follows_the_model(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    """Windows are those of the model's convention, and what changed since the export is in it again."""
+    folder = make_bundle()
+    assert package(PackageConfig(model=folder, pt2=True)).passed
+    path = folder / "models" / "preprocessing.json"
+    assert "p // 2" not in path.read_text()
+    bundle = read_bundle(folder)
+    spec = bundle.spec.model_copy(update={"blending": Blending(convention="nnunet")})
+    write_bundle(folder, spec, bundle.network_def, bundle.state_dict())
+    assert package(PackageConfig(model=folder, zip=tmp_path / "model.zip")).passed
+    assert "p // 2" in path.read_text()
 
 
 @needs_onnx

@@ -11,6 +11,8 @@ import torch
 
 from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.release import Release
+from unetpipe.bundle.revise import write_segments
+from unetpipe.bundle.segment_codes import read_segments
 from unetpipe.bundle.write import write_bundle
 from unetpipe.config.package import PackageConfig
 from unetpipe.errors import BundleError, DatasetError
@@ -129,6 +131,19 @@ def test_a_person_names_version_and_changes(make_bundle: MakeBundle, tmp_path: P
     package(PackageConfig(model=folder, zip=target))
     package(PackageConfig(model=other, zip=target, changes="trained longer"))
     assert read_bundle(other).release.changelog["1.1.0"] == "trained longer"
+
+
+def test_codes_of_segments_stay(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """A model trained anew keeps them, and its version says what has changed."""
+    folder, table = make_bundle(), tmp_path / "segments.yaml"
+    name = read_bundle(folder).spec.label_scheme.names[0]
+    table.write_text(f"{name}: {{type: {{value: 10200004, meaning: Liver}}}}")
+    write_segments(folder, read_segments(table))
+    coded = read_bundle(folder)
+    assert name in coded.spec.segments
+    renewed = rewritten(folder, shift=0.5, segments={})
+    assert renewed.spec.segments == coded.spec.segments
+    assert "segments" not in renewed.release.changelog[renewed.version]
 
 
 def test_statements_stay_until_they_are_changed(make_bundle: MakeBundle, tmp_path: Path) -> None:

@@ -39,15 +39,20 @@ def large_files(folder: Path) -> list[LargeFile]:
 
 
 def write_large_files(folder: Path) -> None:
-    """List the files that are too large; no list where none is. An address stays that of a file as long as its hash."""
+    """List the files that are too large; no list where none is. An address stays that of a file as long as its hash.
+
+    A list that is right is not written: the bundle may lie where nothing can be.
+    """
     found = large_files(folder)
     if not found:
-        (folder / LARGE_FILES).unlink(missing_ok=True)
+        if (folder / LARGE_FILES).is_file():
+            (folder / LARGE_FILES).unlink()
         return
     urls = {(one.path, one.hash_val): one.url for one in _listed(folder)}
     known = [one.model_copy(update={"url": urls.get((one.path, one.hash_val), "")}) for one in found]
     content = yaml.safe_dump({"large_files": [one.model_dump() for one in known]}, sort_keys=False)
-    write_text(folder / LARGE_FILES, content)
+    if not (folder / LARGE_FILES).is_file() or (folder / LARGE_FILES).read_bytes() != content.encode():
+        write_text(folder / LARGE_FILES, content)
 
 
 def _listed(folder: Path) -> Iterator[LargeFile]:

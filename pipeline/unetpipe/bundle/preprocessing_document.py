@@ -51,7 +51,8 @@ def preprocessing_document(spec: ModelSpec, network_def: dict[str, Any]) -> dict
             "patch": list(spec.patch_size),
             "overlap": 0.5,
             "sigma": [size / 8 for size in spec.patch_size],
-            "words": _WINDOWS,
+            "windows": spec.blending.convention,
+            "words": _EVEN_WINDOWS if spec.blending.convention == "nnunet" else _WINDOWS,
         },
         "after": [
             {
@@ -86,6 +87,12 @@ _WINDOWS = (
     "Pad with 0 on both sides to at least the patch. Run windows of the patch's size that follow each other by half of "
     "it, the last one at the end. Multiply each one's logits by a Gaussian around its centre (sigma in voxels, never "
     "below 0.001), add them up and divide by the sum of the Gaussians."
+)
+_EVEN_WINDOWS = (
+    "Pad with 0 on both sides to at least the patch p. Along an axis of n voxels run c + 1 windows, c = ceil((n - p) "
+    "/ (p / 2)), that start at round((n - p) / c * i). Multiply each one's logits by a Gaussian around voxel p // 2 "
+    "that is 0 beyond int(4 * sigma + 0.5) voxels, zeros replaced by its smallest positive value, add them up and "
+    "divide by the sum of the Gaussians."
 )
 _VALUES = "Replace the index of each class by its value; the index is its place in this list."
 

@@ -16,6 +16,7 @@ from unetpipe.bundle.configs.evaluation import evaluate, multi_gpu_evaluate
 from unetpipe.bundle.configs.inference import inference
 from unetpipe.bundle.configs.metadata import metadata
 from unetpipe.bundle.configs.training import multi_gpu_train, train
+from unetpipe.bundle.limits import parse_spec
 from unetpipe.bundle.member import Member
 from unetpipe.bundle.model_card import model_card
 from unetpipe.bundle.read import read_bundle, unfinished_release
@@ -59,6 +60,7 @@ def write_members(folder: Path, spec: ModelSpec, members: Sequence[Member]) -> N
         spec: Everything about the model but its networks and weights.
         members: A network for each of the spec's `weight_files`.
     """
+    spec = _coded_as_before(folder, spec)
     definitions = [member.definition for member in members]
     release = _release_in(folder, Model(spec, tuple(members)))
     about = _about_in(folder)
@@ -80,6 +82,16 @@ def write_members(folder: Path, spec: ModelSpec, members: Sequence[Member]) -> N
     for path in (folder / "models").iterdir():
         if _OF_WEIGHTS.fullmatch(path.name) and f"models/{path.name}" not in spec.weight_files:
             path.unlink()  # of a member that an earlier ensemble had
+
+
+def _coded_as_before(folder: Path, spec: ModelSpec) -> ModelSpec:
+    """The spec, with the codes of the bundle in the folder where it has none and the classes are the same."""
+    try:
+        earlier = parse_spec(folder.name, read_config(folder.name, METADATA, open_bundle(folder)))
+    except BundleError:
+        return spec
+    same = not spec.segments and earlier.label_scheme.names == spec.label_scheme.names
+    return spec.model_copy(update={"segments": earlier.segments}) if same else spec
 
 
 def add_data_license(folder: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from unetpipe.bundle.ensemble import ensemble_of, write_ensemble
-from unetpipe.bundle.exports import Export, Format, Sample, export, remove_outdated
+from unetpipe.bundle.exports import PREPROCESSING, Export, Format, Sample, export, remove_outdated
 from unetpipe.bundle.large_files import write_large_files
 from unetpipe.bundle.nnunet.convert import convert
 from unetpipe.bundle.pack import pack
+from unetpipe.bundle.preprocessing_document import preprocessing_document
 from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.registration import register_bundle
 from unetpipe.bundle.release import Release
@@ -27,7 +28,7 @@ from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore, cases_folder
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError
-from unetpipe.files import write_text
+from unetpipe.files import write_json, write_text
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.inference.sliding_window import central_window
 from unetpipe.tracking.parent import noted_run
@@ -73,6 +74,8 @@ def package(config: PackageConfig) -> PackageResult:
     if bundle is not None:  # or else the checks say why
         add_missing(folder)
         remove_outdated(folder, _formats(config, folder, bundle.spec), bundle.sha256)
+        if (folder / PREPROCESSING).is_file():  # of an export of the same weights, before something else changed
+            write_json(folder / PREPROCESSING, preprocessing_document(bundle.spec, bundle.network_def))
         _state(config, folder, data_license)  # before the export: TorchScript carries the metadata
         write_large_files(folder)
     checks = verify_bundle(folder)
