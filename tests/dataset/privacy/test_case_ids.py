@@ -49,7 +49,10 @@ def test_the_secret_of_an_earlier_version_is_used_until_it_is_moved(tmp_path: Pa
     assert any(line.endswith(f"that may be handed on: move it to {outside}") for line in logged)
     assert not outside.exists()
     assert site_secret(tmp_path / "other") != earlier
+    logged.clear()
     assert site_secret(labels) == earlier
+    assert any(f"{outside} has another secret" in line for line in logged)
+    assert not any("move it to" in line for line in logged)
     shutil.rmtree(outside)
     shutil.move(inside, outside)
     logged.clear()

@@ -57,7 +57,11 @@ def private_folder(folder: Path) -> Path:
     if named := os.environ.get(VARIABLE):
         return Path(named).absolute()
     outside, earlier = _outside(folder), earlier_private_folder(folder)
-    return earlier if (earlier / _SECRET).is_file() else outside
+    return earlier if _has_secret(earlier) else outside
+
+
+def _has_secret(folder: Path) -> bool:
+    return os.path.isfile(folder / _SECRET)  # noqa: PTH113 - which is no error in a folder of somebody else's
 
 
 def _outside(folder: Path) -> Path:
@@ -84,7 +88,10 @@ def site_secret(folder: Path) -> Secret:
     """
     path, earlier, outside = private_folder(folder) / _SECRET, earlier_private_folder(folder), _outside(folder)
     if earlier.is_dir() and earlier != outside and VARIABLE not in os.environ:
-        log.warning("%s names patients, and lies in a folder that may be handed on: move it to %s", earlier, outside)
+        advice = f"move it to {outside}"
+        if _has_secret(earlier) and _has_secret(outside):
+            advice = f"{outside} has another secret: move it elsewhere, and name that by {VARIABLE}"
+        log.warning("%s names patients, and lies in a folder that may be handed on: %s", earlier, advice)
     try:
         if not path.exists():
             _make(path)

@@ -1,6 +1,7 @@
 """The site's tables of sources: which files a case with a pseudonym was made from. They lie beside the secret."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Literal
@@ -76,7 +77,7 @@ def write_sources(folder: Path, sources: Iterable[Source], *, add: bool = False)
 
 
 def read_sources(folder: Path, name: str | None = None) -> tuple[Source, ...]:
-    """Read the table of a folder; empty where there is none.
+    """Read the table of a folder; empty where there is none, or none that this account may read.
 
     Args:
         folder: Work folder, or folder of predictions.
@@ -87,10 +88,10 @@ def read_sources(folder: Path, name: str | None = None) -> tuple[Source, ...]:
     """
     path = _path(folder, name or table_name(folder))
     earlier = earlier_private_folder(folder) / path.name
-    path = path if path.exists() or not earlier.exists() else earlier
+    path = earlier if not os.path.exists(path) and os.path.exists(earlier) else path  # noqa: PTH110 - as in `secret`
     try:
         return Sources.model_validate_json(path.read_bytes()).cases
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # none, or that of somebody else
         return ()
     except OSError as error:
         raise PlanError(f"{path}: the table of sources cannot be read ({error.strerror})") from error
