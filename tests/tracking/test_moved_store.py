@@ -22,7 +22,7 @@ from unetpipe.tracking.registry import fetch_model
 def test_stores_of_servers_and_of_several_folders_are_left_alone(tmp_path: Path, place: str) -> None:
     """A server has a store and a folder of the same names by default, but places that are none of a work folder."""
     (tmp_path / "mlartifacts").mkdir()
-    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mlartifacts").mkdir(parents=True)
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.create_experiment("unetpipe", artifact_location=place.format(str(tmp_path).lstrip("/")))
     run = client.create_run(experiment).info
@@ -56,6 +56,7 @@ def test_a_copy_keeps_its_own_artifacts(work: Path, tmp_path: Path, monkeypatch:
         assert (place / "plan.yaml").is_file()
     shutil.rmtree(work)
     moved = Path(shutil.move(copy, tmp_path / "moved"))
+    copy.mkdir()  # as something else does that is prepared there
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved}/mlflow.db")
     fetched = fetch_model("models:/balls/1", tmp_path)
     here = moved / bundle.relative_to(copy)

@@ -50,4 +50,4 @@ def _was_own(place: str) -> bool:
     """Whether artifacts lay beside a work folder's store: no server's, nor those of another folder."""
     path = Path(unquote(urlparse(place).path))
     own = place.startswith("file:///") and path.name == ARTIFACTS
-    return own and (not path.parent.exists() or (path.parent / STORE).is_file())
+    return own and (not path.exists() or (path.parent / STORE).is_file())
