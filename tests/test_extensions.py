@@ -132,6 +132,10 @@ def test_name_and_digest_hold_no_path(tmp_path: Path, package: Path) -> None:
         == extension_digest("my_lab.scores")
         == extension_digest(str(package / "my_lab" / "scores.py"))
     )
+    whole = extension_digest("my_lab")
+    with (package / "my_lab" / "scores.py").open("a") as inner:
+        inner.write("# edited\n")
+    assert extension_digest("my_lab") != whole
 
 
 def test_a_class_that_is_defined_anew_takes_its_word_again() -> None:

@@ -55,7 +55,7 @@ def extension_name(named: str) -> str:
 
 
 def extension_digest(named: str) -> str:
-    """SHA-256 of the file that an extension consists of, or starts with: what a run that goes on later must find again.
+    """SHA-256 of the file or package that an extension is: what a run that goes on later must find again.
 
     Raises:
         ExtensionError: If there is no such extension.
@@ -66,6 +66,9 @@ def extension_digest(named: str) -> str:
         if spec is None or spec.origin is None:
             raise _absent(named)
         path = Path(spec.origin)
+        files = sorted(path.parent.rglob("*.py")) if spec.submodule_search_locations else []
+        if len(files) > 1:  # a package: all of its code
+            return hashlib.sha256("".join(map(_digest, files)).encode()).hexdigest()
     return _digest(path)
 
 

@@ -110,6 +110,27 @@ def test_profiles_give_each_command_its_resources(tmp_path: Path) -> None:
             resources_for("train", config)
 
 
+def test_a_pipeline_passes_extensions_on(balls: Path, tmp_path: Path) -> None:
+    """What reads the dataset reads its references too; of a network that an extension registers no ensemble is made."""
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from unetpipe.components import register\n"
+        "from monai.networks.nets import UNet\n"
+        "register('network', 'test_pipeline_net')(UNet)\n"
+    )
+    pipeline = PipelineConfig(
+        dataset=balls,
+        out=Path("w"),
+        preprocess={"extension": f"[{own}]"},
+        train={"extension": f"[{own}]", "network": "test_pipeline_net"},
+    )
+    made = pipeline_jobs(
+        SubmitConfig(command=("pipeline",)), pipeline, lambda words: check_command(app, _CONFIGS, words)
+    )
+    assert [job.name for job in made] == ["preprocess", "train", "evaluate"]
+    assert made[2].command[-2:] == ("--extension", str(own))
+
+
 def test_a_pipeline_is_a_chain(balls: Path) -> None:
     """Each job waits for the one before; GPUs go to train and infer; the dataset says how many folds there are."""
     given = SubmitConfig(command=("pipeline",), gpus=1, array=2)

@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from unetpipe.config.train import TrainConfig
+from unetpipe.dataset.training_set import read_training_set
 from unetpipe.errors import TrainingError
 from unetpipe.stages.train import train
 from unetpipe.training.checkpoint import load_checkpoint
+from unetpipe.training.run_identity import RunIdentity
 
 SLOW_SGD = """
 import os
@@ -53,6 +55,18 @@ def test_a_run_goes_on_with_the_extension_it_began_with(work: Path, extension: P
     extension.write_text(SLOW_SGD.replace("1e-4", "1e-3"))
     with pytest.raises(TrainingError, match=r"extension slow_sgd\.py has changed"):
         train(config)
+
+
+def test_extensions_of_one_name_are_told_apart(work: Path, extension: Path, tmp_path: Path) -> None:
+    """A run that goes on notices an edit of either."""
+    other = tmp_path / "another" / extension.name
+    other.parent.mkdir()
+    other.write_text("# nothing\n")
+    data = read_training_set(work, 0, None)
+    config = TrainConfig.model_validate({"work": work, "extension": [str(extension), str(other)]})
+    before = RunIdentity.of(config, data)
+    extension.write_text(SLOW_SGD.replace("1e-4", "1e-3"))
+    assert before.changes(RunIdentity.of(config, data)) == [f"extension {extension.name} has changed"]
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from unetpipe.cluster.campaigns import infer_jobs, train_job, warn_of_file_store
 from unetpipe.cluster.config import PipelineConfig, SubmitConfig
 from unetpipe.cluster.jobs import Command, Job
 from unetpipe.cluster.profiles import resources_for
+from unetpipe.components import registered, target_of
 from unetpipe.config.infer import InferConfig
 from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.config.train import TrainConfig
@@ -24,6 +25,7 @@ from unetpipe.dataset.folds import choose_folds, make_folds, read_folds
 from unetpipe.dataset.layouts.recognition import inspect_dataset
 from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.errors import ClusterError
+from unetpipe.extensions import load_extensions
 
 Check = Callable[[Command], BaseModel]
 """Parses a command line into its config, or raises."""
@@ -40,6 +42,7 @@ def pipeline_jobs(config: SubmitConfig, pipeline: PipelineConfig, check: Check) 
     Raises:
         ClusterError: If options contradict each other.
         DatasetError: If no case of the dataset can be listed.
+        ExtensionError: If an extension is not there or fails while it is imported.
     """
     if config.folds is not None:
         raise ClusterError("a pipeline is given its folds after its name: submit pipeline DATASET --folds 0,1")
@@ -48,8 +51,11 @@ def pipeline_jobs(config: SubmitConfig, pipeline: PipelineConfig, check: Check) 
     assert isinstance(preprocessing, PreprocessConfig)
     folds = choose_folds(pipeline.folds, _count_folds(preprocessing))
     jobs = [Job(name="preprocess", command=preprocess, resources=without_gpus(resources_for("preprocess", config)))]
-    jobs.append(_training(config, pipeline, folds, check))
-    for command in (_evaluation(pipeline), *([_ensemble(pipeline, folds)] if len(folds) > 1 else [])):
+    training, job = _training(config, pipeline, folds, check)
+    jobs.append(job)
+    several = len(folds) > 1 and not _has_own_network(training)
+    commands = [_evaluation(pipeline, preprocessing.extension), *([_ensemble(pipeline, folds)] if several else [])]
+    for command in commands:
         check(command)
         resources = without_gpus(resources_for(command[0], config))
         jobs.append(Job(name=command[0], command=command, resources=resources, after=("train",)))
@@ -58,20 +64,30 @@ def pipeline_jobs(config: SubmitConfig, pipeline: PipelineConfig, check: Check) 
     return tuple(jobs)
 
 
-def _training(config: SubmitConfig, pipeline: PipelineConfig, folds: Sequence[int], check: Check) -> Job:
+def _training(
+    config: SubmitConfig, pipeline: PipelineConfig, folds: Sequence[int], check: Check
+) -> tuple[TrainConfig, Job]:
     command = _command("train", str(pipeline.out), {"run_name": pipeline.run_name}, pipeline.train)
     training = check(command)
     assert isinstance(training, TrainConfig)
     warn_of_file_store(config, training, folds)
     job = train_job(command, training, resources_for("train", config), folds)
-    return job.model_copy(update={"after": ("preprocess",)})
+    return training, job.model_copy(update={"after": ("preprocess",)})
 
 
-def _evaluation(pipeline: PipelineConfig) -> Command:
+def _has_own_network(training: TrainConfig) -> bool:
+    """Whether an extension registers the network, of which no ensemble is made."""
+    load_extensions(training.extension)
+    return target_of(training.network) in registered("network")
+
+
+def _evaluation(pipeline: PipelineConfig, extensions: Sequence[str]) -> Command:
+    """Evaluate all folds, with the extensions that read the dataset."""
     report = pipeline.report or pipeline.out / "report"
-    return _command(
+    command = _command(
         "evaluate", str(pipeline.out), {"cross_validation": True, "run_name": pipeline.run_name, "out": report}
     )
+    return (*command, *(word for one in extensions for word in ("--extension", one)))
 
 
 def _ensemble(pipeline: PipelineConfig, folds: Sequence[int]) -> Command:
@@ -119,5 +135,6 @@ def _count_folds(config: PreprocessConfig) -> int:
     """Number of folds that preprocessing will make, or has made."""
     if config.out is not None and (config.out / "folds.json").is_file():
         return len(read_folds(config.out).folds)
+    load_extensions(config.extension)  # whose readers say what an image is
     manifest, _ = inspect_dataset(config.dataset, config.images, config.label, ids=CaseIds(config.case_ids))
     return len(make_folds(manifest, config.folds, config.seed).folds)

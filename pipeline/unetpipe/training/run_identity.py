@@ -32,7 +32,10 @@ class RunIdentity:
     @classmethod
     def of(cls, config: TrainConfig, data: TrainingSet, initial: InitialModel | None = None) -> "RunIdentity":
         """Describe the run that a config asks for, and the model that it starts from."""
-        extensions = {f"extension {extension_name(one)}": extension_digest(one)[:16] for one in config.extension}
+        extensions: dict[str, str] = {}
+        for one in config.extension:  # two files in two folders may have one name
+            name = f"extension {extension_name(one)}"
+            extensions[name] = extensions.get(name, "") + extension_digest(one)[:16]
         digests = extensions | input_digests(data)
         if initial is not None:
             digests["the model of --init"] = initial.plan.digest[:16]
