@@ -20,7 +20,7 @@ from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.dataset.planning.plan import read_plan
-from unetpipe.errors import TrainingError
+from unetpipe.errors import ComponentError, TrainingError
 from unetpipe.imaging.geometry import Grid
 from unetpipe.networks.build import build_network
 from unetpipe.networks.unets import sequential
@@ -115,6 +115,15 @@ def test_one_run_is_packaged_too_and_none_is_refused(work: Path, tmp_path: Path)
 
 def _case(fold: int, *gains: float) -> HeldOutCase:
     return HeldOutCase(id="a", fold=fold, source=Grid.of((2, 2), np.eye(4)), overlaps=(), gains=gains, seconds=0)
+
+
+def test_a_wrong_metric_is_found_before_networks_run(work: Path, tmp_path: Path) -> None:
+    """Nothing is written."""
+    add_run(work, "bright", BRIGHT)
+    config = EvaluateConfig(predictions=(work,), cross_validation=True, choose=True, out=tmp_path / "out")
+    with pytest.raises(ComponentError, match="there is no metric 'cldcie'"):
+        choose(config.model_copy(update={"metric": ("cldcie",)}))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_largest_component_is_kept_where_no_fold_is_worse() -> None:

@@ -191,6 +191,7 @@ def test_a_run_of_an_older_version_goes_on(work: Path) -> None:
     [
         (["--loss", "dice"], "there is no loss 'dice': expected one of dice_ce, dice_focal, "),
         (["--loss", "{_target_: monai.losses.DiceLoss, reduction: none}"], "should give one number"),
+        (["--loss", "{_target_: dice_focal, gamma: two}"], "loss dice_focal"),
         (["--loss", "{_target_: os.system}"], "there is no loss 'os.system'"),
         (["--loss", "{_target_: ["], "is not YAML"),
         (["--optimizer", "adam"], "there is no optimizer 'adam': expected one of adamw, muon, sgd"),

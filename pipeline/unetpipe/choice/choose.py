@@ -16,12 +16,14 @@ from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.documents import Record, write_document
+from unetpipe.evaluation.named_metrics import find_metrics
 from unetpipe.evaluation.ranking import RankedModel, rank_models
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.evaluate import evaluate
 from unetpipe.stages.package import package
+from unetpipe.tracking.named import find_tracker
 
 CHOICE_SCHEMA: Final = 1
 
@@ -100,6 +102,8 @@ def choose(
     load_extensions(config.extension)
     (work,) = config.predictions
     manifest, folds = read_manifest(work), read_folds(work).folds
+    find_tracker(config.tracking)  # what `evaluate` would refuse when all networks have run
+    find_metrics(config.metric, manifest.spatial_dims)
     runs = trained_runs(work, manifest, folds)
     candidates = candidates_of(runs)
     labels = config.out / "candidates"

@@ -83,7 +83,8 @@ def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction, initia
     """
     recipe = Recipe.of(config, "muon", loss)
     own_network = target_of(config.network) in registered("network")
-    if isinstance(loss, Loss) and config.optimizer is None and not own_network:
+    as_it_is = isinstance(loss, Loss) and isinstance(config.loss, str)  # a definition may change its arguments
+    if as_it_is and config.optimizer is None and not own_network:
         return
     definition = chosen_network(config, data, initial)
     channels, patch = data.input_channels, data.configuration.patch_size
@@ -91,7 +92,7 @@ def try_parts(config: TrainConfig, data: TrainingSet, loss: LossFunction, initia
         network = build_network(definition)
     if own_network:
         _require_torchscript(network, channels, patch)
-    if not isinstance(loss, Loss):
+    if not as_it_is:
         for shape in level_shapes(definition, channels, patch):
             require_loss(str(target_of(config.loss)), loss, _task(config, data), shape)
     require_a_step(recipe.optimizer_name, recipe.optimizer, network)
