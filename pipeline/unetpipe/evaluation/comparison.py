@@ -173,7 +173,7 @@ def _mean(values: NDArray[np.float64]) -> float:
 def _most(cases: Sequence[str], values: NDArray[np.float64]) -> Iterator[CaseDifference]:
     """Cases that differ most, of values (cases, 2) by baseline and model."""
     apart = values[:, 1] - values[:, 0]
-    for row in sorted(np.flatnonzero(np.isfinite(apart)), key=lambda row: -abs(apart[row]))[:_LISTED]:
+    for row in sorted(np.flatnonzero(np.isfinite(apart)).tolist(), key=lambda row: -abs(apart[row]))[:_LISTED]:
         if apart[row]:
             before, after = map(float, values[row])
             yield CaseDifference(case=cases[row], baseline=before, model=after, difference=float(apart[row]))
