@@ -90,8 +90,8 @@ def source_digest(kind: Kind, target: Any) -> str:
         return ""
     try:
         source = Path(inspect.getfile(factory)).read_bytes()
-    except (OSError, TypeError):  # defined in a notebook or a shell
-        source = repr(factory).encode()
+    except (OSError, TypeError):  # defined in a notebook or a shell; its address is another one in each
+        source = f"{factory.__module__}.{getattr(factory, '__qualname__', '')}".encode()
     return hashlib.sha256(source).hexdigest()
 
 

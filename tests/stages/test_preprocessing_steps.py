@@ -19,7 +19,7 @@ from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.dataset.store import CaseStore
-from unetpipe.errors import ComponentError, PlanError, TrainingError
+from unetpipe.errors import ComponentError, PlanError, TrainingError, UnetpipeError
 from unetpipe.stages.infer import infer
 from unetpipe.stages.preprocess import preprocess
 from unetpipe.stages.train import train
@@ -136,6 +136,32 @@ def test_cases_are_prepared_anew_when_the_code_of_a_step_changes(balls: Path, tm
     for text, written in ((code, 6), (code, 0), (code.replace("* 2", "* 3"), 6)):
         (tmp_path / "lab.py").write_text(text)
         assert preprocess(config).written == written
+
+
+def test_the_code_of_a_step_stays_the_same_from_cases_to_labels(balls: Path, tmp_path: Path, logged: list[str]) -> None:
+    """Training refuses cases of other code than that which will prepare its held-out cases; inference warns."""
+    code = "from unetpipe import register\n\n\n@register('preprocessing', 'test_doubled')\ndef doubled():\n"
+    code += "    return lambda data: {'image': data['image'] * 2}\n"
+    work, lab = tmp_path / "work", tmp_path / "lab.py"
+    lab.write_text(code)
+    named = {"preprocessing_step": ("test_doubled",), "extension": (str(lab),)}
+    preprocess(PreprocessConfig(dataset=balls, out=work, preview=False, folds=3, **named))
+    config = TrainConfig(
+        work=work, device="cpu", precision="fp32", epochs=1, iterations=1, tracking="none", extension=(str(lab),)
+    )
+    lab.write_text(code.replace("* 2", "* 3"))
+    with pytest.raises(TrainingError, match="the file of a preprocessing step has changed since 6 cases"):
+        train(config)
+    lab.write_text(code)
+    bundle = train(config).bundle
+    scans = InferConfig(models=(bundle,), inputs=(balls / "imagesTr",), out=tmp_path / "out", device="cpu")
+    scans = scans.model_copy(update={"extension": (str(lab),)})
+    assert infer(scans).failed == {}
+    assert not any("its labels may be wrong" in line for line in logged)
+    lab.write_text(code.replace("* 2", "* 3"))
+    with pytest.raises(UnetpipeError, match="of another model or of other options are there already"):
+        infer(scans.model_copy(update={"skip_existing": True}))
+    assert any("its labels may be wrong" in line for line in logged)
 
 
 def test_a_step_that_is_not_known_stops_training_and_inference_before_any_work(balls: Path, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from unetpipe.imaging.finite import refuse_non_finite
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.network_input import NetworkImage
+from unetpipe.imaging.preprocessing import step_code
 from unetpipe.imaging.steps import require_steps
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.confidence import Confidence
@@ -110,6 +111,11 @@ class Predictor:
         for bundle in own:
             if not bundle.spec.preprocessing.only_normalizes:
                 require_steps(bundle.spec.preprocessing)
+                if bundle.spec.step_code not in ((), step_code(bundle.spec.preprocessing.steps)):
+                    log.warning(
+                        "%s was trained when the file of its preprocessing steps was another: its labels may be wrong",
+                        bundle.name,
+                    )
             if not bundle.spec.finished:
                 if len(own) > 1:
                     raise BundleError(f"{bundle.name} is not trained to its end, so that it cannot be averaged yet")

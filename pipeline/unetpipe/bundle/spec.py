@@ -74,6 +74,7 @@ class ModelSpec(ModelTask):
 
     Attributes:
         preprocessing: Steps from an image in RAS+ order to the network's input.
+        step_code: Code of those of its steps that an extension registers (`imaging.preprocessing.step_code`).
         patch_size: Shape of the sliding window.
         blending: How overlapping windows are averaged.
         merged: Further label values of reference labels, and the class that each counts as.
@@ -98,6 +99,7 @@ class ModelSpec(ModelTask):
 
     schema_version: Literal[1] = 1
     preprocessing: Preprocessing
+    step_code: tuple[str, ...] = ()
     patch_size: Shape
     blending: Blending = GAUSSIAN
     merged: tuple[MergedValues, ...] = ()

@@ -5,12 +5,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from unetpipe.components import source_digest, target_of
 from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.store import STORE_SCHEMA
 from unetpipe.documents import is_default
+from unetpipe.imaging.preprocessing import step_code
 
 
 def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configuration: str) -> str:
@@ -31,7 +31,7 @@ def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configu
     }
     if manifest.ignore_value is not None:
         parts["annotated"] = True  # positions of annotated voxels are stored besides
-    if code := [digest for step in spec.steps if (digest := source_digest("preprocessing", target_of(step)))]:
+    if code := step_code(spec.steps):
         parts["code"] = code
     return _hash(parts)
 

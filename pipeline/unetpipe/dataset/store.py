@@ -23,7 +23,7 @@ from unetpipe.documents import Record, read_document
 from unetpipe.errors import PlanError
 from unetpipe.files import atomic_path, write_text
 from unetpipe.imaging.geometry import Shape, Spacing
-from unetpipe.imaging.preprocessing import Placement, Preprocessing
+from unetpipe.imaging.preprocessing import Placement, Preprocessing, step_code
 
 if TYPE_CHECKING:  # it takes a third of a second to import: only where arrays are read and written
     import blosc2
@@ -42,6 +42,7 @@ class CaseRecord(Record):
         source: Hash of the files and label values alone; None where an earlier version of unetpipe made the array.
         placement: Position of the array in the file it came from.
         preprocessing: Preprocessing that made the array; None where an earlier version of unetpipe made it.
+        code: Code of its steps (`imaging.preprocessing.step_code`); None where an earlier version made the array.
         spacing_mm: Exact voxel size of the array.
         class_voxels: Number of voxels of each class in the array, in network order; ignored voxels count for no class.
         locations: Up to 1000 voxels of each foreground class index that occurs, evenly drawn, as positions in
@@ -54,6 +55,7 @@ class CaseRecord(Record):
     source: str | None = None
     placement: Placement
     preprocessing: Preprocessing | None = None
+    code: tuple[str, ...] | None = None
     spacing_mm: Spacing
     class_voxels: tuple[int, ...]
     locations: dict[str, list[int]]
@@ -273,6 +275,7 @@ def encode_case(
         source=source,
         placement=placement,
         preprocessing=preprocessing,
+        code=None if preprocessing is None else step_code(preprocessing.steps),
         spacing_mm=spacing_mm,
         class_voxels=counts,
         locations=locations,

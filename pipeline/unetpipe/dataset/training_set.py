@@ -9,6 +9,7 @@ from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.planning.plan import Configuration, Plan, read_plan
 from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import TrainingError
+from unetpipe.imaging.preprocessing import step_code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,13 @@ def read_training_set(work: Path, fold: int, configuration: str | None) -> Train
         raise TrainingError(
             f"plan.yaml has changed since {len(stale)} cases were preprocessed, such as {stale[0]}: "
             "run unetpipe preprocess again"
+        )
+    code = step_code(spec.steps)  # none where the extension is not loaded, which training refuses later
+    other = [case for case in store.ids if store.record(case).code not in (None, code)] if code else []
+    if other:
+        raise TrainingError(
+            f"the file of a preprocessing step has changed since {len(other)} cases were preprocessed, such as "
+            f"{other[0]}: run unetpipe preprocess again"
         )
     return TrainingSet(
         manifest=manifest,

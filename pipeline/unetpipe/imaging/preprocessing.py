@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import model_validator
 
+from unetpipe.components import source_digest, target_of
 from unetpipe.documents import Record
 from unetpipe.imaging.geometry import Grid, Shape, Spacing
 
@@ -23,6 +24,11 @@ ANISOTROPY: Final = 3.0
 """Ratio of voxel sizes above which nnU-Net resamples slices apart from each other."""
 _SAME_DECIMALS = 5  # of voxel sizes in mm that count as equal
 DEFAULT_STEPS: Final[tuple[Step, ...]] = (NORMALIZE,)
+
+
+def step_code(steps: Sequence[Step]) -> tuple[str, ...]:
+    """SHA-256 of the file that defines each step which an extension registered, in order; other steps have none."""
+    return tuple(digest for step in steps if (digest := source_digest("preprocessing", target_of(step))))
 
 
 class ChannelNormalization(Record):

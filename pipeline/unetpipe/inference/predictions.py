@@ -16,7 +16,7 @@ from unetpipe.inference.quality import PredictedDice
 
 PREDICTIONS_SCHEMA: Final = 1
 # settings that labels and their DICOM objects depend on, on any machine
-_ESSENTIAL = ("step", "tta", "postprocess", "reading", "seg_type", "uncoded")
+_ESSENTIAL = ("step", "tta", "postprocess", "reading", "seg_type", "uncoded", "code")
 
 
 class ModelUsed(Record):

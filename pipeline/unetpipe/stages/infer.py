@@ -13,6 +13,7 @@ from pathlib import Path
 
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import Bundle
+from unetpipe.bundle.spec import ModelSpec
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import CaseIds
@@ -23,6 +24,9 @@ from unetpipe.extensions import load_extensions
 from unetpipe.folder_lock import claimed
 from unetpipe.imaging.dicom.derived.algorithm import Algorithm, Model
 from unetpipe.imaging.dicom.options import dicom_choices
+from unetpipe.imaging.files import code_digest
+from unetpipe.imaging.formats.registered import reader_suffixes
+from unetpipe.imaging.preprocessing import step_code
 from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.inference.dicom_outputs import DicomOutputs, dicom_outputs, require_dicom
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
@@ -266,6 +270,7 @@ def _settings(config: InferConfig, predictor: Predictor) -> dict[str, str | floa
         "postprocess": config.postprocess,
         **_reading(config),
         **_coding(config),
+        **_code(predictor),
     }
 
 
@@ -287,6 +292,14 @@ def _coding(config: InferConfig) -> dict[str, str | bool]:
         return {}
     chosen: dict[str, str | bool] = {"seg_type": config.seg_type, "uncoded": config.uncoded}
     return {name: value for name, value in chosen.items() if value != InferConfig.model_fields[name].default}
+
+
+def _code(predictor: Predictor) -> dict[str, str]:
+    """A hash of the extensions' code that reads and prepares scans; nothing where there is none."""
+    own = [model.spec for model in predictor.bundles if isinstance(model.spec, ModelSpec)]
+    steps = [step for spec in own for step in spec.preprocessing.steps]
+    found = [*step_code(steps), *filter(None, (code_digest(Path(f"x{suffix}")) for suffix in reader_suffixes()))]
+    return {"code": hashlib.sha256("".join(found).encode()).hexdigest()[:16]} if found else {}
 
 
 def _reason(error: Exception, case: InputCase) -> str:

@@ -13,6 +13,7 @@ from unetpipe.dataset.planning.fingerprint import read_fingerprint
 from unetpipe.dataset.training_domain import training_domain
 from unetpipe.errors import BundleError
 from unetpipe.folder_lock import Claim
+from unetpipe.imaging.preprocessing import step_code
 from unetpipe.progress import Progress
 from unetpipe.report.journal import Journal
 from unetpipe.stages.run_evidence import evidence_of, training_recipe
@@ -95,6 +96,7 @@ class FolderRecorder:
             merged=data.manifest.merged,
             ignore_value=data.manifest.ignore_value,
             preprocessing=data.plan.preprocessing(data.name),
+            step_code=step_code(data.plan.steps),
             patch_size=data.configuration.patch_size,
             first_stage=self._first_stage,
             mirror_axes=self._setup.augmentation.mirror_axes,
