@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from unetpipe.components import build, registered
+from unetpipe.components import build, registered, source_digest
 from unetpipe.errors import ComponentError, ExtensionError
-from unetpipe.extensions import extension_digest, extension_name, load_extensions
+from unetpipe.extensions import extension_digest, extension_name, load_extensions, package_digest
 
 SCALE = """
 from unetpipe import register
@@ -132,10 +132,24 @@ def test_name_and_digest_hold_no_path(tmp_path: Path, package: Path) -> None:
         == extension_digest("my_lab.scores")
         == extension_digest(str(package / "my_lab" / "scores.py"))
     )
-    whole = extension_digest("my_lab")
+    whole = package_digest("my_lab")
+    assert package_digest(str(file)) == package_digest("lab") == ""
     with (package / "my_lab" / "scores.py").open("a") as inner:
         inner.write("# edited\n")
-    assert extension_digest("my_lab") != whole
+    assert package_digest("my_lab") != whole
+
+
+def test_the_digest_of_a_part_is_that_of_what_runs(tmp_path: Path) -> None:
+    """An edit while a long run goes on changes nothing of it, until the file is imported again."""
+    file = tmp_path / "mine.py"
+    file.write_text(SCALE.format(word="test_of_edits", value=7))
+    load_extensions([str(file)])
+    before = source_digest("metric", "test_of_edits")
+    assert before
+    file.write_text(SCALE.format(word="test_of_edits", value=8))
+    assert source_digest("metric", "test_of_edits") == before
+    load_extensions([str(file)])
+    assert source_digest("metric", "test_of_edits") != before
 
 
 def test_a_class_that_is_defined_anew_takes_its_word_again() -> None:

@@ -45,6 +45,8 @@ _MODULES: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     }
 )
 _REGISTERED: dict[tuple[Kind, str], Factory] = {}
+_SOURCES: dict[tuple[Kind, str], str] = {}
+"""Digest of the file of each part as it was when the part was registered: what runs, whatever is edited meanwhile."""
 
 
 def register(kind: Kind, name: str) -> Callable[[Factory], Factory]:
@@ -63,7 +65,7 @@ def register(kind: Kind, name: str) -> Callable[[Factory], Factory]:
         known = _REGISTERED.get((kind, name))
         if known is not None and known is not factory and not _defined_anew(known, factory):
             raise ComponentError(f"two {kind} parts are registered as {name!r}")
-        _REGISTERED[kind, name] = factory
+        _REGISTERED[kind, name], _SOURCES[kind, name] = factory, _source_digest(factory)
         return factory
 
     return add
@@ -80,13 +82,16 @@ def registered(kind: Kind) -> tuple[str, ...]:
 
 
 def source_digest(kind: Kind, target: Any) -> str:
-    """SHA-256 of the file that defines a part which an extension registered, since what was made by it depends on it.
+    """SHA-256 of the file that defined a part when an extension registered it: what was made by it depends on it.
 
     Returns:
         Empty for the package's own parts and for classes of MONAI and PyTorch, whose versions stand for them.
     """
-    factory = _REGISTERED.get((kind, target))
-    if factory is None or f"{factory.__module__}.".startswith("unetpipe."):
+    return _SOURCES.get((kind, target), "")
+
+
+def _source_digest(factory: Factory) -> str:
+    if f"{factory.__module__}.".startswith("unetpipe."):
         return ""
     try:
         source = Path(inspect.getfile(factory)).read_bytes()

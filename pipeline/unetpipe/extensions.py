@@ -55,7 +55,7 @@ def extension_name(named: str) -> str:
 
 
 def extension_digest(named: str) -> str:
-    """SHA-256 of the file or package that an extension is: what a run that goes on later must find again.
+    """SHA-256 of the file that an extension consists of, or starts with: what a run that goes on later must find again.
 
     Raises:
         ExtensionError: If there is no such extension.
@@ -66,10 +66,18 @@ def extension_digest(named: str) -> str:
         if spec is None or spec.origin is None:
             raise _absent(named)
         path = Path(spec.origin)
-        files = sorted(path.parent.rglob("*.py")) if spec.submodule_search_locations else []
-        if len(files) > 1:  # a package: all of its code
-            return hashlib.sha256("".join(map(_digest, files)).encode()).hexdigest()
     return _digest(path)
+
+
+def package_digest(named: str) -> str:
+    """SHA-256 of all code of an extension that is a package; empty for a file or a module."""
+    spec = None if _file(named) else importlib.util.find_spec(_module(named))
+    if spec is None or spec.origin is None or not spec.submodule_search_locations:
+        return ""
+    folder = Path(spec.origin).parent
+    inside = sorted(path.relative_to(folder) for path in folder.rglob("*.py"))
+    files = [folder / path for path in inside if not any(part.startswith(".") for part in path.parts)]
+    return hashlib.sha256("".join(map(_digest, files)).encode()).hexdigest()
 
 
 def _file(named: str) -> Path | None:

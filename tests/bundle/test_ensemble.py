@@ -129,8 +129,12 @@ def test_what_is_no_ensemble_is_refused_by_name(run: Path, logged: list[str]) ->
         Predictor(run, device="cpu")
     Predictor(run / "fold_1", device="cpu")
     assert logged[-1] == "fold_1 is not trained to its end"
+    _rewrite(run / "fold_0", step_code=("ab",))
+    _rewrite(run / "fold_1", finished=True, step_code=("cd",))
+    with pytest.raises(BundleError, match="its folds had different files of preprocessing steps"):
+        _ensemble(run)
     labels = tuple(LabelClass(name=name, value=n) for n, name in enumerate(("class 0", "kidney", "class 2")))
-    _rewrite(run / "fold_1", finished=True, labels=labels, postprocessing=())
+    _rewrite(run / "fold_1", step_code=(), labels=labels, postprocessing=())
     with pytest.raises(BundleError, match="fold_0 and fold_1 cannot be averaged: their labels differ"):
         _ensemble(run)
     with pytest.raises(BundleError, match="is an ensemble of 2 networks"):

@@ -63,6 +63,9 @@ def test_the_description_follows_the_model(make_bundle: Callable[..., Path], tmp
     write_bundle(folder, spec, bundle.network_def, bundle.state_dict())
     assert package(PackageConfig(model=folder, zip=tmp_path / "model.zip")).passed
     assert "p // 2" in path.read_text()
+    before = path.stat().st_ino
+    assert package(PackageConfig(model=folder)).passed
+    assert path.stat().st_ino == before  # what is right is not written
 
 
 @needs_onnx

@@ -58,6 +58,9 @@ def ensemble_of(folds: Mapping[int, Bundle], tracking_run: str | None = None) ->
             raise BundleError(f"{bundle.name} is an ensemble itself, expected a single network")
     for other in others:
         require_same(first, other, (*TASK, "preprocessing", "patch_size"))
+    code = {bundle.spec.step_code for bundle in folds.values()} - {()}  # which those of earlier versions do not know
+    if len(code) > 1:
+        raise BundleError(f"{first.name}: its folds had different files of preprocessing steps: train them anew")
     stages = {bundle.spec.first_stage.name if bundle.spec.first_stage else "" for bundle in folds.values()}
     if len(stages) > 1:
         raise BundleError(f"{first.name}: of some folds there is another first stage, or none: they are no ensemble")
@@ -67,6 +70,7 @@ def ensemble_of(folds: Mapping[int, Bundle], tracking_run: str | None = None) ->
     spec = first.spec.model_copy(
         update={
             "folds": tuple(folds),
+            "step_code": next(iter(code), ()),
             "mirror_axes": common_mirror_axes(specs),
             "postprocessing": agreed_postprocessing(specs),
             "quality": mean_quality([spec.quality for spec in specs if spec.quality is not None]),

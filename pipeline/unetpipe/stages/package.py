@@ -1,5 +1,6 @@
 """A bundle made ready to hand on: checked, exported to other formats, packed."""
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,8 +75,7 @@ def package(config: PackageConfig) -> PackageResult:
     if bundle is not None:  # or else the checks say why
         add_missing(folder)
         remove_outdated(folder, _formats(config, folder, bundle.spec), bundle.sha256)
-        if (folder / PREPROCESSING).is_file():  # of an export of the same weights, before something else changed
-            write_json(folder / PREPROCESSING, preprocessing_document(bundle.spec, bundle.network_def))
+        _describe_again(folder, bundle)
         _state(config, folder, data_license)  # before the export: TorchScript carries the metadata
         write_large_files(folder)
     checks = verify_bundle(folder)
@@ -122,6 +122,13 @@ def _folder(config: PackageConfig, segments: Mapping[str, SegmentCode] | None) -
     return folder
 
 
+def _describe_again(folder: Path, bundle: Bundle) -> None:
+    """Bring the description beside an export up to date, if something but the weights has changed since."""
+    path, document = folder / PREPROCESSING, preprocessing_document(bundle.spec, bundle.network_def)
+    if path.is_file() and json.loads(path.read_bytes()) != json.loads(json.dumps(document)):
+        write_json(path, document)  # and only then: the bundle may lie where nothing can be written
+
+
 def _import_nnunet(model: Path, out: Path, folds: str | None) -> None:
     """Make a bundle of a model folder of nnU-Net's."""
     chosen = None
@@ -151,6 +158,8 @@ def _ensemble(config: PackageConfig, run: Path, out: Path, segments: Mapping[str
     if earlier is not None and earlier.spec.label_scheme.names == bundles[wanted[0]].spec.label_scheme.names:
         segments = earlier.spec.segments or None  # of a bundle that is renewed
     write_ensemble(out, ensemble_of(bundles, noted_run(run)), segments)
+    if segments is not None:
+        write_segments(out, segments)  # also an empty table, which takes codes away
     log.info("%s: ensemble of folds %s", out, ", ".join(map(str, wanted)))
     return out
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.training_set import TrainingSet
-from unetpipe.extensions import extension_digest, extension_name
+from unetpipe.extensions import extension_digest, extension_name, package_digest
 from unetpipe.training.initial_model import InitialModel
 
 _ELSEWHERE = {"work", "folds", "init"}  # fields that do not say what a run is; work and init are paths
 _WITHOUT_EFFECT = {"gpus"}  # a run is the same for any number of processes
-_CASES = "dataset"  # all preprocessed cases, which checkpoints of earlier versions do not know of
+# what checkpoints of earlier versions do not know of: all preprocessed cases, and all files of a package
+_CASES, _PACKAGE = "dataset", "the code of extension "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class RunIdentity:
         for one in config.extension:  # two files in two folders may have one name
             name = f"extension {extension_name(one)}"
             extensions[name] = extensions.get(name, "") + extension_digest(one)[:16]
+            if whole := package_digest(one):
+                extensions[f"{_PACKAGE}{extension_name(one)}"] = whole[:16]
         digests = extensions | input_digests(data)
         if initial is not None:
             digests["the model of --init"] = initial.plan.digest[:16]
@@ -66,7 +69,7 @@ class RunIdentity:
 
     def _other_files(self, other: "RunIdentity") -> list[str]:
         names = dict.fromkeys([*other.digests, *self.digests])
-        noted = (name for name in names if name != _CASES or name in self.digests)
+        noted = (name for name in names if not name.startswith((_CASES, _PACKAGE)) or name in self.digests)
         return [name for name in noted if other.digests.get(name) != self.digests.get(name)]
 
 
