@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 from unetpipe import Predictor, infer
 from unetpipe.cli.run import FAILED, exit_code
 from unetpipe.config.infer import InferConfig
+from unetpipe.documents import write_document
 from unetpipe.errors import BundleError, DatasetError, UnetpipeError
 from unetpipe.imaging.files import read_volume, write_image
 from unetpipe.imaging.geometry import Grid, Orientation, Unit
@@ -238,6 +240,21 @@ def test_labels_whose_report_was_replaced_are_made_anew(
     assert "1 scans have labels that no report tells of: they are made anew" in logged
     result.predictions.write_text("damaged")
     assert run(second, tmp_path / "in", skip_existing=True).skipped == 2
+
+
+def test_labels_of_a_killed_run_are_left_alone(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """It could not tell of its last ones, which are newer than its report; those of another model are made anew."""
+    first, second = make_bundle(), make_bundle("second", seed=1)
+    write_scan(tmp_path / "in" / "a.nii.gz")
+    result = run(first, tmp_path / "in")
+    report = read_predictions(result.predictions)
+    assert report is not None
+    write_document(result.predictions, report.model_copy(update={"cases": ()}))
+    os.utime(tmp_path / "out" / "a.nii.gz")
+    assert run(first, tmp_path / "in", skip_existing=True).skipped == 1
+    write_document(result.predictions, report.model_copy(update={"cases": ()}))
+    os.utime(tmp_path / "out" / "a.nii.gz")
+    assert run(second, tmp_path / "in", skip_existing=True).skipped == 0
 
 
 def test_a_report_of_before_is_replaced_at_once(

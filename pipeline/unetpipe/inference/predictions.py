@@ -147,13 +147,31 @@ def made_otherwise(
         models: Models that would be used now.
         settings: Options that would be used now.
     """
-
-    def essence(used: Iterable[ModelUsed], chosen: Mapping[str, object]) -> object:
-        return [(model.sha256, model.version) for model in used], [chosen.get(name) for name in _ESSENTIAL]
-
-    now, known = essence(models, settings), _known(folder)
+    now, known = _essence(models, settings), _known(folder)
     reports = {one: known[one][0] for one in ids if one in known}
-    return sorted(one for one, report in reports.items() if essence(report.models, report.settings) != now)
+    return sorted(one for one, report in reports.items() if _essence(report.models, report.settings) != now)
+
+
+def unreported_since(
+    path: Path, models: Sequence[ModelUsed], settings: Mapping[str, str | float | int | bool]
+) -> float | None:
+    """When a run like this one last wrote its report: labels from then on are its own, though it was killed since.
+
+    Args:
+        path: Path of the predictions.json.
+        models: Models that would be used now.
+        settings: Options that would be used now.
+
+    Returns:
+        Time of the report's last change; None where it is of other models or options, or cannot be read.
+    """
+    report = read_predictions(path)
+    alike = report is not None and _essence(report.models, report.settings) == _essence(models, settings)
+    return path.stat().st_mtime if alike else None
+
+
+def _essence(used: Iterable[ModelUsed], chosen: Mapping[str, object]) -> object:
+    return [(model.sha256, model.version) for model in used], [chosen.get(name) for name in _ESSENTIAL]
 
 
 def reported(folder: Path) -> dict[str, Prediction] | None:

@@ -37,6 +37,7 @@ from unetpipe.inference.predictions import (
     lock_name,
     made_otherwise,
     reported,
+    unreported_since,
 )
 from unetpipe.networks.determinism import deterministic
 from unetpipe.progress import Progress, SilentProgress
@@ -166,8 +167,9 @@ def _require_other_files(stations: Stations, cases: Sequence[InputCase]) -> None
 def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -> InferResult:
     config, predictor = stations.config, stations.predictor
     file = PredictionsFile(config.out, config.shard, len(cases))
-    done = _done(stations, cases) if config.skip_existing else []
-    others = made_otherwise(config.out, {case.id for case in done}, _models(predictor), _settings(config, predictor))
+    used = _models(predictor), _settings(config, predictor)
+    done = _done(stations, cases, unreported_since(file.path, *used)) if config.skip_existing else []
+    others = made_otherwise(config.out, {case.id for case in done}, *used)
     if others:
         raise UnetpipeError(
             f"labels of another model or of other options are there already, such as those of {others[0]}: "
@@ -215,16 +217,24 @@ def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -
     )
 
 
-def _done(stations: Stations, cases: Sequence[InputCase]) -> list[InputCase]:
-    """Scans that have all that is asked for, unless the report of those who made it has been replaced by another."""
+def _done(stations: Stations, cases: Sequence[InputCase], since: float | None) -> list[InputCase]:
+    """Scans that have all that is asked for, unless the report of those who made it has been replaced by another.
+
+    Args:
+        stations: What is asked for.
+        cases: The scans.
+        since: Time from which what is there is of a run like this one, whatever its report tells of.
+    """
     there = [case for case in cases if all(path.exists() for path in stations.files(case))]
     known = reported(stations.config.out)
-    told = {one: {*record.outputs} for one, record in known.items()} if known is not None else None
-    done = [
-        case
-        for case in there
-        if told is None or told.get(case.id, set()).issuperset(stations.record(case, "existing").outputs)
-    ]
+    told = {one: {*record.outputs} for one, record in (known or {}).items()}
+
+    def is_theirs(case: InputCase) -> bool:
+        outputs = stations.record(case, "existing").outputs
+        newest = since is not None and all(path.stat().st_mtime >= since for path in stations.files(case))
+        return known is None or newest or told.get(case.id, set()).issuperset(outputs)
+
+    done = [case for case in there if is_theirs(case)]
     if len(done) < len(there):
         log.warning("%d scans have labels that no report tells of: they are made anew", len(there) - len(done))
     return done
