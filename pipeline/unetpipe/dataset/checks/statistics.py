@@ -106,9 +106,7 @@ def content_hash(paths: Sequence[Path], dicom: Sequence[DicomOptions] = ()) -> s
 
 
 def _members(folder: Path) -> list[Path]:
-    """The files of a folder: of DICOM those that are read, through links to folders and without hidden ones."""
-    if has_image_suffix(folder.name):  # a format of an extension, which may keep what it needs in hidden files
-        return sorted(filter(Path.is_file, folder.rglob("*")))
+    """The files of a folder, which is DICOM: those that are read, through links to folders and without hidden ones."""
     return [Path(file.path) for file in list_files(folder) if not file.absent]
 
 
