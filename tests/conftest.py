@@ -40,7 +40,7 @@ def _forget_parts() -> Iterator[None]:
     yield
     for key in set(components._REGISTERED) - before:
         if not components._REGISTERED[key].__module__.startswith("unetpipe."):
-            del components._REGISTERED[key]
+            del components._REGISTERED[key], components._SOURCES[key]
 
 
 @pytest.fixture(scope="session")
