@@ -33,7 +33,6 @@ def store_case(work: Path, name: str, array: np.ndarray, spacing: tuple[float, .
         placement=Placement(source=Grid.of(shape, np.eye(4)), start=(0,) * len(shape), stop=shape, shape=shape),
         spacing_mm=spacing,
         classes=3,
-        patch_size=shape,
     )
     encoded.write(work / "cases" / configuration, name)
 

@@ -241,7 +241,7 @@ def test_what_has_changed_is_gone_from_other_configurations(small: Path, tmp_pat
     with pytest.raises(TrainingError, match=f"1 cases .* such as {case}: run unetpipe preprocess with --conf.* 2d"):
         read_training_set(work, 0, "2d")
     plan = yaml.safe_load((work / "plan.yaml").read_text())
-    plan["configurations"]["2d"]["patch_size"][0] //= 2
+    plan["configurations"]["2d"]["spacing_mm"][0] *= 2
     (work / "plan.yaml").write_text(yaml.safe_dump(plan))
     preprocess(PreprocessConfig(dataset=small, out=work))
     assert len(CaseStore(work, "2d").ids) == 5, "they are as the files are, whatever the plan makes of others"

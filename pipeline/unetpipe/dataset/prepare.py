@@ -82,7 +82,6 @@ class Preparation:
             placement=image.placement,
             spacing_mm=image.grid.spacing_mm,
             classes=len(self.manifest.labels),
-            patch_size=self.plan.configurations[self.configuration].patch_size,
             preprocessing=spec,
         )
 

@@ -1,16 +1,16 @@
 """Preprocessed cases on disk: `WORK/cases/<configuration>/<name>.b2nd` and `<name>.json`, named by `case_names`.
 
 One blosc2 array per case, float16 (C + 1, \\*spatial): the image's channels, then the class index (-1 where ignored).
-Blocks of 32 voxels per axis are what a read decompresses at least, so that a patch costs little more than itself. The
-JSON is written last: where it is, the array is whole. The only module that knows blosc2.
+Blocks of up to 32 voxels per axis are what a read decompresses at least, so that a patch costs little more than itself.
+The JSON is written last: where it is, the array is whole. The only module that knows blosc2.
 """
 
 import hashlib
 import json
+import math
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:  # it takes a third of a second to import: only where arrays a
 STORE_SCHEMA = 4
 """Part of every case's key: raise it when the same input leads to another preprocessed case."""
 MAX_LOCATIONS = 1000
-_BLOCK = 32
+_CHUNK, _BLOCK = 256, 32
+"""Voxels along an axis at most. Each chunk takes blosc2 a tenth of a millisecond or more, whatever it holds."""
 
 
 class CaseRecord(Record):
@@ -63,7 +64,7 @@ class CaseRecord(Record):
 
     @model_validator(mode="after")
     def _lie_in_the_array(self) -> Self:
-        size = prod(self.placement.shape)
+        size = math.prod(self.placement.shape)
         if any(at and not 0 <= min(at) <= max(at) < size for at in (*self.locations.values(), self.annotated)):
             raise ValueError(f"locations must be voxels of the array, 0 to {size - 1}")
         return self
@@ -239,7 +240,6 @@ def encode_case(
     placement: Placement,
     spacing_mm: Spacing,
     classes: int,
-    patch_size: Shape,
     preprocessing: Preprocessing | None = None,
 ) -> EncodedCase:
     """Compress and describe a case. The same array always gives the same bytes.
@@ -252,16 +252,15 @@ def encode_case(
         placement: Position of the array in its file.
         spacing_mm: Voxel size of the array.
         classes: Number of classes, background included.
-        patch_size: Patch that training will read at once: chunks are no larger.
         preprocessing: Preprocessing that made the array, for training to compare with the plan.
     """
     import blosc2
 
-    chunk = tuple(min(n, patch) for n, patch in zip(array.shape[1:], patch_size, strict=True))
+    chunk = tuple(_even(n, _CHUNK) for n in array.shape[1:])
     stored = blosc2.asarray(
         array,
         chunks=(1, *chunk),
-        blocks=(1, *(min(n, _BLOCK) for n in chunk)),
+        blocks=(1, *(_even(n, _BLOCK) for n in chunk)),
         cparams=blosc2.CParams(
             codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.SHUFFLE], filters_meta=[0], nthreads=1
         ),
@@ -282,6 +281,11 @@ def encode_case(
         annotated=locate_annotated(array[-1], seed=case),
     )
     return EncodedCase(record, stored.to_cframe())
+
+
+def _even(length: int, most: int) -> int:
+    """Length of equal parts of an axis: what parts would jut out of the array is compressed with it."""
+    return math.ceil(length / math.ceil(length / most))
 
 
 def remove_others(work: Path, configuration: str, keep: set[str]) -> None:

@@ -116,6 +116,5 @@ class _Labels:
             placement=placement,
             spacing_mm=record.spacing_mm,
             classes=len(self._data.manifest.labels),
-            patch_size=self._data.configuration.patch_size,
         )
         encoded.write(cases_folder(self._work, self.name), file_name)

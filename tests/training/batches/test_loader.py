@@ -31,7 +31,6 @@ def write_case(work: Path, case: str, image: NDArray[Any], label: NDArray[Any]) 
         placement=placement,
         spacing_mm=(1.0, 1.0, 1.0),
         classes=3,
-        patch_size=(4, 4, 4),
     )
     folder = work / "cases" / "3d_fullres"
     folder.mkdir(parents=True, exist_ok=True)
