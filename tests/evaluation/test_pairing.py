@@ -16,7 +16,8 @@ from unetpipe.dataset.manifest import Case, Manifest, read_manifest
 from unetpipe.documents import write_document
 from unetpipe.errors import DatasetError
 from unetpipe.evaluation.inputs import Inputs
-from unetpipe.evaluation.pairing import gather_inputs
+from unetpipe.evaluation.pairing import _predicted, gather_inputs
+from unetpipe.inference.predictions import read_predictions
 
 
 def touch(*paths: Path) -> None:
@@ -249,3 +250,19 @@ def test_scans_are_found_by_the_references_names(tmp_path: Path) -> None:
     """A folder of scans gives each case its image."""
     touch(tmp_path / "reference" / "a.nii", tmp_path / "scans" / "a.nii.gz")
     assert gather(tmp_path, tmp_path / "reference", images=tmp_path / "scans").images["a"].name == "a.nii.gz"
+
+
+def test_predicted_dice_is_that_of_dicom_outputs_too(tmp_path: Path) -> None:
+    """They lie in a folder of their own, and may be all that `infer` wrote."""
+    case = {
+        "id": "a",
+        "status": "written",
+        "dicom_output": {"dicom-seg": "dicom-seg/a.dcm"},
+        "predicted_dice": {"liver": {"dice": 0.9, "low": 0.8, "high": 1.0}},
+    }
+    document = {"models": [], "versions": {}, "device": "cpu", "settings": {}, "cases": [case]}
+    (tmp_path / "predictions.json").write_text(json.dumps(document))
+    record = read_predictions(tmp_path / "predictions.json")
+    assert record is not None
+    predicted = _predicted({"a": tmp_path / "dicom-seg" / "a.dcm"}, [record])
+    assert predicted["a"]["liver"].dice == 0.9

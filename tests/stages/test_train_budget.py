@@ -12,16 +12,20 @@ import torch
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.write import CARD
 from unetpipe.config.info import InfoConfig
+from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.config.sync import SyncConfig
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.held_out_sample import read_sample
 from unetpipe.dataset.planning import reduction
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.stages.info import BundleFolder, info
+from unetpipe.stages.preprocess import preprocess
 from unetpipe.stages.sync import sync
 from unetpipe.stages.train import TrainResult, train
 from unetpipe.training import first_state, measurement, setup, trainer, validation
+from unetpipe.training.distributed.group import Group
 from unetpipe.training.optimization.learner import Learner
+from unetpipe.training.setup import Setup
 from unetpipe.training.validation import HeldOut
 
 
@@ -104,3 +108,14 @@ def test_a_smaller_plan_is_trained_recorded_and_gone_on_with(
     assert read_bundle(run(work, fold=1, run_name="at once").bundle).spec.patch_size == bundle.spec.patch_size
     assert read_bundle(run(work, fold=1).bundle).spec.patch_size == bundle.spec.patch_size
     assert read_bundle(run(work, run_name="enough").bundle).spec.patch_size == plan.patch_size
+
+
+@pytest.mark.parametrize(("network", "others"), [("auto", {"2d"}), ("segresnet", set()), ("SegResNet", set())])
+def test_other_configurations_are_weighed_where_the_network_fits_them(
+    balls: Path, work: Path, network: str, others: set[str]
+) -> None:
+    """Slices of volumes suit a network that follows the plan, and not one that halves every axis or has its own size."""
+    preprocess(PreprocessConfig(dataset=balls, out=work, configuration="2d", folds=3, preview=False))
+    config = TrainConfig(work=work, max_minutes=1, device="cpu", network=network)
+    found = {one.name for one in first_state._candidates(Setup.of(config, Group(), torch.device("cpu")))}
+    assert found == {"3d_fullres", *others}

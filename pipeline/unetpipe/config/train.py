@@ -58,7 +58,7 @@ class TrainConfig(Config):
     clip: Annotated[float, Field(ge=0)] = 12.0
     """Largest norm of a step's gradient, which is scaled down to it; 0 leaves every gradient as it is."""
     ema: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """Memory of the moving average of weights that is deployed, as a share of the run so far; 0 deploys the last step's
+    """Memory of the moving average of weights that is deployed, as a share of the whole run; 0 deploys the last step's
     weights."""
     foreground_share: Annotated[float, Field(ge=0, le=1)] = 1 / 3
     """Share of each batch whose patches are centred on a foreground voxel; nnU-Net's is a third."""

@@ -27,8 +27,8 @@ DEFINITIONS = {
     "interval": "95 % percentile bootstrap of the mean, 2000 resamples of patients (of cases where patients are not "
     "known).",
     "comparison": "Model minus baseline in the same patients, where both are defined (volume errors without sign); "
-    "Wilcoxon's signed-rank test, corrected by Holm over the classes; better means corrected p below 0.05, and mean "
-    "and ranks on the same side.",
+    "Wilcoxon's signed-rank test, corrected by Holm over the classes and all models compared; better means corrected p "
+    "below 0.05, and mean and ranks on the same side.",
     "gap": "Largest minus smallest mean of the groups of a column; permutation test over patients (9999 deals), "
     "corrected by Holm over classes and columns; beyond chance means corrected p below 0.05.",
     "predicted dice": "Of inference, before any reference; failed means Dice below 0.8, AUROC is the probability that "

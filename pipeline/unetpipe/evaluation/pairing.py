@@ -155,8 +155,14 @@ def _records(path: Path) -> list[Predictions]:
 
 
 def _predicted(files: Files, records: Sequence[Predictions]) -> PredictedOfCases:
-    """Predicted Dice of the cases whose labels a record names."""
-    named = {case.output: case.predicted_dice for record in records for case in record.cases if case.predicted_dice}
+    """Predicted Dice of the cases whose labels, or DICOM objects, a record names."""
+    named = {
+        Path(output).name: case.predicted_dice
+        for record in records
+        for case in record.cases
+        if case.predicted_dice
+        for output in case.outputs
+    }
     return {case: named[path.name] for case, path in files.items() if path.name in named}
 
 

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from unetpipe.dataset.planning.reduction import SMALL_BATCH, patch_work, reductions
-from unetpipe.dataset.training_set import read_training_set
 from unetpipe.errors import PlanError, TrainingError
 from unetpipe.networks.definition import follows_plan
 from unetpipe.training.budget_choice import ENOUGH_STEPS, BudgetChoice, Candidate, choose
@@ -82,12 +81,12 @@ def _choice(setup: Setup) -> BudgetChoice | None:
 
 
 def _candidates(setup: Setup) -> Iterator[Candidate]:
-    """Versions of every configuration that is prepared."""
+    """Versions of the configuration, and of others that are prepared if the network follows the plan."""
     names = [setup.data.name]
-    if setup.config.configuration is None and setup.initial is None and setup.data.first_stage is None:
-        names += [name for name in _OTHERS if name != setup.data.name and _is_prepared(setup, name)]
     classes, channels = setup.data.manifest.label_scheme.count, setup.data.input_channels
     fixed = setup.initial is not None or not follows_plan(setup.config.network)
+    if setup.config.configuration is None and not fixed and setup.data.first_stage is None:
+        names += [name for name in _OTHERS if name != setup.data.name and _can_be_trained(setup, name)]
     for name in names:
         whole = setup.data.plan.configurations[name]
         held_out = setup.following(name, whole).held_out()
@@ -109,12 +108,12 @@ def _of_one_patch(candidates: Sequence[Candidate], earlier: RunPatch | None) -> 
     return [one for one in candidates if (one.name, one.configuration.patch_size) == patch] or candidates
 
 
-def _is_prepared(setup: Setup, name: str) -> bool:
-    """Whether preprocessing has made all cases for a configuration."""
+def _can_be_trained(setup: Setup, name: str) -> bool:
+    """Whether preprocessing has made all cases for a configuration, and the network can be built for it."""
     if name not in setup.data.plan.configurations:
         return False
     try:
-        read_training_set(setup.config.work, setup.config.fold, name)
+        setup.following(name, setup.data.plan.configurations[name]).network()
     except (PlanError, TrainingError):
         return False
     return True

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-_CONSISTENT = 0.9  # share of cases in which two classes lie in the same order
+_CONSISTENT = 0.9  # share of cases in which two classes lie in one order, where they lie in the other one in the rest
 
 Locations = Mapping[str, NDArray[np.int64]]
 """Class index to some of its voxels, as `CaseRecord.coordinates` has them."""

@@ -29,7 +29,7 @@ class Recipe:
         optimizer: Function that builds the optimiser, at its peak learning rate.
         schedule: Factor of the learning rate, from progress.
         clip: Largest norm of the gradient in a step; 0 leaves every gradient as it is.
-        ema: Memory of the average of weights that is deployed, as a share of the run so far.
+        ema: Memory of the average of weights that is deployed, as a share of the whole run.
     """
 
     loss: LossFunction
