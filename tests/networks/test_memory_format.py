@@ -78,14 +78,19 @@ def test_layout_is_kept_and_names_are_unchanged(dims: int) -> None:
     assert ours.state_dict().keys() == network(True, dims).state_dict().keys()
 
 
+@pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_bfloat16_is_as_close_as_torch_s_own(dims: int) -> None:
-    """In bfloat16 with float32 weights, as under autocast: rounding, no more."""
-    norm = NORMS[dims](6, affine=True)
+def test_bfloat16_is_as_close_as_torch_s_own(dims: int, affine: bool) -> None:
+    """In bfloat16 with float32 weights, as under autocast, or without weights: rounding, no more."""
+    norm = NORMS[dims](6, affine=affine)
     x = torch.randn(2, 6, *[8] * dims, generator=torch.Generator().manual_seed(1)).to(memory_format=LAYOUTS[dims])
     exact = norm(x)
-    found = use_channels_last(norm, dims)(x.bfloat16())
+    half = x.bfloat16().requires_grad_()
+    found = use_channels_last(norm, dims)(half)
     assert found.dtype == torch.bfloat16
+    (found.float() * x).sum().backward()
+    assert half.grad is not None
+    assert half.grad.isfinite().all()
     torch.testing.assert_close(found.float(), exact, atol=0.04, rtol=0.01)
 
 

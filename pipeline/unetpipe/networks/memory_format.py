@@ -97,11 +97,16 @@ _NORMS: dict[type[nn.Module], Any] = {
 class _InstanceNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-        out = torch.empty_like(x)
+        out, scale, shift = torch.empty_like(x), weight, bias
+        if weight is None and x.dtype in (
+            torch.bfloat16,
+            torch.float16,
+        ):  # else torch wants statistics of such precision
+            scale, shift = torch.ones(x.shape[1]), torch.zeros(x.shape[1])
         statistics = torch.empty((2, *x.shape[:2]), dtype=torch.promote_types(x.dtype, torch.float32))
         for n in range(len(x)):
             parts = (out[n : n + 1], *statistics[:, n])
-            torch.native_batch_norm(x[n : n + 1], weight, bias, None, None, True, 0.0, eps, out=parts)
+            torch.native_batch_norm(x[n : n + 1], scale, shift, None, None, True, 0.0, eps, out=parts)
         ctx.save_for_backward(x, weight, statistics)
         ctx.eps = eps
         return out
