@@ -14,8 +14,8 @@ from unetpipe.training.budget_choice import BudgetChoice, Candidate, Cost, choos
 class Device:
     """Takes so many seconds for the plan's step, and others in proportion to their work, or to a power of it."""
 
-    def __init__(self, plan_step: float, *, power: float = 1.0, case_seconds: float = 0.0) -> None:
-        self.plan_step, self.power, self.case_seconds = plan_step, power, case_seconds
+    def __init__(self, plan_step: float, *, power: float = 1.0, case_seconds: float = 0.0, ranks: int = 1) -> None:
+        self.plan_step, self.power, self.case_seconds, self.ranks = plan_step, power, case_seconds, ranks
         self.elapsed = 0.0
         self.measured: list[str] = []
 
@@ -32,6 +32,7 @@ class Device:
                 step_seconds=step,
                 window_seconds=step / (3 * one.configuration.batch_size),  # forward; back to inputs and to weights
                 case_seconds=self.case_seconds,
+                ranks=self.ranks,
                 saving_seconds=0.0,
                 elapsed_seconds=self.elapsed,
             )
@@ -89,6 +90,16 @@ def test_too_slow_for_enough_steps_takes_the_version_with_most(retina: Configura
     found = Device(500.0).choose(candidates(retina, "2d"), 5)
     assert found.configuration.patch_size == (160, 160)
     assert 1 <= found.steps < 1000
+
+
+def test_ranks_divide_held_out_cases_and_not_a_case(heart: Configuration) -> None:
+    """Four of them have time for more cases than one, and keep no more time for them."""
+    alone, four = (
+        Device(0.5, case_seconds=8.0, ranks=ranks).choose(candidates(heart), 15, cases=160) for ranks in (1, 4)
+    )
+    assert 4 * alone.held_out <= four.held_out < 4 * (alone.held_out + 1)
+    assert 900 - four.seconds <= 0.1 * 900 + 5
+    assert four.steps >= alone.steps
 
 
 def test_without_time_for_a_step_is_an_error(retina: Configuration) -> None:

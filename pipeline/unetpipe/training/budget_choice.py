@@ -51,7 +51,8 @@ class Cost:
     Attributes:
         step_seconds: An optimiser step, sampling and augmentation included.
         window_seconds: A window of a held-out case, predicted in a batch.
-        case_seconds: What predicting a held-out case from its file takes, without the network.
+        case_seconds: What predicting a held-out case from its file takes, without the network, on one rank.
+        ranks: Processes that held-out cases are divided among.
         saving_seconds: Saving after an epoch.
         elapsed_seconds: From the start of the run to now.
     """
@@ -59,6 +60,7 @@ class Cost:
     step_seconds: float
     window_seconds: float
     case_seconds: float
+    ranks: int = 1
     saving_seconds: float
     elapsed_seconds: float
 
@@ -259,7 +261,7 @@ def _cost(index: int, candidates: Sequence[Candidate], measured: Mapping[int, Co
 def _timetable(candidate: Candidate, cost: Cost, limit: float, cases: int, iterations: int) -> _Timetable:
     """Validation at the end takes a tenth of the time at most, unless two cases take longer."""
     batch, step, window = candidate.configuration.batch_size, cost.step_seconds, cost.window_seconds
-    per_case = _SLOWER * (cost.case_seconds + candidate.windows * window)
+    per_case = _SLOWER * (cost.case_seconds + candidate.windows * window) / cost.ranks
     affordable = max(2, int(_VALIDATION_SHARE * limit / per_case)) if per_case else cases
     held_out = min(cases, affordable)
     seconds = limit - SAVING_SECONDS - held_out * per_case
@@ -269,5 +271,6 @@ def _timetable(candidate: Candidate, cost: Cost, limit: float, cases: int, itera
     epoch = max(int(left / step) // EPOCHS, math.ceil(least / (_VALIDATION_SHARE * step)))
     epoch = max(1, min(iterations, epoch))
     selecting = math.ceil(cases / 2) * candidate.windows  # those of every other patient
-    between = max(min(WINDOWS * epoch * batch, selecting), candidate.windows) * window + cost.saving_seconds
+    windows = max(min(WINDOWS * epoch * batch, selecting) / cost.ranks, candidate.windows)  # one case is one rank's
+    between = windows * window + cost.saving_seconds
     return _Timetable(cost, left / (step + between / epoch), epoch, seconds, held_out)

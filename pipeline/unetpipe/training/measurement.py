@@ -50,7 +50,8 @@ class Stopwatch:
         return Cost(
             step_seconds=step,
             window_seconds=window,
-            case_seconds=reading / setup.group.size,
+            case_seconds=reading,
+            ranks=setup.group.size,
             saving_seconds=saving,
             elapsed_seconds=elapsed,
         )

@@ -154,6 +154,7 @@ class Trainer:
     def _finish(self, epoch: Epoch) -> None:
         """Validate, record the epoch, and decide what follows from it."""
         state, config = self._state, self._setup.config
+        self._learner.share_statistics()
         dice = self._validate()
         smoothed = smoothed_dice([*(record.dice for record in state.history), dice])
         state.history.append(
@@ -208,6 +209,7 @@ class Trainer:
     def _predict_held_out_cases(self, stop: threading.Event) -> HeldOutResult:
         """Predict the held-out cases on their own grids; they are predicted anew when an interrupted run goes on."""
         setup, state, held_out, folder = self._setup, self._state, self._held_out, self._setup.folder / "validation"
+        self._learner.share_statistics()
         data, deploy, weights = setup.data, setup.config.deploy, self._learner.weights()
         predicted = held_out.to_predict(
             state.choice.held_out if state.choice else len(data.validation), setup.config.seed

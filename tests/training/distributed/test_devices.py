@@ -1,5 +1,8 @@
 """Each rank has a GPU of its own, or its share of the CPU."""
 
+import os
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -34,7 +37,7 @@ def test_a_single_gpu_cannot_be_named_for_several_processes() -> None:
             pass
 
 
-def test_processes_on_a_cpu_divide_its_threads() -> None:
+def test_processes_on_a_cpu_divide_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until they are through; a single one keeps them."""
     before = torch.get_num_threads()
     torch.set_num_threads(8)
@@ -43,6 +46,9 @@ def test_processes_on_a_cpu_divide_its_threads() -> None:
             assert torch.get_num_threads() == 2
         assert torch.get_num_threads() == 8
         with rank_device(Ranks(), torch.device("cpu")):
+            assert torch.get_num_threads() == 8
+        monkeypatch.setattr(os, "cpu_count", lambda: 32)  # Slurm has bound each of four to eight of them
+        with rank_device(replace(SECOND, placed_by_slurm=True), torch.device("cpu")):
             assert torch.get_num_threads() == 8
     finally:
         torch.set_num_threads(before)

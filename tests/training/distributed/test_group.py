@@ -50,6 +50,13 @@ LEARN = """
                 mine = group.share_of(5)
                 batch = Batch(number=number, places=tuple(mine), image=image[mine], label=label[mine])
                 losses.append(float(learner.step(batch, 0.2, often)[0]))
+        with_statistics = definition | {"out_channels": 3, "norm_name": ["batch", {"affine": True}]}
+        recipe = Recipe.of(TrainConfig(work="."), "muon", Loss())
+        learner = Learner(with_statistics, (16, 16), recipe, device, torch.float32, 0)
+        learner.step(batch, 0.2, often)
+        learner.share_statistics()
+        shared = group.gather([float(one.double().sum()) for one in learner.network.buffers()])
+        assert shared[0] and all(one == shared[0] for one in shared)
         agreed = group.agree(0.25 if group.rank == 0 else 0.5, stop=group.rank == 1)
         gathered = group.gather({"rank": group.rank, "text": "ä" * (group.rank + 1), "number": float("inf")})
         squares = group.map(lambda n: n * n, range(5))

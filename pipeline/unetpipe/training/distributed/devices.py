@@ -1,5 +1,6 @@
 """The device that a rank computes on, and the module that learns on it along with those of the other ranks."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,7 +28,7 @@ def rank_device(ranks: Ranks, device: torch.device) -> Iterator[torch.device]:
         yield device
     elif device.type == "cpu":
         threads = torch.get_num_threads()
-        torch.set_num_threads(max(1, threads // ranks.local_size))
+        torch.set_num_threads(ranks.own_cores(threads, os.cpu_count() or 1))
         try:
             yield device
         finally:

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from unetpipe.components import Definition
@@ -173,6 +174,12 @@ class Learner:
         """
         share = 1 / (1 + step * min(1.0, self.recipe.ema / max(progress, 1e-6)))
         torch._foreach_lerp_(self._deployed, self._learning, share)
+
+    def share_statistics(self) -> None:
+        """Take rank 0's running statistics of batch norm, which are saved: each rank has those of its own patches."""
+        if dist.is_initialized():
+            for statistics in self.network.buffers():
+                dist.broadcast(statistics, src=0)
 
     def weights(self) -> dict[str, Tensor]:
         """State dict of the deployed network, on the CPU. A tensor with two names, as in a DynUNet, is saved once."""
