@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from unetpipe.components import Definition
 from unetpipe.imaging.geometry import Shape
-from unetpipe.networks.build import build_network, is_monai_alone, network_name
+from unetpipe.networks.build import build_network, is_monai_alone, network_name, with_background
 from unetpipe.networks.unets import RESIDUAL
 
 
@@ -35,6 +35,9 @@ class DeepSupervision(nn.Module, ABC):
     def __init__(self, network: nn.Module, widths: Sequence[int], outputs: int, dims: int) -> None:
         super().__init__()
         self.network: Any = network
+        self._single = (
+            outputs == 1
+        )  # two classes: the network's hook, which adds the background, does not see these logits
         convolution = nn.Conv3d if dims == 3 else nn.Conv2d
         self.heads = nn.ModuleList(convolution(width, outputs, kernel_size=1) for width in widths[1:-1])
 
@@ -49,7 +52,8 @@ class DeepSupervision(nn.Module, ABC):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (B, C, ...) to logits (B, L, ...), first at full resolution, then at each level that has a head."""
         features, *lower = self.decode(x)
-        return [self.finest(features), *(head(level) for head, level in zip(self.heads, lower, strict=False))]
+        out = [self.finest(features), *(head(level) for head, level in zip(self.heads, lower, strict=False))]
+        return [with_background(logits) for logits in out] if self._single else out
 
 
 def supervised(network: nn.Module, definition: Definition) -> nn.Module:

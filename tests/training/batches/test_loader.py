@@ -161,6 +161,16 @@ def test_a_share_of_each_batch_is_centred_on_foreground(
     assert centred[:, : 6 - forced].mean() < 0.1 if forced < 6 else True
 
 
+@pytest.mark.parametrize(("batch_size", "share", "expected"), [(1, 1 / 3, 10), (2, 0.2, 12), (1, 0.0, 0)])
+def test_a_share_of_less_than_half_a_patch_is_one_in_some_batches(
+    loader: Callable[..., PatchLoader], batch_size: int, share: float, expected: int
+) -> None:
+    """Its last patch, in as many of thirty batches as the share says."""
+    batches = loader(batch_size=batch_size, places=tuple(range(batch_size)), foreground_share=share, seed=3)
+    centred = sum(bool(batch.label[-1, 3, 3, 3] > 0) for batch in first_batches(batches, 30))
+    assert expected <= centred <= expected + 3  # others by chance
+
+
 def test_a_volume_smaller_than_the_patch_is_padded(tmp_path: Path, loader: Callable[..., PatchLoader]) -> None:
     """All of it is in the patch, zeros around it, somewhere within the patch."""
     shape: Shape = (3, 12, 12)

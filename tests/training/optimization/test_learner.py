@@ -5,6 +5,7 @@ import gc
 import weakref
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import torch
 from torch import nn
 
 from unetpipe.config.train import TrainConfig
+from unetpipe.networks.build import build_network
+from unetpipe.networks.deep_supervision import supervised
 from unetpipe.training.batches.augmentation.augmentation import Augmentation
 from unetpipe.training.batches.loader import Batch
 from unetpipe.training.optimization.compilation import StepMeasurement, compile_if_faster
@@ -197,3 +200,16 @@ def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch, 
     compile_if_faster(one, lambda other: StepMeasurement(seconds=1.0, loss=loss_of(other, 99)))
     assert logged == ["going on without torch.compile, which failed (FileNotFoundError)"]
     assert loss_of(one, 0) == expected
+
+
+def test_a_network_of_one_output_learns_two_classes() -> None:
+    """The background's logit is put before that of every level, as the network itself does it."""
+    definition = DEFINITION | {"out_channels": 1}
+    network = build_network(definition)
+    x = batch(0).image[..., :8, :8, :8]
+    levels = supervised(network, definition)(x)
+    assert [level.shape[1] for level in levels] == [2] * len(levels)
+    assert torch.equal(levels[0], network(x))
+    recipe = Recipe.of(TrainConfig(work=Path()), "muon", Loss())
+    learns = Learner(definition, PATCH, recipe, torch.device("cpu"), torch.float32, seed=0)
+    assert learns.step(batch(0), 0.0, Augmentation())[0].isfinite()

@@ -139,3 +139,18 @@ def test_deep_supervision_weighs_levels_by_halves() -> None:
     assert deep_supervision_loss([fine, coarse], label, Loss()).item() == pytest.approx(single.item(), abs=1e-4)
     right = deep_supervision_loss([fine, _certain(label[:, ::2, ::2], 2)], label, Loss())
     assert right.item() == pytest.approx(2 / 3 * single.item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("focus", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("regions", [None, ((1, 2), (2,))])
+def test_focal_gradients_are_finite_where_the_network_is_certain(
+    focus: float, regions: tuple[tuple[int, ...], ...] | None
+) -> None:
+    """1 - p is 0 there, and a power of it below 1 has no finite derivative."""
+    label = torch.randint(0, 3, (2, 4, 4, 4), generator=torch.Generator().manual_seed(0))
+    label[0, 0] = -1
+    certain = _certain(label.clamp_min(0), 3)
+    logits = (certain if regions is None else 2 * certain[:, 1:] - 100).requires_grad_()
+    Loss(focus=focus, regions=regions)(logits, label).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()

@@ -100,6 +100,9 @@ class PatchLoader:
     def _batch(self, number: int, cached: dict[str, NDArray[np.float16]]) -> Batch:
         rng = np.random.default_rng([self.seed, number])
         forced = self.batch_size - round(self.batch_size * (1 - self.foreground_share))
+        if not forced:  # a share of less than half a patch: one in some of the batches
+            share = self.batch_size * self.foreground_share
+            forced = int((number + 1) * share) - int(number * share)
         drawn = [self._draw(rng, index >= self.batch_size - forced) for index in range(self.batch_size)]
         patches = [self._patch(*drawn[place], cached) for place in self.places]
         data = torch.from_numpy(np.stack(patches))

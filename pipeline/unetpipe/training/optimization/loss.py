@@ -24,6 +24,7 @@ Regions = tuple[tuple[int, ...], ...] | None
 """Class indices that belong to each output; None: each output is a class."""
 
 _SMOOTH = 1e-5
+_TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ class Loss:
         log_probabilities = torch.log_softmax(logits, dim=1)
         right = log_probabilities.gather(1, label.unsqueeze(1)).squeeze(1)  # of each voxel's true class
         counting = valid if self.weights is None else valid * _on(logits.device, tuple(self.weights))[label]
-        per_voxel = -right if not self.focus else -right * (1 - right.exp()) ** self.focus
+        per_voxel = -right if not self.focus else -right * _doubt(right) ** self.focus
         cross_entropy = _mean(per_voxel, counting)
 
         # Sums per class without a one-hot label: intersection and reference are voxels gathered by their class, first
@@ -79,7 +80,7 @@ class Loss:
         inside, valid = membership(label, regions), valid.unsqueeze(1)
         per_voxel = functional.binary_cross_entropy_with_logits(logits, inside, reduction="none")
         if self.focus:
-            per_voxel = per_voxel * (1 - (-per_voxel).exp()) ** self.focus
+            per_voxel = per_voxel * _doubt(-per_voxel) ** self.focus
         counting = valid.expand_as(logits)
         if self.weights is not None:
             counting = counting * _on(logits.device, tuple(self.weights)).view(1, -1, *[1] * (logits.ndim - 2))
@@ -98,6 +99,11 @@ class Loss:
         ).unbind()
         union = 2 * ((1 - alpha - beta) * intersection + alpha * prediction + beta * reference)
         return (2 * intersection + _SMOOTH) / (union + _SMOOTH)
+
+
+def _doubt(log_probability: Tensor) -> Tensor:
+    """1 - p, kept above 0, where a power of it below 1 has an infinite derivative; no gradient passes there."""
+    return (-torch.expm1(log_probability)).clamp_min(_TINY)
 
 
 @register("loss", "dice_ce")
