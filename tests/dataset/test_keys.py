@@ -47,7 +47,8 @@ def test_a_key_changes_with_what_a_stored_case_depends_on() -> None:
     """Voxel size and steps are in the key; a patch is cut while training, so another one prepares no case anew."""
     key = case_key(CASE, MANIFEST, PLAN, "2d")
     # another value here means that every work folder is prepared anew: is that meant?
-    assert key == "444f387e05046dc3d747c92fc741b160924edb6b870a44d68b90003233705ac5"
+    assert key == "9dba25abfdf71033f9184d29d07f9ae14edfa7a0aeed005491ea0ab6393b03de"
     assert key != case_key(CASE, MANIFEST, PLAN.model_copy(update={"steps": ()}), "2d")
     assert key != case_key(CASE, MANIFEST, configured(spacing_mm=(1.0, 2.0)), "2d")
     assert key == case_key(CASE, MANIFEST, configured(patch_size=(16, 16)), "2d")
+    assert key != case_key(CASE, MANIFEST, configured(patch_size=(1, 16)), "2d"), "slices are stored one by one"

@@ -13,7 +13,9 @@ from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.preprocessing import Placement
 
 
-def store_case(work: Path, name: str, array: np.ndarray, key: str = "key", classes: int = 3) -> None:
+def store_case(
+    work: Path, name: str, array: np.ndarray, key: str = "key", classes: int = 3, thin: tuple[bool, ...] = ()
+) -> None:
     shape = array.shape[1:]
     encoded = encode_case(
         array,
@@ -22,6 +24,7 @@ def store_case(work: Path, name: str, array: np.ndarray, key: str = "key", class
         placement=Placement(source=Grid.of(shape, np.eye(4)), start=(0,) * len(shape), stop=shape, shape=shape),
         spacing_mm=(1.0,) * len(shape),
         classes=classes,
+        thin=thin,
     )
     encoded.write(work / "cases" / "3d_fullres", file_names([name])[name])
 
@@ -47,6 +50,26 @@ def test_round_trip(tmp_path: Path, shape: tuple[int, ...]) -> None:
     part = store.read("a", start, stop)
     assert part.dtype == np.float16
     np.testing.assert_array_equal(part, array[box])
+
+
+@pytest.mark.parametrize(
+    ("shape", "thin", "chunks", "blocks"),
+    [
+        ((20, 300, 40), (), (20, 150, 40), (20, 30, 20)),
+        ((64, 300, 40), (True, False, False), (1, 300, 40), (1, 100, 40)),
+        ((1500, 140), (), (1500, 140), (125, 70)),
+    ],
+    ids=["volume", "slices of a volume", "picture"],
+)
+def test_what_a_read_decompresses_is_small(
+    tmp_path: Path, shape: tuple[int, ...], thin: tuple[bool, ...], chunks: tuple[int, ...], blocks: tuple[int, ...]
+) -> None:
+    """Parts of one size, so that none juts out of the array by much; where patches are slices, slices."""
+    array = array_of(shape)
+    store_case(tmp_path, "a", array, thin=thin)
+    stored = CaseStore(tmp_path, "3d_fullres")._open("a")
+    assert (stored.chunks[1:], stored.blocks[1:]) == (chunks, blocks)
+    np.testing.assert_array_equal(stored[:], array)
 
 
 @pytest.mark.parametrize("name", ["Fall 1 (prä)", ".a/b:c", "患者" * 60])

@@ -21,6 +21,7 @@ def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configu
     parts = {
         "schema": STORE_SCHEMA,
         "preprocessing": spec.model_dump(mode="json"),
+        "thin": plan.configurations[configuration].thin,
         "code": step_code(spec.steps),
         **_source(statistics, manifest),
     }
@@ -33,13 +34,15 @@ def source_key(statistics: CaseStatistics, manifest: Manifest) -> str:
 
 
 def _source(statistics: CaseStatistics, manifest: Manifest) -> dict[str, Any]:
-    return {
+    parts: dict[str, Any] = {
         "content": statistics.content,
         "affine_adopted": statistics.affine_adopted,
         "labels": manifest.label_values,
         "ignore": manifest.ignore_value,
-        "merged": [one.model_dump() for one in manifest.merged],
     }
+    if manifest.merged:
+        parts["merged"] = [one.model_dump() for one in manifest.merged]
+    return parts
 
 
 def _hash(parts: Mapping[str, Any]) -> str:

@@ -82,6 +82,7 @@ class Preparation:
             placement=image.placement,
             spacing_mm=image.grid.spacing_mm,
             classes=len(self.manifest.labels),
+            thin=self.plan.configurations[self.configuration].thin,
             preprocessing=spec,
         )
 

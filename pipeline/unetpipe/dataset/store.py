@@ -1,14 +1,16 @@
 """Preprocessed cases on disk: `WORK/cases/<configuration>/<name>.b2nd` and `<name>.json`, named by `case_names`.
 
 One blosc2 array per case, float16 (C + 1, \\*spatial): the image's channels, then the class index (-1 where ignored).
-Blocks of up to 32 voxels per axis are what a read decompresses at least, so that a patch costs little more than itself.
-The JSON is written last: where it is, the array is whole. The only module that knows blosc2.
+Blocks are what a read decompresses at least: up to 32 voxels per axis; 128 in pictures, and in slices of volumes, which
+are one voxel thick. So a patch costs little more than itself. The JSON is written last: where it is, the array is
+whole. The only module that knows blosc2.
 """
 
 import hashlib
 import json
 import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -31,8 +33,9 @@ if TYPE_CHECKING:  # it takes a third of a second to import: only where arrays a
 STORE_SCHEMA = 4
 """Part of every case's key: raise it when the same input leads to another preprocessed case."""
 MAX_LOCATIONS = 1000
-_CHUNK, _BLOCK = 256, 32
-"""Voxels along an axis at most. Each chunk takes blosc2 a tenth of a millisecond or more, whatever it holds."""
+_EDGES = {2: (2048, 128), 3: (256, 32)}
+"""Longest edges of chunks and of blocks, by the number of axes along which patches have more than one voxel. Each chunk
+takes blosc2 a tenth of a millisecond or more, whatever it holds."""
 
 
 class CaseRecord(Record):
@@ -240,6 +243,7 @@ def encode_case(
     placement: Placement,
     spacing_mm: Spacing,
     classes: int,
+    thin: Sequence[bool] = (),
     preprocessing: Preprocessing | None = None,
 ) -> EncodedCase:
     """Compress and describe a case. The same array always gives the same bytes.
@@ -252,15 +256,18 @@ def encode_case(
         placement: Position of the array in its file.
         spacing_mm: Voxel size of the array.
         classes: Number of classes, background included.
+        thin: Whether patches are one voxel thick along each axis; by default along none.
         preprocessing: Preprocessing that made the array, for training to compare with the plan.
     """
     import blosc2
 
-    chunk = tuple(_even(n, _CHUNK) for n in array.shape[1:])
+    along = [*zip(array.shape[1:], thin or [False] * (array.ndim - 1), strict=True)]
+    longest, edge = _EDGES[max(2, sum(not one for _, one in along))]
+    chunk = tuple(1 if one else _even(n, longest) for n, one in along)
     stored = blosc2.asarray(
         array,
         chunks=(1, *chunk),
-        blocks=(1, *(_even(n, _BLOCK) for n in chunk)),
+        blocks=(1, *(_even(n, edge) for n in chunk)),
         cparams=blosc2.CParams(
             codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.SHUFFLE], filters_meta=[0], nthreads=1
         ),

@@ -116,5 +116,6 @@ class _Labels:
             placement=placement,
             spacing_mm=record.spacing_mm,
             classes=len(self._data.manifest.labels),
+            thin=self._data.configuration.thin,
         )
         encoded.write(cases_folder(self._work, self.name), file_name)

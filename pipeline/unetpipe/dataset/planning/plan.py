@@ -57,6 +57,11 @@ class Configuration(Record):
     def spatial_dims(self) -> int:
         return len(self.patch_size)
 
+    @property
+    def thin(self) -> tuple[bool, ...]:
+        """Whether patches are one voxel thick along each axis, as slices of volumes are along one."""
+        return tuple(n == 1 for n in self.patch_size)
+
     @field_validator("spacing_mm", "median_shape", "patch_size", "features")
     @classmethod
     def _positive(cls, values: tuple[float, ...]) -> tuple[float, ...]:
