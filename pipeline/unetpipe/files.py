@@ -16,6 +16,8 @@ from typing import Any
 
 _PREFIX = ".tmp-"
 _JOURNALS = ("-journal", "-wal", "-shm")  # that SQLite writes beside a database
+_UMASK = os.umask(0o077)  # read once: there is no other way than to set it, which holds for all threads
+os.umask(_UMASK)
 _ABANDONED_SECONDS = 3600.0  # on a file system without locks: nothing is written for so long
 
 
@@ -93,7 +95,7 @@ def _temporary_path(path: Path) -> Iterator[Path]:
 
 def _complete(temporary: Path, *, private: bool) -> None:
     """Give a file its permissions, and bring it to the disk."""
-    temporary.chmod(0o600 if private else 0o666 & ~_umask())
+    temporary.chmod(0o600 if private else 0o666 & ~_UMASK)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -145,9 +147,3 @@ def _is_at(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

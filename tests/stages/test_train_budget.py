@@ -114,7 +114,7 @@ def test_a_smaller_plan_is_trained_recorded_and_gone_on_with(
 def test_other_configurations_are_weighed_where_the_network_fits_them(
     balls: Path, work: Path, network: str, others: set[str]
 ) -> None:
-    """Slices of volumes suit a network that follows the plan, and not one that halves every axis or has its own size."""
+    """Slices of volumes suit a network that follows the plan; not one that halves every axis or has its own size."""
     preprocess(PreprocessConfig(dataset=balls, out=work, configuration="2d", folds=3, preview=False))
     config = TrainConfig(work=work, max_minutes=1, device="cpu", network=network)
     found = {one.name for one in first_state._candidates(Setup.of(config, Group(), torch.device("cpu")))}

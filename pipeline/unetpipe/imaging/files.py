@@ -121,7 +121,7 @@ def is_image(path: Path) -> bool:
 
 def files_of(path: Path) -> list[Path]:
     """The file itself, and others of it that are there: those of its voxels, or the one that states their size."""
-    if _suffix(path.name) not in (".mhd", ".nhdr"):
+    if _suffix(path.name) not in _ITK:
         beside = lengths_file(path)
         return [path, beside] if beside else [path]
     from unetpipe.imaging.formats.itk_header import read_text_header

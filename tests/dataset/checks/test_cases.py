@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from unetpipe.dataset.checks import across_cases
 from unetpipe.dataset.checks.cases import CheckReport, check_cases, discover_labels
 from unetpipe.dataset.declarations import with_labels
 from unetpipe.dataset.layouts.recognition import read_dataset
@@ -343,3 +344,22 @@ def test_known_cases_are_not_read_again(decathlon: Path, sample: Any) -> None:
     hashes = {statistics.id: statistics.image_hash for statistics in again.statistics}
     assert hashes.pop("case_4") != "remembered"
     assert set(hashes.values()) == {"remembered"}
+
+
+def test_known_cases_are_held_against_the_channels_that_are_declared_now(decathlon: Path) -> None:
+    """A channel more in the dataset's description, and the files as before: each case says that it lacks one."""
+    manifest = read_dataset(decathlon)
+    known = {statistics.id: statistics for statistics in check(manifest).statistics}
+    more = manifest.model_copy(update={"channels": (*manifest.channels, "b"), "modalities": ()})
+    report = check_cases(more, workers=1, fix_affine=False, progress=SilentProgress(), known=known)
+    assert {fault.kind for fault in report.faults if fault.severity == "error"} == {"channel_count"}
+
+
+def test_all_near_duplicates_of_a_large_dataset_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few images are compared with all others at a time."""
+    signatures = np.random.default_rng(0).normal(0, 1, (20, 64))
+    signatures[17], signatures[9] = signatures[3], signatures[8]
+    signatures /= np.linalg.norm(signatures, axis=1, keepdims=True)
+    for rows in (1, 4, 1024):
+        monkeypatch.setattr(across_cases, "_ROWS", rows)
+        assert list(across_cases._near_pairs(signatures)) == [(3, 17), (8, 9)]

@@ -73,3 +73,17 @@ def test_content_hash(tmp_path: Path) -> None:
     third = content_hash(files)
     (tmp_path / "archive" / "3.dcm").write_bytes(b"another")
     assert len({second, third, content_hash(files)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [("a.mha", b"ObjectType = Image\nNDims = 2\nDimSize = 2 2\nElementType = MET_UCHAR\nElementDataFile = a.raw\n"),
+     ("a.nrrd", b"NRRD0004\ntype: uint8\ndimension: 2\nsizes: 2 2\nencoding: raw\ndata file: a.raw\n\n")],
+)  # fmt: skip
+def test_voxels_in_a_file_of_their_own_are_part_of_the_content(tmp_path: Path, name: str, header: bytes) -> None:
+    """Whatever the suffix of the header that names the file."""
+    (tmp_path / name).write_bytes(header)
+    (tmp_path / "a.raw").write_bytes(b"\1\2\3\4")
+    first = content_hash([tmp_path / name])
+    (tmp_path / "a.raw").write_bytes(b"\1\2\3\5")
+    assert content_hash([tmp_path / name]) != first

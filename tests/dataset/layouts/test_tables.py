@@ -47,6 +47,8 @@ def test_rows_choose_the_volume_of_a_dicom_source(files: Any) -> None:
     assert (len(case.images), [choice.series for choice in case.dicom]) == (2, ["1", "SeriesDescription~t2"])
     columns = files.text("more.csv", "image,label,series_0,series_1\nstudy,l.nii.gz,1,SeriesDescription~t2\n")
     assert read_dataset(columns).cases[0].dicom == case.dicom
+    columns = files.text("some.csv", "image,label,series_0,series_1\nstudy,l.nii.gz,1,2\na.nii.gz,l.nii.gz,,\n")
+    assert {one.images[0].name: len(one.dicom) for one in read_dataset(columns).cases} == {"study": 2, "a.nii.gz": 0}
     fixed = inspect_dataset(files.folder / "cases.json", dicom=(DicomOptions(fix_geometry=True),))[0].cases[0]
     assert [choice.fix_geometry for choice in fixed.dicom] == [True, True]
     faults = inspect_dataset(files.folder / "cases.json", dicom=(DicomOptions(series="1"),))[1]

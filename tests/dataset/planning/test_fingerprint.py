@@ -48,6 +48,13 @@ def test_cropped_fraction_is_the_median() -> None:
     assert fingerprint.cropped_fraction == pytest.approx(0.4)
 
 
+def test_ignored_voxels_are_no_foreground() -> None:
+    """They would hide that hardly any voxel is annotated."""
+    case = statistics_of("a", np.arange(8.0)).model_copy(update={"label_counts": {0: 9, 1: 100, 5: 10**6}})
+    (counted,) = make_fingerprint([case.model_copy(update={"ignore_value": 5})]).cases
+    assert counted.class_voxels == {0: 9, 1: 100}
+
+
 def test_round_trip(tmp_path: Path) -> None:
     """What is written is read back."""
     fingerprint = make_fingerprint([statistics_of("a", np.arange(8.0))])

@@ -242,3 +242,15 @@ def test_complex_voxels_are_refused(tmp_path: Path) -> None:
     sitk.WriteImage(sitk.Image(4, 5, 6, sitk.sitkComplexFloat32), str(tmp_path / "a.nrrd"))
     with pytest.raises(ImageFileError, match=r"^a\.nrrd: voxels of type complex"):
         read_grid(tmp_path / "a.nrrd")
+
+
+def test_units_of_colours_are_no_units_of_length(tmp_path: Path) -> None:
+    """NRRD's `units` has an entry for every axis, also for that of the colours, which comes first."""
+    header = (
+        "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 3 4 5\nkinds: RGB-color domain domain\n"
+        'spacings: nan 0.5 0.25\nunits: "" "um" "um"\nencoding: raw\n\n'
+    )
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + bytes(3 * 4 * 5))
+    grid = read_grid(tmp_path / "a.nrrd")[1]
+    assert (grid.shape, grid.unit) == ((4, 5), "um")
+    assert grid.spacing_mm == pytest.approx((0.5e-3, 0.25e-3))

@@ -533,3 +533,12 @@ def test_any_damage_is_one_line(
         first, last = file.pages.first.offset, len(path.read_bytes())
     damage(path, 150, last if first > 1000 else 1000)
     assert kind in ("lzw", "jpeg") or capfd.readouterr().err == ""
+
+
+def test_axes_without_a_meaning_are_refused(tmp_path: Path) -> None:
+    """Four axes and no word what they are; not damage."""
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 5, 64, 60), np.uint8), photometric="minisblack", metadata=None)
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((2, 5, 64, 60), np.uint8), photometric="minisblack")
+    for read in (read_volume, read_grid):
+        with pytest.raises(ImageFileError, match=r"^b.tif: expected columns, rows, slices and .* got 2x5x64x60 along"):
+            read(tmp_path / "b.tif")

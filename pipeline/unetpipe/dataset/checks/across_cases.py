@@ -1,10 +1,11 @@
 """Faults that only a comparison of cases shows: a duplicate image, an odd spacing, a class that hardly ever occurs."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.label_names import agree_on_names, names_of_other_classes
@@ -26,6 +27,8 @@ _RARE_SHARE = 0.001
 _MANY = 10
 """More classes than these below that share, and nobody declared them: edges in every case."""
 _LISTED = 10
+_ROWS = 1024
+"""Images that are compared with all others at a time."""
 
 
 def compare_cases(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
@@ -66,8 +69,7 @@ def _duplicates(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> lis
         signatures = np.array([one.signature for one in group], dtype=np.float64)
         signatures -= signatures.mean(axis=1, keepdims=True)
         signatures /= np.maximum(np.linalg.norm(signatures, axis=1, keepdims=True), 1e-9)
-        correlation = signatures @ signatures.T
-        for first, second in zip(*np.nonzero(np.triu(correlation > NEAR_CORRELATION, k=1)), strict=True):
+        for first, second in _near_pairs(signatures):
             one, other = group[first], group[second]
             if patients[one.id] == patients[other.id]:
                 continue
@@ -78,6 +80,14 @@ def _duplicates(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> lis
             )
             faults.append(_warning(other.id, "duplicate_image", message))
     return faults
+
+
+def _near_pairs(signatures: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
+    """Pairs of rows that are nearly equal, in order; some rows at a time, as all products may not fit in memory."""
+    for start in range(0, len(signatures), _ROWS):
+        near = signatures[start : start + _ROWS] @ signatures[start:].T > NEAR_CORRELATION
+        for row, column in zip(*np.nonzero(np.triu(near, k=1)), strict=True):
+            yield start + int(row), start + int(column)
 
 
 def _spacing_outliers(statistics: Sequence[CaseStatistics]) -> list[Fault]:

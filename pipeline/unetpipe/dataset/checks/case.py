@@ -109,6 +109,7 @@ class CaseCheck:
             known.content == content
             and known.affine_adopted in (False, self.fix_affine)
             and (known.merged, known.ignore_value) == (self.manifest.merged, self.manifest.ignore_value)
+            and len(known.channels) == len(self.manifest.channels)
         )
 
     def _read(self, path: Path, choice: DicomOptions | None) -> Volume | None:

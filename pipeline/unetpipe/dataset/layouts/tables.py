@@ -60,8 +60,9 @@ def list_table(path: Path) -> Listing:
             continue
         raw: dict[str, Any] = dict(row.cells)
         raw |= {"images": [row.cells[column] for column in images]} if images else {}
-        raw |= {"modality": [row.cells.get(column) for column in modalities]} if modalities else {}
-        raw |= {"series": [row.cells.get(column) for column in series]} if series else {}
+        for name, cells in (("modality", modalities), ("series", series)):
+            given = [row.cells.get(column) for column in cells]
+            raw |= {name: given} if any(given) else {}
         entry = read_entry(raw, where, path.parent, listing)
         if entry is not None:
             entries.append(entry)

@@ -21,7 +21,7 @@ class CaseFingerprint(Record):
         shape: Voxels of the stored image along each axis.
         cropped_shape: Shape of the box around voxels that are not 0 in some channel.
         spacing_mm: Voxel size of the stored image.
-        class_voxels: Voxels of each label value that occurs in the stored label map.
+        class_voxels: Voxels of each label value that occurs in the stored label map, but for the ignored one.
     """
 
     id: str
@@ -95,7 +95,7 @@ def make_fingerprint(statistics: Sequence[CaseStatistics]) -> Fingerprint:
             shape=one.shape,
             cropped_shape=one.cropped_shape,
             spacing_mm=one.spacing_mm,
-            class_voxels=one.label_counts,
+            class_voxels={value: n for value, n in one.label_counts.items() if value != one.ignore_value},
         )
         for one in sorted(statistics, key=lambda one: one.id)
     )

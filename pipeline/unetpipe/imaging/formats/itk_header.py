@@ -27,6 +27,7 @@ _PARSED = (
     *("CenterOfRotation", "DistanceUnits", "ElementType", "ElementNumberOfChannels", "HeaderSize", "ElementDataFile"),
     *_OF_EACH_AXIS,
 )
+_SPATIAL_KINDS = ("domain", "space", "none", "???")  # of NRRD's axes; others are colours, components or time
 _LINE = re.compile(r"([^:=]*?)\s*(:=|:|=|$)\s*(.*)", re.DOTALL)
 
 
@@ -71,12 +72,18 @@ class TextHeader:
             ImageFileError: If a unit is stated that is none of length.
         """
         stated = [self.fields["DistanceUnits"]] * axes if "DistanceUnits" in self.fields else []
-        for name in ("space units", "units"):
-            stated = stated or re.findall(r'"([^"]*)"', self.fields.get(name, ""))
+        stated = stated or _quoted(self.fields.get("space units", "")) or self._units_of_axes()
         names = [name.strip() for name in stated[:axes]]
         if unknown := [name for name in names if name not in ("", "?", "???") and name not in _UNITS]:
             raise ImageFileError(f"its unit of length {unknown[0]!r} is not known")
         return [_UNITS.get(name, "mm") for name in names] + ["mm"] * (axes - len(names))
+
+    def _units_of_axes(self) -> list[str]:
+        """NRRD's `units`, which holds one for every axis, less those of axes that are no space, such as colours."""
+        units, kinds = _quoted(self.fields.get("units", "")), self.fields.get("kinds", "").lower().split()
+        if len(kinds) != len(units):
+            return units
+        return [unit for unit, kind in zip(units, kinds, strict=True) if kind in _SPATIAL_KINDS]
 
     def refuse_less_than(self, size: int, path: Path) -> None:
         """See that the voxels can be in the file, before ITK takes memory for them.
@@ -93,6 +100,10 @@ class TextHeader:
         factor = _WIDEST if self.fields.get("encoding", "raw").lower() in ("ascii", "text", "txt", "hex") else 1
         if size > there * (_DEFLATE_LIMIT if self.compressed else factor):
             raise ImageFileError(f"truncated, or its data file is missing: {there} bytes cannot hold {size} of voxels")
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r'"([^"]*)"', text)
 
 
 def read_text_header(path: Path) -> TextHeader:

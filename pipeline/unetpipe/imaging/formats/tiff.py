@@ -170,7 +170,7 @@ def _refuse_unreadable(series: TiffPageSeries) -> None:
     if size > there * _EXPANSION.get(page.compression, _MOST_EXPANSION):  # do not even try to allocate
         raise ImageFileError(f"truncated: {there} bytes cannot hold {size} of voxels")
     further = {axis: size for axis, size in _sizes(series).items() if axis not in f"{_SLICES}CYXS" and size > 1}
-    if further or len(set(_SLICES) & set(series.axes)) > 1:
+    if further or len(set(_SLICES) & set(series.axes)) > 1 or len(set(series.axes)) < len(series.axes):
         shape = "x".join(map(str, series.shape))
         raise ImageFileError(f"expected columns, rows, slices and channels, got {shape} along {series.axes}")
     if any(one is None or one.parent is not page.parent for one in series.pages):
