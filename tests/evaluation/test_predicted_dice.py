@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu
 
-from unetpipe.evaluation.predicted_dice import check_predictions
+from unetpipe.evaluation.predicted_dice import _auroc, check_predictions
 from unetpipe.inference.quality import PredictedDice
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.metrics.scores import ClassScore
@@ -63,3 +63,9 @@ def test_models_without_predictions_are_left_out() -> None:
     (check,) = check_predictions(scores, {1: "x", 2: "y"}, {"n": {"a": {"x": around(0.9)}}})
     assert check.model == "n"
     assert isnan(check.auroc)
+
+
+def test_the_area_needs_no_table_of_all_pairs() -> None:
+    """Ties count half; of a hundred thousand cases on either side it would not fit in memory."""
+    assert _auroc(np.array([0.1, 0.5, 0.5]), np.array([0.5, 0.9])) == pytest.approx((1 + 0.5 + 0.5 + 3) / 6)
+    assert _auroc(np.zeros(100_000), np.ones(100_000)) == 1

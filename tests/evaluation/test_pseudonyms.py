@@ -80,3 +80,19 @@ def test_a_lost_table_is_missed(tmp_path: Path, predictions: Path, caplog: pytes
     inputs = gather(tmp_path, predictions, reference=tmp_path / "labels")
     assert inputs.models[0].missing == ("Muster",)
     assert "no table in" in caplog.text
+
+
+def test_a_single_file_called_after_the_patient_names_no_model(tmp_path: Path, predictions: Path) -> None:
+    """The model is called by the pseudonym of the case, as the case is."""
+    touch(predictions / "Muster.nii.gz", tmp_path / "labels" / "Muster.nii.gz")
+    (predictions / f"{OTHER}.nii.gz").unlink()
+    inputs = gather(tmp_path, predictions / "Muster.nii.gz", reference=tmp_path / "labels")
+    assert (list(inputs.references), inputs.models[0].name) == ([OTHER], OTHER)
+
+
+def test_a_name_and_its_pseudonym_are_two_files_of_one_case(tmp_path: Path, predictions: Path) -> None:
+    """Neither is taken for the other, and the name is not said."""
+    touch(predictions / "Muster.nii.gz", tmp_path / "labels" / "Muster.nii.gz")
+    with pytest.raises(UnetpipeError, match="two files") as error:
+        gather(tmp_path, predictions, reference=tmp_path / "labels")
+    assert "Muster" not in str(error.value)

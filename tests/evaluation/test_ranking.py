@@ -44,3 +44,14 @@ def test_equal_models_keep_their_order_and_a_single_patient_decides_nothing() ->
     assert [one.name for one in ranked] == ["b", "c", "a"]
     assert all(one.tied for one in ranked)
     assert np.isnan(ranked[2].behind_low)
+
+
+def test_draws_without_a_class_are_no_means_over_all() -> None:
+    """A class that three of twenty patients have is in every draw that counts; that of one patient has no spread."""
+    rare = np.array([[0.95, 0.2]] * 3 + [[0.95, nan]] * 17)
+    (one,) = rank_models({"a": rare}, PATIENTS[:20], seed=0)
+    assert (one.dice, one.low, one.high) == pytest.approx((0.575, 0.575, 0.575))
+    rare[1:, 1] = nan
+    (one,) = rank_models({"a": rare}, PATIENTS[:20], seed=0)
+    assert one.dice == pytest.approx(0.575)
+    assert np.isnan([one.low, one.high]).all()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from unetpipe.evaluation import subgroups
 from unetpipe.evaluation.subgroups import Subgroups, compare_subgroups
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.metrics.scores import ClassScore
@@ -102,3 +103,21 @@ def test_many_tests_need_more_certainty() -> None:
     many = compare_subgroups({"model": scores}, {1: "organ"}, {}, columns, seed=0)[0].gap_of("organ", "dice")
     assert many.p == one.p == one.p_corrected
     assert many.p_corrected == pytest.approx(20 * one.p)
+
+
+def test_only_patients_with_a_value_are_dealt_out() -> None:
+    """One patient of a group has a distance: its gap is one of twenty that are as likely, and no discovery."""
+    scores = [score("a0", 0.8, 19.0), *(score(f"a{n}", 0.8) for n in range(1, 20))]
+    scores += [score(f"b{n}", 0.8, float(n)) for n in range(19)]
+    gap = split(scores, {one.case: one.case[0] for one in scores}).gap_of("organ", "hd_mm")
+    assert gap.p == pytest.approx(0.1, abs=0.01)
+    assert not gap.beyond_chance
+
+
+def test_deals_come_in_parts_that_fit_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few at a time, they are the same deals."""
+    scores = [score(f"{'ab'[n % 2]}{n}", 0.7 + 0.01 * n) for n in range(9)]
+    scanner = {one.case: one.case[0] for one in scores}
+    expected = split(scores, scanner).gap_of("organ", "dice").p
+    monkeypatch.setattr(subgroups, "_CELLS", 1)
+    assert split(scores, scanner).gap_of("organ", "dice").p == expected

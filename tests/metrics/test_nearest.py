@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unetpipe.metrics.nearest import REACH, Surface, distances_mm
+from unetpipe.metrics.nearest import REACH, Steps, Surface, distances_mm
 
 
 def surface(cells: np.ndarray) -> Surface:
@@ -12,20 +12,31 @@ def surface(cells: np.ndarray) -> Surface:
     return Surface(cells=padded, index=index, areas=np.ones(index.size))
 
 
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.4, 0.9, 5.0), (3.0, 0.5, 0.5), (0.7, 1.1)])
+def upright(*spacing: float) -> Steps:
+    return tuple(map(tuple, np.diag(spacing).tolist()))
+
+
+SHEARED: Steps = ((0.7, 0.0, 0.0), (0.0, 0.7, 0.0), (0.0, -0.6, 1.2))
+FLAT: Steps = ((0.6, 0.0, 0.0), (0.0, 0.6, 0.0), (0.0, 3.0, 0.5))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [upright(1, 1, 1), upright(0.4, 0.9, 5.0), upright(3.0, 0.5, 0.5), upright(0.7, 1.1), SHEARED, FLAT],
+)
 @pytest.mark.parametrize("density", [0.3, 0.02, 0.002])
-def test_equals_brute_force(spacing: tuple[float, ...], density: float) -> None:
-    """Near or far, each distance is the smallest over all pairs."""
+def test_equals_brute_force(steps: Steps, density: float) -> None:
+    """Near or far, on upright and on sheared grids, each distance is the smallest over all pairs."""
     random = np.random.default_rng(1)
-    shape = (19, 17, 15)[: len(spacing)]
+    shape = (19, 17, 15)[: len(steps)]
     first, second = (random.random(shape) < density for _ in range(2))
     first.flat[0] = second.flat[-1] = True
-    ours = distances_mm(surface(first), surface(second), spacing)
-    a, b = (np.argwhere(cells) * spacing for cells in (first, second))
+    ours = distances_mm(surface(first), surface(second), steps)
+    a, b = (np.argwhere(cells) @ np.array(steps) for cells in (first, second))
     np.testing.assert_allclose(ours, np.linalg.norm(a[:, None] - b[None], axis=-1).min(1), rtol=1e-12)
 
 
 def test_coinciding_surfaces_are_zero_apart() -> None:
     """A surface lies on itself."""
     cells = np.random.default_rng(2).random((8, 8, 8)) < 0.5
-    assert not distances_mm(surface(cells), surface(cells), (1.0, 2.0, 3.0)).any()
+    assert not distances_mm(surface(cells), surface(cells), upright(1.0, 2.0, 3.0)).any()

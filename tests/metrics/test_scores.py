@@ -101,3 +101,16 @@ def test_lesions_only_on_request() -> None:
     (item,) = score_case("case", CUBE, CUBE, GRID, {1: 1.0})
     assert "lesion_f1" not in item.metrics()
     assert isnan(score(EMPTY, EMPTY).metrics()["lesion_f1"])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("apart", [2, 7])
+def test_distances_follow_a_sheared_grid(order: str, apart: int) -> None:
+    """A tilted gantry's slices lie beside each other: two steps back and two slices up are two slices, and no more."""
+    affine = np.eye(4)
+    affine[1, 2] = 1.0
+    ours, theirs = np.zeros((2, 12, 12, 12), np.uint8)
+    ours[5, 1 + apart, 2] = theirs[5, 1, 2 + apart] = 1
+    arrays = (np.asarray(one, order=order) for one in (ours, theirs))  # type: ignore[call-overload] # its types name both
+    (item,) = score_case("case", *arrays, Grid.of((12, 12, 12), affine), {1: 1.0})
+    assert item.metrics()["hd_mm"] == pytest.approx(apart)

@@ -1,5 +1,6 @@
 """The columns of a table by whose values an evaluation is split into groups of cases."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -60,7 +61,10 @@ def _owners(
     """The cases of each row."""
     cells = [row.cells.get(key, "") for row in rows]
     if key == "patient":
-        return [[case for case in ids if patients.get(case, case) == cell] for cell in cells]
+        of_patient: defaultdict[str, list[str]] = defaultdict(list)
+        for case in ids:
+            of_patient[patients.get(case, case)].append(case)
+        return [of_patient[cell] for cell in cells]
     names = [strip_suffix(Path(cell).name) if key.startswith(("image", "label")) else cell for cell in cells]
     known = [*ids, *known_as]
     cases = match_ids(filter(None, names), known)
@@ -68,7 +72,8 @@ def _owners(
     found = match_ids(filter(None, bare.values()), known)
     cases |= {name: found[one] for name, one in bare.items() if one in found}
     owners = (known_as.get(cases[name], cases[name]) if name in cases else None for name in names)
-    return [[owner] if owner in ids else [] for owner in owners]
+    evaluated = set(ids)
+    return [[owner] if owner in evaluated else [] for owner in owners]
 
 
 def _values(table: Path, column: str, rows: Sequence[Row], owners: Sequence[Sequence[str]]) -> dict[str, str]:

@@ -37,6 +37,9 @@ def validations(work: Path, run: str) -> list[Path]:
 def files_by_case(files: Sequence[Path], ids: Iterable[str]) -> Files:
     """Files by case id: one of `ids` where a file belongs to one, else its own name without suffix."""
     names = {file: strip_suffix(file.name) for file in files}
+    if unreadable := [ascii(name) for name in names.values() if not _is_text(name)]:
+        message = "its file name is not UTF-8: rename it"
+        raise DatasetError([Fault(case=name, kind="bad_name", message=message) for name in unreadable])
     known = match_ids(names.values(), ids)
     found: dict[str, Path] = {}
     faults = []
@@ -52,6 +55,11 @@ def files_by_case(files: Sequence[Path], ids: Iterable[str]) -> Files:
     if not found:
         raise of_dataset("empty", "a folder of label files is empty")
     return found
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name is text; Python stands bytes that are not for by halves of surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def of_dataset(kind: str, message: str) -> DatasetError:

@@ -6,7 +6,7 @@ prediction stays in the list.
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -53,7 +53,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
             raise of_dataset("no_reference", "none of the references is of a held-out case: do their names match?")
     elif config.fold is not None:
         raise of_dataset("no_folds", f"fold {config.fold} needs a work folder, whose folds.json says what it holds out")
-    named = dict(zip(_names(config.predictions), config.predictions, strict=True))
+    named = dict(zip(_names(config.predictions, pseudonyms.ids), config.predictions, strict=True))
     models, dicom = [], False
     for name, path in named.items():
         found = validations(path, config.run_name) if config.cross_validation else label_files(path)
@@ -212,10 +212,14 @@ def _renamed(files: Files, ids: Sequence[str]) -> Files:
     return {former.get(case, case): files[case] for case in sorted(files, key=known.__contains__)}
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
-    """Short and different names: the last part of each path that tells them apart, numbered where none does."""
+def _names(paths: Sequence[Path], known_as: Mapping[str, str]) -> list[str]:
+    """Short and different names: the last part of each path that tells them apart, numbered where none does.
+
+    A file that is called like a case that has a pseudonym is called by it.
+    """
+    last = [known_as.get(name, name) for name in (strip_suffix(path.name) for path in paths)]
     for parts in (1, 2, 3):
-        names = ["/".join((*path.parts[-parts:-1], strip_suffix(path.name))) for path in paths]
+        names = ["/".join((*path.parts[-parts:-1], name)) for path, name in zip(paths, last, strict=True)]
         if len(set(names)) == len(names):
             return names
     return [f"{position + 1}" for position in range(len(paths))]

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.documents import Record
+from unetpipe.evaluation.summary import by_value
 from unetpipe.inference.quality import PredictedDice
 from unetpipe.metrics.scores import ClassScore
 
@@ -51,8 +52,8 @@ def check_predictions(
         predicted: Predictions by model.
     """
     found = (
-        _check(model, name, [one for one in items if one.value == value], predicted.get(model, {}))
-        for model, items in scores.items()
+        _check(model, name, of_class[value], predicted.get(model, {}))
+        for model, of_class in ((model, by_value(items)) for model, items in scores.items())
         for value, name in names.items()
     )
     return [one for one in found if one is not None]
@@ -84,5 +85,6 @@ def _auroc(lower: NDArray[np.float64], higher: NDArray[np.float64]) -> float:
     """Share of pairs in the right order; ties count half."""
     if not lower.size or not higher.size:
         return nan
-    order = np.sign(higher[:, None] - lower)
-    return float((order + 1).mean() / 2)
+    ordered = np.sort(lower)
+    below = np.searchsorted(ordered, higher, "left") + np.searchsorted(ordered, higher, "right")
+    return float(below.sum()) / (2 * lower.size * higher.size)

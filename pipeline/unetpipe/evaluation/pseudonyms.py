@@ -11,6 +11,7 @@ from unetpipe.dataset.privacy.case_ids import is_pseudonym
 from unetpipe.dataset.privacy.secret import VARIABLE, private_folder
 from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.dataset.privacy.sources import read_sources
+from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.files import strip_suffix
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,18 @@ class Pseudonyms:
         return cls(by_name | ids)
 
     def reported(self, files: Mapping[str, Path]) -> dict[str, Path]:
-        """Files by the id under which their cases are reported, sorted by it."""
-        return dict(sorted((self.ids.get(case, case), path) for case, path in files.items()))
+        """Files by the id under which their cases are reported, sorted by it.
+
+        Raises:
+            DatasetError: If two of them are of one case.
+        """
+        found = dict(sorted((self.ids.get(case, case), path) for case, path in files.items()))
+        if len(found) < len(files):
+            times = Counter(self.ids.get(case, case) for case in files)
+            message = "two files, one called by the case's name and one by a pseudonym, or by two of them"
+            twice = sorted(case for case in times if times[case] > 1)
+            raise DatasetError([Fault(case=case, kind="duplicate", message=message) for case in twice])
+        return found
 
 
 def names_of_files(*files: Mapping[str, Path]) -> SourceNames:

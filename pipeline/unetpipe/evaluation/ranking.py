@@ -23,7 +23,7 @@ class RankedModel(Record):
     Attributes:
         name: Name of the model.
         dice: Mean Dice over classes; NaN if no class has one.
-        low, high: Its 95 % bootstrap interval, by resampling patients; NaN below two patients.
+        low, high: Its 95 % bootstrap interval, by resampling patients; NaN below two patients of any class.
         behind: Mean Dice of the best model less this one's; 0 for the best.
         behind_low, behind_high: 95 % interval of this difference, in the same patients.
         tied: Whether the interval holds 0, so that chance explains the difference.
@@ -68,7 +68,7 @@ def rank_models(dice: Mapping[str, NDArray[np.float64]], patients: Sequence[str]
     means = _mean_of_known(_mean_of_known(pooled.T).reshape(shape))
     order = sorted(range(len(means)), key=lambda model: (np.isnan(means[model]), -means[model]))
     drawn = bootstrap_means(pooled, seed) if len(pooled) > 1 else np.full((1, pooled.shape[1]), nan)
-    resampled = _mean_of_known(drawn.reshape(len(drawn), *shape))
+    resampled = _means_of_all(drawn.reshape(len(drawn), *shape), pooled.reshape(len(pooled), *shape))
     best, names = order[0], list(dice)
     return [_ranked(names[model], means, resampled, model, best) for model in order]
 
@@ -88,6 +88,22 @@ def _ranked(
         behind_high=behind_high,
         tied=model == best or not behind_low > 0,
     )
+
+
+def _means_of_all(drawn: NDArray[np.float64], pooled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over the classes of each draw and model; NaN in draws without any patient of a class, whose mean is another.
+
+    A class of a single patient has no spread that resampling could show: with it there is no interval.
+
+    Args:
+        drawn: Means of each class, shape (draws, models, classes).
+        pooled: Values of each patient, shape (patients, models, classes).
+    """
+    patients = np.isfinite(pooled).sum(0)
+    known = patients > 0
+    whole = (np.isfinite(drawn) | ~known).all(axis=(1, 2)) & bool((patients[known] > 1).all())
+    means: NDArray[np.float64] = np.where(whole[:, None], _mean_of_known(drawn), nan)
+    return means
 
 
 def _table(scores: Sequence[ClassScore], cases: Sequence[str], values: Sequence[int]) -> NDArray[np.float64]:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from unetpipe.documents import Record
 from unetpipe.evaluation.comparison import SIGNIFICANCE, holm
-from unetpipe.evaluation.summary import ClassSummary, pool, summarise
+from unetpipe.evaluation.summary import ClassSummary, by_value, pool, summarise
 from unetpipe.metrics.scores import ClassScore
 
 PERMUTATIONS = 9999
 _CHUNK = 500
+_CELLS = 1 << 24
 
 
 class Group(Record):
@@ -118,6 +119,7 @@ def _by_column(
     cases = dict.fromkeys(score.case for score in scores)
     groups = sorted({values[case] for case in cases if case in values})
     members = {group: [score for score in scores if values.get(score.case) == group] for group in groups}
+    of_class = by_value(scores)
     return Subgroups(
         model=model,
         column=column,
@@ -126,9 +128,7 @@ def _by_column(
             Group(name=group, classes=tuple(summarise(own, names, patients, seed))) for group, own in members.items()
         ),
         gaps=tuple(
-            gap
-            for value, name in names.items()
-            for gap in _gaps(name, [score for score in scores if score.value == value], values, groups, patients, seed)
+            gap for value, name in names.items() for gap in _gaps(name, of_class[value], values, groups, patients, seed)
         ),
     )
 
@@ -175,18 +175,31 @@ def _gaps(
 def _permutation_p(table: NDArray[np.float64], place: NDArray[np.intp], groups: int, seed: int) -> NDArray[np.float64]:
     """Share of random deals, the observed one included, whose gap is at least the observed one, per column.
 
+    Only patients who have a value are dealt, so that every deal has as many of them in each group as there are.
+
     Args:
         table: Values, shape (patients, metrics), NaN where not defined.
         place: Group of each patient.
         groups: Number of groups.
         seed: Seed of the deals.
     """
+    patterns, pattern = np.unique(np.isfinite(table), axis=1, return_inverse=True)
+    p_values = np.ones(table.shape[1])
+    for number, known in enumerate(patterns.T):
+        columns = np.flatnonzero(pattern.reshape(-1) == number)  # that are defined in the same patients
+        if known.any():
+            p_values[columns] = _p_of_known(table[np.ix_(known, columns)], place[known], groups, seed)
+    return p_values
+
+
+def _p_of_known(table: NDArray[np.float64], place: NDArray[np.intp], groups: int, seed: int) -> NDArray[np.float64]:
     observed = _spread(_means(table, place[None], groups))[0]
     random = np.random.default_rng(seed)
-    slack = 1e-12 * np.where(np.isfinite(table), np.abs(table), 0.0).max(0, initial=0.0)  # in whatever unit
+    slack = 1e-12 * np.abs(table).max(0, initial=0.0)  # in whatever unit
     reached = np.ones(table.shape[1])
-    for start in range(0, PERMUTATIONS, _CHUNK):
-        deals = np.tile(place, (min(_CHUNK, PERMUTATIONS - start), 1))
+    step = max(1, min(_CHUNK, _CELLS // (groups * len(place))))
+    for start in range(0, PERMUTATIONS, step):
+        deals = np.tile(place, (min(step, PERMUTATIONS - start), 1))
         dealt = _spread(_means(table, random.permuted(deals, axis=1), groups))
         reached += (dealt >= observed - slack).sum(0)
     return reached / (PERMUTATIONS + 1)

@@ -4,7 +4,8 @@ Where patients have several scans, a patient's scores are averaged first, so tha
 are not defined (NaN, see `metrics.scores`) take no part in a summary, which says how many patients it is made of.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from math import nan
 
 import numpy as np
@@ -74,10 +75,16 @@ def summarise(
         patients: Patient by case id; a case that is not in it is a patient of its own.
         seed: Seed of the bootstrap.
     """
-    return [
-        _summarise_class(name, value, [score for score in scores if score.value == value], patients, seed)
-        for value, name in names.items()
-    ]
+    of_class = by_value(scores)
+    return [_summarise_class(name, value, of_class[value], patients, seed) for value, name in names.items()]
+
+
+def by_value(scores: Iterable[ClassScore]) -> Mapping[int, list[ClassScore]]:
+    """Scores of each class by its label value; none of a class that has none."""
+    found: defaultdict[int, list[ClassScore]] = defaultdict(list)
+    for score in scores:
+        found[score.value].append(score)
+    return found
 
 
 def _summarise_class(

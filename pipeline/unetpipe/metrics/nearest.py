@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from unetpipe.imaging.geometry import Spacing
-
+Steps = tuple[tuple[float, ...], ...]
+"""The way from a voxel to the next one along each axis, in mm, along as many axes of the world."""
 REACH = 2
 """Cells searched on each side along each axis. Surfaces must keep that far from the ends of their array."""
 
@@ -34,13 +34,13 @@ class Surface:
     areas: NDArray[np.float64]
 
 
-def distances_mm(start: Surface, target: Surface, spacing_mm: Spacing) -> NDArray[np.float64]:
+def distances_mm(start: Surface, target: Surface, steps_mm: Steps) -> NDArray[np.float64]:
     """Measure the distance from each element of `start` to the closest element of `target`.
 
     Args:
         start: Surface whose elements ask.
         target: Surface on the same grid; not empty.
-        spacing_mm: Voxel size of the grid along each axis.
+        steps_mm: The way from a voxel to the next one along each axis.
 
     Returns:
         In mm, shape (elements of `start`,), in the order of ``start.index``.
@@ -50,7 +50,7 @@ def distances_mm(start: Surface, target: Surface, spacing_mm: Spacing) -> NDArra
     found = np.empty(start.index.size)
     left = np.arange(start.index.size)
     place = start.index
-    for distance, offsets in _rings(spacing_mm):
+    for distance, offsets in _rings(steps_mm):
         if not left.size:
             return found
         steps = offsets @ strides
@@ -60,21 +60,22 @@ def distances_mm(start: Surface, target: Surface, spacing_mm: Spacing) -> NDArra
         found[left[hit]] = distance
         left, place = left[~hit], place[~hit]
     if left.size:
-        tree = cKDTree(_positions_mm(target.index, target.cells.shape, spacing_mm), leafsize=32, balanced_tree=False)
-        found[left] = tree.query(_positions_mm(place, target.cells.shape, spacing_mm))[0]
+        tree = cKDTree(_positions_mm(target.index, target.cells.shape, steps_mm), leafsize=32, balanced_tree=False)
+        found[left] = tree.query(_positions_mm(place, target.cells.shape, steps_mm))[0]
     return found
 
 
 @lru_cache(maxsize=256)
-def _rings(spacing_mm: Spacing) -> list[tuple[float, NDArray[np.intp]]]:
+def _rings(steps_mm: Steps) -> list[tuple[float, NDArray[np.intp]]]:
     """Offsets within `REACH` cells by distance in mm, ascending, as far as no cell outside can be nearer."""
-    certain = (REACH + 1) * min(spacing_mm)
-    steps = product(range(-REACH, REACH + 1), repeat=len(spacing_mm))
-    measured = sorted((float(np.linalg.norm(np.multiply(step, spacing_mm))), step) for step in steps)
+    ways = np.array(steps_mm)
+    certain = (REACH + 1) / np.linalg.norm(np.linalg.pinv(ways), axis=0).max()  # between planes, which may be sheared
+    steps = product(range(-REACH, REACH + 1), repeat=len(ways))
+    measured = sorted((float(np.linalg.norm(step @ ways)), step) for step in steps)
     rings = groupby((item for item in measured if item[0] < certain), key=lambda item: item[0])
     return [(distance, np.array([step for _, step in ring])) for distance, ring in rings]
 
 
-def _positions_mm(index: NDArray[np.intp], shape: tuple[int, ...], spacing_mm: Spacing) -> NDArray[np.float64]:
-    positions: NDArray[np.float64] = np.stack(np.unravel_index(index, shape), axis=1) * np.asarray(spacing_mm)
+def _positions_mm(index: NDArray[np.intp], shape: tuple[int, ...], steps_mm: Steps) -> NDArray[np.float64]:
+    positions: NDArray[np.float64] = np.stack(np.unravel_index(index, shape), axis=1) @ np.array(steps_mm)
     return positions

@@ -22,9 +22,12 @@ from unetpipe.imaging.boxes import class_boxes, union
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import renumbered
 from unetpipe.metrics.lesions import Lesions, match_lesions
+from unetpipe.metrics.nearest import Steps
 from unetpipe.metrics.overlap import Overlap, joint_histogram, overlaps
 from unetpipe.metrics.surface import SurfaceScores, surface_scores
 
+_PERPENDICULAR = 1e-4
+"""Cosine of axes that count as perpendicular: directions in float32 are as exact."""
 Outcome = Literal["matched", "true_negative", "false_positive", "missed", "no_prediction"]
 
 HIGHER_IS_BETTER: Mapping[str, bool] = {
@@ -129,9 +132,9 @@ def score_case(
         One score per class, in the order of `tolerances_mm`. Values that are not in it count as background.
     """
     values = list(tolerances_mm)
-    spacing_mm = grid.spacing_mm
+    spacing_mm, steps_mm = grid.spacing_mm, _sheared_steps_mm(grid)
     if reference.flags.f_contiguous:  # as NIfTI files are: walk through memory in its own order
-        reference, spacing_mm = reference.T, spacing_mm[::-1]
+        reference, spacing_mm, steps_mm = reference.T, spacing_mm[::-1], steps_mm and steps_mm[::-1]
         prediction = None if prediction is None else prediction.T
     indices = {value: index for index, value in enumerate(values, start=1)}
     ours = renumbered(reference, indices, other=0)
@@ -147,7 +150,7 @@ def score_case(
         if box is not None:
             index = position + 1
             pair = ours[box] == index, theirs[box] == index
-            surface = surface_scores(*pair, spacing_mm, tolerances_mm[value])
+            surface = surface_scores(*pair, spacing_mm, tolerances_mm[value], steps_mm)
             matched = match_lesions(*pair) if lesions else matched
         return ClassScore(
             case=case,
@@ -164,6 +167,15 @@ def score_case(
         return [score(position) for position in range(len(values))]
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(score, range(len(values))))
+
+
+def _sheared_steps_mm(grid: Grid) -> Steps | None:
+    """The way to the next voxel along each axis; None where axes are perpendicular, and voxel sizes say it all."""
+    axes = grid.matrix[:3, : grid.ndim]
+    cosines = axes.T @ axes / np.outer(grid.spacing_mm, grid.spacing_mm)
+    if np.abs(cosines - np.eye(grid.ndim)).max() < _PERPENDICULAR:
+        return None
+    return tuple(map(tuple, axes.T.tolist()))
 
 
 def absent_score(case: str, value: int, tolerance_mm: float, *, predicted: bool, lesions: bool) -> ClassScore:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.imaging.geometry import Spacing
-from unetpipe.metrics.nearest import REACH, Surface, distances_mm
+from unetpipe.metrics.nearest import REACH, Steps, Surface, distances_mm
 from unetpipe.metrics.surfels import element_areas, neighbour_codes
 
 _NAN = float("nan")
@@ -40,7 +40,11 @@ class SurfaceScores:
 
 
 def surface_scores(
-    reference: NDArray[np.bool_], prediction: NDArray[np.bool_], spacing_mm: Spacing, tolerance_mm: float
+    reference: NDArray[np.bool_],
+    prediction: NDArray[np.bool_],
+    spacing_mm: Spacing,
+    tolerance_mm: float,
+    steps_mm: Steps | None = None,
 ) -> SurfaceScores:
     """Compare the surfaces of two masks.
 
@@ -51,17 +55,19 @@ def surface_scores(
         prediction: Mask of the same shape.
         spacing_mm: Distance of voxel centres along each axis.
         tolerance_mm: Distance up to which NSD counts an element as matched, the bound included.
+        steps_mm: The way from a voxel to the next one along each axis, where axes are not perpendicular. Areas, which
+            weigh the elements, are then those of upright cells.
 
     Returns:
         All metrics; see `SurfaceScores` for empty masks.
     """
-    areas = element_areas(spacing_mm)
+    areas, steps_mm = element_areas(spacing_mm), steps_mm or tuple(map(tuple, np.diag(spacing_mm).tolist()))
     ours, theirs = _surface(reference, areas), _surface(prediction, areas)
     if not (ours.index.size and theirs.index.size):
         return SurfaceScores(nsd=0.0 if ours.index.size or theirs.index.size else _NAN)
     directions = (
-        _Direction(distances_mm(ours, theirs, spacing_mm), ours.areas),
-        _Direction(distances_mm(theirs, ours, spacing_mm), theirs.areas),
+        _Direction(distances_mm(ours, theirs, steps_mm), ours.areas),
+        _Direction(distances_mm(theirs, ours, steps_mm), theirs.areas),
     )
     total = sum(direction.area for direction in directions)
     return SurfaceScores(

@@ -95,9 +95,10 @@ def _payload(
     inputs: Inputs,
 ) -> dict[str, Any]:
     """Data of the page's scripts: rows of [model, case, class, outcome, reference ml, prediction ml, *metrics]."""
-    cases, values = list(inputs.references), list(classes)
+    cases = list(inputs.references)
     metrics = list(next(iter(scores.values()))[0].metrics())
     places = {case: position for position, case in enumerate(cases)}
+    numbers = {value: position for position, value in enumerate(classes)}
     return {
         "models": list(scores),
         "cases": cases,
@@ -109,7 +110,7 @@ def _payload(
             [
                 model,
                 places[score.case],
-                values.index(score.value),
+                numbers[score.value],
                 list(OUTCOMES).index(score.outcome),
                 *(_rounded(value) for value in (score.reference_ml, score.prediction_ml)),
                 *map(_rounded, score.metrics().values()),
