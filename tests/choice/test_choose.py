@@ -20,7 +20,7 @@ from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.dataset.planning.plan import read_plan
-from unetpipe.errors import ComponentError, TrainingError
+from unetpipe.errors import ComponentError, TrainingError, UnetpipeError
 from unetpipe.imaging.geometry import Grid
 from unetpipe.networks.build import build_network
 from unetpipe.networks.unets import sequential
@@ -136,3 +136,26 @@ def test_the_largest_component_is_kept_where_no_fold_is_worse() -> None:
         _case(1, nan, nan, 0.0, -0.1),
     ]
     assert classes_reduced(cases) == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"by": ("scanner",)}, "give it by --table"), ({"tolerances_mm": {"liver": 1.0}}, "liver")]
+)
+def test_what_evaluation_would_refuse_is_refused_before_networks_run(
+    work: Path, tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    """Nothing is written."""
+    add_run(work, "bright", BRIGHT)
+    config = EvaluateConfig(predictions=(work,), cross_validation=True, choose=True, out=tmp_path / "out")
+    with pytest.raises(UnetpipeError, match=message):
+        choose(config.model_copy(update=options))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_called_like_a_pair_is_refused(work: Path, tmp_path: Path) -> None:
+    """Its labels would be those of the pair."""
+    for name in ("bright", "dark", "bright+dark"):
+        add_run(work, name, BRIGHT)
+    with pytest.raises(TrainingError, match=r"run bright\+dark is called as a pair of runs would be"):
+        run(work, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -77,6 +77,9 @@ def trained_runs(work: Path, manifest: Manifest, folds: Sequence[Fold]) -> list[
         runs.append(TrainedRun(folder.name, _configuration(plan, ensemble.spec), paths, ensemble))
     if not runs:
         raise TrainingError(f"no run in {work / 'runs'} has all {len(folds)} folds: unetpipe train {work} --folds all")
+    pairs = {"+".join(sorted((one.name, other.name))) for one, other in combinations(runs, 2)}
+    if taken := sorted(pairs & {run.name for run in runs}):
+        raise TrainingError(f"run {taken[0]} is called as a pair of runs would be: rename its folder")
     of_one_task([read_bundle(run.folds[0]) for run in runs])
     return runs
 

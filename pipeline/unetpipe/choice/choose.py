@@ -16,14 +16,12 @@ from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.documents import Record, write_document
-from unetpipe.evaluation.named_metrics import find_metrics
 from unetpipe.evaluation.ranking import RankedModel, rank_models
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.progress import Progress, SilentProgress
-from unetpipe.stages.evaluate import evaluate
+from unetpipe.stages.evaluate import evaluate, require_usable
 from unetpipe.stages.package import package
-from unetpipe.tracking.named import find_tracker
 
 CHOICE_SCHEMA: Final = 1
 
@@ -102,9 +100,8 @@ def choose(
     load_extensions(config.extension)
     (work,) = config.predictions
     manifest, folds = read_manifest(work), read_folds(work).folds
-    find_tracker(config.tracking)  # what `evaluate` would refuse when all networks have run
-    find_metrics(config.metric, manifest.spatial_dims)
     runs = trained_runs(work, manifest, folds)
+    require_usable(config.model_copy(update={"run_name": runs[0].name}))  # else refused when all networks have run
     candidates = candidates_of(runs)
     labels = config.out / "candidates"
     with reading_at_most(config.max_voxels):

@@ -102,13 +102,30 @@ def evaluate(
         return _evaluate(config, inputs, niivue, progress)
 
 
-def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progress: Progress) -> EvaluateResult:
+def require_usable(config: EvaluateConfig) -> None:
+    """See that `evaluate` can be run with these options, before anything is made that it is to evaluate.
+
+    Raises:
+        DatasetError, ComponentError, UnetpipeError: As `evaluate`, for what files do not decide.
+    """
+    find_tracker(config.tracking)
+    _viewer(config)
+    _parts(config, gather_inputs(config))
+
+
+def _parts(config: EvaluateConfig, inputs: Inputs) -> tuple[list[NamedMetric], dict[str, dict[str, str]]]:
+    """The metrics and columns that the options name."""
     metrics = _metrics(config, inputs)
     columns = _columns(config, inputs)
     counted = [name for name in HIGHER_IS_BETTER if config.lesions or not name.startswith("lesion")]
     require_measured(config.fail_under, [*counted, *(metric.name for metric in metrics)])
     if inputs.classes:
         require_classes(config.tolerances_mm, inputs.classes)
+    return metrics, columns
+
+
+def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progress: Progress) -> EvaluateResult:
+    metrics, columns = _parts(config, inputs)
     higher_is_better = {**HIGHER_IS_BETTER, **{metric.name: metric.higher_is_better for metric in metrics}}
     workers = config.workers or available_cores()
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
