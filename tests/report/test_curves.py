@@ -28,3 +28,18 @@ def test_voxels_keep_their_proportions_and_sides(
     drawn = [one for one in aspects if isinstance(one, float)]
     assert drawn == ([5.0, 10.0, 2.0] if len(shape) == 3 else [2.0])
     assert len(inverted) == (3 if is_ras else 0)
+
+
+def test_what_is_outlined_is_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a label the prediction's box is drawn, and without either nothing, as that would be the whole image."""
+    shown: list[tuple[int, ...]] = []
+    draw = matplotlib.axes.Axes.imshow
+    monkeypatch.setattr(
+        matplotlib.axes.Axes, "imshow", lambda axes, x, **more: (shown.append(x.shape), draw(axes, x, **more))
+    )
+    image, empty, found = np.ones((200, 200), np.float32), *np.zeros((2, 200, 200), np.int16)
+    draw_overlay(Example(image, empty, empty, (1.0, 1.0), False), tmp_path / "overlay.png")
+    assert not (tmp_path / "overlay.png").exists()
+    found[50:60, 50:60] = 1
+    draw_overlay(Example(image, found, empty, (1.0, 1.0), False), tmp_path / "overlay.png")
+    assert shown == [(18, 18)]

@@ -53,6 +53,8 @@ def draw_curves(history: Sequence[EpochRecord], classes: Sequence[str], path: Pa
 def draw_overlay(example: Example, path: Path) -> None:
     """Draw the slice with most foreground along each axis, cropped to the label's box: no face reaches a picture.
 
+    Where there is no label, that is the prediction's; without either nothing is drawn.
+
     Reference outlines are solid, predicted ones dashed. Voxels have their proportions, and the patient's right is on
     the left, as everywhere else.
 
@@ -60,7 +62,11 @@ def draw_overlay(example: Example, path: Path) -> None:
         example: Case to draw.
         path: PNG to write.
     """
-    box = _box(example.reference > 0)
+    outlined = next((one > 0 for one in (example.reference, example.prediction) if (one > 0).any()), None)
+    if outlined is None:
+        return
+    box = _box(outlined)
+    most = outlined[box]
     image, prediction, reference = (array[box] for array in (example.image, example.prediction, example.reference))
     planes = range(3) if image.ndim == 3 else [None]
     figure = Figure(figsize=(4 * len(planes), 4.2), layout="constrained")
@@ -70,7 +76,7 @@ def draw_overlay(example: Example, path: Path) -> None:
         across, down = [axis for axis in range(image.ndim) if axis != plane][:2]
         if plane is not None:
             others = tuple(axis for axis in range(3) if axis != plane)
-            index = int(np.argmax((reference > 0).sum(axis=others)))
+            index = int(np.argmax(most.sum(axis=others)))
             parts = tuple(part.take(index, axis=plane) for part in parts)
         shown, predicted, true = (part.T.astype(float) for part in parts)
         axes.imshow(shown, cmap="gray", origin="lower" if plane is not None else "upper", vmin=low, vmax=high)
@@ -90,6 +96,7 @@ def draw_overlay(example: Example, path: Path) -> None:
 
 
 def _box(mask: NDArray[np.bool_], margin: int = 4) -> tuple[slice, ...]:
-    """Bounding box of a mask with a margin; the whole if it is empty."""
-    box = mask_box(mask) or tuple(slice(0, size) for size in mask.shape)
+    """Bounding box of a mask that is not empty, with a margin."""
+    box = mask_box(mask)
+    assert box is not None
     return tuple(slice(max(0, part.start - margin), part.stop + margin) for part in box)

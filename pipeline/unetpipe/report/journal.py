@@ -87,8 +87,9 @@ class Journal:
         draw_overlay(example, self._folder / "overlay.png")
         self._tracker.metrics(final_figures(result, state.seconds), step=len(state.history))
         self._tracker.tags(final_tags(result, result.held_out))
-        for name in FINAL_FILES:
-            self._tracker.artifact(self._folder / name)
+        for path in (self._folder / name for name in FINAL_FILES):
+            if path.is_file():  # there is no overlay where there is nothing to outline
+                self._tracker.artifact(path)
 
 
 def read_history(folder: Path) -> list[EpochRecord]:

@@ -161,7 +161,7 @@ class HeldOut:
 
     def example(self, network: nn.Module) -> Example:
         """One case on the network's grid."""
-        case = self._ids[0]
+        case = next(filter(self.holds_a_class, self._ids), self._ids[0])
         data = self._store.load(case)
         return Example(
             image=data[0].astype(np.float32),
