@@ -232,7 +232,7 @@ def test_scans_that_cannot_be_read_do_not_stop_the_others(tmp_path: Path, scratc
     faults = {case.id: case.fault for case in find(scratch, tmp_path / "in")}
     assert faults["a"] == ""
     assert "Git LFS" in faults["b"]
-    assert "is a link to gone.nii.gz, which is not there" in faults["c"]
+    assert "is a link to something that is not there" in faults["c"]
     assert faults["d"] == "the zip is damaged"
     assert [bool(case.fault) for case in find(scratch, tmp_path / "list.csv")] == [False, True]
 
@@ -275,10 +275,11 @@ def test_names_are_not_said_where_pseudonyms_are_asked_for(
 ) -> None:
     """What is left out is counted, and a missing channel is that of a pseudonym."""
     hashed = CaseIds("hash", tmp_path / "site" / "out")
-    put(tmp_path / "a" / "Doe.nrrd", tmp_path / "a" / "Doe.seg.nrrd", tmp_path / "a" / "Doe_Jane" / "t1.nii.gz")
-    assert len(find_inputs([tmp_path / "a"], 1, ids=hashed, scratch=scratch)) == 1
-    put(tmp_path / "b" / "Doe" / "t1.nii.gz", tmp_path / "c" / "Doe_0000.nii.gz")
-    for name, message in (("b", "its images are in subfolders: 1;"), ("c", "channel files missing: ..._0001")):
+    one = tmp_path / "Doe_a"
+    put(one / "Doe.nrrd", one / "Doe.seg.nrrd", one / "Doe_Jane" / "t1.nii.gz")
+    assert len(find_inputs([one], 1, ids=hashed, scratch=scratch)) == 1
+    put(tmp_path / "Doe_b" / "Doe" / "t1.nii.gz", tmp_path / "Doe_c" / "Doe_0000.nii.gz")
+    for name, message in (("Doe_b", "its images are in subfolders: 1;"), ("Doe_c", "channel files missing: ..._0001")):
         with pytest.raises(DatasetError, match=message) as error:
             find_inputs([tmp_path / name], 2, ids=hashed, scratch=scratch)
         assert "Doe" not in str(error.value)
@@ -341,3 +342,28 @@ def test_a_file_with_all_channels_is_a_scan_whatever_its_number(tmp_path: Path, 
     for name in "ab":
         write_image(tmp_path / "roads" / f"{name}_0000.png", pixels, Grid.of((6, 5), np.eye(4)))
     assert ids(find(scratch, tmp_path / "roads", channels=3)) == ["a", "b"]
+
+
+def test_a_folder_of_series_is_not_named(tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is often called after the patient, also where other files lie beside the series."""
+    write_series(tmp_path / "Doe_John" / "CT", np.zeros((4, 3, 2), np.int16), Grid.of((4, 3, 2), np.eye(4)), seed=1)
+    put(tmp_path / "Doe_John" / "Doe.seg.nrrd")
+    assert len(find_inputs([tmp_path / "Doe_John"], 1, scratch=scratch)) == 1
+    assert "segmentations are left out: 1" in caplog.text
+    assert "Doe" not in caplog.text
+
+
+def test_two_files_of_one_channel_are_refused(tmp_path: Path, scratch: Path) -> None:
+    """A copy in another format beside the original: neither is taken in place of the other."""
+    put(tmp_path / "p_0000.nii", tmp_path / "p_0000.nii.gz", tmp_path / "p_0001.nii.gz")
+    with pytest.raises(DatasetError, match="two files of channel 0000"):
+        find_inputs([tmp_path], 2, scratch=scratch)
+
+
+def test_the_target_of_a_broken_link_is_not_said(tmp_path: Path, scratch: Path) -> None:
+    """Archives are often ordered by patient."""
+    put(tmp_path / "in" / "b.nii.gz")
+    (tmp_path / "in" / "a.nii.gz").symlink_to(tmp_path / "archive" / "Doe_John" / "ct.nii.gz")
+    (broken, _) = find_inputs([tmp_path / "in"], 1, scratch=scratch)
+    assert broken.fault is not None
+    assert "Doe" not in broken.fault

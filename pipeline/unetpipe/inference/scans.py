@@ -147,13 +147,15 @@ class ScanFinder:
         if _holds_dicom(folder):
             return self._by_study(folder)
         scans = self._by_channel(_images(folder), whole_folder=True)
+        series, others = _walk(folder)
+        named = self._says_names and not series  # folders of DICOM files are often called after patients
+        said = folder.name if named else "a folder"
         segmentations = [path for path in _visible(folder) if path.name.lower().endswith(_SEGMENTATION)]
         if segmentations:
-            log.warning("%s: segmentations are left out: %s", folder.name, self._names(segmentations))
+            log.warning("%s: segmentations are left out: %s", said, self._names(segmentations, said=named))
         for path in _visible(folder):
             if path.suffix.lower() == ".zip" and path.is_file():
                 scans += self._in_zip(path)
-        series, others = _walk(folder)
         scans += self._series(series)
         left_out = sorted(image for other in others[1:] for image in _images(other))
         if left_out and series:
@@ -161,11 +163,13 @@ class ScanFinder:
                 "images of other formats in a tree of DICOM series are left out: %d; %s", len(left_out), _WAY_ON
             )
         elif left_out and scans:
-            log.warning("%s: images in subfolders are left out: %s; %s", folder.name, self._names(left_out), _WAY_ON)
+            log.warning(
+                "%s: images in subfolders are left out: %s; %s", said, self._names(left_out, said=named), _WAY_ON
+            )
         elif left_out:
-            self._fault(folder.name, "empty", f"its images are in subfolders: {self._names(left_out)}; {_WAY_ON}")
+            self._fault(said, "empty", f"its images are in subfolders: {self._names(left_out, said=named)}; {_WAY_ON}")
         elif not scans:
-            self._fault(folder.name, "empty", "no image and no DICOM series in this folder")
+            self._fault(said, "empty", "no image and no DICOM series in this folder")
         return scans
 
     def _in_zip(self, archive: Path) -> list[Scan]:
@@ -260,7 +264,9 @@ class ScanFinder:
         grouped: dict[Path, dict[int, Path]] = defaultdict(dict)
         for file, match in matches.items():
             if match and int(match[2]) < self._channels > 1:
-                grouped[file.with_name(match[1])][int(match[2])] = file
+                first = grouped[file.with_name(match[1])].setdefault(int(match[2]), file)
+                if first != file:
+                    self._fault(match[1], "channels", f"two files of channel {match[2]}: keep one of them")
             else:
                 alone.append(file)
         scans: list[Scan] = []
@@ -276,8 +282,8 @@ class ScanFinder:
         names = {file: match[1] for file, match in matches.items() if numbered and match}
         return scans + [Scan(file.with_name(names.get(file, file.name)), (file,)) for file in alone]
 
-    def _names(self, paths: Sequence[Path]) -> str:
-        if not self._says_names:
+    def _names(self, paths: Sequence[Path], *, said: bool) -> str:
+        if not said:
             return str(len(paths))
         more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
         return ", ".join("/".join(path.parts[-2:]) for path in paths[:_LISTED]) + more

@@ -37,8 +37,8 @@ def absence(path: Path) -> str | None:
         broken = next((one for one in (path, *path.parents) if one.is_symlink() and not _exists(one)), None)
         if broken is None:
             return "does not exist"
-        place = "is" if broken == path else f"lies in {broken.name},"
-        return f"{place} a link to {broken.readlink()}, which is not there: has it been fetched?"
+        place = "is" if broken == path else "lies in"
+        return f"{place} a link to something that is not there: has it been fetched?"  # whose path may name a patient
     except (OSError, ValueError) as error:
         return f"cannot be reached: {getattr(error, 'strerror', None) or error}"
     if stat.S_ISREG(found.st_mode) and found.st_size <= _LONGEST_POINTER:
