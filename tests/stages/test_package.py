@@ -103,3 +103,14 @@ def test_exports_are_compared_on_a_case_of_the_dataset(work: Path, make_bundle: 
     (export,) = result.exports
     assert export.window == "a window of a case of its dataset"
     assert export.voxels == math.prod(patch)
+
+
+def test_long_statements_stay(bundle_folder: Path) -> None:
+    """What was said of a model's data and references is carried over whole when something else is said."""
+    source, reference = "s" * 350, 'A. "' + "t" * 240 + '" https://doi.org/10.1/x'
+    package(PackageConfig(model=bundle_folder, data_source=source, reference=(reference,)))
+    package(PackageConfig(model=bundle_folder, authors="B. Author"))
+    metadata = json.loads((bundle_folder / "configs" / "metadata.json").read_text())
+    assert metadata["data_source"] == source
+    assert reference in metadata["references"]
+    assert source in (bundle_folder / "docs" / "README.md").read_text()

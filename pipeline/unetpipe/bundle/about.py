@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from unetpipe.bundle.archive import shown
 from unetpipe.documents import Record
 
 _METHODS = (
@@ -11,6 +10,10 @@ _METHODS = (
     "Nature Methods 18 (2021): 203-211. https://doi.org/10.1038/s41592-020-01008-z",
     'Cardoso et al. "MONAI: An open-source framework for deep learning in healthcare." arXiv:2211.02701 (2022).',
 )
+
+
+_LONGEST = 10_000
+"""Characters of a statement."""
 
 
 class About(Record):
@@ -31,9 +34,9 @@ class About(Record):
     @classmethod
     def of(cls, metadata: Mapping[str, Any]) -> "About":
         """Read what a bundle's metadata says; what is no text is left out."""
-        texts = {key: shown(metadata[key]) for key in ("authors", "copyright", "data_source") if metadata.get(key)}
+        texts = {key: _text(metadata[key]) for key in ("authors", "copyright", "data_source") if metadata.get(key)}
         given = metadata.get("references")
-        references = [shown(one) for one in given] if isinstance(given, list) else []
+        references = [_text(one) for one in given] if isinstance(given, list) else []
         return cls(**texts, references=tuple(one for one in references if one not in _METHODS))
 
     @property
@@ -48,3 +51,8 @@ class About(Record):
     def entries(self) -> dict[str, Any]:
         """The entries of a bundle's metadata."""
         return {**self.model_dump(), "references": list(self.all_references)}
+
+
+def _text(statement: object) -> str:
+    """A statement on its lines, without control characters."""
+    return "".join(one if one.isprintable() or one == "\n" else " " for one in str(statement))[:_LONGEST]

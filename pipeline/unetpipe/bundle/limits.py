@@ -70,6 +70,8 @@ def _faults(spec: ModelSpec) -> Iterator[str]:
     """Values out of range, each as ``key: what was expected and what was found``."""
     yield from _task_faults(spec, spec.patch_size)
     yield from _preprocessing_faults(spec)
+    if len(spec.regions) == 1:
+        yield "regions: expected several, as a single one is a class beside the background, got 1"
     if strange := set(spec.segments) - set(spec.label_scheme.names):
         yield f"segments: expected names of classes or regions, got {_listed(sorted(strange))}"
     if unknown := set(spec.postprocessing) - {label.name for label in spec.labels}:

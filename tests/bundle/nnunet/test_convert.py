@@ -217,3 +217,21 @@ def test_missing_files_are_named(model_folder: Write, tmp_path: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0}}))
     with pytest.raises(BundleError, match="channel_names"):
         convert(folder, tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_single_region_is_a_class(model_folder: Write, tmp_path: Path, residual: bool) -> None:
+    """nnU-Net gives its one output a sigmoid: it is the foreground's logit of two classes."""
+    declared = {"labels": {"background": 0, "whole": [1, 2]}, "regions_class_order": [1]}
+    folder, network = model_folder(residual=residual, labels=declared)
+    convert(folder, tmp_path / "bundle")
+    bundle, window = read_bundle(tmp_path / "bundle"), torch.randn(1, 1, 8, 16, 12)
+    with torch.inference_mode():
+        theirs = network(window).permute(0, 1, 4, 3, 2) > 0
+        ours = bundle.network()(window.permute(0, 1, 4, 3, 2)).argmax(1, keepdim=True) == 1
+    assert theirs.any()
+    assert (ours == theirs).float().mean() > 0.999
+    image = np.random.default_rng(0).normal(300, 90, (20, 18, 14)).astype(np.float32)
+    found = Predictor(tmp_path / "bundle", device="cpu").predict(image, np.diag([-0.9, -1.0, 1.5, 1]))
+    assert set(np.unique(found)) == {0, 1}
+    assert all(check.passed for check in verify_bundle(tmp_path / "bundle"))

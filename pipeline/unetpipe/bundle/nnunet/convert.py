@@ -15,6 +15,7 @@ from unetpipe.bundle.nnunet.weights import monai_network, monai_weights
 from unetpipe.bundle.recipe import TrainingRecipe
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.bundle.write import write_members
+from unetpipe.dataset.label_scheme import LabelClass, Region
 from unetpipe.errors import BundleError, PlanError, UnetpipeError
 from unetpipe.inference.sliding_window import Blending
 
@@ -50,7 +51,8 @@ def convert(folder: Path, out: Path, folds: tuple[int, ...] | None = None) -> tu
         raise BundleError(f"{name}: its folds were trained for different configurations")
     plan = read_model_plan(name, plans, checkpoints[0].configuration)
     spec = _spec(name, dataset, plan, checkpoints, wanted)
-    write_members(out, spec, _members(name, spec, plan, checkpoints))
+    outputs = 1 if _is_single(read_labels(name, dataset)[1]) else spec.label_scheme.count
+    write_members(out, spec, _members(name, spec, plan, checkpoints, outputs))
     return wanted
 
 
@@ -66,6 +68,8 @@ def _spec(
     if not isinstance(channels, dict) or len(channels) != len(plan.preprocessing.normalization):
         raise BundleError(f"{name}: dataset.json: expected channel_names of {len(plan.preprocessing.normalization)}")
     labels, regions = read_labels(name, dataset)
+    if _is_single(regions):  # whose one output is the foreground's logit of two classes
+        labels, regions = (labels[0], LabelClass(name=regions[0].name, value=regions[0].written)), ()
     mirrored = set.intersection(*(set(one.mirror_axes) for one in checkpoints))
     try:
         spec = ModelSpec(
@@ -91,9 +95,13 @@ def _order(number: object) -> tuple[int, str]:
     return int(text) if text.isdecimal() else 0, text
 
 
-def _members(name: str, spec: ModelSpec, plan: ModelPlan, checkpoints: list[Checkpoint]) -> list[Member]:
+def _is_single(regions: tuple[Region, ...]) -> bool:
+    return len(regions) == 1
+
+
+def _members(name: str, spec: ModelSpec, plan: ModelPlan, checkpoints: list[Checkpoint], outputs: int) -> list[Member]:
     try:
-        definition = monai_network(plan, len(spec.channels), spec.label_scheme.count)
+        definition = monai_network(plan, len(spec.channels), outputs)
         return [Member(definition, monai_weights(plan, one.weights, definition)) for one in checkpoints]
     except (PlanError, UnetpipeError) as error:
         raise BundleError(f"{name}: {shown(error)}") from error

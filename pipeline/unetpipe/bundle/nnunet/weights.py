@@ -31,7 +31,7 @@ def monai_network(plan: ModelPlan, channels: int, outputs: int) -> Definition:
     Args:
         plan: A configuration of nnU-Net's plans.
         channels: Number of image channels.
-        outputs: Number of classes or regions.
+        outputs: Number of classes or regions; 1 for the foreground's logit of two classes.
 
     Raises:
         BundleError: If its stages have other numbers of convolutions than MONAI's networks, or do not fit its patch.
@@ -44,7 +44,8 @@ def monai_network(plan: ModelPlan, channels: int, outputs: int) -> Definition:
             raise BundleError(f"the encoder has {list(shape.blocks)} convolutions per stage, which MONAI's does not")
         if len(shape.features) < 3:
             raise BundleError("MONAI's DynUNet has at least three stages")
-        return network_definition("dynunet", _configuration(plan, shape.kernel_sizes), channels, outputs)
+        configuration, options = _configuration(plan, shape.kernel_sizes), {"out_channels": outputs}
+        return network_definition("dynunet", configuration, channels, max(2, outputs), options)
     threes = tuple((3,) * len(kernel) for kernel in shape.kernel_sizes)
     return residual_unet(_configuration(plan, threes), channels, outputs, shape.features, shape.blocks)
 
