@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from unetpipe.dataset.checks.statistics import CaseStatistics
@@ -12,10 +12,15 @@ from unetpipe.dataset.store import STORE_SCHEMA
 from unetpipe.imaging.preprocessing import step_code
 
 
-def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configuration: str) -> str:
+def case_keys(
+    statistics: Iterable[CaseStatistics], manifest: Manifest, plan: Plan, configuration: str
+) -> dict[str, str]:
     """Hash the files' contents, the preprocessing, the label values, the stored format and the readers of extensions.
 
     A case whose stored key is the same need not be prepared again.
+
+    Returns:
+        Key of each case by its id.
     """
     spec = plan.preprocessing(configuration)
     parts = {
@@ -23,9 +28,8 @@ def case_key(statistics: CaseStatistics, manifest: Manifest, plan: Plan, configu
         "preprocessing": spec.model_dump(mode="json"),
         "thin": plan.configurations[configuration].thin,
         "code": step_code(spec.steps),
-        **_source(statistics, manifest),
     }
-    return _hash(parts)
+    return {one.id: _hash({**parts, **_source(one, manifest)}) for one in statistics}
 
 
 def source_key(statistics: CaseStatistics, manifest: Manifest) -> str:

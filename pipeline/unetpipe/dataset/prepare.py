@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import BoundedSemaphore
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from unetpipe.dataset.case_label import read_case_label
 from unetpipe.dataset.checks.statistics import CaseStatistics
-from unetpipe.dataset.keys import case_key, source_key
+from unetpipe.dataset.keys import source_key
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.memory_budget import MemoryBudget, preparation_bytes
 from unetpipe.dataset.planning.plan import Plan
@@ -23,6 +24,7 @@ from unetpipe.errors import DatasetError, Fault, ImageFileError, UnetpipeError
 from unetpipe.imaging.geometry import orientation_to_ras
 from unetpipe.imaging.image import read_image
 from unetpipe.imaging.network_input import CroppedImage, network_label
+from unetpipe.imaging.preprocessing import Preprocessing
 from unetpipe.progress import Progress
 
 _LARGEST = float(np.finfo(np.float16).max)
@@ -40,6 +42,7 @@ class Preparation:
         work: Work folder.
         manifest: Manifest of the dataset.
         statistics: Statistics of each case from the checks, by id.
+        keys: Key of each case, by id.
         plan: Plan of the dataset, which says how images are preprocessed.
         configuration: Name of one of the plan's configurations.
     """
@@ -47,13 +50,19 @@ class Preparation:
     work: Path
     manifest: Manifest
     statistics: Mapping[str, CaseStatistics]
+    keys: Mapping[str, str]
     plan: Plan
     configuration: str
 
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing of all cases."""
+        return self.plan.preprocessing(self.configuration)
+
     def peak_bytes(self, case: Case) -> int:
         """Estimated peak memory of preparing a case."""
-        known, spec = self.statistics[case.id], self.plan.preprocessing(self.configuration)
-        return preparation_bytes(known.shape, known.spacing_mm, len(known.channels), spec)
+        known = self.statistics[case.id]
+        return preparation_bytes(known.shape, known.spacing_mm, len(known.channels), self.preprocessing)
 
     def encode(self, case: Case) -> EncodedCase:
         """Read, crop, normalise, resample and compress a case.
@@ -65,7 +74,7 @@ class Preparation:
         """
         if case.label is None:
             raise ImageFileError(f"{case.id} has no label")
-        known, spec = self.statistics[case.id], self.plan.preprocessing(self.configuration)
+        known, spec = self.statistics[case.id], self.preprocessing
         image = CroppedImage(read_image(case.images, case.dicom, adopt_affine=known.affine_adopted), spec)
         stored = torch.empty((len(spec.normalization) + 1, *image.placement.shape), dtype=torch.float16)
         for number, channel in enumerate(image.channels()):
@@ -77,7 +86,7 @@ class Preparation:
         return encode_case(
             stored.numpy(),
             case=case.id,
-            key=case_key(known, self.manifest, self.plan, self.configuration),
+            key=self.keys[case.id],
             source=source_key(known, self.manifest),
             placement=image.placement,
             spacing_mm=image.grid.spacing_mm,

@@ -5,6 +5,7 @@ SimpleITK nor pydicom, and nothing here needs torch.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ _RASTER = (".png", ".jpg", ".jpeg")
 _DICOM = (".dcm", ".dicom", ".ima", ".zip")
 _PAIRS = (".hdr", ".img", ".hdr.gz", ".img.gz")
 _SUFFIXES = (*_NIFTI, *_ITK, *_TIFF, *_RASTER)
+_BROKEN = "a link to a file that is not there; was it fetched?"
 
 
 def read_volume(path: Path, dicom: DicomOptions | None = None, *, as_label: bool = False) -> Volume:
@@ -145,12 +147,17 @@ def code_digest(path: Path) -> str:
 
 def _suffix(name: str) -> str:
     """The longest suffix of a format that the name ends in; empty if there is none."""
-    return max((one for one in (*reader_suffixes(), *_SUFFIXES) if name.lower().endswith(one)), key=len, default="")
+    return _longest_suffix(name.lower(), reader_suffixes())
+
+
+@lru_cache(maxsize=4096)
+def _longest_suffix(name: str, readers: tuple[str, ...]) -> str:
+    return max((one for one in (*readers, *_SUFFIXES) if name.endswith(one)), key=len, default="")
 
 
 def is_dicom_source(path: Path) -> bool:
     """Whether a path is read as DICOM: any folder, and a file that no other format claims and that is DICOM."""
-    return path.is_dir() or (path.is_file() and not _suffix(path.name) and is_dicom(path))
+    return path.is_dir() or (not _suffix(path.name) and path.is_file() and is_dicom(path))
 
 
 def _label(path: Path) -> str:
@@ -199,10 +206,9 @@ def _format(path: Path, *, write: bool = False) -> Any:
 
 def _refuse_unusable(path: Path) -> None:
     """See that a file is there, and holds what its name says."""
-    if path.is_symlink() and not path.exists():
-        raise ImageFileError(f"{path.name}: a link to a file that is not there; was it fetched?")
     if not path.is_file():
-        raise ImageFileError(f"{path.name}: no such file")
+        is_broken = path.is_symlink() and not path.exists()
+        raise ImageFileError(f"{path.name}: {_BROKEN if is_broken else 'no such file'}")
     try:
         with path.open("rb") as file:
             start = file.read(LENGTH)

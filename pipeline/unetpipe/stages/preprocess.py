@@ -19,7 +19,7 @@ from unetpipe.dataset.checks.cases import CheckReport, check_cases, completed
 from unetpipe.dataset.checks.statistics import CaseStatistics, read_known_statistics
 from unetpipe.dataset.declarations import with_labels, with_modalities, with_segments
 from unetpipe.dataset.folds import Folds, keep_folds, make_folds, read_folds
-from unetpipe.dataset.keys import case_key, source_key
+from unetpipe.dataset.keys import case_keys, source_key
 from unetpipe.dataset.layouts.recognition import inspect_dataset
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.memory_budget import MemoryBudget, check_bytes
@@ -262,12 +262,14 @@ def _write_cases(
 ) -> int:
     """Preprocess the cases that are not stored yet, and return their number."""
     known = {one.id: one for one in statistics}
-    keys = {case.id: case_key(known[case.id], manifest, plan, name) for case in manifest.cases}
+    keys = case_keys(statistics, manifest, plan, name)
     todo = [case for case in manifest.cases if stored_key(work, name, manifest.file_names[case.id]) != keys[case.id]]
     if todo:
         # torch loads only now, when there is work for it
         from unetpipe.dataset.prepare import Preparation, prepare_cases
 
-        preparation = Preparation(work=work, manifest=manifest, statistics=known, plan=plan, configuration=name)
+        preparation = Preparation(
+            work=work, manifest=manifest, statistics=known, keys=keys, plan=plan, configuration=name
+        )
         prepare_cases(preparation, todo, workers=workers, budget=budget, progress=progress)
     return len(todo)

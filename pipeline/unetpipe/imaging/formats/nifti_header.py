@@ -252,7 +252,12 @@ def _compare(
     if header["sform_code"] != header["qform_code"]:
         return  # two spaces, such as the scanner's and a template's
     try:
-        ours, theirs = (Grid.of(shape, one) for one in (affine, _with_flat_axis(_qform(header), shape, spacing)))
+        other = _with_flat_axis(_qform(header), shape, spacing)
+        moved = np.linalg.norm((other - affine)[:3], axis=0)
+        steps = [*(count - 1 for count in shape), *[0] * (3 - len(shape)), 1]
+        if moved @ steps <= _PLACE_DIFFERS * sizes[: len(shape)].min():
+            return  # not even the sum of what each axis moves a corner by
+        ours, theirs = (Grid.of(shape, one) for one in (affine, other))
     except GeometryError:
         return
     apart = ours.difference_mm(theirs) / min(ours.spacing_mm)
