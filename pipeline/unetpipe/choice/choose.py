@@ -101,7 +101,7 @@ def choose(
     (work,) = config.predictions
     manifest, folds = read_manifest(work), read_folds(work).folds
     runs = trained_runs(work, manifest, folds)
-    require_usable(config.model_copy(update={"run_name": runs[0].name}))  # else refused when all networks have run
+    require_usable(_evaluation(config, [runs[0].folds[0]]))  # else refused when all networks have run
     candidates = candidates_of(runs)
     labels = config.out / "candidates"
     with reading_at_most(config.max_voxels):

@@ -23,7 +23,7 @@ class RankedModel(Record):
     Attributes:
         name: Name of the model.
         dice: Mean Dice over classes; NaN if no class has one.
-        low, high: Its 95 % bootstrap interval, by resampling patients; NaN below two patients of any class.
+        low, high: Its 95 % bootstrap interval, by resampling patients; NaN below two patients.
         behind: Mean Dice of the best model less this one's; 0 for the best.
         behind_low, behind_high: 95 % interval of this difference, in the same patients.
         tied: Whether the interval holds 0, so that chance explains the difference.
@@ -91,19 +91,18 @@ def _ranked(
 
 
 def _means_of_all(drawn: NDArray[np.float64], pooled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the classes of each draw and model; NaN in draws without any patient of a class, whose mean is another.
+    """Mean over the classes of each draw and model; NaN for a single patient.
 
-    A class of a single patient has no spread that resampling could show: with it there is no interval.
+    A class that no patient of a draw has counts by its overall mean: without it the mean would be another quantity.
 
     Args:
         drawn: Means of each class, shape (draws, models, classes).
         pooled: Values of each patient, shape (patients, models, classes).
     """
-    patients = np.isfinite(pooled).sum(0)
-    known = patients > 0
-    whole = (np.isfinite(drawn) | ~known).all(axis=(1, 2)) & bool((patients[known] > 1).all())
-    means: NDArray[np.float64] = np.where(whole[:, None], _mean_of_known(drawn), nan)
-    return means
+    if len(pooled) < 2:
+        return np.full(drawn.shape[:2], nan)
+    overall = _mean_of_known(np.moveaxis(pooled, 0, -1))
+    return _mean_of_known(np.where(np.isfinite(drawn), drawn, overall))
 
 
 def _table(scores: Sequence[ClassScore], cases: Sequence[str], values: Sequence[int]) -> NDArray[np.float64]:

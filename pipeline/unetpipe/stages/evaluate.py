@@ -103,14 +103,18 @@ def evaluate(
 
 
 def require_usable(config: EvaluateConfig) -> None:
-    """See that `evaluate` can be run with these options, before anything is made that it is to evaluate.
+    """See that `evaluate` can be run with these options, before all that it is to evaluate is made.
+
+    Args:
+        config: The evaluation, of predictions of which some are there.
 
     Raises:
         DatasetError, ComponentError, UnetpipeError: As `evaluate`, for what files do not decide.
     """
     find_tracker(config.tracking)
     _viewer(config)
-    _parts(config, gather_inputs(config))
+    with reading_at_most(config.max_voxels):
+        _parts(config, gather_inputs(config))
 
 
 def _parts(config: EvaluateConfig, inputs: Inputs) -> tuple[list[NamedMetric], dict[str, dict[str, str]]]:

@@ -261,10 +261,10 @@ def _cost(index: int, candidates: Sequence[Candidate], measured: Mapping[int, Co
 def _timetable(candidate: Candidate, cost: Cost, limit: float, cases: int, iterations: int) -> _Timetable:
     """Validation at the end takes a tenth of the time at most, unless two cases take longer."""
     batch, step, window = candidate.configuration.batch_size, cost.step_seconds, cost.window_seconds
-    per_case = _SLOWER * (cost.case_seconds + candidate.windows * window) / cost.ranks
-    affordable = max(2, int(_VALIDATION_SHARE * limit / per_case)) if per_case else cases
+    per_case = _SLOWER * (cost.case_seconds + candidate.windows * window)
+    affordable = max(2, cost.ranks * int(_VALIDATION_SHARE * limit / per_case)) if per_case else cases
     held_out = min(cases, affordable)
-    seconds = limit - SAVING_SECONDS - held_out * per_case
+    seconds = limit - SAVING_SECONDS - math.ceil(held_out / cost.ranks) * per_case  # each rank takes one at a time
     left = seconds - cost.elapsed_seconds
     # at least one case is validated after each epoch: epochs are long enough for that to be a small part of them
     least = candidate.windows * window + cost.saving_seconds

@@ -537,7 +537,6 @@ def test_any_damage_is_one_line(
 
 def test_axes_without_a_meaning_are_refused(tmp_path: Path) -> None:
     """Four axes and no word what they are; not damage."""
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 5, 64, 60), np.uint8), photometric="minisblack", metadata=None)
     tifffile.imwrite(tmp_path / "b.tif", np.zeros((2, 5, 64, 60), np.uint8), photometric="minisblack")
     for read in (read_volume, read_grid):
         with pytest.raises(ImageFileError, match=r"^b.tif: expected columns, rows, slices and .* got 2x5x64x60 along"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from unetpipe.errors import TrainingError
+from unetpipe.training.distributed import devices
 from unetpipe.training.distributed.devices import own_gpu, rank_device
 from unetpipe.training.distributed.ranks import Ranks
 
@@ -39,6 +40,7 @@ def test_a_single_gpu_cannot_be_named_for_several_processes() -> None:
 
 def test_processes_on_a_cpu_divide_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until they are through; a single one keeps them."""
+    monkeypatch.setattr(devices, "available_cores", lambda: 16)
     before = torch.get_num_threads()
     torch.set_num_threads(8)
     try:
@@ -47,7 +49,7 @@ def test_processes_on_a_cpu_divide_its_threads(monkeypatch: pytest.MonkeyPatch) 
         assert torch.get_num_threads() == 8
         with rank_device(Ranks(), torch.device("cpu")):
             assert torch.get_num_threads() == 8
-        monkeypatch.setattr(os, "cpu_count", lambda: 32)  # Slurm has bound each of four to eight of them
+        monkeypatch.setattr(os, "cpu_count", lambda: 64)  # Slurm has bound each of four to sixteen of them
         with rank_device(replace(SECOND, placed_by_slurm=True), torch.device("cpu")):
             assert torch.get_num_threads() == 8
     finally:

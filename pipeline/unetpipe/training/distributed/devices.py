@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from unetpipe.cores import available_cores
 from unetpipe.errors import TrainingError
 from unetpipe.training.distributed.ranks import Ranks
 
@@ -27,8 +28,9 @@ def rank_device(ranks: Ranks, device: torch.device) -> Iterator[torch.device]:
     if ranks.size == 1:
         yield device
     elif device.type == "cpu":
-        threads = torch.get_num_threads()
-        torch.set_num_threads(ranks.own_cores(threads, os.cpu_count() or 1))
+        threads, available = torch.get_num_threads(), available_cores()
+        own = ranks.own_cores(available, os.cpu_count() or 1)
+        torch.set_num_threads(max(1, threads * own // available))  # threads are fewer where cores are hyper-threaded
         try:
             yield device
         finally:
