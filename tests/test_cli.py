@@ -445,3 +445,37 @@ def test_options_of_submit_come_before_its_words() -> None:
     result = run_command(app, ["submit", "status", "--json"])
     assert result.exit_code == 2
     assert "--json comes before status" in result.stderr
+
+
+def test_an_evaluation_without_a_reference_is_not_submitted() -> None:
+    """It would wait in the queue for its error."""
+    submit = ["submit", "--cluster", "local", "--dry-run"]
+    result = run_command(app, [*submit, "evaluate", "labels", "--out", "r"])
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (
+        2,
+        "error: evaluate: REFERENCE is missing: give it after the predictions, or --reference or --work",
+    )
+    for words in (["labels", "references"], ["work", "--cross-validation"], ["work", "--cross-validation", "--choose"]):
+        assert run_command(app, [*submit, "evaluate", *words, "--out", "r"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--train", "epochs=2", "iterations=3"],
+        ["--train", "epochs=2", "--train", "iterations=3"],
+        ["--set", "train.epochs=2", "--set", "train.iterations=3"],
+    ],
+)
+def test_options_of_a_pipeline_s_commands_are_pairs(balls: Path, words: list[str]) -> None:
+    """One option takes several, as everywhere; and --set takes numbers."""
+    result = run_command(app, ["submit", "--cluster", "local", "--dry-run", "pipeline", str(balls), "-o", "w", *words])
+    assert result.exit_code == 0, result.output
+    assert "--set epochs=2 --set iterations=3" in result.output
+
+
+def test_a_tracker_is_a_word() -> None:
+    """A list is wrong usage, in one line."""
+    with pytest.raises(ConfigError) as error:
+        check_command(app, _CONFIGS, ["train", "work", "--set", "tracking=[mlflow]"])
+    assert str(error.value) == "train: --tracking: Input should be a valid string, got ['mlflow']"

@@ -1,8 +1,10 @@
 """What becomes of a command that is submitted."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from unetpipe.cli import app
 from unetpipe.cli.app import _CONFIGS
@@ -18,6 +20,10 @@ from unetpipe.config.package import PackageConfig
 from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.config.train import TrainConfig
 from unetpipe.errors import ClusterError, TrainingError
+
+
+def check(words: Sequence[str]) -> BaseModel:
+    return check_command(app, _CONFIGS, words)
 
 
 def jobs(*words: str, **settings: object) -> tuple[Job, ...]:
@@ -91,6 +97,15 @@ def test_shards_are_merged_whatever_became_of_them() -> None:
     assert (merge.after, merge.after_failure, merge.resources.gpus) == (("infer",), True, 0)
 
 
+def test_options_of_the_tasks_come_before_the_words_after_two_hyphens() -> None:
+    """Which are arguments, whatever they look like."""
+    shards, _ = jobs("infer", "m", "--out", "o", "--", "-i", array=16)
+    assert shards.command_of(3) == ("infer", "m", "--out", "o", "--skip-existing", "--shard", "3/16", "--", "-i")
+    checked = check_command(app, _CONFIGS, shards.command_of(3))
+    assert isinstance(checked, InferConfig)
+    assert (checked.inputs, checked.shard) == ((Path("-i"),), "3/16")
+
+
 def test_profiles_give_each_command_its_resources(tmp_path: Path) -> None:
     """The command's settings win over those for all, and what is typed over both; unknown names are refused."""
     path = tmp_path / "cluster.yaml"
@@ -129,6 +144,46 @@ def test_a_pipeline_passes_extensions_on(balls: Path, tmp_path: Path) -> None:
     )
     assert [job.name for job in made] == ["preprocess", "train", "evaluate"]
     assert made[2].command[-2:] == ("--extension", str(own))
+
+
+def test_a_pipeline_leaves_names_inside_an_option_as_they_are(balls: Path) -> None:
+    """Only the option itself may be written with hyphens."""
+    pipeline = PipelineConfig(
+        dataset=balls, out=Path("w"), train={"learning-rate": "1e-3", "class-weights.left-ball": "2"}
+    )
+    made = pipeline_jobs(SubmitConfig(command=("pipeline",)), pipeline, check)
+    assert made[1].command[-4:] == ("--set", "learning_rate=1e-3", "--set", "class_weights.left-ball=2")
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "instead"),
+    [
+        ("preprocess", "dataset", "DATASET"),
+        ("preprocess", "out", "--out"),
+        ("train", "work", "--out"),
+        ("train", "run-name", "--run-name"),
+        ("infer", "models", "--folds"),
+        ("infer", "inputs", "--scans"),
+        ("infer", "out", "--labels"),
+    ],
+)
+def test_a_pipeline_refuses_what_it_sets_itself(balls: Path, command: str, option: str, instead: str) -> None:
+    """It would win over what was given, without a word."""
+    given = {"dataset": balls, "out": "w", "scans": "scans", command: {option: "x"}}
+    pipeline = PipelineConfig.model_validate(given)
+    with pytest.raises(ClusterError, match=f"--{command} {option}=... is not taken: {instead} sets it"):
+        pipeline_jobs(SubmitConfig(command=("pipeline",)), pipeline, check)
+
+
+def test_words_may_be_numbers_and_switches(tmp_path: Path) -> None:
+    """As YAML reads them: each becomes what would be typed."""
+    path = tmp_path / "cluster.yaml"
+    path.write_text("all: {sbatch: {nice: 100, account: lab}, srun: {cpu-freq: 1.5}}\n")
+    found = resources_for("train", SubmitConfig(command=("train",), profiles=path))
+    assert (found.sbatch, found.srun) == ({"nice": "100", "account": "lab"}, {"cpu-freq": "1.5"})
+    given = {"dataset": "d", "out": "w", "train": {"epochs": 200, "deterministic": True, "ema": 0.0}}
+    pipeline = PipelineConfig.model_validate(given)
+    assert pipeline.train == {"epochs": "200", "deterministic": "true", "ema": "0.0"}
 
 
 def test_a_pipeline_is_a_chain(balls: Path) -> None:

@@ -83,6 +83,25 @@ def test_status_logs_and_cancel(config: SubmitConfig) -> None:
         show_status(config, SubmissionConfig(number=7))
 
 
+def test_a_cancelled_job_runs_until_it_has_saved(config: SubmitConfig) -> None:
+    """Nobody may start it again before; then it is known to be cancelled, and what comes after it does not run."""
+    saves = "trap 'sleep 1; touch saved; exit 130' TERM; touch ready; sleep 60 & wait"
+    submit(config.model_copy(update={"wait": False}), shell("train", saves), shell("merge", "touch merged"))
+    deadline = time.monotonic() + 60
+    while not Path("ready").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    states = cancel(config, LAST).tasks
+    assert states[0].state == "running"
+    while not all(state.has_ended for state in states):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        states = show_status(config, LAST).tasks
+    assert Path("saved").exists()
+    assert [state.state for state in states] == ["cancelled", "cancelled"]
+    assert not Path("merged").exists()
+
+
 def test_retry_submits_what_failed_and_what_depends_on_it(
     config: SubmitConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,14 @@ def test_a_cancelled_submission_ends_its_run(config: SubmitConfig) -> None:
     assert [status for *_, status in runs()] == ["KILLED"]
 
 
+def test_a_submission_with_a_failed_job_has_failed(config: SubmitConfig) -> None:
+    """Though the jobs after it count as cancelled."""
+    after = tracked("true").model_copy(update={"name": "evaluate", "after": ("train",)})
+    submit_jobs(config, [tracked("exit 3"), after])
+    assert [state.state for state in show_status(config, LAST).tasks] == ["failed", "cancelled"]
+    assert [status for *_, status in runs()] == ["FAILED"]
+
+
 def test_a_store_that_does_not_answer_is_no_reason_not_to_submit(
     config: SubmitConfig, monkeypatch: pytest.MonkeyPatch, logged: list[str]
 ) -> None:

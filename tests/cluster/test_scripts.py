@@ -1,12 +1,15 @@
 """Scripts as text: each of `golden/` is what a job becomes, to be read by a person."""
 
+import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from unetpipe.cluster.batch_script import batch_script, sbatch_command
+from unetpipe.cluster.batch_script import batch_script, program_words, sbatch_command
 from unetpipe.cluster.config import Resources
 from unetpipe.cluster.jobs import Array, Job
 from unetpipe.cluster.local_script import local_script
@@ -105,3 +108,55 @@ def test_slurm_warns_before_the_time_limit(minutes: int, seconds: int) -> None:
     training = FOLDS.model_copy(update={"resources": resources})
     assert f"#SBATCH --signal=USR2@{seconds}\n" in batch_script(training, FOLDER, WHERE)
     assert "--signal" not in batch_script(PREPROCESS, FOLDER, WHERE)
+
+
+@pytest.mark.parametrize(("end", "requeued"), [("now + 100 seconds", True), ("now + 1 hour", False), ("", False)])
+def test_a_job_is_started_again_only_near_an_end_that_can_be_read(tmp_path: Path, end: str, requeued: bool) -> None:
+    """Whatever format a person has chosen for times: Slurm is asked for dates."""
+    job = FOLDS.model_copy(update={"array": None})
+    (tmp_path / "srun").write_text("#!/bin/bash\nexit 130\n")
+    date = f"$(date -d '{end}' +%Y-%m-%dT%H:%M:%S)" if end else "Unknown"
+    (tmp_path / "scontrol").write_text(f"""#!/bin/bash
+        [[ $1 == requeue ]] && exec touch requeued
+        [[ $SLURM_TIME_FORMAT == standard ]] && end={date} || end=Tomorr
+        echo "JobId=1 JobState=RUNNING PreemptTime=None EndTime=$end Partition=gpu"
+        """)
+    for name in ("srun", "scontrol"):
+        (tmp_path / name).chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "SLURM_JOB_ID": "1",
+        "SLURM_TIME_FORMAT": "relative",
+    }
+    script = batch_script(job, tmp_path, tmp_path)
+    ended = subprocess.run(["bash"], input=script, text=True, cwd=tmp_path, env=environment, check=False)
+    assert (tmp_path / "requeued").exists() == requeued
+    assert ended.returncode == (0 if requeued else 130)
+
+
+def test_a_percent_sign_in_a_path_is_one() -> None:
+    """Slurm would take what follows it for a pattern."""
+    assert "#SBATCH --output=/lab/50%%a/train_%a.log\n" in batch_script(FOLDS, Path("/lab/50%a"), WHERE)
+
+
+def test_options_of_a_task_come_before_two_hyphens() -> None:
+    """What follows those are arguments; on this machine as on Slurm."""
+    job = FOLDS.model_copy(update={"command": ("train", "--", "-w k"), "after": ()})
+    assert """train --fold "$SLURM_ARRAY_TASK_ID" -- '-w k'\n""" in batch_script(job, FOLDER, WHERE)
+    assert "train --fold 2 --gpus 4 -- '-w k'\n" in local_script((job,), FOLDER, WHERE)
+
+
+def test_modules_of_the_current_folder_are_not_taken_for_the_package_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job looks there only if this process does: `python -m` would do so first."""
+    (tmp_path / "random.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    elsewhere = [entry for entry in sys.path if entry and Path(entry) != tmp_path]
+    monkeypatch.setattr(sys, "path", elsewhere)
+    assert program_words(None) == (sys.executable, "-P", "-m", "unetpipe")
+    ended = subprocess.run([*program_words(None), "--version"], capture_output=True, text=True, check=False)
+    assert re.fullmatch(r"unetpipe .+\n", ended.stdout)
+    for here in ("", str(tmp_path)):
+        monkeypatch.setattr(sys, "path", [here, *elsewhere])
+        assert program_words(None) == (sys.executable, "-m", "unetpipe")

@@ -55,6 +55,14 @@ def test_an_array_gives_each_task_s_exit_code(logged: list[str]) -> None:
     assert len({task.id.split("_")[0] for task in result.tasks}) == 1
 
 
+def test_a_folder_may_have_a_percent_sign() -> None:
+    """Slurm writes the output there, and takes no part of its name for a pattern."""
+    job = Job(name="train", command=("echo here",), resources=Resources(program="bash -c", cpus=1))
+    result = submit_jobs(SubmitConfig(command=("x",), logs=Path("50%a"), wait=True), [job])
+    assert isinstance(result, SubmitResult)
+    assert result.tasks[0].log.read_text() == "here\n"
+
+
 def test_accounting_knows_what_the_controller_has_forgotten(slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The states of a submission are the same where only Slurm's database still has its jobs."""
     if "accounting_storage/slurmdbd" not in slurm.read_text():
@@ -134,7 +142,7 @@ def test_a_pipeline_whose_first_job_fails_ends(balls: Path, tmp_path: Path) -> N
     assert {one["reason"] for one in states[1:]} <= {"DependencyNeverSatisfied", "Dependency", ""}
     assert [path.name for path in Path("work").iterdir()] == ["mlflow.db"]
     with sqlite3.connect("work/mlflow.db") as store:
-        assert store.execute("select name, status from runs").fetchall() == [("submission 1", "KILLED")]
+        assert store.execute("select name, status from runs").fetchall() == [("submission 1", "FAILED")]
 
 
 @pytest.mark.slow

@@ -264,6 +264,11 @@ def _submittable(words: Sequence[str]) -> BaseModel:
     config = check_command(app, {name: _CONFIGS[name] for name in _SUBMITTABLE}, words)
     if isinstance(config, ArchiveInferConfig) and config.dicomweb is not None:
         raise ConfigError("infer: --dicomweb cannot be submitted: scripts and logs of the job would name the study")
+    if isinstance(config, EvaluateConfig) and not config.choose:
+        try:
+            _last_as_reference(config)
+        except ConfigError as error:
+            raise ConfigError(f"evaluate: {error}") from None
     return config
 
 

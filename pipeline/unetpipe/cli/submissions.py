@@ -7,6 +7,7 @@ import typer
 from pydantic import BaseModel
 
 from unetpipe.cli.options import ConfigError, with_options
+from unetpipe.cli.pairs import CommandWithPairs
 from unetpipe.cli.parse import check_command
 from unetpipe.cluster.config import PipelineConfig, SubmissionConfig, SubmitConfig
 from unetpipe.progress import Progress
@@ -74,5 +75,5 @@ def _app() -> typer.Typer:
         @with_options(config, ["dataset" if config is PipelineConfig else "number"])
         def parsed_only(ctx: typer.Context, **_: object) -> None: ...
 
-        app.command(name, help=cleandoc(_HELP[name]))(parsed_only)
+        app.command(name, cls=CommandWithPairs, help=cleandoc(_HELP[name]))(parsed_only)
     return app

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unetpipe.cluster.jobs import Job, environment_words
+from unetpipe.cluster.jobs import Job, environment_words, split_options
 from unetpipe.errors import ClusterError
 
 _WARNING_S = 120  # from the warning to the time limit; for jobs of less than 16 minutes, an eighth of their time
@@ -27,8 +27,15 @@ _OWN_OPTIONS = {
 
 
 def program_words(program: str | None) -> tuple[str, ...]:
-    """Return the words that call unetpipe on a node: those of the option `program`, or this interpreter's."""
-    return tuple(shlex.split(program)) if program else (sys.executable, "-m", "unetpipe")
+    """Return the words that call unetpipe on a node: those of the option `program`, or this interpreter's.
+
+    By itself ``python -m`` would look for every module in the current folder first. It does so only where this process
+    does.
+    """
+    if program:
+        return tuple(shlex.split(program))
+    looks_here = any(Path(entry).resolve() == Path.cwd() for entry in sys.path)
+    return (sys.executable, *([] if looks_here else ["-P"]), "-m", "unetpipe")
 
 
 def batch_script(job: Job, folder: Path, where: Path) -> str:
@@ -54,7 +61,7 @@ def _options(job: Job, folder: Path, where: Path) -> dict[str, str | None]:
     options: dict[str, str | None] = {
         "job-name": f"unetpipe-{job.name}",
         "chdir": str(where),
-        "output": f"{folder / job.name}{'_%a' if job.array else ''}.log",
+        "output": str(folder / job.name).replace("%", "%%") + f"{'_%a' if job.array else ''}.log",
         "open-mode": "append",
         "nodes": str(resources.nodes),
         "ntasks-per-node": str(job.processes),
@@ -89,7 +96,7 @@ code=$?
 
 stopped_by_slurm() {{
   local job
-  job=$(scontrol show job --oneliner {own}) || return
+  job=$(SLURM_TIME_FORMAT=standard scontrol show job --oneliner {own}) || return
   [[ $job == *" JobState=RUNNING "* ]] || return # a person has cancelled it
   [[ $job == *" PreemptTime=None "* ]] || return 0
 {_limit_check(job)}}}
@@ -107,7 +114,8 @@ def _limit_check(job: Job) -> str:
         return "  return 1 # started again, it would meet its time limit again\n"
     return (
         "  local limit=${job#* EndTime=}\n"
-        f'  (($(date -d "${{limit%% *}}" +%s) - $(date +%s) <= {_warning_s(job) + _EARLY_S}))\n'
+        '  limit=$(date -d "${limit%% *}" +%s) || return\n'
+        f"  ((limit - $(date +%s) <= {_warning_s(job) + _EARLY_S}))\n"
     )
 
 
@@ -115,9 +123,10 @@ def _command(job: Job) -> str:
     # since Slurm 22.05 srun ignores the cores of the job, and by default it lets ranks wait for one that has failed
     srun = ["srun", "--unbuffered", "--kill-on-bad-exit=1", f"--cpus-per-task={job.resources.cpus}"]
     srun += [f"--{name}={value}" for name, value in job.resources.srun.items()]
-    words = [*srun, *environment_words(job.environment), *program_words(job.resources.program), *job.command]
-    task = f' {job.array.option} "{job.array.value("$SLURM_ARRAY_TASK_ID")}"' if job.array else ""
-    return shlex.join(words) + task
+    options, rest = split_options(job.command)
+    words = [*srun, *environment_words(job.environment), *program_words(job.resources.program), *options]
+    task = [job.array.option, f'"{job.array.value("$SLURM_ARRAY_TASK_ID")}"'] if job.array else []
+    return " ".join([*map(shlex.quote, words), *task, *map(shlex.quote, rest)])
 
 
 def _warning_s(job: Job) -> int:

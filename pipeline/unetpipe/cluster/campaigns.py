@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from unetpipe.cluster.config import Resources, SubmitConfig
-from unetpipe.cluster.jobs import Array, Command, Job
+from unetpipe.cluster.jobs import Array, Command, Job, with_options
 from unetpipe.cluster.profiles import resources_for
 from unetpipe.cluster.slurm import is_installed
 from unetpipe.config.infer import InferConfig
@@ -99,7 +99,7 @@ def infer_jobs(
     if checked.shard is not None:
         raise ClusterError("--array goes with an infer command without --shard")
     if not checked.skip_existing:
-        command = (*command, "--skip-existing")
+        command = with_options(command, "--skip-existing")
     array = Array(option="--shard", tasks=tuple(range(1, shards + 1)), total=shards)
     return (
         Job(name="infer", command=command, resources=resources, array=array, resumes=True),

@@ -1,11 +1,22 @@
 """The options of `unetpipe submit`: resources of jobs, the cluster, and the parts of whole pipelines."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from unetpipe.config.base import Config, RunName
+
+
+def _as_typed(value: Any) -> Any:
+    """A number or a switch of YAML as the word that it is on a command line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else value
+
+
+Words = dict[str, Annotated[str, BeforeValidator(_as_typed)]]
+"""Values of further options by their names, each as it would be typed."""
 
 
 class Resources(Config):
@@ -25,9 +36,9 @@ class Resources(Config):
     """Wall-clock limit of a job; a training, or `infer --skip-existing`, that meets it is requeued and goes on."""
     requeues: Annotated[int, Field(ge=0)] = 20
     """Number of restarts after which a job that is preempted or meets its time limit ends instead of starting again."""
-    sbatch: dict[str, str] = {}
+    sbatch: Words = {}
     """Further options of sbatch by their long names, such as account=lab or qos=high; may be given several times."""
-    srun: dict[str, str] = {}
+    srun: Words = {}
     """Further options of srun by their long names, such as container-image=unetpipe.sqsh."""
     program: str | None = None
     """How the nodes call unetpipe, such as 'apptainer exec --nv unetpipe.sif unetpipe'; this installation unless
@@ -75,11 +86,11 @@ class PipelineConfig(Config):
     """Folder or file of further scans, which the models of all folds segment together."""
     labels: Path | None = None
     """Folder for the labels of `scans`; OUT/labels unless given."""
-    preprocess: dict[str, str] = {}
+    preprocess: Words = {}
     """Further options of `unetpipe preprocess` by their names, such as preset=resenc-m."""
-    train: dict[str, str] = {}
+    train: Words = {}
     """Further options of `unetpipe train`, such as epochs=200."""
-    infer: dict[str, str] = {}
+    infer: Words = {}
     """Further options of `unetpipe infer`, such as tta=true."""
 
 

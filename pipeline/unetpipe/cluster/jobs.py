@@ -70,7 +70,19 @@ class Job(Record):
         """Return the command line of the task with a number, or of the single task for None."""
         if self.array is None or task is None:
             return self.command
-        return (*self.command, self.array.option, self.array.value(task))
+        return with_options(self.command, self.array.option, self.array.value(task))
+
+
+def with_options(command: Command, *words: str) -> Command:
+    """Return a command line with further options, which stand before a ``--`` that ends its options."""
+    options, rest = split_options(command)
+    return (*options, *words, *rest)
+
+
+def split_options(command: Command) -> tuple[Command, Command]:
+    """Split a command line before a ``--`` that ends its options, or else at its end."""
+    end = command.index("--") if "--" in command else len(command)
+    return command[:end], command[end:]
 
 
 def environment_words(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -43,8 +43,9 @@ def end_parent_run(submission: Submission, folder: Path, states: Sequence[TaskSt
     if submission.tracking_run is None or work is None or not all(state.has_ended for state in states):
         return
     status: Status = "FINISHED" if states else "FAILED"
-    if any(state.exit_code for state in states):
-        status = "KILLED" if any(state.state.startswith("cancelled") for state in states) else "FAILED"
+    if unsuccessful := [state for state in states if state.exit_code]:
+        cancelled = all(state.state.startswith("cancelled") for state in unsuccessful)
+        status = "KILLED" if cancelled else "FAILED"
     if end_submission_run(work, submission.tracking_run, status):
         write_submission(folder, submission.model_copy(update={"tracking_run": None}))
 

@@ -27,6 +27,13 @@ from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.errors import ClusterError
 from unetpipe.extensions import load_extensions
 
+_OWN_OPTIONS = {
+    "preprocess": {"dataset": "DATASET", "out": "--out"},
+    "train": {"work": "--out", "run_name": "--run-name"},
+    "infer": {"models": "--folds", "inputs": "--scans", "out": "--labels"},
+}
+"""What `submit pipeline` itself says to each command, and by what."""
+
 Check = Callable[[Command], BaseModel]
 """Parses a command line into its config, or raises."""
 
@@ -121,13 +128,21 @@ def _segmenting(config: SubmitConfig, command: Command, check: Check) -> list[Jo
 def _command(
     name: str, argument: str, options: Mapping[str, str | Path | bool], more: Mapping[str, str] | None = None
 ) -> Command:
-    """A command line; every further option as ``--set NAME=VALUE``, which reads the value as YAML."""
+    """A command line; every further option as ``--set NAME=VALUE``, which reads the value as YAML.
+
+    Raises:
+        ClusterError: If a further option is one that the pipeline sets itself.
+    """
     words = [name, argument]
     for option, value in options.items():
         flag = "--" + option.replace("_", "-")
         words += [flag] if value is True else [flag, str(value)]
     for option, value in (more or {}).items():
-        words += ["--set", f"{option.replace('-', '_')}={value}"]
+        field, dot, inner = option.partition(".")
+        field = field.replace("-", "_")
+        if field in _OWN_OPTIONS[name]:
+            raise ClusterError(f"--{name} {option}=... is not taken: {_OWN_OPTIONS[name][field]} sets it")
+        words += ["--set", f"{field}{dot}{inner}={value}"]
     return tuple(words)
 
 

@@ -3,16 +3,22 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unetpipe.cluster.batch_script import batch_script, sbatch_command
+from unetpipe.cluster.jobs import Job
 from unetpipe.cluster.states import UNKNOWN, TaskState, exit_code, task_state
 from unetpipe.cluster.submission import Submission, write_submission
 from unetpipe.errors import ClusterError
 from unetpipe.files import write_text
 
 _PATIENCE_S = 60.0
+_SET_ALWAYS = (
+    *("ARRAY_INX", "JOB_NAME", "TIMELIMIT", "SIGNAL", "REQUEUE", "NO_REQUEUE", "OPEN_MODE"),
+    *("GPUS", "GPUS_PER_NODE", "OUTPUT", "ERROR"),
+)
+_SET_WITH_MEMORY = ("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU")
 
 
 def is_installed() -> bool:
@@ -49,14 +55,36 @@ def submit_jobs(submission: Submission, folder: Path) -> Submission:
         script = folder / f"{job.name}.sh"
         write_text(script, batch_script(job, folder, submission.where))
         try:
-            ids[job.name] = _call(*sbatch_command(job, script, ids)).strip().partition(";")[0]
-        except ClusterError:
-            if ids:
-                _call("scancel", *ids.values())
+            answer = _call(*sbatch_command(job, script, ids), environment=_sbatch_environment(job))
+        except ClusterError as refusal:
+            _take_back(list(ids.values()), refusal)
             raise
+        ids[job.name] = answer.strip().partition(";")[0]
     submitted = submission.model_copy(update={"ids": ids})
     write_submission(folder, submitted)
     return submitted
+
+
+def _sbatch_environment(job: Job) -> dict[str, str]:
+    """The environment without the variables that would override what the job's script says."""
+    own = [*_SET_ALWAYS, *(_SET_WITH_MEMORY if job.resources.memory_gb else ())]
+    own += ["PARTITION"] if job.resources.partition else []
+    variables = {f"SBATCH_{name}" for name in own}
+    return {name: value for name, value in os.environ.items() if name not in variables}
+
+
+def _take_back(ids: Sequence[str], refusal: ClusterError) -> None:
+    """Cancel the jobs that were submitted before one was refused.
+
+    Raises:
+        ClusterError: If they cannot be cancelled; says first why the other was refused.
+    """
+    if not ids:
+        return
+    try:
+        _call("scancel", *ids)
+    except ClusterError as error:
+        raise ClusterError(f"{refusal}; {error}; still queued: {', '.join(ids)}") from None
 
 
 def job_states(submission: Submission, folder: Path) -> list[TaskState]:
@@ -120,14 +148,16 @@ def _accounted(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {one[0]: (one[1].split()[0].lower(), "") for one in fields if len(one) == 2 and one[1]}
 
 
-def _call(*words: str) -> str:
-    """Run a command of Slurm and return its output.
+def _call(*words: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run a command of Slurm, in this process's environment unless another is given, and return its output.
 
     Raises:
         ClusterError: If it fails, or does not answer within a minute.
     """
     try:
-        answer = subprocess.run(words, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+        answer = subprocess.run(
+            words, capture_output=True, text=True, timeout=_PATIENCE_S, check=False, env=environment
+        )
     except subprocess.TimeoutExpired:
         raise ClusterError(f"Slurm does not answer: {words[0]} took more than {_PATIENCE_S:.0f} s") from None
     except OSError as error:

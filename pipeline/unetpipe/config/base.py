@@ -17,7 +17,8 @@ CaseIdKind = Literal["hash", "name"]
 
 def _tracker_word(value: Any) -> Any:
     """`tracking` was a switch once: what is written as one names MLflow, or nothing."""
-    return {True: "mlflow", False: "none", "true": "mlflow", "false": "none"}.get(value, value)
+    words = {True: "mlflow", False: "none", "true": "mlflow", "false": "none"}
+    return words.get(value, value) if isinstance(value, str | int) else value
 
 
 Tracking = Annotated[str, BeforeValidator(_tracker_word)]

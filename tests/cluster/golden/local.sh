@@ -1,4 +1,5 @@
 #!/bin/bash
+trap 'exit 143' TERM # after the command that runs, which gets the signal too and may save first
 cd /home/lab || exit
 
 run() { # NAME WORD...: run a command, and keep its output and its exit code

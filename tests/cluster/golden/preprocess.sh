@@ -16,7 +16,7 @@ code=$?
 
 stopped_by_slurm() {
   local job
-  job=$(scontrol show job --oneliner "$SLURM_JOB_ID") || return
+  job=$(SLURM_TIME_FORMAT=standard scontrol show job --oneliner "$SLURM_JOB_ID") || return
   [[ $job == *" JobState=RUNNING "* ]] || return # a person has cancelled it
   [[ $job == *" PreemptTime=None "* ]] || return 0
   return 1 # started again, it would meet its time limit again

@@ -22,11 +22,12 @@ code=$?
 
 stopped_by_slurm() {
   local job
-  job=$(scontrol show job --oneliner "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID") || return
+  job=$(SLURM_TIME_FORMAT=standard scontrol show job --oneliner "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID") || return
   [[ $job == *" JobState=RUNNING "* ]] || return # a person has cancelled it
   [[ $job == *" PreemptTime=None "* ]] || return 0
   local limit=${job#* EndTime=}
-  (($(date -d "${limit%% *}" +%s) - $(date +%s) <= 180))
+  limit=$(date -d "${limit%% *}" +%s) || return
+  ((limit - $(date +%s) <= 180))
 }
 
 if ((code >= 128 && ${SLURM_RESTART_COUNT:-0} < 5)) && stopped_by_slurm; then
