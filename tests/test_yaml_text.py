@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from unetpipe.yaml_text import YamlError, parse_yaml
+from unetpipe.yaml_text import YamlError, dump_yaml, parse_yaml
 
 
 def test_aliases_are_followed() -> None:
@@ -34,3 +34,20 @@ def test_aliases_that_multiply_are_refused() -> None:
     levels = "\n".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}], k{n}: 1}}" for n in range(1, 9))
     with pytest.raises(YamlError, match="stand for more than 262,144 values"):
         parse_yaml(f"a0: &a0 {{k: 1}}\n{levels}")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-5", 1e-5), ("1E5", 1e5), ("1.5e3", 1500.0), ("-.5e+1", -5.0), ("1e", "1e"), ("e5", "e5"), ("0x1e5", 0x1E5)],
+)
+def test_numbers_have_exponents(text: str, value: float | str) -> None:
+    """As Python and JSON write them, without the point and the sign that YAML 1.1 wants."""
+    assert parse_yaml(text) == value
+    assert parse_yaml(f"{{a: [{text}]}}") == {"a": [value]}
+
+
+def test_text_that_looks_like_a_number_is_written_as_text() -> None:
+    """The name of a run in a config that is given again."""
+    values = {"run_name": "1e5", "rate": 1e-5, "fold": 0, "seed": "12", "alpha": "1e"}
+    assert parse_yaml(dump_yaml(values)) == values
+    assert list(parse_yaml(dump_yaml(values))) == list(values)

@@ -1,5 +1,6 @@
 """YAML that other people wrote: no tags that build objects, no aliases that multiply, no depth that takes seconds."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,31 @@ _FAULTS = (yaml.YAMLError, ValueError, RecursionError)
 """What PyYAML raises of a text: ValueError of dates and numbers that are none, RecursionError of depth."""
 
 
+_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]{1,3}$")
+"""A number as 1e-5: PyYAML takes it for text, since YAML 1.1 wants both a point and a sign in it."""
+_FIRST_SIGNS = "-+.0123456789"
+_FLOAT = "tag:yaml.org,2002:float"
+
+
 class YamlError(ValueError):
     """A text that is no YAML, or is not read; says why in one line."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, with numbers as YAML 1.2, Python and JSON write them."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Its counterpart, which puts text that looks like such a number between quotes."""
+
+
+_Loader.add_implicit_resolver(_FLOAT, _EXPONENT, list(_FIRST_SIGNS))
+_Dumper.add_implicit_resolver(_FLOAT, _EXPONENT, list(_FIRST_SIGNS))
+
+
+def dump_yaml(value: Any) -> str:
+    """Write what `parse_yaml` reads back as it was, with keys in their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False)
 
 
 def read_yaml(path: Path) -> Any:
@@ -46,7 +70,7 @@ def parse_yaml(text: str | bytes) -> Any:
             depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
             if depth > _DEEPEST:
                 raise YamlError(f"is nested deeper than {_DEEPEST} levels")
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         try:
             root = loader.get_single_node()
             if root is None:

@@ -149,3 +149,19 @@ def test_a_tracker_that_is_not_there_is_refused(work: Path) -> None:
     with pytest.raises(ComponentError, match="there is no tracker 'wandb'"):
         train(config(work, tracking="wandb"))
     assert not (work / "runs").exists()
+
+
+def test_the_run_of_all_folds_is_noted_while_they_train(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that folds whose process was killed go on below the same run."""
+    note, step, seen = work / "runs" / "default" / "tracking_run", Learner.step, []
+
+    def waiting(self: Learner, *args: object) -> object:
+        until = time.monotonic() + 60
+        while not note.is_file() and time.monotonic() < until:
+            time.sleep(0.05)
+        seen.append(note.read_text())
+        return step(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Learner, "step", waiting)
+    result = train(config(work, epochs=1, iterations=1, folds="0"))
+    assert seen == [result.tracking_run]

@@ -110,3 +110,12 @@ def test_the_end_waits_as_long_as_the_store_answers(monkeypatch: pytest.MonkeyPa
     assert SlowTracker.calls[-1] == "FINISHED"
     assert tracker.complete
     assert logged == []
+
+
+def test_the_id_is_passed_on_before_the_end() -> None:
+    """As soon as the store has given it, so that a run that is killed can be found again."""
+    known: list[str] = []
+    tracker = BackgroundTracker(ListTracker, RUN, known=known.append)
+    tracker.wait_for_id()
+    assert known == ["/default/fold_0"]
+    tracker.finish("FINISHED")

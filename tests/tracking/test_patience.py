@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import BAD_REQUEST
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 from sqlalchemy.exc import OperationalError
 
 from unetpipe.tracking import patience
@@ -29,9 +29,9 @@ def _failing(times: int, error: MlflowException) -> tuple[Callable[[], str], lis
     return call, calls
 
 
-def _of_the_database(message: str) -> MlflowException:
-    error = MlflowException(message, error_code=3)
-    error.__cause__ = OperationalError("UPDATE runs", {}, sqlite3.OperationalError(message))
+def _of_the_database(message: str, kind: type[Exception] = sqlite3.OperationalError) -> MlflowException:
+    error = MlflowException(message, error_code=TEMPORARILY_UNAVAILABLE)
+    error.__cause__ = OperationalError("UPDATE runs", {}, kind(message))
     return error
 
 
@@ -41,10 +41,11 @@ def _of_the_database(message: str) -> MlflowException:
         MlflowException("API request failed with timeout exception"),
         MlflowException("too many 503 error responses"),
         _of_the_database("database is locked"),
+        _of_the_database("server closed the connection unexpectedly", ConnectionError),
     ],
 )
 def test_what_may_pass_is_asked_again(error: MlflowException) -> None:
-    """A server that is silent or busy, and a file that others write to."""
+    """A server that is silent or busy, a file that others write to, and a database that is started anew."""
     call, calls = _failing(3, error)
     assert patiently(call) == "answer"
     assert len(calls) == 4

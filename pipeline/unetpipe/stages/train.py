@@ -9,10 +9,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
-import yaml
 
 from unetpipe.bundle.initial import read_initial_model
 from unetpipe.config.train import TrainConfig
@@ -47,6 +47,7 @@ from unetpipe.training.setup import Setup
 from unetpipe.training.signals import stop_requested
 from unetpipe.training.state import RunState
 from unetpipe.training.trainer import Trainer
+from unetpipe.yaml_text import dump_yaml
 
 log = logging.getLogger(__name__)
 
@@ -144,16 +145,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult 
 
 def _train_folds(config: TrainConfig, group: Group, device: torch.device, progress: Progress) -> FoldsResult:
     folds = _each_fold(config)
-    known = noted_run(_run_of_folds(config))
+    folder = _run_of_folds(config)
     options = {name: value for name, value in run_options(config).items() if name != "fold"}
-    run = TrackedRun(work=config.work, name=config.run_name, run_id=known, parent_id=submission_run())
+    run = TrackedRun(work=config.work, name=config.run_name, run_id=noted_run(folder), parent_id=submission_run())
     tracker = config.tracking if group.rank == 0 else "none"
-    with tracked(tracker, run, {"config": options}) as parent:
-        try:
-            results = [_train_fold(one, group, device, progress, parent) for one in folds]
-        finally:
-            if parent.run_id:
-                note_run(_run_of_folds(config), parent.run_id)
+    with tracked(tracker, run, {"config": options}, known=partial(note_run, folder)) as parent:
+        results = [_train_fold(one, group, device, progress, parent) for one in folds]
         result = FoldsResult.of(results, None)
         parent.metrics({f"final_dice/{name}": mean for name, mean in result.dice.items() if mean is not None}, step=0)
     return result.model_copy(update={"tracking_run": parent.run_id})
@@ -227,7 +224,7 @@ def _recorder(setup: Setup, state: RunState, progress: Progress, parent: OpenTra
         return
     config, name = setup.config, f"{setup.folder.parent.name}/{setup.folder.name}"
     with claimed(setup.folder, f"run {name}") as claim:
-        write_text(setup.folder / "config.yaml", yaml.safe_dump(dict(state.identity.options), sort_keys=False))
+        write_text(setup.folder / "config.yaml", dump_yaml(dict(state.identity.options)))
         run = TrackedRun(
             work=config.work,
             name=name,

@@ -22,20 +22,28 @@ class BackgroundTracker:
     When the tracker fails, one line says so and the run goes on without it; the run's own files have the figures.
     """
 
-    def __init__(self, factory: TrackerFactory, run: TrackedRun, parent: "OpenTracker | None" = None) -> None:
+    def __init__(
+        self,
+        factory: TrackerFactory,
+        run: TrackedRun,
+        parent: "OpenTracker | None" = None,
+        known: Callable[[str], None] | None = None,
+    ) -> None:
         """Start the thread, and make the tracker in it.
 
         Args:
             factory: Function that makes the tracker.
             run: Run that the tracker writes to.
             parent: Tracker of the run that this one is a part of.
+            known: Called in the thread with the run's id as soon as the store has given it.
         """
         self._run_id = run.run_id
         self._broken = False
         self._answered = threading.Event()
         self._last_answer = time.monotonic()
         self._jobs: queue.SimpleQueue[Callable[[Tracker], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, args=(factory, run, parent), name="tracking", daemon=True)
+        work = (factory, run, parent, known)
+        self._thread = threading.Thread(target=self._work, args=work, name="tracking", daemon=True)
         self._thread.start()
 
     @property
@@ -81,12 +89,20 @@ class BackgroundTracker:
         self._answered.wait(_PATIENCE_SECONDS)
         return self._run_id
 
-    def _work(self, factory: TrackerFactory, run: TrackedRun, parent: "OpenTracker | None") -> None:
+    def _work(
+        self,
+        factory: TrackerFactory,
+        run: TrackedRun,
+        parent: "OpenTracker | None",
+        known: Callable[[str], None] | None,
+    ) -> None:
         try:
             if run.run_id is None and parent is not None:
                 run = replace(run, parent_id=parent.wait_for_id())
             tracker = factory(run=run)
             self._run_id = tracker.run_id
+            if known is not None and self._run_id:
+                known(self._run_id)
             self._answered.set()
             while (job := self._jobs.get()) is not None:
                 job(tracker)

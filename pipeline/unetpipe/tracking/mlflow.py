@@ -50,7 +50,10 @@ class MlflowTracker:
             patiently(lambda: self._client.log_inputs(self.run_id, datasets), shared=True)
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """Record what the run was asked to do. Nested mappings become dotted names; a continued run keeps the first."""
+        """Record what the run was asked to do. Nested mappings become dotted names; a continued run keeps the first.
+
+        What MLflow does not take in a name becomes an underscore.
+        """
         from mlflow.entities import Param
 
         known = patiently(lambda: self._client.get_run(self.run_id)).data.params
@@ -123,5 +126,5 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = str(value)
+            flat[metric_key(prefix + key)] = str(value)
     return flat

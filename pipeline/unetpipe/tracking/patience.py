@@ -4,6 +4,7 @@ Several writers of a SQLite file can be refused at once ("database is locked"), 
 by a server. What is repeated here must be the same each time, so that the store keeps it once.
 """
 
+import sqlite3
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -46,6 +47,7 @@ def patiently(call: Callable[[], Answer], *, shared: bool = False) -> Answer:
 def _may_pass(error: Any) -> bool:
     from sqlalchemy.exc import OperationalError
 
-    if isinstance(error.__cause__, OperationalError):  # of a database that this process writes to itself
-        return "locked" in str(error.__cause__)
+    cause = error.__cause__
+    if isinstance(cause, OperationalError) and isinstance(cause.orig, sqlite3.Error):  # of a file
+        return "locked" in str(cause)
     return error.error_code in _PASSING

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -61,7 +61,11 @@ def work_tags(work: Path) -> dict[str, str]:
 
 @contextmanager
 def tracked(
-    named: str, run: TrackedRun, parameters: Mapping[str, Any], parent: OpenTracker | None = None
+    named: str,
+    run: TrackedRun,
+    parameters: Mapping[str, Any],
+    parent: OpenTracker | None = None,
+    known: Callable[[str], None] | None = None,
 ) -> Iterator[OpenTracker]:
     """Open a run, and close it with the status that fits how the block ends.
 
@@ -70,11 +74,12 @@ def tracked(
         run: The plan of its work folder becomes an artifact; digests of plan and fingerprint identify the dataset.
         parameters: Options given and choices made, without paths and patients.
         parent: Tracker of the run that this one is a part of.
+        known: Called with the run's id as soon as the store has given it, in a thread.
 
     Raises:
         ComponentError: If there is no such tracker.
     """
-    tracker = open_tracker(named, run, parent)
+    tracker = open_tracker(named, run, parent, known)
     tracker.parameters(parameters)
     tracker.tags({**work_tags(run.work), "unetpipe": __version__, "torch": importlib.metadata.version("torch")})
     tracker.artifact(run.work / "plan.yaml")
