@@ -1,5 +1,6 @@
 """The demo takes its own dataset through every stage, and leaves what it says."""
 
+import shlex
 import sqlite3
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.config.demo import DemoConfig
-from unetpipe.demo import run_demo
+from unetpipe.demo import _mlflow_command, run_demo
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.files import read_grid
 
@@ -41,3 +42,35 @@ def test_a_folder_that_is_no_demo_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UnetpipeError, match="something else than an earlier demo"):
         run_demo(DemoConfig(out=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("out", [".", "link"])
+def test_an_earlier_demo_is_emptied_and_its_folder_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    """It may be the current folder or a link to another disk; what a link in it points at stays too."""
+    folder, outside = tmp_path / "demo", tmp_path / "outside"
+    for path in (folder / "work" / "runs", outside):
+        path.mkdir(parents=True)
+    for path in (folder / ".unetpipe-demo", folder / "work" / "plan.yaml", folder / "a", outside / "kept"):
+        path.touch()
+    (folder / "dataset").symlink_to(outside)
+    (folder / "link").symlink_to("nowhere")
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder if out == "." else tmp_path)
+
+    def stop(*_: object, **__: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr("unetpipe.demo.write_phantom_dataset", stop)
+    with pytest.raises(InterruptedError):
+        run_demo(DemoConfig(out=Path(out)))
+    assert [path.name for path in folder.iterdir()] == [".unetpipe-demo"]
+    assert (outside / "kept").exists()
+
+
+def test_the_command_for_the_browser_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the folder is called."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    *_, option, store = shlex.split(_mlflow_command(tmp_path / "it's a demo"))
+    assert (option, store) == ("--backend-store-uri", f"sqlite:///{tmp_path.resolve()}/it's a demo/mlflow.db")

@@ -6,6 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,3 +115,47 @@ def test_leftovers_without_locks_are_told_by_their_age(tmp_path: Path, monkeypat
         assert new.exists()
         temporary.write_text("1")
     assert sorted(tmp_path.iterdir()) == [new, tmp_path / "a.json"]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_folder_that_cannot_be_looked_into_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """No further name would be better; the error names the file that was wanted."""
+    (tmp_path / ".tmp-0-a.json").touch()
+
+    def fail(path: Path, *_: object) -> object:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(OSError, match=r"/a\.json'") as caught:
+        write_json(tmp_path / "a.json", 1)
+    assert caught.value.errno == code
+
+
+def test_what_another_person_writes_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their file cannot be opened, and a link to nowhere is not followed: the next name is taken."""
+    theirs, link = tmp_path / ".tmp-0-a.json", tmp_path / ".tmp-1-a.json"
+    theirs.touch()
+    link.symlink_to("nowhere")
+    opened = Path.open
+
+    def open_own(path: Path, *arguments: Any, **named: Any) -> Any:
+        if path == theirs:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", open_own)
+    write_json(tmp_path / "a.json", 1)
+    assert sorted(tmp_path.iterdir()) == [theirs, link, tmp_path / "a.json"]
+
+
+@pytest.mark.parametrize("name", [f"{'a' * 243}.nii.gz", f"{'ä' * 125}.json"])
+def test_a_name_may_be_as_long_as_the_file_system_lets_it(tmp_path: Path, name: str) -> None:
+    """The temporary one is shorter then, and ends in the same way."""
+    with atomic_path(tmp_path / name) as temporary:
+        assert temporary.name.endswith(name[-12:])
+        temporary.write_text("1")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(OSError, match="File name too long"):
+        write_json(tmp_path / ("a" * 10 + name), 1)

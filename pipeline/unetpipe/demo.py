@@ -1,6 +1,7 @@
 """The whole pipeline on a dataset it makes itself: phantoms, preprocess, train, infer, evaluate."""
 
 import logging
+import shlex
 import shutil
 import sys
 import time
@@ -96,21 +97,31 @@ def run_demo(
         curves=model.bundle / "curves.png",
         labels=labels,
         report=page if page.is_file() else evaluated.summary_json,
-        mlflow=f"{_mlflow_program()} ui --backend-store-uri {default_tracking_uri(work)}",
+        mlflow=_mlflow_command(work),
         seconds=round(time.perf_counter() - started, 1),
     )
 
 
-def _mlflow_program() -> str:
+def _mlflow_command(work: Path) -> str:
     """The command as a user must type it: in an environment that is not activated, its path beside Python."""
-    return "mlflow" if shutil.which("mlflow") else str(Path(sys.executable).with_name("mlflow"))
+    program = "mlflow" if shutil.which("mlflow") else str(Path(sys.executable).with_name("mlflow"))
+    return shlex.join([program, "ui", "--backend-store-uri", default_tracking_uri(work)])
 
 
 def _make_room(out: Path) -> None:
-    if out.exists() and any(out.iterdir()):
-        if not (out / _MARKER).is_file():
-            raise UnetpipeError(f"{out} holds something else than an earlier demo: choose another --out")
-        shutil.rmtree(out)
+    """Mark a folder as a demo's, and empty it if it is one; it may be the current one, a link or a mounted one.
+
+    Raises:
+        UnetpipeError: If it holds anything but an earlier demo.
+    """
+    held = list(out.iterdir()) if out.exists() else []
+    if held and not (out / _MARKER).is_file():
+        raise UnetpipeError(f"{out} holds something else than an earlier demo: choose another --out")
+    for path in held:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != _MARKER:  # until the last, so that a demo half removed is still known as one
+            path.unlink()
     write_text(out / _MARKER, "made by `unetpipe demo`; the next demo replaces this folder\n")
 
 

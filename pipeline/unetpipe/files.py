@@ -5,6 +5,7 @@ another process is writing.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 _PREFIX = ".tmp-"
 _JOURNALS = ("-journal", "-wal", "-shm")  # that SQLite writes beside a database
+_LONGEST_NAME, _TAIL = 200, 32  # bytes of a name that stands in the temporary one, else its last characters
 _UMASK = os.umask(0o077)  # read once: there is no other way than to set it, which holds for all threads
 os.umask(_UMASK)
 _ABANDONED_SECONDS = 3600.0  # on a file system without locks: nothing is written for so long
@@ -81,7 +83,11 @@ def sync_folder(folder: Path) -> None:
 def _temporary_path(path: Path) -> Iterator[Path]:
     """Make an empty file beside a path, locked while it is written, and gone after a failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = _locked_temporary(path)
+    try:
+        handle, temporary = _locked_temporary(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         yield temporary
     except BaseException as error:
@@ -105,8 +111,12 @@ def _locked_temporary(path: Path) -> tuple[int, Path]:
 
     Its name follows from the path's and from how many write it now, so that what a kill left is met without listing
     the folder, which may hold thousands of files.
+
+    Raises:
+        OSError: If no file can be made there.
     """
-    names = (path.with_name(f"{_PREFIX}{number}-{path.name}") for number in count())
+    base = _temporary_base(path.name)
+    names = (path.with_name(f"{_PREFIX}{number}-{base}") for number in count())
     for temporary in names:
         while _is_free(temporary):
             with suppress(FileExistsError):
@@ -114,15 +124,27 @@ def _locked_temporary(path: Path) -> tuple[int, Path]:
                 with suppress(OSError):  # of a file system without locks
                     fcntl.flock(handle, fcntl.LOCK_EX)
                 if _is_at(handle, temporary):  # else it was taken for a leftover before it was locked
-                    for _ in takewhile(lambda other: other.exists() and _is_free(other), names):
-                        pass  # what others left that wrote at the same time
+                    with suppress(OSError):  # what others left that wrote at the same time
+                        for _ in takewhile(lambda other: other.exists() and _is_free(other), names):
+                            pass
                     return handle, temporary
                 os.close(handle)
     raise AssertionError("numbers do not end")
 
 
+def _temporary_base(name: str) -> str:
+    """A name, or what stands for one to which no file system would let a prefix be added."""
+    if len(os.fsencode(name)) <= _LONGEST_NAME:
+        return name
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:16] + name[-_TAIL:]
+
+
 def _is_free(temporary: Path) -> bool:
-    """Whether a temporary file is not there; one that nobody is writing is removed."""
+    """Whether a temporary file is not there; one that nobody is writing is removed.
+
+    Raises:
+        OSError: If that cannot be told: where no name of the folder can be looked up, the next one is no better.
+    """
     try:
         with temporary.open("rb") as file:
             try:
@@ -137,8 +159,12 @@ def _is_free(temporary: Path) -> bool:
             temporary.unlink()
             for suffix in _JOURNALS:
                 temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
-    except OSError as error:  # such as another person's
-        return isinstance(error, FileNotFoundError)
+    except FileNotFoundError:
+        return not os.path.lexists(temporary)  # as a link to nowhere is
+    except OSError:
+        if os.path.lexists(temporary):  # such as another person's, or a folder
+            return False
+        raise
     return True
 
 
