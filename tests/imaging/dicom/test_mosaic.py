@@ -59,6 +59,23 @@ def test_every_voxel_of_a_mosaic_lies_where_nibabel_puts_it(mosaic: Path) -> Non
         assert volume.array[(0, *np.rint(found[:3]).astype(int))] == data[voxel]
 
 
+def test_a_mosaic_is_unfolded_by_whichever_block_its_header_is_in(mosaic: Path) -> None:
+    """Siemens' attributes lie behind another creator's, as where an archive has added its own first."""
+    before = read_volume(mosaic)
+    image = pydicom.dcmread(mosaic)
+    for group, creator, offset in ((0x0019, "SIEMENS MR HEADER", 0x0A), (0x0029, "SIEMENS CSA HEADER", 0x10)):
+        moved = image.private_block(group, creator)[offset]
+        del image[group, 0x0010], image[moved.tag]
+        for number in range(3):
+            image.private_block(group, f"ARCHIVE {number}", create=True).add_new(offset, "LO", "other")
+        image.private_block(group, creator, create=True).add_new(offset, moved.VR, moved.value)
+    assert (0x0029, 0x1310) in image
+    image.save_as(mosaic)
+    after = read_volume(mosaic)
+    assert np.array_equal(after.array, before.array)
+    assert after.grid == before.grid
+
+
 FAULTS = {
     "no private header": (lambda image: image.pop((0x0029, 0x1010)), "what places them is gone"),
     "another creator": (

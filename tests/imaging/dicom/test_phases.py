@@ -31,6 +31,17 @@ def private(group: int, creator: str, offset: int, vr: str, *values: object) -> 
     return change
 
 
+def behind(group: int, change: Callable[[Dataset, int], None]) -> Callable[[Dataset, int], None]:
+    """Let other creators reserve all blocks of a group but the last of the first sixteen."""
+
+    def changed(image: Dataset, volume: int) -> None:
+        for number in range(15):
+            image.private_block(group, f"OTHER {number}", create=True)
+        change(image, volume)
+
+    return changed
+
+
 def at_time(image: Dataset, volume: int) -> None:
     """Each slice at a moment of its own, all of the second volume after those of the first."""
     image.AcquisitionTime = f"10{volume:02d}{image.InstanceNumber:02d}"
@@ -42,6 +53,10 @@ DIFFERENCES = {
     "b-values of Siemens": (private(0x19, "SIEMENS MR HEADER", 0x0C, "IS", 0, 1000), "DiffusionBValue"),
     "b-values of GE": (private(0x43, "GEMS_PARM_01", 0x39, "IS", [0, 8], [1000001000, 8]), "DiffusionBValue"),
     "b-values of Philips": (private(0x2001, "Philips Imaging DD 001", 3, "FL", 0.0, 1000.0), "DiffusionBValue"),
+    "b-values in another block": (
+        behind(0x19, private(0x19, "SIEMENS MR HEADER", 0x0C, "IS", 0, 1000)),
+        "DiffusionBValue",
+    ),
     "directions": (
         keyword("DiffusionGradientOrientation", [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]),
         "DiffusionGradientOrientation",

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.label_target import LabelTarget, SegmentRules
@@ -85,6 +85,17 @@ def test_a_segmentation_is_the_label_map_that_it_was_made_of(image: Path, tmp_pa
     assert any("Fractional" in note for note in volume.notes) == (kind == "FRACTIONAL")
 
 
+def test_the_bits_of_a_binary_segmentation_are_read_as_they_are(image: Path, tmp_path: Path) -> None:
+    """Pixels of one bit, whichever bit of a byte the file takes for the last."""
+    grid = read_grid(image)[1]
+    write_segmentation(image, tmp_path / "seg.dcm", frames(label_map(grid)), "BINARY")
+    data = pydicom.dcmread(tmp_path / "seg.dcm")
+    data.HighBit = 7
+    data.save_as(tmp_path / "seg.dcm")
+    volume = read_label_volume(tmp_path / "seg.dcm", LabelTarget(grid, VALUES))
+    assert np.array_equal(volume.array[0], np.array([0, 7, 8, 9])[label_map(grid)])
+
+
 def test_fractions_count_from_a_threshold_on(image: Path, tmp_path: Path) -> None:
     """The share of the highest value that a person asks for; a half unless told."""
     grid = read_grid(image)[1]
@@ -119,6 +130,55 @@ def test_a_segmentation_lies_on_an_image_stored_in_another_axis_order(image: Pat
     volume = read_label_volume(tmp_path / "seg.dcm", LabelTarget(turned, VALUES))
     expected = np.array([0, 7, 8, 9])[label_map(grid)][::-1].transpose(2, 0, 1)
     assert np.array_equal(volume.array[0], expected)
+
+
+def renumbered(path: Path, old: int, new: int) -> None:
+    """Give a segment another number, in its description and in its frames."""
+    data = pydicom.dcmread(path)
+    for item in data.SegmentSequence:
+        item.SegmentNumber = new if item.SegmentNumber == old else item.SegmentNumber
+    for frame in data.PerFrameFunctionalGroupsSequence:
+        for item in frame.get("SegmentIdentificationSequence", []):
+            item.ReferencedSegmentNumber = new if item.ReferencedSegmentNumber == old else item.ReferencedSegmentNumber
+    data.save_as(path)
+
+
+def test_a_segment_of_number_0_is_no_background(image: Path, tmp_path: Path) -> None:
+    """It is read by its name; without declared classes there is no value for it."""
+    grid = read_grid(image)[1]
+    labels = label_map(grid)
+    write_segmentation(image, tmp_path / "seg.dcm", frames(labels), "BINARY")
+    renumbered(tmp_path / "seg.dcm", 1, 0)
+    volume = read_label_volume(tmp_path / "seg.dcm", LabelTarget(grid, VALUES))
+    assert np.array_equal(volume.array[0], np.array([0, 7, 8, 9])[labels])
+    with pytest.raises(ImageFileError, match=r"LIVER has the number 0, .*declare classes"):
+        read_label_volume(tmp_path / "seg.dcm", LabelTarget(grid))
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+def test_the_background_of_a_label_map_is_its_padding(image: Path, tmp_path: Path, implicit: bool) -> None:
+    """Where PixelPaddingValue is 4, 0 is a segment like the others, and 4 is none, described or not."""
+    grid = read_grid(image)[1]
+    labels = label_map(grid)
+    path = tmp_path / "seg.dcm"
+    write_segmentation(image, path, frames(labels), "LABELMAP")
+    data = pydicom.dcmread(path)
+    data.SegmentSequence = [item for item in data.SegmentSequence if item.SegmentNumber]  # highdicom describes 0
+    data.SegmentSequence[0].SegmentNumber = 0
+    data.PixelData = np.array([4, 0, 2, 3], np.uint8)[data.pixel_array].tobytes()
+    data.PixelPaddingValue = 4
+    background = Dataset()
+    background.SegmentNumber, background.SegmentLabel = 4, "tumour"  # a name of a class, to no avail
+    data.SegmentSequence.append(background)
+    if implicit:
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        data.save_as(path, implicit_vr=True, little_endian=True)
+    else:
+        data.save_as(path)
+    volume = read_label_volume(path, LabelTarget(grid, VALUES))
+    assert np.array_equal(volume.array[0], np.array([0, 7, 8, 9])[labels])
+    with pytest.raises(ImageFileError, match=r"LIVER has the number 0, .*declare classes"):
+        read_label_volume(path, LabelTarget(grid))
 
 
 def overlapping(grid: Grid) -> NDArray[np.uint8]:
@@ -252,6 +312,22 @@ def test_what_is_not_drawn_is_said(tmp_path: Path, plane: Grid) -> None:
     notes = read_label_volume(tmp_path / "rt.dcm", LabelTarget(plane, VALUES)).notes
     assert "Contours of liver on 1 slices outside of the image are left out." in notes
     assert "liver has no contour on 2 slices between others; they stay empty." in notes
+
+
+@pytest.mark.parametrize("number", [0, -3])
+def test_a_structure_whose_number_is_no_label_needs_classes(tmp_path: Path, plane: Grid, number: int) -> None:
+    """It is drawn by its name, and never becomes background or a negative value."""
+    structure_set(tmp_path / "rt.dcm", plane, {"liver": [(1, square(3, 8))], "tumour": [(2, square(3, 8))]})
+    data = pydicom.dcmread(tmp_path / "rt.dcm")
+    data.StructureSetROISequence[0].ROINumber = data.ROIContourSequence[0].ReferencedROINumber = number
+    del data.ROIContourSequence[1].ReferencedROINumber  # which is that of no structure
+    data.save_as(tmp_path / "rt.dcm")
+    labels = read_label_volume(tmp_path / "rt.dcm", LabelTarget(plane, VALUES)).array[0]
+    assert np.argwhere(labels == 7).shape == (36, 3)
+    assert np.unique(labels).tolist() == [0, 7]
+    assert (np.argwhere(labels)[:, 2] == 1).all()
+    with pytest.raises(ImageFileError, match=f"liver has the number {number}, .*declare classes"):
+        read_label_volume(tmp_path / "rt.dcm", LabelTarget(plane))
 
 
 FAULTS = {

@@ -70,6 +70,41 @@ SAME = {
         drug("RadiopharmaceuticalStartDateTime", "20200101014956.2"),
         70 * 1000 / 350e6 * 2 ** (-10 / HALF_LIFE_S),
     ),
+    "injection in another zone, and the file's zone": (
+        lambda image: (
+            setattr(image, "TimezoneOffsetFromUTC", "-0530"),
+            drug("RadiopharmaceuticalStartDateTime", "20200101063000+0100")(image),
+        ),
+        FACTOR,
+    ),
+    "injection in the file's zone": (
+        lambda image: (
+            setattr(image, "TimezoneOffsetFromUTC", "+0100"),
+            drug("RadiopharmaceuticalStartDateTime", "20200101000000+0100")(image),
+        ),
+        FACTOR,
+    ),
+    "the file's zone alone": (
+        lambda image: (
+            setattr(image, "TimezoneOffsetFromUTC", "+0900"),
+            drug("RadiopharmaceuticalStartDateTime", "20200101000000")(image),
+        ),
+        FACTOR,
+    ),
+    "zone of the injection alone": (drug("RadiopharmaceuticalStartDateTime", "20200101000000+0100"), FACTOR),
+    "date of injection without a time": (drug("RadiopharmaceuticalStartDateTime", "20200101"), FACTOR),
+    "date and hour of injection": (drug("RadiopharmaceuticalStartDateTime", "2019123123"), FACTOR),
+    "as in ACR-NEMA": (
+        lambda image: (
+            setattr(image, "SeriesDate", "2020.01.01"),
+            setattr(image, "SeriesTime", "01:49:46.2"),
+            setattr(image, "AcquisitionDate", "2020.01.01"),
+            setattr(image, "AcquisitionTime", "01:50:00"),
+            drug("RadiopharmaceuticalStartTime", "00:00")(image),
+        ),
+        FACTOR,
+    ),
+    "nanoseconds": (lambda image: setattr(image, "SeriesTime", "014946.200000000"), FACTOR),
     "reconstructed later": (late_series, FACTOR),
     "in SUVbw already": (lambda image: setattr(image, "Units", "GML"), 1.0),
     "counts with Philips' factor": (
@@ -84,7 +119,10 @@ SAME = {
 
 @pytest.mark.parametrize("kind", SAME)
 def test_each_way_to_say_it_is_read(series, kind: str) -> None:
-    """QIBA's cases: decay correction to injection or start, injection the day before, later reconstruction, units."""
+    """QIBA's cases: decay correction to injection or start, injection the day before, later reconstruction, units.
+
+    Zones, times without a date and a date without a time are read as the standard has them.
+    """
     change, factor = SAME[kind]
     stored = read_volume(series.path).array.astype(np.float64)
     series.edit(pet)
@@ -103,6 +141,22 @@ LACKING = {
     "injection decades ago": (drug("RadiopharmaceuticalStartDateTime", "19000101000000"), "half-lives before the scan"),
     "half-life in minutes": (drug("RadionuclideHalfLife", HALF_LIFE_S / 60), "60 half-lives before the scan"),
     "time": (lambda image: setattr(image, "SeriesTime", None), "SeriesTime is missing"),
+    "time with letters": (lambda image: setattr(image, "SeriesTime", "0149 am"), "a time cannot be read"),
+    "time of an hour": (lambda image: setattr(image, "SeriesTime", "01"), "a time cannot be read"),
+    "date of a month": (lambda image: setattr(image, "SeriesDate", "202001"), "a time cannot be read"),
+    "date with slashes": (lambda image: setattr(image, "SeriesDate", "2020/01/01"), "a time cannot be read"),
+    "month 13": (lambda image: setattr(image, "SeriesDate", "20201301"), "a time cannot be read"),
+    "injection with letters": (
+        drug("RadiopharmaceuticalStartDateTime", "20200101000000 UTC"),
+        "a time cannot be read",
+    ),
+    "zone": (
+        lambda image: (
+            setattr(image, "TimezoneOffsetFromUTC", "CET"),
+            drug("RadiopharmaceuticalStartDateTime", "20200101000000+0100")(image),
+        ),
+        "TimezoneOffsetFromUTC cannot be read",
+    ),
     "units": (lambda image: setattr(image, "Units", "PROPCNTS"), "Units should be BQML, got PROPCNTS"),
     "lean body mass": (
         lambda image: (setattr(image, "Units", "GML"), setattr(image, "SUVType", "LBM")),

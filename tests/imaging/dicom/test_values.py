@@ -72,6 +72,55 @@ def test_bits_that_are_not_stored_are_no_intensity(series, signed: bool, enhance
     assert np.array_equal(read_volume(series.path).array[0], expected)
 
 
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("high", "enhanced"), [(15, False), (13, False), (15, True)])
+def test_a_value_ends_at_its_high_bit(series, signed: bool, enhanced: bool, high: int) -> None:
+    """Twelve of sixteen bits at the top or in the middle: those below hold no intensity, nor do those above."""
+    values = {}
+
+    def store(image: Dataset) -> None:
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 12, high, int(signed)
+        shape = image.Rows, image.Columns
+        drawn = np.random.default_rng(image.InstanceNumber).integers(-2048 if signed else 0, 2048, shape)
+        values[image.InstanceNumber] = drawn
+        others = 0xFFFF & ~(0x0FFF << (high - 11))
+        image.PixelData = ((drawn & 0x0FFF) << (high - 11) | others).astype("<u2").tobytes()
+
+    series.edit(store)
+    if enhanced:
+        series.make_enhanced()
+    expected = np.stack([values[number].T for number in sorted(values, reverse=True)], axis=-1)
+    assert np.array_equal(read_volume(series.path).array[0], expected)
+
+
+@pytest.mark.parametrize(("stored", "high"), [(12, 16), (12, 10), (16, 11), (20, 19)])
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_bits_that_do_not_fit_are_refused(series, stored: int, high: int, enhanced: bool) -> None:
+    """A value that ends above the pixel's bits, or has more of them than lie below its last one."""
+
+    def change(image: Dataset) -> None:
+        image.BitsStored, image.HighBit = stored, high
+
+    series.edit(change)
+    if enhanced:
+        series.make_enhanced()
+    with pytest.raises(ImageFileError, match=rf"{stored} bits of a value cannot end at bit {high} of 16 .*HighBit"):
+        read_volume(series.path)
+
+
+def test_bits_of_floating_point_values_are_left_alone(series) -> None:
+    """They have no bits that are not stored, though a file may keep the attributes of the integers that it was."""
+    stored = read_volume(series.path).array
+
+    def change(image: Dataset) -> None:
+        image.FloatPixelData = (image.pixel_array / 8).astype("<f4").tobytes()
+        image.BitsAllocated, image.BitsStored, image.HighBit = 32, 12, 11
+        del image.PixelData, image.PixelRepresentation
+
+    series.edit(change)
+    assert np.array_equal(read_volume(series.path).array, stored / 8)
+
+
 MEANINGFUL = {
     "slope": (lambda image: setattr(image, "RescaleSlope", 2), lambda stored: stored * 2.0),
     "intercept": (lambda image: setattr(image, "RescaleIntercept", -1024), lambda stored: stored - 1024.0),

@@ -31,6 +31,8 @@ without_validation: ProcessSetting[tuple[int, int]] = ProcessSetting(
 )
 
 
+_PRIVATE_BLOCKS = range(0x10, 0x20)
+"""Blocks of a private group in which an attribute is sought: software reserves the first one that is free."""
 _WITHOUT_CHARACTER_SET = frozenset({"CS", "DA", "DS", "DT", "FD", "FL", "IS", "SL", "SS", "TM", "UI", "UL", "US"})
 """Kinds of values that follow from the bytes of their element alone."""
 
@@ -157,3 +159,30 @@ def items(data: Dataset, keyword: str) -> tuple[Dataset, ...]:
     if not all(isinstance(part, Dataset) for part in parts):
         raise ImageFileError(f"a sequence is damaged ({keyword})")
     return parts
+
+
+def private_value(data: Dataset, group: int, creator: str, offset: int) -> Any:
+    """The value of a private attribute in whichever block its creator has reserved; None where there is none.
+
+    Args:
+        data: Header.
+        group: Group of the attribute.
+        creator: Name under which a block of the group is reserved.
+        offset: Last two hexadecimal digits of the attribute's element.
+    """
+    present = data.keys()
+    for reserved, tag in _private_places(group, offset):
+        if tag in present and reserved in present and str(data[reserved].value).strip() == creator:
+            return data[tag].value
+    return None
+
+
+def private_tags(group: int, *offsets: int) -> tuple[BaseTag, ...]:
+    """All tags that `private_value` may look at for attributes of a group, by their offsets."""
+    return tuple(tag for offset in offsets for place in _private_places(group, offset) for tag in place)
+
+
+@lru_cache(maxsize=64)
+def _private_places(group: int, offset: int) -> tuple[tuple[BaseTag, BaseTag], ...]:
+    """In each block, the tag that reserves it and that of an attribute."""
+    return tuple((Tag(group, block), Tag(group, block << 8 | offset)) for block in _PRIVATE_BLOCKS)

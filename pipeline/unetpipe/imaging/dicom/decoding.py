@@ -28,6 +28,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from unetpipe.errors import ImageFileError
 from unetpipe.imaging.dicom.attributes import damage, number, text
 from unetpipe.imaging.dicom.codestreams import refuse_other_sizes
 from unetpipe.imaging.dicom.frames import Frame
@@ -132,12 +133,24 @@ def read_stored(image: Image, out: NDArray[Any]) -> bool:
 
 
 def _drop_unused_bits(header: Dataset, out: NDArray[Any]) -> None:
-    """Let the bits above BitsStored repeat the sign: they may hold anything, such as an overlay (PS3.5, 8.1.1)."""
+    """Bring the bits of a value to the right, and let those above repeat the sign.
+
+    A value ends at HighBit and has BitsStored bits; the others may hold anything, such as an overlay (PS3.5, 8.1.1).
+
+    Raises:
+        ImageFileError: If there are not as many bits.
+    """
     size = 8 * out.itemsize
-    unused = size - int(number(header, "BitsStored") or size)
-    if 0 < unused < size:
-        np.left_shift(out, unused, out=out)
-        np.right_shift(out, unused, out=out)
+    stored = int(number(header, "BitsStored") or 0)
+    if not stored or out.dtype.kind == "f" or number(header, "BitsAllocated") == 1:  # which are unpacked by now
+        return
+    given = number(header, "HighBit")
+    high = stored - 1 if given is None else int(given)
+    if not stored - 1 <= high < size:
+        raise ImageFileError(f"{stored} bits of a value cannot end at bit {high} of {size} (BitsStored, HighBit)")
+    if stored < size:
+        np.left_shift(out, size - 1 - high, out=out)
+        np.right_shift(out, size - stored, out=out)
 
 
 def decode(data: Dataset, syntax: UID) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pydicom import Dataset
 
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.dicom.attributes import items, number_if_sound, numbers, text, texts
+from unetpipe.imaging.dicom.attributes import items, number_if_sound, numbers, private_value, text, texts
 
 Value = float | str | tuple[float, ...]
 
@@ -95,9 +95,8 @@ def _sound_numbers(data: Dataset, keyword: str) -> tuple[float, ...]:
 
 def _private_b_value(frame: Dataset) -> float | None:
     for group, creator, offset in _B_VALUES:
-        tag = (group, 0x1000 + offset)
-        if tag in frame and (group, 0x0010) in frame and str(frame[group, 0x0010].value).strip() == creator:
-            written = frame[tag].value
+        written = private_value(frame, group, creator, offset)
+        if written is not None:
             try:
                 value = float(written if isinstance(written, int | float | str) else written[0])
             except (TypeError, ValueError, IndexError):

@@ -26,7 +26,7 @@ from pydicom.uid import (
 )
 
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.dicom.attributes import damage, number_if_sound, text, texts
+from unetpipe.imaging.dicom.attributes import damage, number_if_sound, private_tags, text, texts
 from unetpipe.imaging.dicom.sources import DicomFile
 from unetpipe.imaging.size_limit import refuse_large
 
@@ -34,6 +34,7 @@ _KEYWORDS = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "StudyInstanceUID", "SeriesInstanceUID"),
     *("SeriesNumber", "SeriesDescription", "StudyDate", "StudyTime", "FrameOfReferenceUID", "Manufacturer"),
     *("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PixelRepresentation", "BitsAllocated", "BitsStored"),
+    "HighBit",
     *("PhotometricInterpretation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
     *("RealWorldValueMappingSequence", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio", "SpacingBetweenSlices", "SliceThickness"),
@@ -49,14 +50,14 @@ _KEYWORDS = (
     *("ConvolutionKernel", "ComplexImageComponent", "FrameReferenceTime"),
     # from the activity of PET to its uptake
     *("Units", "SUVType", "DecayCorrection", "CorrectedImage", "PatientWeight", "SeriesDate", "SeriesTime"),
-    *("RadiopharmaceuticalInformationSequence", "ActualFrameDuration"),
+    *("RadiopharmaceuticalInformationSequence", "ActualFrameDuration", "TimezoneOffsetFromUTC"),
 )
 _PRIVATE = (
-    *(Tag(0x0019, 0x0010), Tag(0x0019, 0x100A), Tag(0x0019, 0x100C), Tag(0x0019, 0x100E)),  # Siemens
-    *(Tag(0x0029, 0x0010), Tag(0x0029, 0x1010)),  # Siemens' CSA header
-    *(Tag(0x0043, 0x0010), Tag(0x0043, 0x1039)),  # GE
+    *private_tags(0x0019, 0x0A, 0x0C, 0x0E),  # Siemens
+    *private_tags(0x0029, 0x10),  # Siemens' CSA header
+    *private_tags(0x0043, 0x39),  # GE
+    *private_tags(0x2001, 0x03),  # Philips
     *(Tag(0x0009, 0x0010), Tag(0x0009, 0x100D)),  # GE
-    *(Tag(0x2001, 0x0010), Tag(0x2001, 0x1003)),  # Philips
     *(Tag(0x7053, 0x0010), Tag(0x7053, 0x1000)),  # Philips' PET
 )
 _PREAMBLE = 128

@@ -17,7 +17,7 @@ class Segment:
     """One segment of a segmentation, or one region of interest of a structure set.
 
     Attributes:
-        number: Number by which the file's parts refer to it; positive.
+        number: Number by which the file's parts refer to it; from 1 on in a file that keeps to the standard.
         name: Label of the segment, or name of the region of interest.
     """
 
@@ -37,7 +37,8 @@ class LabelMapBuilder:
         """Start with an empty label map.
 
         Raises:
-            ImageFileError: If classes are declared and no segment has the name of one.
+            ImageFileError: If classes are declared and no segment has the name of one, or none are declared and the
+                number of a segment cannot be a label's value.
         """
         self._target = target
         self._together: list[frozenset[int]] = [frozenset()]
@@ -48,6 +49,11 @@ class LabelMapBuilder:
         if not kept:
             found = ", ".join(one.name for one in listed[:_LISTED]) or "none"
             raise ImageFileError(f"no segment is called like a class: expected {', '.join(target.names)}, got {found}")
+        if not target.values and (below := [one for one in kept if one.number < 1]):
+            raise ImageFileError(
+                f"{below[0].name} has the number {below[0].number}, and without classes numbers become labels, which "
+                "have to be positive: declare classes, so that names count"
+            )
         self.segments: Mapping[int, Segment] = {one.number: one for one in kept}
         left_out = [one.name for one in listed if one not in kept]
         self.notes = [f"Segments that no class is called like are left out: {', '.join(left_out)}."] if left_out else []

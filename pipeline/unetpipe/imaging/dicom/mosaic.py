@@ -8,13 +8,12 @@ import contextlib
 import math
 import struct
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from pydicom import Dataset
 
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.dicom.attributes import damage, texts
+from unetpipe.imaging.dicom.attributes import damage, private_value, texts
 from unetpipe.imaging.dicom.slices import Slice
 
 _TAG_BYTES, _ITEM_BYTES = 84, 16
@@ -42,10 +41,9 @@ def tiles(data: Dataset, whole: Slice) -> list[tuple[tuple[int, int], Slice]]:
         ImageFileError: If the private attributes are not there, or do not fit the image.
     """
     with damage("MOSAIC: the private header of a mosaic is damaged"):
-        csa = dict(_csa_values(_private(data, 0x0029, "SIEMENS CSA HEADER", 0x10) or b""))
-        count = int(
-            _private(data, 0x0019, "SIEMENS MR HEADER", 0x0A) or next(iter(csa.get("NumberOfImagesInMosaic", [])), 0)
-        )
+        csa = dict(_csa_values(private_value(data, 0x0029, "SIEMENS CSA HEADER", 0x10) or b""))
+        stated = private_value(data, 0x0019, "SIEMENS MR HEADER", 0x0A)
+        count = int(stated or next(iter(csa.get("NumberOfImagesInMosaic", [])), 0))
         direction = np.array(csa.get("SliceNormalVector", []), dtype=np.float64)
     per_side = math.isqrt(count - 1) + 1 if count > 0 else 0
     if not count or len(direction) != 3 or abs(direction @ whole.normal) < 0.99:
@@ -72,13 +70,6 @@ def tiles(data: Dataset, whole: Slice) -> list[tuple[tuple[int, int], Slice]]:
         )
         found.append(((number // per_side * rows, number % per_side * columns), place))
     return found
-
-
-def _private(data: Dataset, group: int, creator: str, offset: int) -> Any:
-    """The value of a private attribute in the first block of its group, if that block is the creator's."""
-    if str(data[group, 0x0010].value if (group, 0x0010) in data else "").strip() != creator:
-        return None
-    return data[group, 0x1000 + offset].value if (group, 0x1000 + offset) in data else None
 
 
 def _csa_values(header: bytes) -> Iterator[tuple[str, list[float]]]:

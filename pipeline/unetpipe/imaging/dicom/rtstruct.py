@@ -31,14 +31,16 @@ def read_rtstruct(data: Dataset, target: LabelTarget) -> Volume:
         Integers of shape (1, I, J, K) on the target's grid.
 
     Raises:
-        ImageFileError: If it is damaged, no structure is a class, or structures overlap where no regions are declared.
+        ImageFileError: If it is damaged, no structure is a class, structures overlap where no regions are declared, or
+            numbers of structures are no labels where no classes are declared.
         GeometryError: If contours do not lie in slices of the image, or all lie outside of it.
     """
     structures = [_structure(item) for item in items(data, "StructureSetROISequence")]
     builder = LabelMapBuilder(structures, target)
     notes = list(builder.notes)
     for item in items(data, "ROIContourSequence"):
-        structure = builder.segments.get(int(number(item, "ReferencedROINumber") or 0))
+        given = number(item, "ReferencedROINumber")
+        structure = None if given is None else builder.segments.get(int(given))
         if structure is not None:
             contours, others = _contours(item, structure.name, target)
             notes += _notes(structure.name, contours, others, target)

@@ -35,7 +35,8 @@ def read_seg(data: Dataset, syntax: UID, target: LabelTarget | None) -> Volume:
         Integers of shape (1, I, J, K) on the target's grid.
 
     Raises:
-        ImageFileError: If it is damaged, no segment is a class, or segments overlap where no regions are declared.
+        ImageFileError: If it is damaged, no segment is a class, segments overlap where no regions are declared, or
+            numbers of segments are no labels where no classes are declared.
         GeometryError: If a frame does not lie on a slice of the grid, pixel by pixel.
     """
     attributes = frame_attributes(data)
@@ -45,7 +46,8 @@ def read_seg(data: Dataset, syntax: UID, target: LabelTarget | None) -> Volume:
     kind = text(data, "SegmentationType")
     if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
         raise ImageFileError(f"segmentation of type {kind or 'unknown'}; expected BINARY, FRACTIONAL or LABELMAP")
-    builder = LabelMapBuilder(_segments(data), target)
+    background = int(number(data, "PixelPaddingValue") or 0) if kind == "LABELMAP" else None
+    builder = LabelMapBuilder(_segments(data, background), target)
     refuse_beyond_limit(stored_shape(data))
     with damage("the pixels of a segmentation cannot be decoded"):
         pixels = decode(data, syntax)
@@ -53,7 +55,8 @@ def read_seg(data: Dataset, syntax: UID, target: LabelTarget | None) -> Volume:
         raise ImageFileError(f"a segmentation has pixels of {len(pixels)} frames, and places of {len(places)}")
     for frame, place, one in zip(pixels, places, attributes, strict=True):
         where, turned = _on_grid(frame, place, target.grid)
-        for segment, mask in _masks(turned, kind, one, _least(kind, data, target)):
+        masks = _masks(turned, one, _least(kind, data, target)) if background is None else _values(turned, background)
+        for segment, mask in masks:
             builder.draw(segment, where, mask)
     notes = list(builder.notes)
     if kind == "FRACTIONAL":
@@ -66,25 +69,26 @@ def seg_grid(data: Dataset) -> Grid:
     return _own_grid([place_of(data, one) for one in frame_attributes(data)])
 
 
-def _segments(data: Dataset) -> list[Segment]:
+def _segments(data: Dataset, background: int | None) -> list[Segment]:
+    """The segments of a segmentation; a label map may describe its background, too."""
     found = []
     for item in items(data, "SegmentSequence"):
         if (given := number(item, "SegmentNumber")) is None:
             raise ImageFileError("a segment has no SegmentNumber")
-        if given > 0:  # a labelmap may describe its background, 0
+        if given != background:
             found.append(Segment(int(given), text(item, "SegmentLabel") or f"segment {int(given)}"))
     return found
 
 
-def _masks(
-    frame: NDArray[Any], kind: str, attributes: Dataset, least: float
-) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """Decide which pixels of a frame belong to which segment: those of at least that value, but for label maps."""
-    if kind == "LABELMAP":
-        for value in np.unique(frame).tolist():
-            if value:
-                yield int(value), frame == value
-        return
+def _values(frame: NDArray[Any], background: int) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """The pixels of each segment in a frame of a label map."""
+    for value in np.unique(frame).tolist():
+        if value != background:
+            yield int(value), frame == value
+
+
+def _masks(frame: NDArray[Any], attributes: Dataset, least: float) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """The pixels of a frame that belong to its segment: those of at least that value."""
     segment = number(attributes, "ReferencedSegmentNumber")
     if segment is None:
         raise ImageFileError("a frame of a segmentation has no ReferencedSegmentNumber")

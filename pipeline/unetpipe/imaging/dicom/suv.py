@@ -5,6 +5,7 @@ were decay-corrected to. See https://qibawiki.rsna.org/index.php/Standardized_Up
 """
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -18,7 +19,14 @@ from unetpipe.imaging.dicom.frames import Frame
 _SUV_UNITS = ("GML", "{SUVbw}g/ml")
 _PHILIPS_FACTOR = (0x7053, 0x1000)
 _GE_SCAN_TIME = (0x0009, 0x100D)
+_UNREADABLE = "a time cannot be read"
 _LATE = timedelta(minutes=10)  # by which an injection may follow the start of a dynamic scan
+_MOMENT = re.compile(r"\d{12}(\d\d(\.\d*)?)?([+-]\d{4})?")  # to the minute at least
+_ZONE = re.compile(r"([+-])(\d\d)(\d\d)")
+_NO_MINUTE = re.compile(r"\d{4}(\d\d){0,3}([+-]\d{4})?")  # a date, or a date and an hour
+_DATE = re.compile(r"\d{4}(\d{4}|\.\d\d\.\d\d)")  # with full stops in ACR-NEMA
+_COLONS = re.compile(r"\d\d:\d\d(:|$)")
+_FRACTION = re.compile(r"(\.\d{6})\d+")  # of a second, with more digits than there are microseconds
 _MOST_HALF_LIVES = 10  # after which there is nothing left to scan: a date, or the half-life's unit, is wrong
 
 
@@ -59,7 +67,7 @@ def _from_activity(frames: Sequence[Frame]) -> float:
         raise _impossible(f"DecayCorrection should be START or ADMIN, got {correction or 'nothing'}")
     half_life_s = _positive(drug, "RadionuclideHalfLife")
     scan = _scan_start(frames, half_life_s)
-    half_lives = (scan - _injection(drug, scan)).total_seconds() / half_life_s
+    half_lives = (scan - _injection(drug, scan, header)).total_seconds() / half_life_s
     if half_lives > _MOST_HALF_LIVES:
         raise _impossible(f"the injection is {half_lives:.0f} half-lives before the scan")
     return float(weight_kg * 1000 / (dose_bq * 2**-half_lives))
@@ -77,21 +85,22 @@ def _scan_start(frames: Sequence[Frame], half_life_s: float) -> datetime:
     if series <= min(acquired):
         return series
     if _GE_SCAN_TIME in header:
-        return _parsed(str(header[_GE_SCAN_TIME].value))
+        return _parsed(str(header[_GE_SCAN_TIME].value).strip(), header)
     reference_s, duration_s = (_positive(header, key) / 1000 for key in ("FrameReferenceTime", "ActualFrameDuration"))
     decay = math.log(2) / half_life_s
     average_s = math.log(decay * duration_s / -math.expm1(-decay * duration_s)) / decay
     return acquired[0] + timedelta(seconds=average_s - reference_s)
 
 
-def _injection(drug: Dataset, scan: datetime) -> datetime:
-    if written := text(drug, "RadiopharmaceuticalStartDateTime"):
-        injected = _parsed(written)
+def _injection(drug: Dataset, scan: datetime, header: Dataset) -> datetime:
+    written = text(drug, "RadiopharmaceuticalStartDateTime")
+    if written and not _NO_MINUTE.fullmatch(written):
+        injected = _parsed(written, header)
     else:
         clock = text(drug, "RadiopharmaceuticalStartTime")
         if not clock:
             raise _impossible("RadiopharmaceuticalStartTime is missing")
-        injected = _parsed(f"{scan:%Y%m%d}{clock}")
+        injected = _parsed(f"{scan:%Y%m%d}{_plain_time(clock)}", header)
         if injected - scan > _LATE:  # midnight lay between both
             injected -= timedelta(days=1)
     if injected - scan > _LATE:
@@ -103,15 +112,40 @@ def _date_time(data: Dataset, date: str, time: str) -> datetime:
     for keyword in (date, time):
         if not text(data, keyword):
             raise _impossible(f"{keyword} is missing")
-    return _parsed(text(data, date) + text(data, time))
+    day = text(data, date)
+    if not _DATE.fullmatch(day):
+        raise _impossible(_UNREADABLE)
+    return _parsed(day.replace(".", "") + _plain_time(text(data, time)), data)
 
 
-def _parsed(written: str) -> datetime:
-    """A time without its zone, which the times of one scan share."""
-    with damage("PET cannot become SUVbw: a time cannot be read"):
-        found = DT(written)
+def _plain_time(written: str) -> str:
+    """A time of day without the colons of ACR-NEMA."""
+    return written.replace(":", "") if _COLONS.match(written) else written
+
+
+def _parsed(written: str, header: Dataset) -> datetime:
+    """A date and time in the zone of its file, where both zones are stated; else as it is written.
+
+    Times without a zone are in that of their file (PS3.3, C.12.1.1.8).
+    """
+    if not _MOMENT.fullmatch(written):
+        raise _impossible(_UNREADABLE)
+    with damage(f"PET cannot become SUVbw: {_UNREADABLE}"):
+        found = DT(_FRACTION.sub(r"\1", written))
         assert found is not None  # not empty
-        return found.replace(tzinfo=None)
+        own, local = found.utcoffset(), found.replace(tzinfo=None)
+    zone = None if own is None else _zone(header)
+    return local if own is None or zone is None else local + (zone - own)
+
+
+def _zone(header: Dataset) -> timedelta | None:
+    """How far the times of a file are ahead of UTC; None where it does not say."""
+    if not (written := text(header, "TimezoneOffsetFromUTC")):
+        return None
+    if not (found := _ZONE.fullmatch(written)):
+        raise _impossible("TimezoneOffsetFromUTC cannot be read")
+    sign, hours, minutes = found.groups()
+    return timedelta(hours=int(sign + hours), minutes=int(sign + minutes))
 
 
 def _positive(data: Dataset, keyword: str) -> float:

@@ -7,6 +7,7 @@ import pydicom
 import pytest
 
 from unetpipe.imaging.dicom.derived.segmentation import write_segmentation
+from unetpipe.imaging.dicom.derived.source import read_source
 from unetpipe.imaging.dicom.derived.structure_set import write_structure_set
 from unetpipe.imaging.labels import read_label_volume
 
@@ -99,3 +100,38 @@ def test_a_multi_frame_image_is_referred_to_by_its_frames(series, tmp_path: Path
     frames = [contour.ContourImageSequence[0].ReferencedFrameNumber for contour in liver.ContourSequence]
     assert frames == [made.source.images[k].frame for k in (1, 2, 3)]
     assert np.array_equal(read_label_volume(tmp_path / "rtstruct.dcm", made.target).array[0], made.labels)
+
+
+def test_images_of_another_frame_of_reference_are_not_referred_to(another, tmp_path: Path) -> None:
+    """A structure set lists what belongs to its own frame, and this is said; a segmentation lists every channel."""
+    first, same, other = (another(name, seed=seed) for name, seed in (("t1", 1), ("t2", 2), ("flair", 3)))
+    header = pydicom.dcmread(first.file(0))
+    for channel in (same, other):
+        channel.edit(lambda image: setattr(image, "StudyInstanceUID", header.StudyInstanceUID))
+    same.edit(lambda image: setattr(image, "FrameOfReferenceUID", header.FrameOfReferenceUID))
+    source = read_source([first.path, same.path, other.path])
+    assert any("images of another frame of reference" in note for note in source.notes)
+    labels = np.full(source.grid.shape, 7)
+    write_structure_set(tmp_path / "rtstruct.dcm", source, SEGMENTS, ALGORITHM, labels)
+    (frame,) = pydicom.dcmread(tmp_path / "rtstruct.dcm").ReferencedFrameOfReferenceSequence
+    listed = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence
+    uids = [pydicom.dcmread(one.file(0)).SeriesInstanceUID for one in (first, same, other)]
+    assert {one.SeriesInstanceUID: len(one.ContourImageSequence) for one in listed} == dict.fromkeys(uids[:2], 6)
+    write_segmentation(tmp_path / "seg.dcm", source, SEGMENTS, ALGORITHM, labels)
+    written = pydicom.dcmread(tmp_path / "seg.dcm").ReferencedSeriesSequence
+    assert {one.SeriesInstanceUID for one in written} == set(uids)
+    assert errors_of(tmp_path / "rtstruct.dcm") == []
+
+
+def test_channels_without_a_frame_of_reference_share_the_new_one(another, tmp_path: Path) -> None:
+    """Images that state none are told apart by nothing; what is written lists all of them under its own frame."""
+    first, second = another("t1", seed=1), another("t2", seed=2)
+    study = pydicom.dcmread(first.file(0)).StudyInstanceUID
+    for channel in (first, second):
+        channel.edit(lambda image: (setattr(image, "StudyInstanceUID", study), image.pop("FrameOfReferenceUID")))
+    source = read_source([first.path, second.path])
+    assert not any("another frame of reference" in note for note in source.notes)
+    write_structure_set(tmp_path / "rtstruct.dcm", source, SEGMENTS, ALGORITHM, np.full(source.grid.shape, 7))
+    (frame,) = pydicom.dcmread(tmp_path / "rtstruct.dcm").ReferencedFrameOfReferenceSequence
+    assert frame.FrameOfReferenceUID == source.frame_of_reference != ""
+    assert len(frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence) == 2

@@ -64,6 +64,7 @@ class Source:
         planes: Position of each slice, in order along axis K.
         images: Image of each slice.
         further: Images of other series that were read beside it, such as other channels.
+        elsewhere: Those of `further` that belong to another frame of reference.
         header: Attributes of patient and study as the images have them, and how their pixels were compressed.
         modality: Modality of the series.
         series_number: SeriesNumber; 0 where the images have none.
@@ -78,6 +79,7 @@ class Source:
     planes: tuple[Slice, ...]
     images: tuple[ImageReference, ...]
     further: tuple[ImageReference, ...] = ()
+    elsewhere: tuple[ImageReference, ...] = ()
     header: Dataset
     modality: str
     series_number: int
@@ -101,6 +103,12 @@ class Source:
         """Every image once, those of other series too."""
         return tuple({image.sop_instance: image for image in (*self.images, *self.further)}.values())
 
+    @property
+    def in_frame(self) -> tuple[ImageReference, ...]:
+        """Every image of its own frame of reference once."""
+        other = set(self.elsewhere)
+        return tuple(image for image in self.instances if image not in other)
+
 
 @without_validation
 def read_source(paths: Sequence[Path], options: Sequence[DicomOptions] = ()) -> Source:
@@ -116,12 +124,18 @@ def read_source(paths: Sequence[Path], options: Sequence[DicomOptions] = ()) -> 
     choices = options or [DicomOptions()] * len(paths)
     sources = [_read(path, choice) for path, choice in zip(paths, choices, strict=True)]
     first, *others = sources
-    images = {image: None for source in others for image in source.images}
-    further = [image for image in images if image.study == first.images[0].study]
+    frames = {image: source.frame_of_reference for source in others for image in source.images}
+    referred = [image for image in frames if image.study == first.images[0].study]
+    further = tuple(image for image in referred if image not in first.images)
+    elsewhere = tuple(image for image in further if frames[image] != first.frame_of_reference)
     notes = first.notes
-    if len(further) < len(images):
+    if len(referred) < len(frames):
         notes += ("Images of another study are not referred to in what is written.",)
-    return replace(first, further=tuple(image for image in further if image not in first.images), notes=notes)
+    if elsewhere:
+        notes += ("A structure set does not refer to images of another frame of reference.",)
+    if not first.frame_of_reference:
+        first = replace(first, frame_of_reference=generate_uid(None))
+    return replace(first, further=further, elsewhere=elsewhere, notes=notes)
 
 
 def patient_and_study(source: Source, target: Dataset) -> None:
@@ -184,13 +198,14 @@ def _refuse_several_patients(frames: Sequence[Frame]) -> None:
 
 
 def _frame_of_reference(frames: Iterable[Frame]) -> tuple[UID, tuple[str, ...]]:
+    """The frame of reference that slices state, and a sentence where they state none."""
     found = {text(frame.image.data, "FrameOfReferenceUID") for frame in frames}
     if len(found) > 1:
         raise ImageFileError(f"the slices of a volume belong to {len(found)} frames of reference")
     (uid,) = found
     if uid:
         return UID(uid), ()
-    return generate_uid(None), (
+    return UID(""), (
         "The images have no FrameOfReferenceUID: what is written has a new one, and refers to them by their own UIDs.",
     )
 

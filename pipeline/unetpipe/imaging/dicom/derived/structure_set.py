@@ -87,11 +87,11 @@ def _structure_set(path: Path, new: NewInstance, source: Source, algorithm: Algo
 
 
 def _references(source: Source) -> Dataset:
-    """The frame of reference, the study in it, its series and their images."""
+    """The frame of reference, the study in it, and the series and images that belong to it."""
     study = Dataset()
     study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = _STUDY_CLASS, source.images[0].study
     study.RTReferencedSeriesSequence = []
-    for uid, images in by_series(source.instances).items():
+    for uid, images in by_series(source.in_frame).items():
         series = Dataset()
         series.SeriesInstanceUID, series.ContourImageSequence = uid, [reference(image) for image in images]
         study.RTReferencedSeriesSequence.append(series)
