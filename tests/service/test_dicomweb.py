@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pydicom
 import pytest
@@ -41,7 +42,7 @@ class Answers(BaseHTTPRequestHandler):
         self.seen.append(dict(self.headers))
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         status = self.statuses.pop(0) if self.statuses else 200
-        body = self.content if status == 200 else b""
+        body = self.page(parse_qs(urlsplit(self.path).query)) if status in (200, 409) else b""
         self.send_response(status)
         self.send_header("Content-Type", self.media)
         if status == 308:
@@ -49,6 +50,10 @@ class Answers(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def page(self, query: dict[str, list[str]]) -> bytes:
+        del query
+        return self.content
 
     do_POST = do_GET  # noqa: N815 - the name of http.server
 
@@ -106,6 +111,28 @@ def test_a_refusal_is_not_repeated(serve: Any) -> None:
     with pytest.raises(ServiceError, match=r"^the DICOMweb server answered with HTTP status 401$"):
         DicomwebServer(url, NOBODY).image_series(STUDY)
     assert len(handler.seen) == 1
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_series_that_come_in_pages_are_all_found(serve: Any) -> None:
+    """A server may give two at a time, and be busy in between."""
+    uids = [f"1.2.3.{number}" for number in range(5)]
+    url, handler = serve(200, 200, 503)
+
+    def page(_: Answers, query: dict[str, list[str]]) -> bytes:
+        start = int(query.get("offset", ["0"])[0])
+        return json.dumps([{**SERIES[0], "0020000E": {"Value": [uid]}} for uid in uids[start : start + 2]]).encode()
+
+    handler.page = page
+    assert [one.uid for one in DicomwebServer(url, NOBODY).image_series(STUDY)] == uids
+    assert len(handler.seen) == 5
+
+
+def test_a_server_without_pages_is_asked_once_more(serve: Any) -> None:
+    """One that gives everything whatever is asked for is done when it repeats itself."""
+    url, handler = serve()
+    assert DicomwebServer(url, NOBODY).image_series(STUDY) == [ServedSeries("1.2.3.4", 2)]
+    assert len(handler.seen) == 2
 
 
 @pytest.mark.usefixtures("no_waiting")
@@ -219,6 +246,10 @@ def failed(reason: int) -> Any:
         ((), failed(0xA900), RefusedError, r"did not store the result \(failure reason 43264\)"),
         ((), failed(0xA700), UnavailableError, r"did not store the result \(failure reason 42752\)"),
         ((409,), {}, RefusedError, "HTTP status 409"),
+        ((409,), failed(0xA900), RefusedError, r"did not store the result \(failure reason 43264\)"),
+        ((409,), failed(0xA7FF), UnavailableError, r"did not store the result \(failure reason 43007\)"),
+        ((409,), {"00081198": {"Value": [{"00081197": {}}]}}, RefusedError, "HTTP status 409"),
+        ((409,), ["login"], RefusedError, "HTTP status 409"),
         ((503,), {}, UnavailableError, "HTTP status 503"),
         ((403,), {}, ServiceError, "HTTP status 403"),
     ],

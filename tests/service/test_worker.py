@@ -1,7 +1,9 @@
 """From a complete study to a result that is sent once, wherever the process is killed in between."""
 
 import contextlib
+import errno
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from pynetdicom.sop_class import CTImageStorage, Verification
 
 from unetpipe.errors import ServiceError
 from unetpipe.imaging.dicom.instances import identify
+from unetpipe.service import spool
 from unetpipe.service.config import ListenConfig
 from unetpipe.service.delivery import Delivery
 from unetpipe.service.dimse import DicomNode
@@ -249,6 +252,128 @@ def test_results_are_sent_when_the_archive_is_back(
             wait_for(lambda: not list(node.results.glob("*.dcm")))
         assert len(archive.taken) == node.spool.dead_letters == 1
         assert node.metrics.total("send_failures") == 4
+
+
+def test_a_result_that_is_taken_away_ends_nothing(
+    config: ListenConfig, write_study: WriteStudy, wait_for: WaitFor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person may move one before, while or after it is sent: the others are sent."""
+    monkeypatch.setattr("unetpipe.service.delivery._FIRST_WAIT_SECONDS", 0.01)
+    taken: list[str] = []
+
+    class Thief:
+        def store(self, path: Path) -> None:
+            path.unlink()
+            taken.append(path.name)
+            if len(taken) < 3:
+                raise (FileNotFoundError(path), RefusedError("not this"))[len(taken) - 1]
+
+    with working(config, Segmenter()) as (node, worker):
+        for seed in (1, 2, 3, 4):
+            receive(node, write_study(tmp_path / str(seed), seed))
+            assert worker.step()
+        delivery = Delivery(node, Thief())
+        with delivery.running():
+            wait_for(lambda: len(taken) == 4 and node.metrics.total("results_sent") == 2)
+            assert delivery.is_alive
+        assert node.spool.dead_letters == 0
+
+
+def test_a_full_disk_does_not_end_the_sending(
+    config: ListenConfig, write_study: WriteStudy, wait_for: WaitFor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    logged: list[str],
+) -> None:  # fmt: skip
+    """A result that cannot become a dead letter waits until there is room, leaves no trace, and stops no other."""
+    monkeypatch.setattr("unetpipe.service.delivery._FIRST_WAIT_SECONDS", 0.01)
+    full = threading.Event()
+    full.set()
+    write = spool.write_document
+
+    def written(path: Path, document: Any) -> None:
+        if full.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, document)
+
+    taken: list[str] = []
+
+    class Choosy:
+        def store(self, path: Path) -> None:
+            if path == refused:
+                raise RefusedError("not this")
+            taken.append(path.name)
+
+    with working(config, Segmenter()) as (node, worker):
+        for seed in (1, 2):
+            receive(node, write_study(tmp_path / str(seed), seed))
+            assert worker.step()
+        refused = min(node.results.glob("*.dcm"), key=lambda file: file.stat().st_mtime)
+        monkeypatch.setattr(spool, "write_document", written)
+        delivery = Delivery(node, Choosy())
+        with delivery.running():
+            wait_for(lambda: node.metrics.total("send_failures") > 2 and taken)
+            assert refused.exists()
+            full.clear()
+            wait_for(lambda: node.spool.dead_letters == 1 and not refused.exists())
+            assert delivery.is_alive
+        assert [path.name for path in (config.out / "dead-letter").iterdir()] == [refused.stem]
+    assert any("No space left on device" in line for line in logged)
+    assert str(tmp_path) not in "".join(logged)
+
+
+def full_disk(*_: Any, **__: Any) -> None:
+    """Stands for what a full disk does not take."""
+    raise OSError(errno.ENOSPC, "No space left on device", "/name/of/a/file")
+
+
+@pytest.mark.parametrize("place", ["journal", "spool"])
+def test_a_full_disk_does_not_end_the_node(
+    config: ListenConfig, write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str,
+    logged: list[str],
+) -> None:  # fmt: skip
+    """A study that can be neither segmented nor recorded as failed stays until the next start; others go on."""
+    segmenter = Segmenter()
+    files, others = (write_study(tmp_path / str(seed), seed) for seed in (1, 2))
+    with working(config, segmenter) as (node, worker):
+        segmenter.error = OSError(errno.ENOSPC, "No space left on device", "/name/of/a/file")
+        receive(node, files)
+        monkeypatch.setattr(f"unetpipe.service.{place}.write_document", full_disk)
+        assert worker.step()
+        assert not node.scratch.exists()
+        monkeypatch.undo()
+        segmenter.error = None
+        receive(node, files)  # what comes again of it waits
+        receive(node, others)
+        assert worker.step()
+        assert not worker.step()
+        assert len(list(node.results.glob("*.dcm"))) == 1
+        assert node.spool.dead_letters == 0
+        assert node.spool.waiting == 1
+    assert any("waits for the next start of the node: OSError; No space left on device" in line for line in logged)
+    assert "/name/of/a/file" not in "".join(logged)
+    with working(config, segmenter) as (node, worker):
+        for _ in range(4):
+            worker.step()
+        assert len(list(node.results.glob("*.dcm"))) == 2
+        assert node.spool.waiting == node.spool.dead_letters == 0
+
+
+@pytest.mark.parametrize("step", ["take", "remove"])
+def test_a_disk_that_lets_no_study_go_does_not_end_the_node(
+    config: ListenConfig, write_study: WriteStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """A study that cannot be taken is asked for again; one that cannot be removed is, at the next start."""
+    segmenter = Segmenter()
+    with working(config, segmenter) as (node, worker):
+        receive(node, write_study(tmp_path / "study", 1))
+        monkeypatch.setattr(Spool, step, full_disk)
+        assert worker.step() == (step == "remove")
+        monkeypatch.undo()
+        assert worker.step() == (step == "take")
+        assert len(list(node.results.glob("*.dcm"))) == 1
+    with working(config, segmenter) as (node, worker):
+        assert worker.step() == (step == "remove")
+        assert [*config.out.glob("working/*")] == []
+    assert segmenter.calls == 1
 
 
 def test_a_node_that_cannot_be_reached_is_unavailable(

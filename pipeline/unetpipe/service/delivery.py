@@ -4,13 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from unetpipe.errors import ImageFileError, UnetpipeError
 from unetpipe.service.node import Node
-from unetpipe.service.retries import RefusedError
+from unetpipe.service.retries import RefusedError, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class Delivery:
     A result that the destination refuses becomes a dead letter. Whatever else goes wrong may be mended, such as a wrong
     password, so that the result waits for a day, from the first failure since the node was started. Where a kill comes
     between the answer of the destination and the removal, the same instance is sent again; an archive holds it once.
+    A person may take results away, and this machine's disk may be full: neither ends the sending.
 
     Args:
         node: Node whose results are sent.
@@ -75,7 +76,7 @@ class Delivery:
         wait = _FIRST_WAIT_SECONDS
         while not self._over.is_set():
             self._new.clear()
-            if self._send_all():
+            if self._sent_all():
                 wait = _FIRST_WAIT_SECONDS
                 if not self._over.is_set():
                     self._new.wait()
@@ -83,38 +84,73 @@ class Delivery:
                 self._over.wait(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
-    def _send_all(self) -> bool:
+    def _sent_all(self) -> bool:
         """Try to send each result; False where one has to wait."""
-        waits = False
-        for file in self._waiting():
-            if self._over.is_set():
-                break
-            try:
-                self._destination.store(file)
-            except (RefusedError, ImageFileError) as error:
-                self._give_up(file, str(error))
-            except Exception as error:  # also what libraries raise on an answer that is damaged
-                waits = True
-                reason = str(error) if isinstance(error, UnetpipeError) else type(error).__name__
-                if time.monotonic() - self._failing_since.setdefault(file.name, time.monotonic()) > _GIVEN_UP_SECONDS:
-                    self._give_up(file, f"not taken for a day: {reason}")
-                else:
-                    self._metrics.count("send_failures")
-                    log.warning("result %s waits: %s", file.stem, reason)
-            else:
-                file.unlink()
+        done = True
+        try:
+            for file in self._waiting():
+                if self._over.is_set():
+                    break
+                done &= self._is_dealt_with(file)
+        except OSError as error:
+            log.warning("results wait: %s", reason_of(error))
+            return False
+        return done
+
+    def _is_dealt_with(self, file: Path) -> bool:
+        """Try to send a result; False where it has to wait."""
+        try:
+            return self._sent(file)
+        except OSError as error:  # of this machine's disk
+            self._metrics.count("send_failures")
+            log.warning("result %s waits: %s", file.stem, reason_of(error))
+            return False
+
+    def _sent(self, file: Path) -> bool:
+        """Send a result or give it up; False where it has to wait.
+
+        Raises:
+            OSError: If this machine's disk does not take what follows from the answer.
+        """
+        try:
+            self._destination.store(file)
+        except Exception as error:  # also what libraries raise on an answer that is damaged
+            if not file.exists():
                 self._failing_since.pop(file.name, None)
-                self._metrics.count("results_sent")
-                log.info("result %s: sent", file.stem)
-                self._spool.recount()
-        return not waits
+                log.warning("result %s was taken away before it was sent", file.stem)
+                return True
+            if isinstance(error, RefusedError | ImageFileError):
+                self._give_up(file, str(error))
+                return True
+            reason = str(error) if isinstance(error, UnetpipeError) else type(error).__name__
+            if time.monotonic() - self._failing_since.setdefault(file.name, time.monotonic()) > _GIVEN_UP_SECONDS:
+                self._give_up(file, f"not taken for a day: {reason}")
+            else:
+                self._metrics.count("send_failures")
+                log.warning("result %s waits: %s", file.stem, reason)
+            return False
+        file.unlink(missing_ok=True)
+        self._failing_since.pop(file.name, None)
+        self._metrics.count("results_sent")
+        log.info("result %s: sent", file.stem)
+        self._spool.recount()
+        return True
 
     def _give_up(self, file: Path, reason: str) -> None:
+        """Make a result a dead letter.
+
+        Raises:
+            OSError: If the disk does not take it; the result stays where it is.
+        """
+        self._spool.bury_result(file, reason)
         self._metrics.count("send_failures")
         log.warning("result %s is a dead letter: %s", file.stem, reason)
         self._failing_since.pop(file.name, None)
-        self._spool.bury_result(file, reason)
 
     def _waiting(self) -> list[Path]:
         """The results, the oldest first."""
-        return sorted(self._results.glob("*.dcm"), key=lambda file: file.stat().st_mtime)
+        written = {}
+        for file in self._results.glob("*.dcm"):
+            with suppress(FileNotFoundError):  # it was taken away
+                written[file] = file.stat().st_mtime
+        return sorted(written, key=written.__getitem__)

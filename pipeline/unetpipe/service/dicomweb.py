@@ -24,6 +24,8 @@ Value = TypeVar("Value")
 _TIMEOUT_SECONDS = (10.0, 120.0)  # to connect, and without a byte of the answer
 _BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _NO_ROOM = 0xA7  # "out of resources", the high byte of a failure reason (PS3.18, table 10.5.3-1)
+_CONFLICT = 409  # nothing was stored; the body says why
+_FAILED, _REASON = "00081198", "00081197"  # FailedSOPSequence, FailureReason
 _STORE_ANSWERS = frozenset(f"application/{kind}" for kind in ("dicom+json", "json", "dicom+xml", "xml"))
 _REFUSED = frozenset({400, 406, 409, 413, 415, 422})
 
@@ -76,11 +78,31 @@ class DicomwebServer:
             UnavailableError: If the server does not answer.
             ServiceError: If it refuses, or there is no such study.
         """
-        found = retried(lambda: self._asked(lambda: [*map(_served, self._client.search_for_series(study))]))
+        found = self._all_series(study)
         series = [one for modality, one in found if modality not in NO_IMAGE_MODALITIES]
         if not series:
             raise ServiceError(f"the DICOMweb server has {'no image series of' if found else 'not got'} the study")
         return series
+
+    def _all_series(self, study: str) -> list[tuple[str | None, ServedSeries]]:
+        """All series of a study, asked for until there is nothing new: a server may give a few at a time."""
+        found: dict[str, tuple[str | None, ServedSeries]] = {}
+        given = 0
+        while True:
+            page = self._page(study, given)
+            given += len(page)
+            new = {one.uid: (modality, one) for modality, one in page if one.uid not in found}
+            if not new:
+                return [*found.values()]
+            found |= new
+
+    def _page(self, study: str, offset: int) -> list[tuple[str | None, ServedSeries]]:
+        """The series of a study after as many, or the first of them."""
+
+        def search() -> list[tuple[str | None, ServedSeries]]:
+            return [*map(_served, self._client.search_for_series(study, offset=offset or None))]
+
+        return retried(lambda: self._asked(search))
 
     def fetch(self, study: str, series: ServedSeries, folder: Path) -> None:
         """Write all instances of a series into a folder, under names that begin with its UID.
@@ -116,9 +138,7 @@ class DicomwebServer:
         answer = self._asked(lambda: self._client.store_instances([data]))
         failed = answer.get("FailedSOPSequence")  # Orthanc gives an empty one on success
         if failed:
-            reason = failed[0].get("FailureReason")
-            kind = UnavailableError if isinstance(reason, int) and reason >> 8 == _NO_ROOM else RefusedError
-            raise kind(f"the DICOMweb server did not store the result (failure reason {reason})")
+            raise _not_stored(failed[0].get("FailureReason"))
 
     @quiet_libraries
     def _asked(self, request: Callable[[], Value]) -> Value:
@@ -164,13 +184,30 @@ def _plain_errors() -> Iterator[None]:
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
         raise UnavailableError("the DICOMweb server cannot be reached, or broke off") from None
     except requests.HTTPError as error:
-        status = 0 if error.response is None else error.response.status_code
+        answer = error.response
+        status = 0 if answer is None else answer.status_code
+        if answer is not None and status == _CONFLICT and (reason := _failure_reason(answer)) is not None:
+            raise _not_stored(reason) from None
         kind = UnavailableError if status in _BUSY else RefusedError if status in _REFUSED else ServiceError
         raise kind(f"the DICOMweb server answered with HTTP status {status}") from None
     except Exception as error:  # also what libraries raise on an answer that is damaged
         if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
             raise
         raise ServiceError(f"the exchange with the DICOMweb server failed ({type(error).__name__})") from None
+
+
+def _failure_reason(answer: requests.Response) -> int | None:
+    """The reason that a server gives in DICOM JSON for not having stored an instance; None where it gives none."""
+    try:
+        reason = answer.json()[_FAILED]["Value"][0][_REASON]["Value"][0]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return reason if isinstance(reason, int) else None
+
+
+def _not_stored(reason: object) -> ServiceError:
+    kind = UnavailableError if isinstance(reason, int) and reason >> 8 == _NO_ROOM else RefusedError
+    return kind(f"the DICOMweb server did not store the result (failure reason {reason})")
 
 
 def _bearer(token: str) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:

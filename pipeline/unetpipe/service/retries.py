@@ -1,5 +1,6 @@
 """Errors of other systems, by what can be done about them: ask again at once, wait for a person, or give up."""
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,6 +16,11 @@ class UnavailableError(ServiceError):
 
 class RefusedError(ServiceError):
     """Another system does not take this object, whenever it is sent."""
+
+
+def reason_of(error: OSError) -> str:
+    """What this machine's disk says, such as that it is full, without the name of a file."""
+    return type(error).__name__ if error.errno is None else os.strerror(error.errno)
 
 
 def retried(action: Callable[[], Value], *, attempts: int = 5, wait_seconds: float = 1.0) -> Value:

@@ -210,6 +210,8 @@ class Spool:
     def take(self) -> Study | None:
         """Begin the study that has waited longest; None where none is complete.
 
+        What has come again of a study that could not be put away waits until the next start has dealt with that.
+
         Studies whose segmentation was cut off come first. One that was cut off several times is not to be segmented:
         it may be what ends the process. So is one of which refused instances have not come within an hour.
         """
@@ -236,6 +238,7 @@ class Spool:
                 and not self._storing[name]
                 and all(refused <= over for refused in self._refused.get(name, {}).values())
                 and (self._incoming / name).is_dir()
+                and not any(self._working.glob(f"{name}.*"))
             ]
             for name in [name for name in self._refused if name not in self._last_arrival]:
                 if all(refused <= over for refused in self._refused[name].values()):
@@ -260,11 +263,19 @@ class Spool:
         study.folder.rename(self._free(study.name))
 
     def bury_result(self, file: Path, reason: str) -> None:
-        """Move a result that nobody takes to the dead letters."""
+        """Move a result that nobody takes to the dead letters.
+
+        Raises:
+            OSError: If the disk does not take it; then nothing is left among the dead letters.
+        """
         folder = self._free(file.stem)
         folder.mkdir(mode=PRIVATE)
-        write_document(folder / "reason.json", Failure(reason=reason))
-        file.rename(folder / file.name)
+        try:
+            write_document(folder / "reason.json", Failure(reason=reason))
+            file.rename(folder / file.name)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def _free(self, name: str) -> Path:
         """A place among the dead letters: a study may fail several times."""

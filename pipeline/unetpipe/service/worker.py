@@ -19,6 +19,7 @@ from unetpipe.imaging.dicom.headers import NO_IMAGE_MODALITIES
 from unetpipe.imaging.dicom.instances import identify, renumber
 from unetpipe.service.journal import NO_MODEL, Segmented
 from unetpipe.service.node import Node
+from unetpipe.service.retries import reason_of
 from unetpipe.service.rules import Rule, rule_for
 from unetpipe.service.spool import PRIVATE, Study
 
@@ -54,35 +55,55 @@ class Worker:
                 made.replace(node.results / made.name)
 
     def step(self) -> bool:
-        """Take one study as far as it goes; False where none is complete."""
-        study = self._node.spool.take()
+        """Take one study as far as it goes; False where none is complete, or the disk gives none.
+
+        A study that the disk does not let go, as a full one, stays where it is until the node starts again.
+        """
+        try:
+            study = self._node.spool.take()
+        except OSError as error:
+            log.warning("no study can be taken: %s", reason_of(error))
+            return False
         if study is None:
             return False
+        outcome, failure = self._outcome(study)
         try:
-            if study.fault:
-                raise UnetpipeError(study.fault)
-            outcome = self._outcome(study)
-        except NoImageError:
-            outcome = "without_images"  # such as a dose report that comes after its images
-            self._node.spool.remove(study)
-        except UnetpipeError as error:
-            outcome = self._fail(study, (str(error).splitlines() or [""])[0])
-        except Exception as error:  # one study must not end the node
-            outcome = self._fail(study, type(error).__name__)
-        else:
-            self._node.spool.remove(study)
+            self._put_away(study, failure)
+        except OSError as error:
+            reasons = "; ".join(filter(None, (failure, reason_of(error))))
+            log.warning("study %s waits for the next start of the node: %s", study.name, reasons)
         self._node.metrics.count("studies", f'outcome="{outcome}"')
         log.info("study %s: %s", study.name, outcome)
         return True
 
-    def _fail(self, study: Study, reason: str) -> str:
-        log.warning("study %s is a dead letter: %s", study.name, reason)
+    def _outcome(self, study: Study) -> tuple[str, str]:
+        """Segment a study; what has become of it, and why it has failed, if it has."""
+        try:
+            if study.fault:
+                raise UnetpipeError(study.fault)
+            return self._segmented(study), ""
+        except NoImageError:
+            return "without_images", ""  # such as a dose report that comes after its images
+        except UnetpipeError as error:
+            return "failed", (str(error).splitlines() or [""])[0] or type(error).__name__
+        except Exception as error:  # one study must not end the node
+            return "failed", type(error).__name__
+
+    def _put_away(self, study: Study, failure: str) -> None:
+        """Remove a study that is done, or make it a dead letter where there is a reason for it.
+
+        Raises:
+            OSError: If the disk does not take it.
+        """
+        if not failure:
+            self._node.spool.remove(study)
+            return
         failed = Segmented(study=study.name, series=_images_of(study), model=NO_MODEL)
         self._node.journal.add(self._node.names.result(failed), failed)
-        self._node.spool.bury(study, reason)
-        return "failed"
+        self._node.spool.bury(study, failure)
+        log.warning("study %s is a dead letter: %s", study.name, failure)
 
-    def _outcome(self, study: Study) -> str:
+    def _segmented(self, study: Study) -> str:
         """Segment a study, unless that has been done.
 
         Raises:
@@ -111,15 +132,17 @@ class Worker:
     def _segment(self, study: Study, rule: Rule, made: Path) -> None:
         start = time.perf_counter()
         shutil.rmtree(self._node.scratch, ignore_errors=True)
-        self._node.scratch.mkdir(mode=PRIVATE)
-        file, warnings = self._segmenter.segment(study.folder, rule, self._node.scratch)
-        for warning in warnings:
-            log.warning("study %s: %s", study.name, warning)
-        series, instance = self._node.names.uids_of(made.stem)
-        renumber(file, series=series, instance=instance)
-        file.replace(made)
-        sync_folder(made.parent)
-        shutil.rmtree(self._node.scratch)
+        try:
+            self._node.scratch.mkdir(mode=PRIVATE)
+            file, warnings = self._segmenter.segment(study.folder, rule, self._node.scratch)
+            for warning in warnings:
+                log.warning("study %s: %s", study.name, warning)
+            series, instance = self._node.names.uids_of(made.stem)
+            renumber(file, series=series, instance=instance)
+            file.replace(made)
+            sync_folder(made.parent)
+        finally:
+            shutil.rmtree(self._node.scratch, ignore_errors=True)  # a full disk needs room for what comes next
         self._node.metrics.count("segmentation_seconds", by=time.perf_counter() - start)
 
 
