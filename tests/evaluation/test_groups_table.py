@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from unetpipe.dataset.layouts.tables import list_table
 from unetpipe.errors import UnetpipeError
 from unetpipe.evaluation.groups_table import read_groups
 
@@ -70,3 +71,17 @@ def test_a_column_of_measurements_is_no_column_of_groups(tmp_path: Path) -> None
     (tmp_path / "t.csv").write_text("case,age\n" + "".join(f"c{n},{n}\n" for n in range(40)))
     with pytest.raises(UnetpipeError, match="column age has 40 values, and at most 12 groups are compared"):
         read_groups(tmp_path / "t.csv", ["age"], [f"c{n}" for n in range(40)], {})
+
+
+def test_files_of_one_name_in_folders_of_patients_are_told_apart(tmp_path: Path) -> None:
+    """Cases are called as `preprocess` calls those of the same list."""
+    table = tmp_path / "cases.csv"
+    table.write_text(
+        "image_0,label,patient,sex\nanna/v1/t1.nii.gz,anna/v1/s.nii.gz,anna,f\nben/v1/t1.nii.gz,ben/v1/s.nii.gz,ben,m\n"
+    )
+    for name in ("anna", "ben"):
+        (tmp_path / name / "v1").mkdir(parents=True)
+        for file in ("t1.nii.gz", "s.nii.gz"):
+            (tmp_path / name / "v1" / file).touch()
+    ids = [case.id for case in list_table(table).cases]
+    assert read_groups(table, ["sex"], ids, {}) == {"sex": dict(zip(ids, "fm", strict=True))}

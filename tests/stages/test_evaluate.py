@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from nibabel.affines import from_matvec
 from nibabel.eulerangles import euler2mat
 
@@ -403,3 +404,19 @@ def test_groups_of_a_table_stand_in_result_summary_and_report(tmp_path: Path) ->
     (tmp_path / "cases.csv").write_text("id,scanner\na0,\n")
     with pytest.raises(UnetpipeError, match=r"column scanner of cases.csv has no value of any evaluated case"):
         run(tmp_path, tmp_path / "prediction", **options)
+
+
+def test_a_reference_without_lengths_is_measured_in_those_of_the_prediction(tmp_path: Path) -> None:
+    """A mask in a plain TIFF says nothing about its voxels; what was segmented says that they are micrometres."""
+    grid = Grid.of((20, 20, 6), np.diag([2e-4, 2e-4, 1e-3, 1]), "um")
+    ours = np.zeros(grid.shape, np.uint8)
+    ours[5:12, 5:12, 2:4] = 1
+    write_labels(tmp_path / "prediction" / "a.tif", np.roll(ours, 1, axis=2), grid, {})
+    (tmp_path / "reference").mkdir()
+    tifffile.imwrite(tmp_path / "reference" / "a.tif", ours.transpose(2, 1, 0), photometric="minisblack")
+    result = run(tmp_path, tmp_path / "prediction")
+    (row,) = rows(tmp_path)
+    assert float(row["hd_mm"]) == pytest.approx(1e-3)
+    assert float(row["reference_ml"]) == pytest.approx(ours.sum() * 4e-14)
+    assert any("--tolerance-mm" in hint for hint in result.hints)
+    assert not run(tmp_path, tmp_path / "prediction", tolerance_mm=1e-3).hints

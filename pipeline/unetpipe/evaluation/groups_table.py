@@ -1,13 +1,16 @@
 """The columns of a table by whose values an evaluation is split into groups of cases."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
 from unetpipe.dataset.case_names import match_ids
+from unetpipe.dataset.layouts.presence import as_on_disk
 from unetpipe.dataset.layouts.reading import Row, read_table
-from unetpipe.errors import UnetpipeError
+from unetpipe.dataset.layouts.tables import list_table
+from unetpipe.errors import DatasetError, UnetpipeError
 from unetpipe.imaging.files import strip_suffix
 
 MOST_GROUPS = 12
@@ -49,14 +52,14 @@ def read_groups(
     key = next((key for key in _KEYS if key in named), None)
     if key is None:
         raise UnetpipeError(f"{table.name} should say whose rows they are in a column {', '.join(_KEYS)}; it has none")
-    owners = _owners(rows, key, list(ids), patients, known_as)
+    owners = _owners(table, rows, key, list(ids), patients, known_as)
     if not any(owners):
         raise UnetpipeError(f"{table.name}: no row belongs to a case that is evaluated; its column {key} is taken")
     return {column: _values(table, column, rows, owners) for column in wanted}
 
 
 def _owners(
-    rows: Sequence[Row], key: str, ids: list[str], patients: dict[str, str], known_as: Mapping[str, str]
+    table: Path, rows: Sequence[Row], key: str, ids: list[str], patients: dict[str, str], known_as: Mapping[str, str]
 ) -> list[list[str]]:
     """The cases of each row."""
     cells = [row.cells.get(key, "") for row in rows]
@@ -65,8 +68,8 @@ def _owners(
         for case in ids:
             of_patient[patients.get(case, case)].append(case)
         return [of_patient[cell] for cell in cells]
-    names = [strip_suffix(Path(cell).name) if key.startswith(("image", "label")) else cell for cell in cells]
     known = [*ids, *known_as]
+    names = _names_of_files(table, key, cells, set(known)) if key.startswith(("image", "label")) else cells
     cases = match_ids(filter(None, names), known)
     bare = {name: name.removesuffix("_0000") for name in names if name not in cases}  # the number of a channel
     found = match_ids(filter(None, bare.values()), known)
@@ -74,6 +77,20 @@ def _owners(
     owners = (known_as.get(cases[name], cases[name]) if name in cases else None for name in names)
     evaluated = set(ids)
     return [[owner] if owner in evaluated else [] for owner in owners]
+
+
+def _names_of_files(table: Path, key: str, cells: Sequence[str], known: Collection[str]) -> list[str]:
+    """What `preprocess` calls the cases of such a list, or else the names of the files."""
+    listed: dict[Path, str] = {}
+    with suppress(DatasetError):  # a table that is no such list
+        for case in list_table(table.absolute()).cases:
+            if (path := case.images[0] if key.startswith("image") else case.label) is not None:
+                listed[path] = case.id
+    names = []
+    for cell in cells:
+        own = listed.get(as_on_disk(table.absolute().parent / cell)) if cell else None
+        names.append(own if own is not None and own in known else strip_suffix(Path(cell).name))
+    return names
 
 
 def _values(table: Path, column: str, rows: Sequence[Row], owners: Sequence[Sequence[str]]) -> dict[str, str]:

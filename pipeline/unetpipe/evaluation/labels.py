@@ -22,6 +22,8 @@ _LONGEST_TABLE = 1 << 24
 def reference_grid(case: str, inputs: Inputs) -> Grid:
     """The grid of a reference: that of its own header, or its image's if the work folder adopted that.
 
+    Where the header states no lengths, as those of pictures, they are the scan's, or else a prediction's.
+
     A segmentation or structure set in DICOM is drawn on the grid of the first prediction that is none, or else of the
     scan, since it may hold only the slices that have something on them.
 
@@ -39,7 +41,25 @@ def reference_grid(case: str, inputs: Inputs) -> Grid:
             raise ImageFileError("segmentations in DICOM hold no whole grid: name the scans by --images or --work")
     if case in inputs.adopted:
         return read_grid(inputs.adopted[case], inputs.choices.get(case))[1]
-    return read_grid(inputs.references[case])[1]
+    return _with_lengths(case, read_grid(inputs.references[case])[1], inputs)
+
+
+def _with_lengths(case: str, grid: Grid, inputs: Inputs) -> Grid:
+    """The grid of a reference with the voxel size that its scan states, or else a prediction, where it states none."""
+    if grid.unit != "voxel":
+        return grid
+    files = [inputs.images[case]] if case in inputs.images else []
+    files += [model.files[case] for model in inputs.models if case in model.files]
+    for file in files:
+        if is_dicom_source(file) and file != inputs.images.get(case):
+            continue  # a segmentation, which is drawn on the reference's grid
+        try:
+            found = read_grid(file, inputs.choices.get(case))[1]
+        except (ImageFileError, GeometryError):  # which is said where it is read
+            continue
+        if found.unit != "voxel" and same_voxels(grid, found):
+            return found
+    return grid
 
 
 def read_reference(case: str, inputs: Inputs) -> tuple[NDArray[np.integer], Grid]:
@@ -62,7 +82,7 @@ def read_reference(case: str, inputs: Inputs) -> tuple[NDArray[np.integer], Grid
     volume = read_label_volume(inputs.references[case], target)
     if case in inputs.adopted:
         volume = aligned(volume, reference_grid(case, inputs), adopt_affine=True)
-    return merge_values(volume.array[0], inputs.merged), volume.grid
+    return merge_values(volume.array[0], inputs.merged), _with_lengths(case, volume.grid, inputs)
 
 
 def read_prediction(path: Path, grid: Grid, inputs: Inputs) -> NDArray[np.integer]:

@@ -1,5 +1,6 @@
 """From files to scores: every case of every model, in threads; faults of all cases are reported together."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -52,11 +53,12 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class _CaseResult:
-    """One case: scores and the way to turn each prediction by model, and the label values that occur."""
+    """One case: scores and the way to turn each prediction by model, the label values that occur, and the diagonal."""
 
     scores: Scores
     turns: dict[str, Turned | None]
     values: CaseValues
+    extent_mm: float
 
 
 def check_grids(inputs: Inputs, workers: int) -> None:
@@ -136,7 +138,8 @@ def score_all(
         orientation_hint(model.name, [result.turns[model.name] for result in results.values()])
         for model in inputs.models
     )
-    hints = (*label_hints([result.values for result in results.values()], inputs), *filter(None, turned))
+    wide = _tolerance_hint([result.extent_mm for result in results.values()], config)
+    hints = (*label_hints([result.values for result in results.values()], inputs), *filter(None, turned), *wide)
     return Scored(classes=names, scores=scores, hints=hints)
 
 
@@ -173,7 +176,20 @@ def _score_case(
             for score in score_case(case, ours, theirs, grid, wanted, lesions=config.lesions, workers=threads)
         ]
     values_found = CaseValues(reference=in_reference, predictions=predicted)
-    return _CaseResult(scores=scores, turns=turns, values=values_found)
+    extent_mm = math.hypot(*(n * size for n, size in zip(grid.shape, grid.spacing_mm, strict=True)))
+    return _CaseResult(scores=scores, turns=turns, values=values_found, extent_mm=extent_mm)
+
+
+def _tolerance_hint(extents_mm: Sequence[float], config: EvaluateConfig) -> list[str]:
+    """A tolerance of NSD within which everything lies, as 1 mm is in a microscope's image."""
+    tolerance_mm = max(config.tolerance_mm, *config.tolerances_mm.values(), 0.0)
+    wide = sum(extent_mm <= tolerance_mm for extent_mm in extents_mm)
+    if not wide:
+        return []
+    return [
+        f"the tolerance of NSD, {tolerance_mm:g} mm, is as long as the whole image in {wide} of {len(extents_mm)} cases: "
+        "NSD is 1 there wherever both files hold a class; --tolerance-mm sets it"
+    ]
 
 
 @contextmanager

@@ -54,8 +54,19 @@ def chosen_loss(config: TrainConfig, data: TrainingSet) -> LossFunction:
     return make_loss(config.loss, _task(config, data))
 
 
-def chosen_augmentation(config: TrainConfig, data: TrainingSet) -> Augmentation:
-    """The augmentation that the config asks for; it mirrors the axes that tell no classes apart.
+def axes_to_mirror(data: TrainingSet) -> tuple[int, ...]:
+    """The axes of the training cases that tell no classes apart."""
+    locations = (data.store.record(case).coordinates for case in data.training)
+    return mirror_axes(locations, data.manifest.spatial_dims)
+
+
+def chosen_augmentation(config: TrainConfig, data: TrainingSet, axes: tuple[int, ...]) -> Augmentation:
+    """The augmentation that the config asks for.
+
+    Args:
+        config: Options of the run.
+        data: Cases of the fold.
+        axes: Axes that are mirrored, unless an option says otherwise.
 
     Raises:
         TrainingError: If an option of it is not one, or out of range.
@@ -67,9 +78,7 @@ def chosen_augmentation(config: TrainConfig, data: TrainingSet) -> Augmentation:
     steps = tuple(make_step(named, patch) for named in config.augmentation_steps)
     for step in steps:
         require_step(step, channels, len(data.manifest.labels), patch)
-    locations = (data.store.record(case).coordinates for case in data.training)
     dims = data.manifest.spatial_dims
-    axes = mirror_axes(locations, dims)
     augmentation = Augmentation.of(config.augmentation, config.augmentation_options, axes, dims)
     return augmentation.model_copy(update={"steps": steps})
 

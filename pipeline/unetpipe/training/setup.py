@@ -27,7 +27,7 @@ from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.optimization.loss import LossFunction
 from unetpipe.training.optimization.recipe import Recipe, RecipeName
 from unetpipe.training.optimization.start import StartingWeights
-from unetpipe.training.parts import chosen_augmentation, chosen_loss, chosen_network, try_parts
+from unetpipe.training.parts import axes_to_mirror, chosen_augmentation, chosen_loss, chosen_network, try_parts
 from unetpipe.training.run_identity import run_folder
 from unetpipe.training.validation import HeldOut
 
@@ -44,6 +44,7 @@ class Setup:
         config: Options of the run.
         group: The processes that train together.
         data: Cases of the fold.
+        axes: Axes of the cases that tell no classes apart.
         augmentation: Augmentation of each batch.
         initial: Model whose weights the run starts from; None starts from random ones.
         loss: Loss that is minimised.
@@ -55,6 +56,7 @@ class Setup:
     config: TrainConfig
     group: Group
     data: TrainingSet
+    axes: tuple[int, ...]
     augmentation: Augmentation
     initial: InitialModel | None
     loss: LossFunction
@@ -84,11 +86,13 @@ class Setup:
             require_steps(preprocessing)  # the held-out cases go through them at the end
         loss = chosen_loss(config, data)
         try_parts(config, data, loss, initial)
+        axes = axes_to_mirror(data)
         return cls(
             config=config,
             group=group,
             data=data,
-            augmentation=chosen_augmentation(config, data),
+            axes=axes,
+            augmentation=chosen_augmentation(config, data, axes),
             initial=initial,
             loss=loss,
             device=device,
@@ -139,11 +143,12 @@ class Setup:
 
     def following(self, name: str, configuration: Configuration) -> "Setup":
         """The same parts for a configuration of the plan, or a smaller version of it."""
-        data = self.data
+        data, axes = self.data, self.axes
         if name != data.name:
             data = read_training_set(self.config.work, self.config.fold, name)
+            axes = axes_to_mirror(data)
         data = replace(data, configuration=configuration)
-        return replace(self, data=data, augmentation=chosen_augmentation(self.config, data))
+        return replace(self, data=data, axes=axes, augmentation=chosen_augmentation(self.config, data, axes))
 
     def network(self) -> Definition:
         """The network that the config asks for, or that of the initial model.

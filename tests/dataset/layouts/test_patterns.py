@@ -1,5 +1,6 @@
 """Folders of any other layout, told apart by patterns."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,12 @@ def test_patterns_need_a_folder(tmp_path: Path) -> None:
     """A list names its files itself."""
     (tmp_path / "list.csv").write_text("image,label\n")
     assert faults(tmp_path / "list.csv", "{case}.nii", label="{case}.nii") == [("dataset", "no_dataset")]
+
+
+def test_letters_may_be_composed_or_not(tmp_path: Path) -> None:
+    """Images from Windows and labels that were drawn on macOS belong together."""
+    put_image(tmp_path / "b" / f"{unicodedata.normalize('NFC', 'Präparat 1')}.nii.gz")
+    put_label(tmp_path / "m" / f"{unicodedata.normalize('NFD', 'Präparat 1')}.nii.gz")
+    manifest, found = inspect_dataset(tmp_path, ("b/{case}.nii.gz",), "m/{case}.nii.gz")
+    assert [case.id for case in manifest.cases] == [unicodedata.normalize("NFC", "Präparat 1")]
+    assert found == []

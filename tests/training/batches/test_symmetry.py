@@ -1,9 +1,12 @@
 """Which axes may be mirrored."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+from unetpipe.training.batches import symmetry
 from unetpipe.training.batches.symmetry import Locations, mirror_axes
 
 
@@ -37,3 +40,18 @@ def test_hippocampus_keeps_front_and_back_apart(shared_data: Path) -> None:
         cases.append({str(c): np.argwhere(label == c).tolist() for c in (1, 2)})
     assert 1 not in mirror_axes(cases, 3)
     assert 0 in mirror_axes(cases, 3)
+
+
+def test_the_spread_of_a_class_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not for each other class, of which there may be a hundred."""
+    measured: list[str] = []
+
+    class Voxels(np.ndarray):
+        def var(self, *args: Any, **more: Any) -> Any:
+            measured.append("var")
+            return super().var(*args, **more)
+
+    monkeypatch.setattr(symmetry.np, "asarray", lambda voxels, dtype: np.array(voxels, dtype).view(Voxels))
+    cases = [_case(n, **{f"c{k}": (float(k), 0.0, 0.0) for k in range(9)}) for n in range(3)]
+    assert mirror_axes(cases, 3) == (1, 2)
+    assert len(measured) == 27

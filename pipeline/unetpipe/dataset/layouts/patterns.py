@@ -7,6 +7,7 @@ the case's id: ``{patient}_{case}.nii.gz`` takes ``patient001_frame01.nii.gz`` f
 
 import glob
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,8 +67,8 @@ def _matches(folder: Path, pattern: str, taken: set[Path], listing: Listing) -> 
         match, path = expression.fullmatch(name), folder / name
         if match is None or path in taken or path.name.startswith(".") or not may_be_image(path):
             continue
-        places = match.groupdict()
-        key = (places.get("patient"), places.get("case"))
+        places = {place: unicodedata.normalize("NFC", text) for place, text in match.groupdict().items()}
+        key = (places.get("patient"), places.get("case"))  # macOS decomposes letters that other systems compose
         if key in found:
             both = f"{found[key].relative_to(folder).as_posix()}, {name}"
             listing.fault("ambiguous", f"several files match {pattern}: {both}", case=_joined(key))

@@ -122,7 +122,7 @@ def target_spacing(spacings: Floats, shapes: Floats) -> Floats:
     coarsest_other = float(target[others].max())
     if target[worst] > ANISOTROPY * coarsest_other and size[worst] * ANISOTROPY < size[others].min():
         finer = float(np.percentile(spacings[:, worst], 10))
-        target[worst] = finer if finer >= coarsest_other else coarsest_other + 1e-5
+        target[worst] = finer if finer >= coarsest_other else coarsest_other + min(1e-5, 1e-3 * coarsest_other)
     return target
 
 

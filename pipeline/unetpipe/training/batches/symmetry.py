@@ -1,7 +1,7 @@
 """Which axes may be mirrored without making one class resemble another."""
 
-from collections.abc import Iterable, Mapping
-from itertools import combinations
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,27 @@ def mirror_axes(cases: Iterable[Locations], dims: int) -> tuple[int, ...]:
     Returns:
         Ascending axes; empty if every axis orders some pair of classes.
     """
-    orders: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
+    total: dict[tuple[str, str], NDArray[np.int64]] = {}
+    times: Counter[tuple[str, str]] = Counter()
     for locations in cases:
-        classes = {name: np.asarray(voxels, dtype=float) for name, voxels in locations.items() if len(voxels)}
-        for first, second in combinations(sorted(classes), 2):
-            a, b = classes[first], classes[second]
-            apart = a.mean(axis=0) - b.mean(axis=0)
-            spread = np.sqrt((a.var(axis=0) + b.var(axis=0)) / 2)
-            orders.setdefault((first, second), []).append(np.sign(apart) * (np.abs(apart) > spread))
+        classes = {name: np.asarray(locations[name], dtype=float) for name in sorted(locations) if len(locations[name])}
+        for pair, order in _orders(classes):
+            total[pair] = total.get(pair, 0) + order
+            times[pair] += 1
     fixed = np.zeros(dims, dtype=bool)
-    for signs in orders.values():
-        fixed |= np.abs(np.mean(signs, axis=0)) > 2 * _CONSISTENT - 1
+    for pair, orders in total.items():
+        fixed |= np.abs(orders / times[pair]) > 2 * _CONSISTENT - 1
     return tuple(axis for axis in range(dims) if not fixed[axis])
+
+
+def _orders(classes: Mapping[str, NDArray[np.float64]]) -> Iterator[tuple[tuple[str, str], NDArray[np.int64]]]:
+    """For each two classes of a case 1, -1 or 0 along each axis: above, below, or no further apart than their spread."""
+    if len(classes) < 2:
+        return
+    names = list(classes)
+    mean, variance = (np.array([getattr(one, what)(axis=0) for one in classes.values()]) for what in ("mean", "var"))
+    first, second = np.triu_indices(len(names), k=1)
+    apart = mean[first] - mean[second]
+    far = np.abs(apart) > np.sqrt((variance[first] + variance[second]) / 2)
+    for a, b, order in zip(first.tolist(), second.tolist(), (np.sign(apart) * far).astype(np.int64), strict=True):
+        yield (names[a], names[b]), order
