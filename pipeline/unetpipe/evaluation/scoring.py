@@ -187,7 +187,7 @@ def _tolerance_hint(extents_mm: Sequence[float], config: EvaluateConfig) -> list
     if not wide:
         return []
     return [
-        f"the tolerance of NSD, {tolerance_mm:g} mm, is as long as the whole image in {wide} of {len(extents_mm)} cases: "
+        f"the tolerance of NSD, {tolerance_mm:g} mm, is as long as the image in {wide} of {len(extents_mm)} cases: "
         "NSD is 1 there wherever both files hold a class; --tolerance-mm sets it"
     ]
 

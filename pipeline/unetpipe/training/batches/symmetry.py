@@ -40,7 +40,7 @@ def mirror_axes(cases: Iterable[Locations], dims: int) -> tuple[int, ...]:
 
 
 def _orders(classes: Mapping[str, NDArray[np.float64]]) -> Iterator[tuple[tuple[str, str], NDArray[np.int64]]]:
-    """For each two classes of a case 1, -1 or 0 along each axis: above, below, or no further apart than their spread."""
+    """For each two classes of a case 1, -1 or 0 along each axis: above, below, or as near as their own spread."""
     if len(classes) < 2:
         return
     names = list(classes)
