@@ -5,6 +5,7 @@ import io
 import re
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,11 +18,11 @@ from unetpipe.dataset.planning.fingerprint import make_fingerprint
 from unetpipe.dataset.planning.planner import make_plan
 from unetpipe.dataset.store import CaseStore, encode_case
 from unetpipe.errors import Fault
-from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.preprocessing import Placement
 from unetpipe.report.histograms import histogram_svg
 from unetpipe.report.preview import write_preview
-from unetpipe.report.thumbnails import case_png, middle_of_label
+from unetpipe.report.thumbnails import _planes, case_png, middle_of_label
 
 
 def store_case(work: Path, name: str, array: np.ndarray, spacing: tuple[float, ...], configuration: str) -> None:
@@ -88,6 +89,42 @@ def test_planes_are_shown_as_radiologists_have_them(
         heights = [round(48 * down / max(down, across)) for down, across in extents]
         plane = picture[: heights[number], starts[number] : starts[number] + widths[number]]
         assert quadrant(plane) == expected[number]
+
+
+@pytest.mark.parametrize("signs", ["LAS", "PSL", "AIR"])
+def test_arrays_in_their_files_order_are_shown_alike(tmp_path: Path, signs: str) -> None:
+    """Planes of a plan that keeps each file's axes, as those of adopted models of nnU-Net, are those of RAS+ order."""
+    array = body((1, 0, 1))
+    array[0] = np.random.default_rng(0).normal(0, 1, array.shape[1:])
+    store_case(tmp_path, "ras", array, (1.0, 2.0, 3.0), "3d_fullres")
+    matrix = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(signs), array.shape[1:])
+    grid = Grid.of((1, 1, 1), np.linalg.inv(matrix))
+    turn = orientation_to_ras(grid)
+    stored = turn.from_ras(array)
+    grid, shape = Grid.of(stored.shape[1:], grid.matrix), stored.shape[1:]
+    spacing = [0.0] * 3
+    for axis, size in zip(turn.axes, (1.0, 2.0, 3.0), strict=True):
+        spacing[axis] = size
+    encoded = encode_case(
+        stored.astype(np.float16),
+        case="stored",
+        key="",
+        placement=Placement(source=grid, start=(0,) * 3, stop=shape, shape=shape, orientation="stored"),
+        spacing_mm=tuple(spacing),
+        classes=3,
+    )
+    encoded.write(tmp_path / "cases" / "3d_fullres", "stored")
+    store = CaseStore(tmp_path, "3d_fullres")
+    # the middle of the labels is rounded to another voxel where an axis is turned round
+    at = middle_of_label(store.record("ras"))
+    placed = [0] * 3
+    for axis, index, count, flip in zip(turn.axes, at, array.shape[1:], turn.flips, strict=True):
+        placed[axis] = count - 1 - index if flip else index
+    ours = _planes(store, "stored", store.record("stored"), tuple(placed))
+    for one, other in zip(ours, _planes(store, "ras", store.record("ras"), at), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+        assert one[2] == other[2]
 
 
 def test_planes_have_square_millimetres(tmp_path: Path) -> None:

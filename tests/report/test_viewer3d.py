@@ -228,3 +228,54 @@ def test_niivue_shows_the_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     assert min(found["axial"].values()) > 500
     assert found["solid"]["lit"] > 2 * found["nothing"]["lit"]
+
+
+@needs_browser
+def test_choices_are_shown_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two choices at once leave one overlay, and a case that takes long to unpack does not replace a later choice."""
+    (tmp_path / "niivue.js").write_text(STUB)
+    show(tmp_path, tmp_path / "niivue.js", monkeypatch)
+    found = look(
+        tmp_path / "out" / "viewer.html",
+        """
+    for (let time = 0; time < 2; time++) document.getElementById("view-class").dispatchEvent(new Event("input"));
+    await pause();
+    found.volumes = stub.volumes.length;
+    data.views.push({ ...data.views[0], case: "later" });
+    const quick = unpacked;
+    let slow = 3;
+    unpacked = async (packed) => {
+      if (slow-- > 0) await new Promise((done) => setTimeout(done, 10));
+      return quick(packed);
+    };
+    const chosen = document.getElementById("view-case");
+    chosen.append(new Option("later", 1));
+    for (const value of [0, 1]) {
+      chosen.value = value;
+      chosen.dispatchEvent(new Event("input"));
+    }
+    for (let wait = 0; wait < 5; wait++) await pause();
+    found.shown = stub.volumes.map((one) => one.name);""",
+        *SOFTWARE_WEBGL,
+    )
+    assert found["volumes"] == 2
+    assert found["shown"] == ["later.nii", "overlay.nii"]
+
+
+def test_without_a_case_to_show_there_is_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no case has a prediction, the report does not lead to an empty view."""
+    (tmp_path / "niivue.js").write_text(STUB)
+    monkeypatch.setenv("UNETPIPE_NIIVUE", str(tmp_path / "niivue.js"))
+    write_labels(tmp_path / "reference" / "a.nii.gz", labels()[0], GRID, {})
+    write_labels(tmp_path / "prediction" / "b.nii.gz", labels()[1], GRID, {})
+    result = evaluate(
+        EvaluateConfig(
+            predictions=(tmp_path / "prediction",),
+            reference=tmp_path / "reference",
+            viewer="niivue",
+            out=tmp_path / "out",
+        )
+    )
+    assert result.viewer_html is None
+    assert result.report_html is not None
+    assert "viewer.html" not in result.report_html.read_text(encoding="utf-8")

@@ -59,7 +59,7 @@ def write_report(
         classes: Names of the classes by label value.
         inputs: Files of the cases that are shown.
         reasons: Why the evaluation did not pass; empty if it did.
-        niivue: Script of NiiVue, for the 3-D view.
+        niivue: Script of NiiVue, for the 3-D view where there is a case to show.
 
     Returns:
         Path of `viewer.html`, if there is one.
@@ -70,6 +70,7 @@ def write_report(
     metrics = list(evaluation.models[0].classes[0].figures)
     titles = TITLES | {metric: metric for metric in metrics if metric not in TITLES}
     payload = _payload(scores, classes, evaluation.higher_is_better, inputs)
+    niivue = niivue if payload["views"] else None
     page = templates.get_template("report.html").render(
         evaluation=evaluation,
         reasons=reasons,

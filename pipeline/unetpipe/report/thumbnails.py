@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unetpipe.dataset.store import CaseRecord, CaseStore
-from unetpipe.imaging.geometry import Shape
+from unetpipe.imaging.geometry import Shape, orientation_to_ras
 
 COLOURS = ("#ff5a5f", "#3ddc84", "#4da3ff", "#ffd23f", "#c77dff", "#ff9f1c", "#2ec4b6", "#f72585", "#90be6d", "#b5838d")
 """Colours of the foreground classes; they repeat where there are more classes than colours."""
@@ -63,7 +63,16 @@ def _planes(
         array = store.load(case)
         return [(array[0].T.astype(np.float32), array[-1].T.astype(np.int16), (spacing[1], spacing[0]))]
     planes = []
-    whole = store.load(case) if np.prod(shape) < _SMALL else None
+    whole = None
+    if record.placement.orientation == "stored":  # the file's axes, where all others are in RAS+ order
+        turn = orientation_to_ras(record.placement.source)
+        at = tuple(
+            shape[axis] - 1 - at[axis] if flip else at[axis] for axis, flip in zip(turn.axes, turn.flips, strict=True)
+        )
+        whole, spacing = turn.to_ras(store.load(case)), tuple(spacing[axis] for axis in turn.axes)
+        shape = whole.shape[1:]
+    elif np.prod(shape) < _SMALL:
+        whole = store.load(case)
     # down and across: axial from anterior and right, coronal from superior and right, sagittal from superior, anterior
     for fixed, down, across in ((2, 1, 0), (1, 2, 0), (0, 2, 1)):
         start = tuple(at[axis] if axis == fixed else 0 for axis in range(3))

@@ -4,7 +4,7 @@ function ticks(low, high, count) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
   const marks = [];
-  for (let mark = Math.ceil(low / step) * step; mark <= high + step * 1e-6; mark += step) marks.push(+mark.toPrecision(6));
+  for (let n = Math.ceil(low / step); n * step <= high + step * 1e-6; n++) marks.push(+(n * step).toPrecision(6) || 0); // not -0
   return marks;
 }
 

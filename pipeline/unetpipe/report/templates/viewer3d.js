@@ -6,7 +6,10 @@ const LABELS = { // in the overlay, kind k of KINDS is k + 1
   A: [0, ...KINDS.map(() => 255)], I: [0, ...KINDS.map((_, position) => position + 1)], labels: ["", ...KINDS],
 };
 const stage = byId("stage");
-let nv, shown;
+let nv, shown, turn = Promise.resolve();
+
+// One after the other: a large case that is still being unpacked must not take the place of the one that was chosen after it.
+const inTurn = (work) => () => (turn = turn.then(work, work));
 
 function nifti(view, voxels) {
   // NIfTI-1, one file, 8 bits; our arrays have the last axis fastest, NIfTI the first
@@ -41,7 +44,7 @@ async function volume(voxels, name, options) {
 }
 
 async function showOverlay() {
-  if (nv.volumes.length > 1) nv.removeVolume(nv.volumes[1]);
+  while (nv.volumes.length > 1) nv.removeVolume(nv.volumes[1]);
   const layer = await volume(overlay(), "overlay", { cal_min: 0, cal_max: KINDS.length });
   layer.setColormapLabel(LABELS);
   nv.addVolume(layer);
@@ -79,8 +82,8 @@ async function start() {
   });
   await nv.attachToCanvas(stage);
   await showCase();
-  byId("view-case").addEventListener("input", showCase);
-  for (const id of ["view-class", "view-model"]) byId(id).addEventListener("input", showOverlay);
+  byId("view-case").addEventListener("input", inTurn(showCase));
+  for (const id of ["view-class", "view-model"]) byId(id).addEventListener("input", inTurn(showOverlay));
   for (const id of ["layout", "scan", "opacity"]) byId(id).addEventListener("input", show);
 }
 
