@@ -24,7 +24,7 @@ _ABANDONED_SECONDS = 3600.0  # on a file system without locks: nothing is writte
 
 
 @contextmanager
-def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
+def atomic_path(path: Path, *, private: bool = False, previous: Path | None = None) -> Iterator[Path]:
     """Give a temporary path in the same folder; on success it takes `path`'s place, on failure it goes.
 
     The temporary name keeps the suffix, since writers choose their format by it.
@@ -32,10 +32,13 @@ def atomic_path(path: Path, *, private: bool = False) -> Iterator[Path]:
     Args:
         path: The file to write.
         private: Let nobody but its owner read the file, at any time.
+        previous: Where the file goes whose place is taken, once the new one is on the disk.
     """
     with _temporary_path(path) as temporary:
         yield temporary
         _complete(temporary, private=private)
+        if previous is not None and path.exists():
+            path.replace(previous)
         temporary.replace(path)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 
 from unetpipe.dataset.checks.cases import check_cases
 from unetpipe.dataset.layouts.recognition import read_dataset
@@ -64,3 +65,10 @@ def test_dicom_grid_is_the_labels(tmp_path: Path) -> None:
     for case in read_dataset(tmp_path).cases:
         if case.images[0].is_dir() and case.label is not None:
             assert read_grid(case.images[0])[1].difference_mm(read_grid(case.label)[1]) < 1e-3
+
+
+@pytest.mark.parametrize(("cases", "dicom_cases"), [(2, 2), (3, 2), (4, 2), (2, 0)])
+def test_as_many_cases_are_dicom_as_are_asked_for(tmp_path: Path, cases: int, dicom_cases: int) -> None:
+    """Also where nearly all of them are."""
+    write_phantom_dataset(tmp_path / "d", cases=cases, seed=0, test_cases=0, dicom_cases=dicom_cases)
+    assert sum(path.is_dir() for path in (tmp_path / "d" / "imagesTr").iterdir()) == dicom_cases

@@ -1,5 +1,6 @@
 """Pseudonyms of different folders stand for one case where the site's tables say so."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest, write_manifest
+from unetpipe.dataset.privacy.secret import private_folder
 from unetpipe.dataset.privacy.sources import Source, write_sources
 from unetpipe.errors import UnetpipeError
 from unetpipe.evaluation.inputs import Inputs
@@ -96,3 +98,15 @@ def test_a_name_and_its_pseudonym_are_two_files_of_one_case(tmp_path: Path, pred
     with pytest.raises(UnetpipeError, match="two files") as error:
         gather(tmp_path, predictions, reference=tmp_path / "labels")
     assert "Muster" not in str(error.value)
+
+
+def test_rows_of_another_account_are_not_lost(
+    tmp_path: Path, predictions: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a table that cannot be read nothing is known that could be kept: it is left as it is."""
+    (table,) = private_folder(predictions).glob("sources-*.json")
+    before = table.read_bytes()
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != table)
+    with pytest.raises(UnetpipeError, match="another account's"):
+        write_sources(predictions, [Source(id=OWN, name="else", images=(tmp_path / "else",))], add=True)
+    assert table.read_bytes() == before

@@ -1,7 +1,9 @@
 """Checkpoints survive damage, carry no code, and are read whichever version wrote them."""
 
+import errno
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -129,3 +131,22 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> No
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     """A new run starts from nothing."""
     assert load_checkpoint(tmp_path / "absent") is None
+
+
+def test_a_disk_that_fails_leaves_the_checkpoint_that_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before goes only when the new one is on the disk: it may be the only one that is whole."""
+
+    def failing(_: int) -> NoReturn:
+        raise OSError(errno.EIO, "input or output error")
+
+    for _ in range(2):
+        save_checkpoint(tmp_path, state())
+    (tmp_path / CHECKPOINT).write_bytes(b"cut off")
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match="input or output"):
+        save_checkpoint(tmp_path, state(4))
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded.iteration == 3

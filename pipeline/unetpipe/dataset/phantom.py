@@ -83,8 +83,8 @@ def write_phantom_dataset(
         held_out = number >= cases
         name, part = f"phantom_{number:03d}", "Ts" if held_out else "Tr"
         # spread over the dataset, so that folds get some of either kind
-        as_dicom = not held_out and dicom_cases > 0 and number % max(cases // dicom_cases, 1) == 1
-        as_dicom = as_dicom and number // max(cases // dicom_cases, 1) < dicom_cases
+        every = max(cases // max(dicom_cases, 1), 1)
+        as_dicom = not held_out and number % every == min(1, every - 1) and number // every < dicom_cases
         image, label, grid = make_phantom(np.random.default_rng(source), right_handed=as_dicom)
         image_path = out / f"images{part}" / (name if as_dicom else f"{name}.nii.gz")
         label_path = out / f"labels{part}" / f"{name}.nii.gz"

@@ -88,7 +88,8 @@ def _sync_folds(run: Path, folds: Sequence[Path]) -> list[SyncedRun]:
         parent.parameters({"config": {name: value for name, value in options.items() if name != "fold"}})
         if len(outcomes) == len(folds):
             means = {name: mean_of_known(one.dice[name] for one in outcomes) for name in outcomes[0].dice}
-            parent.metrics({f"final_dice/{name}": mean for name, mean in known(means).items()}, step=0)
+            # a mean of more folds is a later point
+            parent.metrics({f"final_dice/{name}": mean for name, mean in known(means).items()}, step=len(outcomes))
         parent.finish("FINISHED" if len(outcomes) == len(folds) else "KILLED")
     return [SyncedRun(run=run.name, tracking_run=parent.run_id, points=parent.added), *rows]
 

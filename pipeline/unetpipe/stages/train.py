@@ -152,7 +152,8 @@ def _train_folds(config: TrainConfig, group: Group, device: torch.device, progre
     with tracked(tracker, run, {"config": options}, known=partial(note_run, folder)) as parent:
         results = [_train_fold(one, group, device, progress, parent) for one in folds]
         result = FoldsResult.of(results, None)
-        parent.metrics({f"final_dice/{name}": mean for name, mean in result.dice.items() if mean is not None}, step=0)
+        means = {f"final_dice/{name}": mean for name, mean in result.dice.items() if mean is not None}
+        parent.metrics(means, step=len(results))  # a mean of more folds is a later point
     return result.model_copy(update={"tracking_run": parent.run_id})
 
 

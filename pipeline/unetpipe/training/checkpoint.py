@@ -36,10 +36,8 @@ def save_checkpoint(folder: Path, state: RunState) -> None:
         "cooldown": asdict(state.cooldown) if state.cooldown else None,
         "outcome": state.outcome.model_dump(mode="json") if state.outcome else None,
     }
-    with atomic_path(folder / CHECKPOINT) as temporary:
+    with atomic_path(folder / CHECKPOINT, previous=folder / PREVIOUS) as temporary:
         save_tensors(content, temporary)
-        if (folder / CHECKPOINT).exists():
-            (folder / CHECKPOINT).replace(folder / PREVIOUS)
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -61,13 +61,15 @@ def write_sources(folder: Path, sources: Iterable[Source], *, add: bool = False)
         Name of the table.
 
     Raises:
-        UnetpipeError: If it cannot be written.
+        UnetpipeError: If it cannot be written, or rows cannot be added to it.
     """
     name = table_name(folder)
+    path = _path(folder, name)
+    if add and path.exists() and not os.access(path, os.R_OK):
+        raise UnetpipeError(f"{path}: the table of sources is another account's, and its rows would be lost")
     known = {source.id: source for source in read_sources(folder, name)} if add else {}
     known |= {source.id: source for source in sources}
     table = Sources(cases=tuple(known[case] for case in sorted(known)))
-    path = _path(folder, name)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_text(path, table.model_dump_json(indent=1) + "\n", private=True)
