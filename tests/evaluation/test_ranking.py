@@ -62,3 +62,16 @@ def test_many_rare_classes_leave_an_interval() -> None:
     best, other = rank_models({"a": table, "b": table - 0.2}, [f"p{n}" for n in range(100)], seed=0)
     assert (best.name, other.tied) == ("a", False)
     assert best.low < best.dice < best.high
+
+
+@pytest.mark.parametrize("common", [False, True])
+def test_a_class_of_a_single_patient_puts_no_model_behind(common: bool) -> None:
+    """By itself it gives no interval; beside another class the difference is that of the other alone."""
+    table = np.full((20, 2), nan)
+    table[0, 0] = 0.9
+    if common:
+        table[:, 1] = 0.8
+    other = table - np.array([0.3, 0.0])
+    worse = rank_models({"a": table, "b": other}, PATIENTS[:20], seed=0)[1]
+    assert (worse.name, worse.tied) == ("b", True)
+    assert worse.behind == pytest.approx(0.15 if common else 0.3)

@@ -420,3 +420,13 @@ def test_a_reference_without_lengths_is_measured_in_those_of_the_prediction(tmp_
     assert float(row["reference_ml"]) == pytest.approx(ours.sum() * 4e-14)
     assert any("--tolerance-mm" in hint for hint in result.hints)
     assert not run(tmp_path, tmp_path / "prediction", tolerance_mm=1e-3).hints
+
+
+def test_lengths_that_contradict_each_other_are_none(tmp_path: Path) -> None:
+    """One program saved its labels in micrometres and another one in voxels of a millimetre: voxels count by order."""
+    (tmp_path / "reference").mkdir()
+    tifffile.imwrite(tmp_path / "reference" / "a.tif", cube().transpose(2, 1, 0), photometric="minisblack")
+    for name, affine, unit in (("one", np.diag([2e-4, 2e-4, 1e-3, 1]), "um"), ("other", np.eye(4), "mm")):
+        write_labels(tmp_path / name / "a.tif", cube(), Grid.of(GRID.shape, affine, unit), {})
+    run(tmp_path, tmp_path / "one", tmp_path / "other")
+    assert [(float(row["dice"]), float(row["reference_ml"])) for row in rows(tmp_path)] == [(1.0, 0.216)] * 2

@@ -22,7 +22,7 @@ _LONGEST_TABLE = 1 << 24
 def reference_grid(case: str, inputs: Inputs) -> Grid:
     """The grid of a reference: that of its own header, or its image's if the work folder adopted that.
 
-    Where the header states no lengths, as those of pictures, they are the scan's, or else a prediction's.
+    Where the header states no lengths, as those of pictures, they are those of the scan and the predictions that agree.
 
     A segmentation or structure set in DICOM is drawn on the grid of the first prediction that is none, or else of the
     scan, since it may hold only the slices that have something on them.
@@ -45,11 +45,12 @@ def reference_grid(case: str, inputs: Inputs) -> Grid:
 
 
 def _with_lengths(case: str, grid: Grid, inputs: Inputs) -> Grid:
-    """The grid of a reference with the voxel size that its scan states, or else a prediction, where it states none."""
+    """The grid of a reference; where it states no lengths, with those of scan and predictions if these agree."""
     if grid.unit != "voxel":
         return grid
     files = [inputs.images[case]] if case in inputs.images else []
     files += [model.files[case] for model in inputs.models if case in model.files]
+    stated: list[Grid] = []
     for file in files:
         if is_dicom_source(file) and file != inputs.images.get(case):
             continue  # a segmentation, which is drawn on the reference's grid
@@ -58,8 +59,9 @@ def _with_lengths(case: str, grid: Grid, inputs: Inputs) -> Grid:
         except (ImageFileError, GeometryError):  # which is said where it is read
             continue
         if found.unit != "voxel" and same_voxels(grid, found):
-            return found
-    return grid
+            stated.append(found)
+    agree = stated and all(same_voxels(stated[0], one) for one in stated[1:])
+    return stated[0] if agree else grid
 
 
 def read_reference(case: str, inputs: Inputs) -> tuple[NDArray[np.integer], Grid]:

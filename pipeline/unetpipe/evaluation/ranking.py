@@ -23,9 +23,11 @@ class RankedModel(Record):
     Attributes:
         name: Name of the model.
         dice: Mean Dice over classes; NaN if no class has one.
-        low, high: Its 95 % bootstrap interval, by resampling patients; NaN below two patients.
+        low, high: Its 95 % bootstrap interval, by resampling patients; NaN below two patients
+            that have a class.
         behind: Mean Dice of the best model less this one's; 0 for the best.
-        behind_low, behind_high: 95 % interval of this difference, in the same patients.
+        behind_low, behind_high: 95 % interval of this difference, in the same patients, classes of a single one left
+            out.
         tied: Whether the interval holds 0, so that chance explains the difference.
     """
 
@@ -68,16 +70,24 @@ def rank_models(dice: Mapping[str, NDArray[np.float64]], patients: Sequence[str]
     means = _mean_of_known(_mean_of_known(pooled.T).reshape(shape))
     order = sorted(range(len(means)), key=lambda model: (np.isnan(means[model]), -means[model]))
     drawn = bootstrap_means(pooled, seed) if len(pooled) > 1 else np.full((1, pooled.shape[1]), nan)
-    resampled = _means_of_all(drawn.reshape(len(drawn), *shape), pooled.reshape(len(pooled), *shape))
+    drawn, pooled = drawn.reshape(len(drawn), *shape), pooled.reshape(len(pooled), *shape)
+    several = (np.isfinite(pooled).sum(0) > 1).any(0)  # classes of more than one patient: one decides nothing
+    resampled = _means_of_all(drawn, pooled) if several.any() else np.full(drawn.shape[:2], nan)
+    compared = _means_of_all(drawn[..., several], pooled[..., several])
     best, names = order[0], list(dice)
-    return [_ranked(names[model], means, resampled, model, best) for model in order]
+    return [_ranked(names[model], means, resampled, compared, model, best) for model in order]
 
 
 def _ranked(
-    name: str, means: NDArray[np.float64], resampled: NDArray[np.float64], model: int, best: int
+    name: str,
+    means: NDArray[np.float64],
+    resampled: NDArray[np.float64],
+    compared: NDArray[np.float64],
+    model: int,
+    best: int,
 ) -> RankedModel:
     low, high = _interval(resampled[:, model])
-    behind_low, behind_high = _interval(resampled[:, best] - resampled[:, model])
+    behind_low, behind_high = _interval(compared[:, best] - compared[:, model])
     return RankedModel(
         name=name,
         dice=float(means[model]),
@@ -91,7 +101,7 @@ def _ranked(
 
 
 def _means_of_all(drawn: NDArray[np.float64], pooled: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean over the classes of each draw and model; NaN for a single patient.
+    """Mean over the classes of each draw and model.
 
     A class that no patient of a draw has counts by its overall mean: without it the mean would be another quantity.
 
@@ -99,8 +109,6 @@ def _means_of_all(drawn: NDArray[np.float64], pooled: NDArray[np.float64]) -> ND
         drawn: Means of each class, shape (draws, models, classes).
         pooled: Values of each patient, shape (patients, models, classes).
     """
-    if len(pooled) < 2:
-        return np.full(drawn.shape[:2], nan)
     overall = _mean_of_known(np.moveaxis(pooled, 0, -1))
     return _mean_of_known(np.where(np.isfinite(drawn), drawn, overall))
 
