@@ -110,6 +110,7 @@ def test_slurm_warns_before_the_time_limit(minutes: int, seconds: int) -> None:
     assert "--signal" not in batch_script(PREPROCESS, FOLDER, WHERE)
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="jobs of Slurm run on Linux, with GNU date")
 @pytest.mark.parametrize(("end", "requeued"), [("now + 100 seconds", True), ("now + 1 hour", False), ("", False)])
 def test_a_job_is_started_again_only_near_an_end_that_can_be_read(tmp_path: Path, end: str, requeued: bool) -> None:
     """Whatever format a person has chosen for times: Slurm is asked for dates."""

@@ -35,6 +35,7 @@ def submit(folder: Path, *jobs: tuple[str, Resources]) -> None:
         (Resources(), {"SBATCH_ACCOUNT", "SBATCH_PARTITION", "SBATCH_MEM_PER_NODE"}),
         (Resources(partition="gpu"), {"SBATCH_ACCOUNT", "SBATCH_MEM_PER_NODE"}),
         (Resources(memory_gb=4), {"SBATCH_ACCOUNT", "SBATCH_PARTITION"}),
+        (Resources(sbatch={"account": "lab"}), {"SBATCH_PARTITION", "SBATCH_MEM_PER_NODE"}),
     ],
 )
 def test_variables_do_not_override_what_a_script_says(

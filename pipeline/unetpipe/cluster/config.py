@@ -8,15 +8,20 @@ from pydantic import BeforeValidator, Field
 from unetpipe.config.base import Config, RunName
 
 
+def _number_as_typed(value: Any) -> Any:
+    """A number of YAML as the word that it is on a command line."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 def _as_typed(value: Any) -> Any:
     """A number or a switch of YAML as the word that it is on a command line."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else value
+    return str(value).lower() if isinstance(value, bool) else _number_as_typed(value)
 
 
 Words = dict[str, Annotated[str, BeforeValidator(_as_typed)]]
-"""Values of further options by their names, each as it would be typed."""
+"""Values of further options of unetpipe by their names, each as it would be typed."""
+SlurmWords = dict[str, Annotated[str, BeforeValidator(_number_as_typed)]]
+"""Values of further options of Slurm, whose switches have none."""
 
 
 class Resources(Config):
@@ -36,9 +41,9 @@ class Resources(Config):
     """Wall-clock limit of a job; a training, or `infer --skip-existing`, that meets it is requeued and goes on."""
     requeues: Annotated[int, Field(ge=0)] = 20
     """Number of restarts after which a job that is preempted or meets its time limit ends instead of starting again."""
-    sbatch: Words = {}
+    sbatch: SlurmWords = {}
     """Further options of sbatch by their long names, such as account=lab or qos=high; may be given several times."""
-    srun: Words = {}
+    srun: SlurmWords = {}
     """Further options of srun by their long names, such as container-image=unetpipe.sqsh."""
     program: str | None = None
     """How the nodes call unetpipe, such as 'apptainer exec --nv unetpipe.sif unetpipe'; this installation unless

@@ -69,6 +69,7 @@ def _sbatch_environment(job: Job) -> dict[str, str]:
     """The environment without the variables that would override what the job's script says."""
     own = [*_SET_ALWAYS, *(_SET_WITH_MEMORY if job.resources.memory_gb else ())]
     own += ["PARTITION"] if job.resources.partition else []
+    own += [name.replace("-", "_").upper() for name in job.resources.sbatch]
     variables = {f"SBATCH_{name}" for name in own}
     return {name: value for name, value in os.environ.items() if name not in variables}
 

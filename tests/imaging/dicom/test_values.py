@@ -5,6 +5,7 @@ import pydicom
 import pytest
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.uid import RLELossless
 
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.files import read_grid, read_volume
@@ -73,8 +74,8 @@ def test_bits_that_are_not_stored_are_no_intensity(series, signed: bool, enhance
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize(("high", "enhanced"), [(15, False), (13, False), (15, True)])
-def test_a_value_ends_at_its_high_bit(series, signed: bool, enhanced: bool, high: int) -> None:
+@pytest.mark.parametrize(("high", "form"), [(15, ""), (13, ""), (15, "enhanced"), (15, "rle"), (13, "rle")])
+def test_a_value_ends_at_its_high_bit(series, signed: bool, form: str, high: int) -> None:
     """Twelve of sixteen bits at the top or in the middle: those below hold no intensity, nor do those above."""
     values = {}
 
@@ -87,8 +88,10 @@ def test_a_value_ends_at_its_high_bit(series, signed: bool, enhanced: bool, high
         image.PixelData = ((drawn & 0x0FFF) << (high - 11) | others).astype("<u2").tobytes()
 
     series.edit(store)
-    if enhanced:
+    if form == "enhanced":
         series.make_enhanced()
+    elif form == "rle":
+        series.edit(lambda image: image.compress(RLELossless, generate_instance_uid=False))
     expected = np.stack([values[number].T for number in sorted(values, reverse=True)], axis=-1)
     assert np.array_equal(read_volume(series.path).array[0], expected)
 

@@ -164,7 +164,8 @@ def decode(data: Dataset, syntax: UID) -> NDArray[Any]:
     if syntax.is_encapsulated and syntax not in _PLUGINS:
         pixels = _decode_by_itk(data, syntax)
     else:
-        pixels = pixel_array(data, decoding_plugin=_PLUGINS.get(syntax, ""))
+        # its own correction takes every value to end at BitsStored
+        pixels = pixel_array(data, decoding_plugin=_PLUGINS.get(syntax, ""), correct_unused_bits=False)
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=not pixels.flags.writeable)
     if not syntax.is_encapsulated or syntax == RLELossless:  # which store all bits as they are
         _drop_unused_bits(data, pixels)
