@@ -18,7 +18,7 @@ from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.bundle.write import write_bundle, write_weights
 from unetpipe.config.package import PackageConfig
-from unetpipe.errors import BundleError
+from unetpipe.errors import BundleError, UnetpipeError
 from unetpipe.imaging.preprocessing import ChannelNormalization, Preprocessing
 from unetpipe.inference.sliding_window import Blending
 from unetpipe.stages.package import package
@@ -36,6 +36,22 @@ FORMATS = [
 
 def _failed(folder: Path) -> dict[str, str]:
     return {check.name: check.message for check in verify_bundle(folder) if not check.passed}
+
+
+def _listed(folder: Path) -> list[str]:
+    """The exports of the record, which are those of the card."""
+    path = folder / "models" / "exports.json"
+    files = [one["file"] for one in json.loads(path.read_text())["exports"]] if path.is_file() else []
+    card = (folder / "docs" / "README.md").read_text()
+    assert [line.split("`")[1] for line in card.splitlines() if line.startswith("| `models/")] == files
+    return files
+
+
+def _without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise UnetpipeError("OpenVINO is not installed")
+
+    monkeypatch.setattr("unetpipe.inference.engines.openvino._start", fail)
 
 
 @pytest.mark.parametrize(("name", "file"), FORMATS)
@@ -148,3 +164,78 @@ def test_the_document_says_what_to_do(make_bundle: Callable[..., Path]) -> None:
     assert todo["network"]["patch"] == [16, 16, 16]
     assert [step["step"] for step in todo["after"]] == ["resample", "decide", "restore", "values"]
     assert [label["value"] for label in todo["after"][-1]["labels"]] == [0, 2, 5]
+
+
+def test_what_was_compared_stays_where_a_later_format_fails(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing library does not leave an export of another format without its record."""
+    _without_openvino(monkeypatch)
+    with pytest.raises(UnetpipeError, match="OpenVINO is not installed"):
+        package(PackageConfig(model=bundle_folder, pt2=True, openvino=True))
+    assert _listed(bundle_folder) == ["models/model.pt2"]
+    assert not (bundle_folder / ".exports").exists()
+    assert package(PackageConfig(model=bundle_folder)).passed
+
+
+@pytest.mark.parametrize("left", ["model.pt2", "model.bin"])
+def test_a_file_that_was_never_compared_is_exported_again(
+    bundle_folder: Path, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a killed export left fails the checks until its format is asked for, and is removed then."""
+    _without_openvino(monkeypatch)
+    formats = {"pt2": left == "model.pt2", "openvino": left == "model.bin"}
+    (bundle_folder / "models" / left).write_bytes(b"half")
+    (bundle_folder / ".exports" / "models").mkdir(parents=True)
+    assert not package(PackageConfig(model=bundle_folder)).passed
+    assert "was not compared" in _failed(bundle_folder)["exports"]
+    if left == "model.pt2":
+        assert package(PackageConfig.model_validate({"model": bundle_folder, **formats})).passed
+        assert _listed(bundle_folder) == ["models/model.pt2"]
+        (bundle_folder / "models" / left).write_bytes(b"changed")
+        assert package(PackageConfig.model_validate({"model": bundle_folder, **formats})).passed
+    else:
+        with pytest.raises(UnetpipeError, match="OpenVINO is not installed"):
+            package(PackageConfig.model_validate({"model": bundle_folder, **formats}))
+    assert _failed(bundle_folder) == {}
+    assert not (bundle_folder / ".exports").exists()
+
+
+def test_an_earlier_export_stays_where_a_new_one_fails(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be exported again, or gives other logits when it is, is there as before."""
+    config = PackageConfig(model=bundle_folder, pt2=True)
+    assert package(config).passed
+    file = bundle_folder / "models" / "model.pt2"
+    before = file.read_bytes()
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("unsupported operator")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.export, "export", fail)
+        with pytest.raises(BundleError, match="unsupported operator"):
+            package(config)
+    export = torch.export.export
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.export, "export", lambda _, *args, **more: export(torch.nn.Identity(), *args, **more))
+        with pytest.raises(BundleError, match="gives logits that are"):
+            package(config)
+    assert file.read_bytes() == before
+    assert _listed(bundle_folder) == ["models/model.pt2"]
+    assert _failed(bundle_folder) == {}
+
+
+def test_files_that_are_gone_are_not_listed(bundle_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record and card forget an export that somebody deletes, or that is removed and fails to be exported anew."""
+    assert package(PackageConfig(model=bundle_folder, pt2=True, torchscript=True)).passed
+    (bundle_folder / "models" / "model.pt2").unlink()
+    assert package(PackageConfig(model=bundle_folder)).passed
+    assert _listed(bundle_folder) == ["models/model.ts"]
+    weights = {key: value + 0.01 for key, value in read_bundle(bundle_folder).state_dict().items()}
+    write_weights(bundle_folder / "models" / "model.pt", weights)
+    monkeypatch.setattr(torch.jit, "script", lambda *_: 1 / 0)
+    monkeypatch.setattr(torch.jit, "trace", lambda *_, **__: 1 / 0)
+    with pytest.raises(BundleError, match="cannot be exported to TorchScript"):
+        package(PackageConfig(model=bundle_folder))
+    assert _listed(bundle_folder) == []
+    assert _failed(bundle_folder) == {}

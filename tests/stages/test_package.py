@@ -13,6 +13,7 @@ import torch
 
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
+from unetpipe.bundle.write import write_weights
 from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.planning.plan import read_plan
 from unetpipe.errors import BundleError
@@ -68,6 +69,18 @@ def test_torchscript_answers_as_the_network_does(bundle_folder: Path) -> None:
         "preprocessing.json",
         "exports.json",
     }
+
+
+def test_torchscript_of_earlier_weights_is_exported_anew(bundle_folder: Path) -> None:
+    """A model that was trained on keeps its model.ts, of the weights that it has now, without being asked."""
+    first = package(PackageConfig(model=bundle_folder, torchscript=True)).exports
+    weights = {key: value + 0.01 for key, value in read_bundle(bundle_folder).state_dict().items()}
+    write_weights(bundle_folder / "models" / "model.pt", weights)
+    result = package(PackageConfig(model=bundle_folder))
+    assert result.passed
+    assert [one.file for one in result.exports] == ["models/model.ts"]
+    assert result.exports[0].weights_sha256 == read_bundle(bundle_folder).sha256 != first[0].weights_sha256
+    assert all(check.passed for check in verify_bundle(bundle_folder))
 
 
 @pytest.mark.parametrize(

@@ -72,16 +72,19 @@ def package(config: PackageConfig) -> PackageResult:
     data_license = read_text(config.data_license) if config.data_license else None
     folder = _folder(config, segments)
     bundle = _readable(folder)
+    formats: tuple[Format, ...] = ()
     if bundle is not None:  # or else the checks say why
         add_missing(folder)
-        remove_outdated(folder, _formats(config, folder, bundle.spec), bundle.sha256)
+        asked = _asked(config)
+        formats = _formats(asked, folder, bundle.spec)  # before an outdated model.ts goes
+        remove_outdated(folder, formats, bundle.sha256, asked=asked)
         _describe_again(folder, bundle)
         _state(config, folder, data_license)  # before the export: TorchScript carries the metadata
         write_large_files(folder)
     checks = verify_bundle(folder)
     if not all(check.passed for check in checks):
         return PackageResult(passed=False, bundle=folder, checks=checks)
-    exports = _exported(config, folder)
+    exports = _exported(config, folder, formats)
     write_large_files(folder)
     if config.zip:
         pack(folder, config.zip)
@@ -204,30 +207,36 @@ def _counted(bundle: Bundle, target: Path | None) -> Release | None:
     return earlier.release.after(changes) if changes and not bundle.release.follows(earlier.release) else None
 
 
-def _formats(config: PackageConfig, folder: Path, spec: ModelSpec) -> tuple[Format, ...]:
-    """The formats to export to. A bundle whose network is TorchScript has that already.
-
-    TorchScript that is there is exported anew, as it carries the metadata, and with them the version.
-    """
+def _asked(config: PackageConfig) -> tuple[Format, ...]:
+    """The formats that were asked for."""
     wanted: dict[Format, bool] = {
-        "torchscript": (config.torchscript or (folder / SCRIPT).is_file()) and spec.registered_network is None,
+        "torchscript": config.torchscript,
         "onnx": config.onnx,
         "pt2": config.pt2,
         "openvino": config.openvino,
     }
-    formats = tuple(name for name, asked in wanted.items() if asked)
+    return tuple(name for name, is_wanted in wanted.items() if is_wanted)
+
+
+def _formats(asked: tuple[Format, ...], folder: Path, spec: ModelSpec) -> tuple[Format, ...]:
+    """The formats to export to. A bundle whose network is TorchScript has that already.
+
+    TorchScript that is there is exported anew, as it carries the metadata, and with them the version.
+    """
+    others = tuple(name for name in asked if name != "torchscript")
+    is_scripted = ("torchscript" in asked or (folder / SCRIPT).is_file()) and spec.registered_network is None
+    formats: tuple[Format, ...] = ("torchscript", *others) if is_scripted else others
     if formats and spec.parts:
         inside = ", ".join(part.folder for part in spec.parts)
         raise BundleError(f"{folder}: holds several models ({inside}), which no single file of an export would hold")
     return formats
 
 
-def _exported(config: PackageConfig, folder: Path) -> tuple[Export, ...]:
-    """Export to the formats that were asked for."""
-    bundle = read_bundle(folder)
-    formats = _formats(config, folder, bundle.spec)
+def _exported(config: PackageConfig, folder: Path, formats: tuple[Format, ...]) -> tuple[Export, ...]:
+    """Export to some formats."""
     if not formats:
         return ()
+    bundle = read_bundle(folder)
     exports = export(folder, bundle, formats, _sample(_work_folder(config), bundle.spec))
     for one in exports:
         log.info(

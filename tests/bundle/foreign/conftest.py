@@ -200,6 +200,25 @@ def cropped() -> Config:
     return config
 
 
+def nearest() -> Config:
+    """Nor is this: images are resampled by nearest neighbours, and so are probabilities on the way back."""
+    config = cropped()
+    config["preprocessing"]["transforms"][3]["mode"] = "nearest"
+    return config
+
+
+def disabled() -> Config:
+    """Transforms are left out, also several at once, by a flag or a text that says so."""
+    config = spleen_ct()
+    scale = {"_target_": "ScaleIntensityd", "keys": "image", "minv": 0.0, "maxv": 0.1}
+    config["preprocessing"]["transforms"] += [
+        {"_target_": "Compose", "transforms": [{**scale, "maxv": 0.7}], "_disabled_": "no"},
+        {"_target_": "Compose", "transforms": [scale], "_disabled_": True},
+        {**scale, "_disabled_": " TRUE "},
+    ]
+    return config
+
+
 def _write(folder: Path, config: Config, suffix: str) -> Path:
     (folder / "configs").mkdir(parents=True)
     (folder / "models").mkdir()
@@ -241,6 +260,8 @@ _BUNDLES = {
     "swin_unetr_btcv": swin_unetr_btcv,
     "ventricular_short_axis": ventricular_short_axis,
     "cropped": cropped,
+    "nearest": nearest,
+    "disabled": disabled,
 }
 
 

@@ -74,6 +74,21 @@ def test_labels_are_those_of_monai(any_config: Config, write_foreign: Callable[.
     assert (labels == np.round(expected)).mean() >= 0.999
 
 
+def test_a_threshold_is_reached_as_in_monai(
+    zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A probability of exactly 0.5 is enough for a threshold of 0.5."""
+    config = zoo_config("brats_mri")
+    bundle = write_foreign(config)
+    file = bundle / "models" / "model.pt"
+    torch.save({name: torch.zeros_like(value) for name, value in torch.load(file, weights_only=True).items()}, file)
+    scans = _scans(tmp_path / "images", config)
+    expected = _monai_labels(bundle, tmp_path / "images", config)
+    image = np.stack([np.asarray(nib.load(path).dataobj, np.float32) for path in scans])
+    assert set(np.unique(expected)) == {4}
+    assert np.array_equal(Predictor(bundle, device="cpu", precision="fp32").predict(image, AFFINE), expected)
+
+
 def test_yaml_gives_the_same(zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path]) -> None:
     """A bundle in YAML, with a macro, gives the labels of the same one in JSON."""
     config = zoo_config("spleen_ct")

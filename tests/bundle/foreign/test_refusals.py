@@ -50,6 +50,20 @@ def _network(**arguments: Any) -> Change:
     return lambda config: config["network_def"].update(arguments)
 
 
+def _cropped_and_undone(*, before: bool) -> Change:
+    """Cut the image, and find a region from 0 on, before or after the cut is undone."""
+
+    def change(config: Config) -> None:
+        _appended({"_target_": "CropForegroundd", "keys": "image", "source_key": "image"})(config)
+        (undo,) = (one for one in config["postprocessing"]["transforms"] if one["_target_"] == "Invertd")
+        decide = {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.0}
+        rule = {"_target_": "Lambdad", "keys": "pred", "func": "$lambda x: torch.where(x[[1]] > 0, 1, 0)"}
+        undo["nearest_interp"] = True
+        config["postprocessing"]["transforms"] = [undo, decide, rule] if before else [decide, rule, undo]
+
+    return change
+
+
 def _laughs(config: Config) -> None:
     config.update({f"a{n}": [f"@a{n + 1}"] * 10 for n in range(9)}, a9=1)
     config["inferer"]["roi_size"] = "@a0"
@@ -97,6 +111,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
         ),
         "__import__",
     ),
+    "a threshold that is reached where nothing was sought": (_cropped_and_undone(before=True), "the 0 of voxels"),
+    "preprocessing is disabled": (_set("preprocessing", "_disabled_", value="True"), "Compose is disabled"),
+    "post-processing is disabled": (_set("postprocessing", "_disabled_", value=True), "Compose is disabled"),
+    "a transform may be disabled": (_step(3, _disabled_="$import_me()"), "_disabled_ is an expression"),
     "labels that stay on the network's grid": (
         lambda c: c["postprocessing"]["transforms"].pop(1),
         "no Invertd",
@@ -166,6 +184,16 @@ def test_what_is_not_understood_is_named(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_threshold_of_0_is_taken_where_regions_are_decided_first(
+    zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path]
+) -> None:
+    """What was cut off is then filled after the decision, and is no region."""
+    bundle = _rewritten(write_foreign(zoo_config("spleen_ct")), _cropped_and_undone(before=False))
+    found = info(InfoConfig(path=bundle))
+    assert isinstance(found, ForeignBundleFolder)
+    assert found.postprocessing[0] == "at least 0, the first that holds: channel 1 is 1"
+
+
 @pytest.mark.parametrize("text", ["a: !!python/object/apply:os.system ['true']", "a: &a [*a]", "[" * 5000])
 def test_hostile_yaml_is_refused(
     text: str, zoo_config: Callable[[str], Config], write_foreign: Callable[..., Path], bounded: Bounded
@@ -228,7 +256,7 @@ def test_info_says_what_was_understood(zoo_config: Callable[[str], Config], writ
     assert found.preprocessing == ("NormalizeIntensityd nonzero=True channel_wise=True",)
     assert found.postprocessing == (
         "sigmoid",
-        "above 0.5, the first that holds: channel 2 is 4; channel 0 is 1; channel 1 is 2",
+        "at least 0.5, the first that holds: channel 2 is 4; channel 0 is 1; channel 1 is 2",
     )
     assert found.windows.startswith("24 x 24 x 16, overlap 0.5, all voxels weigh the same")
     assert found.labels[2] == "organ without class 2 and background"

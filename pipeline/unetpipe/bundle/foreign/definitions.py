@@ -9,7 +9,8 @@ from unetpipe.components import DESCRIPTION, TARGET, Definition
 from unetpipe.errors import BundleError
 
 _TRUE, _FALSE = (True, "true", "True", 1), (False, "false", "False", 0, None)
-_ABOUT_BUILDING = {TARGET, DESCRIPTION, "_disabled_"}
+_DISABLED = "_disabled_"
+_ABOUT_BUILDING = {TARGET, DESCRIPTION, _DISABLED}
 
 
 class Part:
@@ -84,20 +85,36 @@ def parts_of(where: str, config: Any) -> Iterator[Part]:
     """Yield the transforms of a ``Compose``, or of a list, in order, without those that are disabled.
 
     Raises:
-        BundleError: If it is something else, or a transform is none of MONAI's.
+        BundleError: If it is something else or disabled as a whole, or a transform is none of MONAI's.
     """
-    if isinstance(config, dict) and str(config.get(TARGET)).rpartition(".")[2] == "Compose":
+    if _is_compose(config):
+        if _is_disabled(where, config):
+            raise BundleError(f"{where}: its Compose is disabled, and MONAI runs nothing in its place")
         yield from parts_of(where, config.get("transforms"))
         return
     if not isinstance(config, list):
         raise BundleError(f"{where}: expected a Compose of transforms, got {shown(repr(config))}")
     for item in config:
-        if isinstance(item, dict) and str(item.get(TARGET)).rpartition(".")[2] == "Compose":
-            yield from parts_of(where, item)
-        elif not isinstance(item, dict):
+        if not isinstance(item, dict):
             raise BundleError(f"{where}: expected transforms, got {shown(repr(item))}")
-        elif item.get("_disabled_") not in _TRUE:
+        if _is_disabled(where, item):
+            continue
+        if _is_compose(item):
+            yield from parts_of(where, item)
+        else:
             yield Part(where, item)
+
+
+def _is_compose(config: Any) -> bool:
+    return isinstance(config, dict) and str(config.get(TARGET)).rpartition(".")[2] == "Compose"
+
+
+def _is_disabled(where: str, config: Definition) -> bool:
+    """Whether MONAI leaves a component out, by the rule of its `ConfigComponent.is_disabled`."""
+    value = config.get(_DISABLED, False)
+    if isinstance(value, Expression):
+        raise BundleError(f"{where}: {_DISABLED} is an expression, which is not evaluated: {shown(value)}")
+    return value.lower().strip() == "true" if isinstance(value, str) else bool(value)
 
 
 def _expressions(value: Any) -> Iterator[str]:

@@ -44,7 +44,7 @@ def readout_lines(spec: ForeignSpec) -> tuple[str, ...]:
     lines: list[str] = [] if readout.activation == "none" else [readout.activation]
     if spec.regions:
         order = "; ".join(f"channel {channel} is {one.written}" for channel, one in _decisions(spec))
-        decided = f"above {readout.threshold:g}, the first that holds: {order}"
+        decided = f"at least {readout.threshold:g}, the first that holds: {order}"
     else:
         decided = "the largest channel decides"
     moving = any(str(target_of(step)).rpartition(".")[2] in SPATIAL for step in spec.transforms)

@@ -121,7 +121,7 @@ class ForeignGroup:
                 shape=tuple(image.values.shape[1:]),
                 sampling=unchanged if axes is None else axes.sampling,
                 probabilities=readout.activation != "none",
-                threshold=0.0 if readout.threshold is None else readout.threshold,
+                threshold=0.0 if readout.threshold is None else _just_below(readout.threshold),
                 agreement=volume.agreement,
             )
 
@@ -133,3 +133,8 @@ class ForeignGroup:
         for one in planes:
             logits = one.logits if activate is None else activate(one.logits)
             yield Planes(one.axis, one.first, logits if in_order else logits[list(readout.channels)])
+
+
+def _just_below(threshold: float) -> float:
+    """The next smaller number in float32: what is above it is at least the threshold, which is MONAI's rule."""
+    return float(torch.tensor(threshold, dtype=torch.float32).nextafter(torch.tensor(-torch.inf)))

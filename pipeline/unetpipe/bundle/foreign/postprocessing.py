@@ -1,13 +1,17 @@
 """The post-processing of a foreign bundle, from logits to labels, as one `Readout`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from unetpipe.bundle.archive import shown
 from unetpipe.bundle.foreign.definitions import Part, parts_of
+from unetpipe.bundle.foreign.preprocessing import cuts_off, interpolates
 from unetpipe.bundle.foreign.rules import label_rule
 from unetpipe.bundle.foreign.spec import Readout
+from unetpipe.components import Definition, find, target_of
 from unetpipe.errors import BundleError
+from unetpipe.imaging.steps import moves_voxels
 
 _PREDICTION = "pred"
 _TYPES = {"EnsureTyped", "ToTensord", "ToDeviced", "CastToTyped"}
@@ -35,16 +39,18 @@ class PostprocessingReader:
         where: Key of the config, for messages.
         channels: Number of the network's output channels.
         preprocessing: The resolved preprocessing, which ``Invertd`` must name.
-        moves_voxels: The preprocessing has transforms that have to be undone.
+        chain: The transforms of the preprocessing, as they are run.
     """
 
-    def __init__(self, where: str, channels: int, preprocessing: Any, *, moves_voxels: bool) -> None:
+    def __init__(self, where: str, channels: int, preprocessing: Any, chain: Sequence[Definition]) -> None:
         self._where, self._channels = where, channels
-        self._preprocessing, self._moves_voxels = preprocessing, moves_voxels
+        self._preprocessing, self._chain = preprocessing, chain
+        self._moves_voxels = any(moves_voxels(find("preprocessing", target_of(step))) for step in chain)
         self._activation: Literal["none", "softmax", "sigmoid"] = "none"
         self._decided: Literal["classes", "regions"] | None = None
         self._threshold: float | None = None
         self._undone: Literal["before", "after", "linearly"] | None = None
+        self._cuts_undecided = False
         self._rule: tuple[tuple[int, int], ...] = ()
         self._largest_first: tuple[int, ...] = ()
         self._largest_last: tuple[int, ...] = ()
@@ -104,8 +110,9 @@ class PostprocessingReader:
             raise part.refused("Invertd: expected @preprocessing as its transform")
         if self._undone:
             raise part.refused("Invertd: the preprocessing has been undone before")
-        if nearest or not self._moves_voxels:
-            self._undone = "after"
+        self._cuts_undecided = self._decided is None and cuts_off(self._chain)
+        if nearest or not interpolates(self._chain):
+            self._undone = "after"  # by nearest neighbours it is the same before and after the decision
         elif self._decided == "regions":
             raise part.refused("Invertd: interpolates regions linearly after they were decided")
         else:
@@ -142,6 +149,10 @@ class PostprocessingReader:
             raise self._refused("neither argmax nor a threshold of AsDiscreted decides the classes")
         if self._undone is None and self._moves_voxels:
             raise self._refused("no Invertd takes the labels back to the scan's grid")
+        if self._threshold is not None and self._threshold <= 0 and self._cuts_undecided:
+            raise self._refused(
+                f"the 0 of voxels that were cut off reaches the threshold {self._threshold:g}: all would be found"
+            )
         if self._decided == "regions" and not self._rule:
             if self._channels > 1:
                 raise self._refused(

@@ -60,6 +60,16 @@ def transform_chain(where: str, config: Any) -> tuple[Definition, ...]:
     return tuple(chain)
 
 
+def interpolates(chain: Sequence[Definition]) -> bool:
+    """Whether a chain resamples otherwise than by nearest neighbours, as its inverse then does too."""
+    return any(step[TARGET] == SPACING and step["mode"] != "nearest" for step in chain)
+
+
+def cuts_off(chain: Sequence[Definition]) -> bool:
+    """Whether a chain leaves out voxels of the scan, which its inverse fills with 0."""
+    return any(step[TARGET] == _MODULE + "CropForegroundd" for step in chain)
+
+
 def _key(part: Part, known: str | None) -> str:
     """The key of the image, which all transforms work on."""
     keys = part.take("keys")

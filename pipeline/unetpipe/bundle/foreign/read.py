@@ -24,9 +24,9 @@ from unetpipe.bundle.foreign.task import DataFormat, class_labels, region_labels
 from unetpipe.bundle.foreign.windows import window_plan
 from unetpipe.bundle.limits import require_within_limits
 from unetpipe.bundle.weights import build_within, load_weights, read_weights
-from unetpipe.components import DESCRIPTION, TARGET, Definition, arguments_of, build, find, first_line, takes, target_of
+from unetpipe.components import DESCRIPTION, TARGET, Definition, arguments_of, build, find, first_line, takes
 from unetpipe.errors import BundleError, ComponentError, UnetpipeError
-from unetpipe.imaging.steps import make_step, moves_voxels
+from unetpipe.imaging.steps import make_step
 from unetpipe.networks.build import NETWORKS
 
 _CONFIGS = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
@@ -148,10 +148,9 @@ def _spec(name: str, metadata: dict[str, Any], config: ResolvedConfig, definitio
     chain = transform_chain(f"{name}: preprocessing", preprocessing)
     for step in chain:
         make_step(step)
-    moving = any(moves_voxels(find("preprocessing", target_of(step))) for step in chain)
     dims = arguments_of(definition).get("spatial_dims", 3)
     windows = window_plan(f"{name}: inferer", _part(config, "inferer", "evaluator", "inferer"), dims)
-    reader = PostprocessingReader(f"{name}: postprocessing", len(outputs), preprocessing, moves_voxels=moving)
+    reader = PostprocessingReader(f"{name}: postprocessing", len(outputs), preprocessing, chain)
     found = reader.read(_part(config, "postprocessing", "evaluator", "postprocessing"))
     labels, regions = region_labels(outputs, found.rule) if found.rule else (class_labels(outputs), ())
     return ForeignSpec(

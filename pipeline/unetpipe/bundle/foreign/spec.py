@@ -31,7 +31,7 @@ class Readout(Record):
     Attributes:
         activation: Function that logits go through first.
         channels: Channels of the network in the order of the label scheme.
-        threshold: Value that a region's channel has to exceed; None where the largest channel decides.
+        threshold: Value that a region's channel has to reach; None where the largest channel decides.
         undone: When preprocessing is undone: ``before`` the classes are decided, so that channels are interpolated
             linearly on the scan's grid, or ``after``, so that labels go back by nearest neighbours, or ``linearly``
             after it: then class numbers are interpolated and rounded.
