@@ -1,6 +1,6 @@
 # unetpipe as a command, for any user and with nothing to write to but the output:
 #   docker build -t unetpipe --build-arg DEVICE=cuda .
-#   docker run --rm --user "$(id -u):$(id -g)" --read-only --tmpfs /tmp -v "$PWD:/data" unetpipe infer MODEL scan.nii.gz --out labels
+#   docker run --rm --gpus all --user "$(id -u):$(id -g)" --read-only --tmpfs /tmp -v "$PWD:/data" unetpipe infer MODEL scan.nii.gz --out labels
 ARG BASE=python:3.11-slim-bookworm
 
 # hadolint ignore=DL3006
