@@ -5,7 +5,8 @@ from math import isnan, nan
 import numpy as np
 import pytest
 
-from unetpipe.evaluation.summary import bootstrap_interval, pool, summarise
+from unetpipe.evaluation import summary
+from unetpipe.evaluation.summary import bootstrap_interval, bootstrap_means, pool, summarise
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.metrics.scores import ClassScore, Outcome
 from unetpipe.metrics.surface import SurfaceScores
@@ -89,3 +90,14 @@ def test_figures_without_a_case() -> None:
     (result,) = summarise([score("e", 0, 0, 0, "true_negative")], {1: "organ"}, {}, seed=0)
     assert result.figures["dice"].n == 0
     assert isnan(result.figures["dice"].mean)
+
+
+def test_patients_are_drawn_once_for_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same seed draws the same patients, which takes longer than the means of a class."""
+    table = np.random.default_rng(0).normal(0, 1, (50, 3))
+    expected = bootstrap_means(table, seed=91)
+    monkeypatch.setattr(summary, "_drawn", None)
+    np.testing.assert_array_equal(bootstrap_means(table, seed=91), expected)
+    monkeypatch.undo()
+    monkeypatch.setattr(summary, "_MOST_KEPT", 0)
+    np.testing.assert_array_equal(bootstrap_means(table, seed=91), expected)

@@ -57,3 +57,17 @@ def test_planes_pass_as_they_are() -> None:
     assert confidence.expected_dice() == {}
     assert list(confidence.watch(planes)) == planes
     assert set(confidence.expected_dice()) == {"a", "b"}
+
+
+def test_probabilities_exist_of_a_few_planes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take as much memory as the logits, of which a layer may hold many planes; the sums are the same."""
+    seen: list[int] = []
+    add = Confidence.add
+    monkeypatch.setattr(Confidence, "add", lambda self, logits: (seen.append(logits.shape[2]), add(self, logits)))
+    logits = torch.randn(3, 6, 13, 5, generator=torch.Generator().manual_seed(0))
+    confidence, whole = Confidence(CLASSES), Confidence(CLASSES)
+    assert list(confidence.watch([Planes(axis=1, first=0, logits=logits)])) != []
+    assert seen == [4, 4, 4, 1]
+    add(whole, logits)
+    for name, value in whole.expected_dice().items():
+        assert confidence.expected_dice()[name] == pytest.approx(value)

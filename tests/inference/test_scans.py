@@ -17,6 +17,7 @@ from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import read_volume, write_image
 from unetpipe.imaging.geometry import Grid
+from unetpipe.inference import scans
 from unetpipe.inference.archives import unpack
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list
 
@@ -367,3 +368,19 @@ def test_the_target_of_a_broken_link_is_not_said(tmp_path: Path, scratch: Path) 
     (broken, _) = find_inputs([tmp_path / "in"], 1, scratch=scratch)
     assert broken.fault is not None
     assert "Doe" not in broken.fault
+
+
+def test_headers_are_read_once_of_files_that_are_named_one_by_one(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Radiographs in one folder, each a series of its own: each looks for others of its series among all files."""
+    files = []
+    for number in range(6):
+        write_series(tmp_path / str(number), np.zeros((4, 3, 1), np.int16), Grid.of((4, 3, 1), np.eye(4)), seed=number)
+        (slice_file,) = (tmp_path / str(number)).iterdir()
+        files.append(slice_file.rename(tmp_path / f"{number}.dcm"))
+    read: list[Path] = []
+    of = scans._series_of
+    monkeypatch.setattr(scans, "_series_of", lambda file: (read.append(file), of(file))[1])
+    assert len(find_inputs(files, 1, scratch=scratch)) == 6
+    assert len(read) == 6

@@ -330,15 +330,16 @@ class Predictor:
     def _central_window(self, values: Tensor) -> Tensor:
         """The window (1, C, *patch) in the middle of a scan, on the device, without labels of a first stage."""
         inferer = self._groups[0].inferer
-        labels = torch.zeros(self.bundles[0].spec.input_channels - len(values), *values.shape[1:])
-        image = torch.cat([values.cpu(), labels]).to(self.device)
-        return central_window(image, inferer.patch, inferer.blending)
+        window = central_window(values.cpu(), inferer.patch, inferer.blending)
+        labels = window.new_zeros(1, self.bundles[0].spec.input_channels - len(values), *inferer.patch)
+        return torch.cat([window, labels], 1).to(self.device)
 
     def _compare_with_float32(self, values: Tensor) -> None:
         """Measure on one window what the precision, or the engine, changes; warn where that is much."""
         bundle, network = self.bundles[0], self._groups[0].ensemble.networks[0]
-        window, regions = self._central_window(values), self.spec.label_scheme.overlapping
+        regions = self.spec.label_scheme.overlapping
         try:
+            window = self._central_window(values)
             reference = bundle.networks()[0].to(self.device)
             self.differs = differing_share(network, reference, window, self.dtype, overlapping=regions)
         except Exception as error:

@@ -5,7 +5,8 @@ are not defined (NaN, see `metrics.scores`) take no part in a summary, which say
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from math import nan
 
 import numpy as np
@@ -16,6 +17,8 @@ from unetpipe.metrics.scores import ClassScore
 
 RESAMPLES = 2000
 _CHUNK_DRAWS = 1 << 22
+_MOST_KEPT = 10_000
+"""Rows whose draws are kept: 40 MB."""
 
 
 class MetricSummary(Record):
@@ -161,15 +164,29 @@ def bootstrap_means(table: NDArray[np.float64], seed: int) -> NDArray[np.float64
     rows = len(table)
     valid = np.isfinite(table)
     values, present = np.where(valid, table, 0.0), valid.astype(float)
-    random = np.random.default_rng(seed)
     means = []
-    step = max(1, _CHUNK_DRAWS // rows)
-    for start in range(0, RESAMPLES, step):
-        size = min(step, RESAMPLES - start)
-        drawn = random.multinomial(rows, np.full(rows, 1 / rows), size=size).astype(float)
+    for some in _draws(rows, seed):
+        drawn = some.astype(float)
         count = drawn @ present
         means.append(np.divide(drawn @ values, count, out=np.full_like(count, nan), where=count > 0))
     return np.concatenate(means)
+
+
+def _draws(rows: int, seed: int) -> Iterable[NDArray[np.uint16 | np.int64]]:
+    """How often each row is drawn in each resample, in parts that fit in memory as floats."""
+    return _known_draws(rows, seed) if rows <= _MOST_KEPT else _drawn(rows, seed)
+
+
+@lru_cache(maxsize=2)
+def _known_draws(rows: int, seed: int) -> tuple[NDArray[np.uint16], ...]:
+    """The draws for all classes and models, which take longer than the means."""
+    return tuple(part.astype(np.uint16) for part in _drawn(rows, seed))
+
+
+def _drawn(rows: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    random, step = np.random.default_rng(seed), max(1, _CHUNK_DRAWS // rows)
+    for start in range(0, RESAMPLES, step):
+        yield random.multinomial(rows, np.full(rows, 1 / rows), size=min(step, RESAMPLES - start))
 
 
 def _figure(values: NDArray[np.float64], low: float, high: float) -> MetricSummary:

@@ -64,7 +64,12 @@ class NetworkImage:
             Same type, of shape ``placement.source.shape`` or (N, *that).
         """
         if found.ndim > self.placement.source.ndim:
-            return np.stack([self.restore(one) for one in found])
+            first = self.restore(found[0])  # one after the other: the probabilities of many classes are large
+            whole = np.empty((len(found), *first.shape), first.dtype)
+            whole[0] = first
+            for number, one in enumerate(found[1:], start=1):
+                whole[number] = self.restore(one)
+            return whole
         if self.applied:
             from unetpipe.imaging.steps import undo_steps  # imports MONAI
 

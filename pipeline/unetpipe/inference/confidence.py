@@ -17,6 +17,9 @@ from unetpipe.inference.sliding_window import Planes
 from unetpipe.networks.determinism import sums_by_class
 from unetpipe.networks.device import exact
 
+_PLANES = 4
+"""Planes whose probabilities exist at a time."""
+
 
 class Confidence:
     """Sums over the voxels of a scan, taken from finished logits as they pass.
@@ -30,9 +33,10 @@ class Confidence:
         self._sums: Tensor | None = None
 
     def watch(self, planes: Iterable[Planes]) -> Iterator[Planes]:
-        """Hand on finished logits, and count them."""
+        """Hand on finished logits, and count a few planes at a time, whose probabilities take as much memory."""
         for one in planes:
-            self.add(one.logits)
+            for some in torch.split(one.logits, _PLANES, 1 + one.axis):
+                self.add(some)
             yield one
 
     def add(self, logits: Tensor) -> None:

@@ -4,8 +4,8 @@ import logging
 import os
 import re
 import zipfile
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -232,10 +232,11 @@ class ScanFinder:
         if imageless:
             log.warning("%d folders of DICOM files without an image of a series are left out", imageless)
         known = [folder for series in studies.values() for parts in series.values() for folder in parts]
+        below = Counter(place for folder in known for place in (folder, *folder.parents))
         for series in studies.values():
             together = [folder for parts in series.values() for folder in parts]
-            for parts in [together] if _is_alone(together, known) else series.values():
-                if _is_alone(parts, known):
+            for parts in [together] if _is_alone(together, below) else series.values():
+                if _is_alone(parts, below):
                     scans.append(_series_in(Path(os.path.commonpath(parts))))
                 else:
                     message = f"one series is spread over {len(parts)} folders that hold others too"
@@ -244,14 +245,20 @@ class ScanFinder:
 
     def _slices(self, files: Sequence[Path]) -> list[Scan]:
         """Single DICOM files, each an image of its own; several of one series are a folder to be named as one."""
+        series_of = {file: _series_of(file) or str(file) for file in files}
         grouped: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-        if files:
-            for file in files:
-                grouped[file.parent, _series_of(file) or str(file)].append(file)
-        for (folder, series), slices in grouped.items():
+        for file, series in series_of.items():
+            grouped[file.parent, series].append(file)
+        others = {
+            (folder, _series_of(file))
+            for folder in {file.parent for file in files}
+            for file in _visible(folder)
+            if file not in series_of and file.is_file()
+        }
+        for place, slices in grouped.items():
             if len(slices) > 1:
                 self._fault(_DICOM, "slices", f"{len(slices)} files of one series: name their folder instead")
-            elif any(_series_of(file) == series for file in _visible(folder) if file != slices[0] and file.is_file()):
+            elif place in others:
                 log.warning("the other files of the series of a DICOM file are left out; name their folder")
         return [Scan(slices[0], (slices[0],)) for slices in grouped.values() if len(slices) == 1]
 
@@ -292,10 +299,9 @@ class ScanFinder:
         self.faults.append(Fault(case=case, kind=kind, message=message))
 
 
-def _is_alone(folders: Sequence[Path], known: Sequence[Path]) -> bool:
-    """Whether the folder that holds these folders holds no other one with DICOM files."""
-    whole = Path(os.path.commonpath(folders))
-    return not any(folder.is_relative_to(whole) for folder in known if folder not in folders)
+def _is_alone(folders: Sequence[Path], below: Mapping[Path, int]) -> bool:
+    """Whether the folder that holds these folders holds no other one with DICOM files, of which it has so many."""
+    return below[Path(os.path.commonpath(folders))] == len(folders)
 
 
 def _series_of(file: Path) -> str:

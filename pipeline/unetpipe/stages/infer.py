@@ -47,6 +47,7 @@ from unetpipe.streaming import stream_ahead
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_WRITES = 10.0
+_WRITES_SHARE = 20.0  # as long as a write takes: a report of a hundred thousand scans takes seconds
 
 
 class InferResult(Record):
@@ -187,6 +188,7 @@ def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -
 
     outcomes = stream_ahead(waiting, stations.load, lambda loaded: stations.segment(loaded, len(waiting)), save)
     started = last = time.perf_counter()
+    pause = _SECONDS_BETWEEN_WRITES
     try:
         with contextlib.closing(outcomes), progress.task("infer", len(waiting)) as advance:
             for outcome in outcomes:
@@ -199,9 +201,10 @@ def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -
                     failed = Prediction(id=case.id, status="failed", dicom=case.is_dicom, error=reason)
                     file.predictions[case.id] = failed
                 advance(note=case.id)
-                if time.perf_counter() - last > _SECONDS_BETWEEN_WRITES:
+                if (begun := time.perf_counter()) - last > pause:
                     _write(file, config, predictor)
                     last = time.perf_counter()
+                    pause = max(_SECONDS_BETWEEN_WRITES, _WRITES_SHARE * (last - begun))
     finally:
         _write(file, config, predictor)
     records = [file.predictions[case.id] for case in cases]
