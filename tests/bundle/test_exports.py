@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from unetpipe.bundle import exports
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
@@ -239,3 +241,19 @@ def test_files_that_are_gone_are_not_listed(bundle_folder: Path, monkeypatch: py
         package(PackageConfig(model=bundle_folder))
     assert _listed(bundle_folder) == []
     assert _failed(bundle_folder) == {}
+
+
+def test_an_export_in_more_files_than_its_format_has_is_refused(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a large ONNX whose weights lie in a file of their own, which would be left behind."""
+
+    def in_two(network: torch.nn.Module, window: torch.Tensor, path: Path) -> None:
+        way.write(network, window, path)
+        path.with_name("model.pt2.data").write_bytes(b"weights")
+
+    way = exports._WAYS["pt2"]
+    monkeypatch.setitem(exports._WAYS, "pt2", replace(way, write=in_two))
+    with pytest.raises(BundleError, match="too large for one file"):
+        package(PackageConfig(model=bundle_folder, pt2=True))
+    assert not (bundle_folder / "models" / "model.pt2").exists()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
+from unetpipe.inference import confidence as confidence_module
 from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.sliding_window import Planes
 
@@ -64,6 +65,7 @@ def test_probabilities_exist_of_a_few_planes_at_a_time(monkeypatch: pytest.Monke
     seen: list[int] = []
     add = Confidence.add
     monkeypatch.setattr(Confidence, "add", lambda self, logits: (seen.append(logits.shape[2]), add(self, logits)))
+    monkeypatch.setattr(confidence_module, "_VOXELS", 4 * 6 * 5)
     logits = torch.randn(3, 6, 13, 5, generator=torch.Generator().manual_seed(0))
     confidence, whole = Confidence(CLASSES), Confidence(CLASSES)
     assert list(confidence.watch([Planes(axis=1, first=0, logits=logits)])) != []

@@ -384,3 +384,24 @@ def test_headers_are_read_once_of_files_that_are_named_one_by_one(
     monkeypatch.setattr(scans, "_series_of", lambda file: (read.append(file), of(file))[1])
     assert len(find_inputs(files, 1, scratch=scratch)) == 6
     assert len(read) == 6
+
+
+def test_one_slice_is_told_from_its_series_by_one_header(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder of thousands is not read to say that there are more."""
+    write_series(tmp_path, ARRAY, GRID, seed=1)
+    first = sorted(tmp_path.iterdir())[0]
+    read: list[Path] = []
+    of = scans._series_of
+    monkeypatch.setattr(scans, "_series_of", lambda file: (read.append(file), of(file))[1])
+    assert len(find_inputs([first], 1, scratch=scratch)) == 1
+    assert "other files of the series" in caplog.text
+    assert len(read) == 2
+
+
+def test_studies_below_a_path_with_two_slashes_are_found(tmp_path: Path, scratch: Path) -> None:
+    """As a variable that ends in a slash makes it: the two are kept by Python, and are one folder."""
+    for number in range(2):
+        write_series(tmp_path / f"study_{number}" / "CT", ARRAY, GRID, seed=number)
+    assert len(find_inputs([Path(f"/{tmp_path}")], 1, scratch=scratch)) == 2

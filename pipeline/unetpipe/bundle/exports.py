@@ -131,7 +131,9 @@ def export(folder: Path, bundle: Bundle, formats: tuple[Format, ...], sample: Sa
     exports = {one.format: one for one in _present(folder) if one.weights_sha256 == bundle.sha256}
     for name in formats:
         with _scratch(folder) as scratch:
-            exports[name] = _exported(scratch, bundle, name, sample)
+            made = _exported(scratch, bundle, name, sample)
+            _require_files(scratch, _WAYS[name])
+            exports[name] = made
             for file in _WAYS[name].files:
                 (scratch / file).replace(folder / file)
         write_json(folder / PREPROCESSING, preprocessing_document(bundle.spec, bundle.network_def))
@@ -233,6 +235,17 @@ def _scratch(folder: Path) -> Iterator[Path]:
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _require_files(folder: Path, way: _Way) -> None:
+    """See that an exporter has written no more than the files of its format.
+
+    Raises:
+        BundleError: If it has, as torch does with an ONNX of more than 1.5 GB, whose weights lie beside it.
+    """
+    written = {path.relative_to(folder).as_posix() for path in (folder / "models").rglob("*") if path.is_file()}
+    if written - set(way.files):
+        raise BundleError(f"the network is too large for one file: {way.file}")
 
 
 def _exported(folder: Path, bundle: Bundle, name: Format, sample: Sample) -> Export:

@@ -18,6 +18,8 @@ _SET_ALWAYS = (
     *("ARRAY_INX", "JOB_NAME", "TIMELIMIT", "SIGNAL", "REQUEUE", "NO_REQUEUE", "OPEN_MODE"),
     *("GPUS", "GPUS_PER_NODE", "OUTPUT", "ERROR"),
 )
+_VARIABLES = {"switches": "REQ_SWITCH", "cpu-freq": "CPU_FREQ_REQ"}
+"""What Slurm calls the variables of options that are called otherwise."""
 _SET_WITH_MEMORY = ("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU")
 
 
@@ -69,7 +71,9 @@ def _sbatch_environment(job: Job) -> dict[str, str]:
     """The environment without the variables that would override what the job's script says."""
     own = [*_SET_ALWAYS, *(_SET_WITH_MEMORY if job.resources.memory_gb else ())]
     own += ["PARTITION"] if job.resources.partition else []
-    own += [name.replace("-", "_").upper() for name in job.resources.sbatch]
+    given = job.resources.sbatch
+    own += [_VARIABLES.get(name, name.replace("-", "_").upper()) for name in given]
+    own += _SET_WITH_MEMORY if {"mem-per-cpu", "mem-per-gpu"} & given.keys() else ()
     variables = {f"SBATCH_{name}" for name in own}
     return {name: value for name, value in os.environ.items() if name not in variables}
 

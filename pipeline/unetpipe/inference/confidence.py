@@ -17,8 +17,8 @@ from unetpipe.inference.sliding_window import Planes
 from unetpipe.networks.determinism import sums_by_class
 from unetpipe.networks.device import exact
 
-_PLANES = 4
-"""Planes whose probabilities exist at a time."""
+_VOXELS = 1 << 20
+"""Voxels whose probabilities exist at a time, in whole planes."""
 
 
 class Confidence:
@@ -35,7 +35,9 @@ class Confidence:
     def watch(self, planes: Iterable[Planes]) -> Iterator[Planes]:
         """Hand on finished logits, and count a few planes at a time, whose probabilities take as much memory."""
         for one in planes:
-            for some in torch.split(one.logits, _PLANES, 1 + one.axis):
+            count = one.logits.shape[1 + one.axis]
+            at_once = max(1, _VOXELS * count // one.logits[0].numel())
+            for some in torch.split(one.logits, at_once, 1 + one.axis):
                 self.add(some)
             yield one
 

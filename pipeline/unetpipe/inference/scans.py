@@ -1,11 +1,10 @@
 """The scans behind a path that a person gives: a file, a folder, a DICOM source, a zip, a dataset or a list."""
 
 import logging
-import os
 import re
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -237,7 +236,7 @@ class ScanFinder:
             together = [folder for parts in series.values() for folder in parts]
             for parts in [together] if _is_alone(together, below) else series.values():
                 if _is_alone(parts, below):
-                    scans.append(_series_in(Path(os.path.commonpath(parts))))
+                    scans.append(_series_in(_common(parts)))
                 else:
                     message = f"one series is spread over {len(parts)} folders that hold others too"
                     self._fault(_DICOM, "spread", f"{message}: give each series a folder")
@@ -249,12 +248,7 @@ class ScanFinder:
         grouped: dict[tuple[Path, str], list[Path]] = defaultdict(list)
         for file, series in series_of.items():
             grouped[file.parent, series].append(file)
-        others = {
-            (folder, _series_of(file))
-            for folder in {file.parent for file in files}
-            for file in _visible(folder)
-            if file not in series_of and file.is_file()
-        }
+        others = _others_of([place for place, slices in grouped.items() if len(slices) == 1], named=set(series_of))
         for place, slices in grouped.items():
             if len(slices) > 1:
                 self._fault(_DICOM, "slices", f"{len(slices)} files of one series: name their folder instead")
@@ -301,7 +295,29 @@ class ScanFinder:
 
 def _is_alone(folders: Sequence[Path], below: Mapping[Path, int]) -> bool:
     """Whether the folder that holds these folders holds no other one with DICOM files, of which it has so many."""
-    return below[Path(os.path.commonpath(folders))] == len(folders)
+    return below[_common(folders)] == len(folders)
+
+
+def _common(folders: Sequence[Path]) -> Path:
+    """The lowest folder that is each of these folders or holds it."""
+    first = folders[0]
+    return next(place for place in (first, *first.parents) if all(one.is_relative_to(place) for one in folders))
+
+
+def _others_of(places: Iterable[tuple[Path, str]], named: Collection[Path]) -> set[tuple[Path, str]]:
+    """Of folders and series, those where the folder holds another file of the series than those that are named."""
+    wanted: dict[Path, set[str]] = defaultdict(set)
+    for folder, series in places:
+        wanted[folder].add(series)
+    found: set[tuple[Path, str]] = set()
+    for folder, sought in wanted.items():
+        for file in _visible(folder):
+            if not sought:
+                break
+            if file not in named and file.is_file() and (series := _series_of(file)) in sought:
+                found.add((folder, series))
+                sought.discard(series)
+    return found
 
 
 def _series_of(file: Path) -> str:
