@@ -20,9 +20,9 @@ from unetpipe.inference.decoding import GroupLogits
 from unetpipe.inference.engines.openvino import OpenvinoNetwork
 from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
 from unetpipe.inference.group import NetworkGroup, default_batch
+from unetpipe.inference.sliding_window import STEP
 
 Group = NetworkGroup | CascadeGroup | ForeignGroup
-_STEP = 0.5  # between windows, as a fraction of the patch, as nnU-Net has it
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Computation:
             compare=not spec.label_scheme.overlapping,
         )
         return NetworkGroup.of(
-            spec.preprocessing, ensemble, spec.patch_size, step=self.step or _STEP, batch=batch, blending=spec.blending
+            spec.preprocessing, ensemble, spec.patch_size, step=self.step or STEP, batch=batch, blending=spec.blending
         )
 
     def _ready(self, bundle: AnyBundle, network: nn.Module, patch: Shape, batch: int) -> nn.Module:

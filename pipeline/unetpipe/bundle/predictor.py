@@ -75,7 +75,7 @@ class Predictor:
         dtype: Type of matrix products.
         step: Distance between windows as a fraction of the patch.
         differs: Share of voxels that get another class than in float32, in the central window of the first scan; None
-            before it, where float32 is what computes, and where it does not fit into memory.
+            before it, where torch computes in float32, and where it does not fit into memory.
 
     Raises:
         TrackingError: If a registered model cannot be fetched.

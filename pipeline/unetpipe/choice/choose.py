@@ -17,6 +17,7 @@ from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.documents import Record, write_document
 from unetpipe.evaluation.ranking import RankedModel, rank_models
+from unetpipe.evaluation.rows import interval
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.progress import Progress, SilentProgress
@@ -150,12 +151,8 @@ def _row(
         name=ranked.name,
         configurations=", ".join(run.configuration for run in candidate.runs),
         dice=None if isnan(ranked.dice) else round(ranked.dice, 4),
-        dice_95=_interval(ranked.low, ranked.high),
-        behind_95=_interval(ranked.behind_low, ranked.behind_high),
+        dice_95=interval(ranked.low, ranked.high, digits=4),
+        behind_95=interval(ranked.behind_low, ranked.behind_high, digits=4),
         seconds=round(fmean(case.seconds for case in held_out[ranked.name]), 3),
         verdict=verdict,
     )
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{low:.4f} to {high:.4f}" if low <= high else "-"

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isnan
 from pathlib import Path
 
 from unetpipe.bundle.ensemble import Ensemble
@@ -80,7 +79,7 @@ class FinishedModel:
         own = [(case, overlaps) for case, overlaps in zip(self.cases, self.overlaps, strict=True) if case.fold == fold]
         patients = {case.id: case.patient or case.id for case in self.manifest.cases}
         numbers: dict[str, int] = {}
-        dice = zip(*([_known(overlap) for overlap in overlaps] for _, overlaps in own), strict=True)
+        dice = zip(*([overlap.known_dice for overlap in overlaps] for _, overlaps in own), strict=True)
         # cases that chose weights, an end of training or the post-processing are not unseen any more
         unseen = evidence.unseen and len(evidence.patients) == evidence.predicted_cases and not self.largest
         choice = evidence.choice and evidence.choice.model_copy(update={"held_out": len(own)})
@@ -115,7 +114,3 @@ def finished_model(
         ]
     names = tuple(manifest.labels[index].name for index in reduced)
     return FinishedModel(candidate, cases, names, overlaps, manifest)
-
-
-def _known(overlap: Overlap) -> float | None:
-    return None if isnan(overlap.dice) else overlap.dice

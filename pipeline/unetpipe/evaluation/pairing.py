@@ -54,7 +54,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
     elif config.fold is not None:
         raise of_dataset("no_folds", f"fold {config.fold} needs a work folder, whose folds.json says what it holds out")
     named = dict(zip(_names(config.predictions, pseudonyms.ids), config.predictions, strict=True))
-    models, dicom = [], False
+    models, names_patients = [], False
     for name, path in named.items():
         found = validations(path, config.run_name) if config.cross_validation else label_files(path)
         only_pair = found == [path] and len(references) == 1
@@ -63,7 +63,8 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
             files = _renamed(files, ids)
         files = pseudonyms.reported(files)
         records = _records(path)
-        dicom = dicom or any(case.dicom and not is_pseudonym(case.id) for record in records for case in record.cases)
+        named_dicom = (case.dicom and not is_pseudonym(case.id) for record in records for case in record.cases)
+        names_patients = names_patients or any(named_dicom)
         models.append(
             Model(
                 name=name,
@@ -93,7 +94,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
         images=images,
         known_as=pseudonyms.ids,
-        names_patients=dicom or any(_may_name_patient(case, path) for case, path in images.items()),
+        names_patients=names_patients or any(_may_name_patient(case, path) for case, path in images.items()),
     )
 
 

@@ -63,7 +63,7 @@ def class_rows(evaluation: Evaluation) -> tuple[ClassRow, ...]:
             missed=f"{item.missed} of {item.present}",
             false=item.false_positives,
             dice=_mean(item.figures["dice"]),
-            dice_95=_interval(item.figures["dice"].low, item.figures["dice"].high),
+            dice_95=interval(item.figures["dice"].low, item.figures["dice"].high),
             nsd=_mean(item.figures["nsd"]),
             hd95_mm=_mean(item.figures["hd95_mm"]),
             volume_pct=_mean(item.figures["volume_error_percent"]),
@@ -79,7 +79,7 @@ def comparison_rows(evaluation: Evaluation) -> tuple[ComparisonRow, ...]:
         ComparisonRow(
             name=_full_name(comparison.model, item.name, evaluation),
             difference=item.mean if item.n else None,
-            difference_95=_interval(item.low, item.high),
+            difference_95=interval(item.low, item.high),
             p_corrected=item.p_corrected if item.n else None,
             better={"model": comparison.model, "baseline": comparison.baseline}.get(item.better, item.better),
         )
@@ -102,7 +102,7 @@ def group_rows(evaluation: Evaluation) -> tuple[GroupRow, ...]:
                         class_name=item.name,
                         patients=figure.n,
                         dice=_mean(figure),
-                        dice_95=_interval(figure.low, figure.high),
+                        dice_95=interval(figure.low, figure.high),
                         gap=None if math.isnan(gap.gap) else round(gap.gap, 3),
                         p_corrected=None if math.isnan(gap.p_corrected) else gap.p_corrected,
                     )
@@ -129,5 +129,6 @@ def _mean(figure: MetricSummary) -> float | None:
     return round(figure.mean, 3) if abs(figure.mean) >= 0.1 else float(f"{figure.mean:.3g}")  # of cells 1e-10 ml
 
 
-def _interval(low: float, high: float) -> str:
-    return f"{low:.3f} to {high:.3f}" if low <= high else "-"
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """An interval for people; a dash where there is none."""
+    return f"{low:.{digits}f} to {high:.{digits}f}" if low <= high else "-"

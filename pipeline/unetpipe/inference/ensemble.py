@@ -16,7 +16,7 @@ from unetpipe.imaging.geometry import Shape
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.resampling import label_dtype
 from unetpipe.inference.shared_batches import Forward, SharedBatches, VolumePlanes
-from unetpipe.inference.sliding_window import GAUSSIAN, Blending, Windows
+from unetpipe.inference.sliding_window import GAUSSIAN, STEP, Blending, Windows
 from unetpipe.networks.device import autocast
 from unetpipe.networks.memory_format import use_fastest_layout
 
@@ -179,7 +179,7 @@ class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
         blending: How windows are averaged and the volume padded.
     """
 
-    def __init__(self, patch: Shape, *, step: float = 0.5, batch: int = 1, blending: Blending = GAUSSIAN) -> None:
+    def __init__(self, patch: Shape, *, step: float = STEP, batch: int = 1, blending: Blending = GAUSSIAN) -> None:
         super().__init__()
         self.patch = patch
         self.step = step

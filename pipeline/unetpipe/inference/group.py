@@ -15,7 +15,7 @@ from unetpipe.imaging.preprocessing import Interpolation, Preprocessing
 from unetpipe.inference.decoding import GroupLogits
 from unetpipe.inference.ensemble import Ensemble, SlabInferer
 from unetpipe.inference.shared_batches import VolumePlanes
-from unetpipe.inference.sliding_window import GAUSSIAN, Blending
+from unetpipe.inference.sliding_window import GAUSSIAN, STEP, Blending
 from unetpipe.streaming import paired
 
 _VOXELS_ON_GPU = 4 * 128**3
@@ -43,7 +43,7 @@ class NetworkGroup:
         ensemble: Ensemble,
         patch: Shape,
         *,
-        step: float = 0.5,
+        step: float = STEP,
         batch: int | None = None,
         blending: Blending = GAUSSIAN,
     ) -> "NetworkGroup":

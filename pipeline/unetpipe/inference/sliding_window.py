@@ -24,6 +24,8 @@ from unetpipe.imaging.geometry import Shape
 
 log = logging.getLogger(__name__)
 
+STEP = 0.5
+"""Distance between windows as a fraction of the patch, unless asked otherwise; as nnU-Net has it."""
 _SMALLEST_WEIGHT = 1e-3  # MONAI's floor
 _CLASSES_AT_ONCE = 16  # bounds the float32 copy of half-precision logits
 

@@ -41,6 +41,11 @@ class Overlap(NamedTuple):
         return _ratio(2 * self.both, self.reference + self.prediction)
 
     @property
+    def known_dice(self) -> float | None:
+        """None when both are empty, else Dice."""
+        return None if math.isnan(self.dice) else self.dice
+
+    @property
     def iou(self) -> float:
         """NaN when both are empty, 0 when one is."""
         return _ratio(self.both, self.reference + self.prediction - self.both)

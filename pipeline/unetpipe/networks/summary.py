@@ -20,7 +20,7 @@ Kind = Literal["conv", "pool", "up", "head"]
 
 _CONVOLUTIONS = nn.Conv2d | nn.Conv3d
 _TRANSPOSED = nn.ConvTranspose2d | nn.ConvTranspose3d
-_POOLS = nn.MaxPool2d | nn.MaxPool3d | nn.AvgPool2d | nn.AvgPool3d
+_POOLS = nn.MaxPool2d | nn.MaxPool3d
 _BYTES = 4  # float32
 
 
@@ -146,7 +146,7 @@ def _step(layer: nn.Module, inputs: int, outputs: int, dims: int) -> Step | None
         return Step("up", f"up-conv {_times(layer.kernel_size, dims)}", (inputs, outputs))
     if isinstance(layer, nn.Upsample):
         return Step("up", f"interpolate {_times(layer.scale_factor, dims)}", (inputs, outputs))
-    if isinstance(layer, nn.MaxPool2d | nn.MaxPool3d):
+    if isinstance(layer, _POOLS):
         return Step("pool", f"max pool {_times(layer.kernel_size, dims)}", (inputs, outputs))
     if isinstance(layer, _CONVOLUTIONS):
         kernel = _times(layer.kernel_size, dims)

@@ -21,7 +21,7 @@ class Node:
 
     Attributes:
         spool: Studies that were received.
-        journal: Studies that were segmented.
+        journal: Studies that were segmented or have failed.
         names: Names of studies and results.
         metrics: Counters.
         segmented: Folder of results that the journal does not know yet.

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from unetpipe.components import first_line
 from unetpipe.errors import ImageFileError, UnetpipeError
 from unetpipe.files import sync_folder
 from unetpipe.imaging.dicom.choice import NoImageError
@@ -85,7 +86,7 @@ class Worker:
         except NoImageError:
             return "without_images", ""  # such as a dose report that comes after its images
         except UnetpipeError as error:
-            return "failed", (str(error).splitlines() or [""])[0] or type(error).__name__
+            return "failed", first_line(error)
         except Exception as error:  # one study must not end the node
             return "failed", type(error).__name__
 

@@ -172,7 +172,7 @@ class Trainer:
                 system=machine_use(self._setup.device),
             )
         )
-        self._say_if_steps_take_longer()
+        self._say_if_steps_take_another_time()
         if state.cooldown is None and (reason := reason_to_stop(smoothed, config.patience, config.target_dice)):
             progress = self._progress_of_schedule(state.iteration)
             state.cooldown = Cooldown.begin(state.iteration, progress, state.budget.iterations)
@@ -183,7 +183,7 @@ class Trainer:
             self._recorder.keep_weights("best", weights)
             state.best = weights if config.deploy == "best" else None
 
-    def _say_if_steps_take_longer(self) -> None:
+    def _say_if_steps_take_another_time(self) -> None:
         """Tell how many steps there is time for, where that is no longer what was expected; the schedule follows it."""
         state, elapsed = self._state, self._elapsed()
         if state.choice is None or state.cooldown is not None:
@@ -242,7 +242,7 @@ class Trainer:
         overlaps = _overlaps(counts)
         of_case = dict(zip(predicted, overlaps, strict=True))
         dice = mean_dice(of_case[case] for case in cases)
-        each = zip(*(map(_known_dice, of_case[case]) for case in cases), strict=True)
+        each = zip(*([one.known_dice for one in of_case[case]] for case in cases), strict=True)
         result = HeldOutResult(
             dice=dict(zip(data.foreground, dice, strict=True)),
             cases=len(cases),
@@ -289,11 +289,6 @@ class Trainer:
             f"{budget.iterations} steps an epoch, {self._learner.recipe.optimizer_name}; {processes}"
             f"{setup.device.type} {str(self._learner.dtype).removeprefix('torch.')}"
         )
-
-
-def _known_dice(overlap: Overlap) -> float | None:
-    """Dice of a structure; None where neither reference nor labels hold it."""
-    return None if math.isnan(overlap.dice) else overlap.dice
 
 
 def _overlaps(cases: Iterable[Iterable[Sequence[int]]]) -> list[list[Overlap]]:

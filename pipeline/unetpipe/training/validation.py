@@ -27,14 +27,13 @@ from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import GroupLogits, label_scan
 from unetpipe.inference.ensemble import Ensemble, for_inference
 from unetpipe.inference.group import NetworkGroup
-from unetpipe.inference.sliding_window import Windows
+from unetpipe.inference.sliding_window import STEP, Windows
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.streaming import paired
 from unetpipe.training.case_files import CaseFiles, Labels
 from unetpipe.training.postprocessing import largest_component_gain
 from unetpipe.training.recorder import Example
 
-_STEP = 0.5  # between windows, as a fraction of the patch
 _LONG_READING = 2.0  # seconds, after which a case is not read again to time it
 
 
@@ -213,7 +212,7 @@ class HeldOut:
         """Number of windows that lie half a patch apart over each case."""
         patch = patch or self._configuration.patch_size
         shapes = {case: self._store.record(case).placement.shape for case in cases}
-        return {case: Windows.over(shape, patch, _STEP).count for case, shape in shapes.items()}
+        return {case: Windows.over(shape, patch, STEP).count for case, shape in shapes.items()}
 
     def _group(self, network: nn.Module) -> NetworkGroup:
         ensemble = Ensemble([network.eval()], device=self._device, dtype=self._dtype)

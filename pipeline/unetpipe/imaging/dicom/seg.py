@@ -64,11 +64,6 @@ def read_seg(data: Dataset, syntax: UID, target: LabelTarget | None) -> Volume:
     return Volume(builder.labels()[None], target.grid, notes=tuple(notes), names=builder.names())
 
 
-def seg_grid(data: Dataset) -> Grid:
-    """The grid that a segmentation's own frames lie on."""
-    return _own_grid([place_of(data, one) for one in frame_attributes(data)])
-
-
 def _segments(data: Dataset, background: int | None) -> list[Segment]:
     """The segments of a segmentation; a label map may describe its background, too."""
     found = []

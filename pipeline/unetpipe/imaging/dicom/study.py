@@ -61,10 +61,6 @@ class Series:
         """The volumes of the series."""
         return volumes_in(self.frames)
 
-    def directories(self) -> set[object]:
-        """The folder in which the files of the series lie."""
-        return {image.file.path.parent for image in self.images}
-
 
 @dataclass(frozen=True)
 class Contents:

@@ -1,4 +1,4 @@
-"""MetaImage (.mha, .mhd) and NRRD: the only module that knows SimpleITK, and with it LPS."""
+"""MetaImage (.mha, .mhd) and NRRD, by SimpleITK, whose coordinates are LPS."""
 
 import json
 import re

@@ -187,7 +187,7 @@ def _scale(header: Any) -> Scale | None:
 
 def _affine(header: Any, shape: Shape, notes: list[str]) -> NDArray[np.float64]:
     """The sform's affine, else the qform's, else one made of the spacing alone, in the header's unit."""
-    spacing = _repaired_spacing(header)
+    spacing = _repair_pixdim(header)
     has_sform, has_qform = header["sform_code"] > 0, header["qform_code"] > 0
     if has_sform and not header.get_sform()[:3].any():
         if not has_qform:
@@ -203,8 +203,8 @@ def _affine(header: Any, shape: Shape, notes: list[str]) -> NDArray[np.float64]:
     return affine
 
 
-def _repaired_spacing(header: Any) -> NDArray[np.float64]:
-    """The size of a voxel that ``pixdim`` states; the header's own field loses its negative and zero sizes."""
+def _repair_pixdim(header: Any) -> NDArray[np.float64]:
+    """Take negative and zero sizes out of the header's ``pixdim``, and return the size of a voxel that it stated."""
     stated: NDArray[np.float64] = np.abs(header["pixdim"][1:4].astype(np.float64))
     header["pixdim"][0] = -1 if header["pixdim"][0] < 0 else 1
     header["pixdim"][1:4] = np.where(stated == 0, 1, stated)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from unetpipe.components import first_line
 from unetpipe.cores import available_cores
 from unetpipe.errors import TrainingError
 from unetpipe.progress import Advance
@@ -129,7 +130,7 @@ def joined(ranks: Ranks) -> Iterator[Group]:
     except (RuntimeError, ValueError) as error:  # torch's errors of stores and sockets, and a port that is no number
         raise TrainingError(
             f"the {ranks.size} processes of this training did not meet within {MEETING.seconds // 60} minutes: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         ) from error
     try:
         with _death_named():
@@ -154,7 +155,3 @@ def _death_named() -> Iterator[None]:
         if isinstance(error, dist.DistError) or "gloo" in str(error):  # gloo has no error class of its own
             raise RankDiedError("another process of this training has died: the same command goes on") from error
         raise
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
