@@ -13,6 +13,7 @@ from pydicom import dcmread
 
 from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.errors import DatasetError, ImageFileError
+from unetpipe.imaging.dicom import study
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import read_volume, write_image
@@ -405,3 +406,29 @@ def test_studies_below_a_path_with_two_slashes_are_found(tmp_path: Path, scratch
     for number in range(2):
         write_series(tmp_path / f"study_{number}" / "CT", ARRAY, GRID, seed=number)
     assert len(find_inputs([Path(f"/{tmp_path}")], 1, scratch=scratch)) == 2
+
+
+def test_each_study_of_a_folder_reads_its_own_headers(
+    tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The studies that lie in one folder are told apart once; then nobody reads the others' headers again."""
+    folder = tmp_path / "all"
+    folder.mkdir()
+    for number in range(5):
+        write_series(tmp_path / str(number), ARRAY + number, GRID, seed=number)
+        for file in sorted((tmp_path / str(number)).iterdir()):
+            file.rename(folder / f"{number}_{file.name}")
+    expected = [read_volume(case.paths[0], case.dicom[0]).array for case in find_inputs([folder], 1, scratch=scratch)]
+    count = len(list(folder.iterdir()))
+    read: list[object] = []
+    header = study.read_header
+    monkeypatch.setattr(study, "read_header", lambda file, *more: (read.append(file), header(file, *more))[1])
+    cases = find_inputs([folder], 1, scratch=scratch)
+    found = [read_volume(case.paths[0], case.dicom[0]).array for case in cases]
+    assert len(cases) == 5
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+    assert len(read) <= 2 * count + len(cases)
+    write_series(tmp_path / "late", ARRAY, GRID, seed=9)
+    for file in sorted((tmp_path / "late").iterdir()):
+        file.rename(folder / f"late_{file.name}")
+    assert len(find_inputs([folder], 1, scratch=scratch)) == 6, "what comes later is found"

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from unetpipe.errors import GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.dicom.attributes import number_if_sound, text, without_validation
@@ -15,6 +15,9 @@ from unetpipe.imaging.dicom.sources import DicomFile, ImageNames, list_files, lo
 
 _AHEAD = 32
 """How many files ahead of the one whose header is read the system is asked to read."""
+_MOST_SOURCES = 4
+_STUDIES: dict[Path, dict[PurePath, str]] = {}
+"""Study of each image of the last few folders of several: a scan of one of them reads the headers of no other one."""
 _FEW = 3
 """Series of fewer slices than this in each plane are scouts where there are others."""
 
@@ -100,7 +103,9 @@ def read_contents(path: Path, keywords: tuple[str, ...] = (), study: str | None 
     left_out: Counter[str] = Counter()
     unknown: list[tuple[DicomFile, bytes]] = []
     seen: set[str] = set()
-    files = list_files(path)
+    files, others = _files_of(path, study)
+    if others:
+        left_out["image of another study"] = others
     for file in files[:_AHEAD]:
         file.prefetch()
     for index, file in enumerate(files):
@@ -147,7 +152,7 @@ def first_identifiers(path: Path, study: str | None = None) -> tuple[str, str] |
         path: A folder of any depth, a zip, or a file.
         study: StudyInstanceUID that the image has to have, where the source holds several studies.
     """
-    for file in list_files(path):
+    for file in _files_of(path, study)[0]:
         if looks_like_dicom(file.head()):
             found = read_header(file)
             if isinstance(found, Image | Damaged):
@@ -161,12 +166,33 @@ def first_identifiers(path: Path, study: str | None = None) -> tuple[str, str] |
 def studies_in(path: Path) -> list[str]:
     """StudyInstanceUIDs of a source's images, in the order of `Contents.series`; without those that say none."""
     firsts: dict[str, tuple[str, str]] = {}
+    study_of: dict[PurePath, str] = {}
     for file in list_files(path):
         found = read_header(file) if looks_like_dicom(file.head()) else None
         if isinstance(found, Image) and found.study:
+            study_of[file.path] = found.study
             moment = text(found.data, "StudyDate"), text(found.data, "StudyTime")
             firsts[found.study] = min(moment, firsts.get(found.study, moment))
+    if len(firsts) > 1 and path.is_dir():
+        _remember(path, study_of)
     return sorted(firsts, key=lambda study: (firsts[study], study))
+
+
+def _remember(path: Path, study_of: dict[PurePath, str]) -> None:
+    """Keep the studies of a folder's images in place of those of the folder that was listed longest ago."""
+    _STUDIES.pop(path, None)
+    _STUDIES[path] = study_of
+    while len(_STUDIES) > _MOST_SOURCES:
+        _STUDIES.pop(next(iter(_STUDIES)), None)
+
+
+def _files_of(path: Path, study: str | None) -> tuple[list[DicomFile], int]:
+    """Files of a source less the images that are known to be of other studies, and how many these are."""
+    files, known = list_files(path), _STUDIES.get(path, {})
+    if study is None or not known:
+        return files, 0
+    kept = [file for file in files if known.get(file.path, study) == study]
+    return kept, len(files) - len(kept)
 
 
 def candidates(series: Sequence[Series]) -> list[Series]:
