@@ -1,7 +1,7 @@
 """Arrays in, labels out: the streamed way gives what MONAI's sliding window and full resampling give."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,13 +18,14 @@ from torch import Tensor
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.write import write_bundle
-from unetpipe.errors import BundleError, GeometryError, UnetpipeError
+from unetpipe.errors import BundleError, GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.files import write_image
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image, read_image
 from unetpipe.imaging.network_input import network_image, restore_labels
 from unetpipe.imaging.preprocessing import Placement
 from unetpipe.imaging.resample import resample
+from unetpipe.inference.decoding import _one_thread
 from unetpipe.inference.quality import ClassQuality, Quality
 from unetpipe.networks.build import build_network
 from unetpipe.networks.unets import sequential
@@ -405,3 +406,60 @@ def test_the_docs_example_of_monais_pipelines(
     torch.testing.assert_close(data["image"].as_tensor(), expected)
     data["logits"] = MetaTensor(torch.rand(3, *data["image"].shape[1:]))
     assert names["back"](data)["logits"].shape == (3, 20, 18, 17)
+
+
+def test_arrays_of_numbers_that_are_not_real_are_refused(make_bundle: MakeBundle) -> None:
+    """A reconstruction without its magnitude would be segmented by its real part; other types of torch are read."""
+    predictor, array = Predictor(make_bundle(), device="cpu", precision="fp32"), scan((20, 18, 16))[0]
+    with pytest.raises(ImageFileError, match="complex"):
+        predictor.predict(array + 1j * array, np.eye(4))
+    half = torch.from_numpy(array).bfloat16()
+    expected = predictor.predict(half.float().numpy(), np.eye(4))
+    np.testing.assert_array_equal(predictor.predict(half.requires_grad_(), np.eye(4)), expected)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_scans_that_end_in_an_error_keep_those_before(make_bundle: MakeBundle, count: int) -> None:
+    """What came before it is segmented, and then the error is raised, whichever scans were taken ahead."""
+    bundles = [make_bundle(name=f"m{n}", spacing_mm=(1.0 + 0.5 * n,) * 3) for n in range(count)]
+    predictor = Predictor(bundles, device="cpu", precision="fp32", batch=5)
+    images = [Image.of(scan((14, 12, 10), seed=n), Grid.of((14, 12, 10), np.eye(4))) for n in range(2)]
+
+    def ending() -> Iterator[Any]:
+        yield from map(predictor.prepare, images)
+        raise ValueError("no more")
+
+    found: list[Any] = []
+    with pytest.raises(ValueError, match="no more"):  # noqa: PT012 - what came before is kept
+        for one in predictor.segment_all(ending()):
+            found.append(one)  # noqa: PERF402 - extend would lose all of them
+    assert len(found) == 2
+    for one, image in zip(found, images, strict=True):
+        np.testing.assert_array_equal(one.labels, predictor.segment(predictor.prepare(image)).labels)
+
+
+def test_a_thread_that_begins_while_another_computes_has_all_cores(make_bundle: MakeBundle) -> None:
+    """It inherits what that one has set for itself, and would keep it, and hand it on."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        predictor, array = Predictor(make_bundle(), device="cpu", precision="fp32"), scan((20, 18, 16))[0]
+        born, go, seen = threading.Event(), threading.Event(), []
+
+        def work() -> None:
+            torch.ones(1 << 16).add_(1)
+            seen.append(torch.get_num_threads())
+            born.set()
+            go.wait(60)
+            predictor.predict(array, np.eye(4))
+            seen.append(torch.get_num_threads())
+
+        with _one_thread():
+            thread = threading.Thread(target=work)
+            thread.start()
+            born.wait(60)
+        go.set()
+        thread.join(60)
+        assert seen[1] == 4
+    finally:
+        torch.set_num_threads(before)

@@ -1,6 +1,7 @@
 """From an image to what a network sees, and from labels back to the file they belong to."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -227,3 +228,14 @@ def test_a_real_case_there_and_back(shared_data: Path, tmp_path: Path) -> None:
     out, original = read_volume(tmp_path / "out.nii.gz"), read_volume(label)
     assert np.array_equal(out.array, original.array)
     assert np.allclose(out.grid.matrix, original.grid.matrix, atol=1e-6)
+
+
+@pytest.mark.parametrize("scheme", ["minmax", "zscore", "zscore_nonzero"])
+@pytest.mark.parametrize("kind", [np.float32, np.uint16])
+def test_planes_that_two_slabs_share_are_normalised_once(kind: type, scheme: Any) -> None:
+    """Whatever type the voxels have: in whole numbers of 16 bits each part is a copy anyway."""
+    values = np.linspace(1000, 2000, 96 * 64).round().reshape(1, 96, 8, 8)
+    wanted, grid = spec(0.75, 1.0, 1.0, scheme=ChannelNormalization(scheme=scheme)), Grid.of((96, 8, 8), np.eye(4))
+    expected = network_image(Image.of(values.astype(np.int16), grid), wanted).values
+    found = network_image(Image.of(values.astype(kind), grid), wanted).values
+    assert torch.allclose(found, expected, atol=1e-4)

@@ -1,5 +1,7 @@
 """Normalisation, with MONAI's own transforms as the oracle."""
 
+from typing import Any
+
 import pytest
 import torch
 from monai.transforms import NormalizeIntensity, ScaleIntensityRange
@@ -43,3 +45,13 @@ def test_ct_needs_its_figures() -> None:
     """A scheme without mean or bounds cannot be made."""
     with pytest.raises(ValidationError, match="needs mean, std, lower and upper"):
         ChannelNormalization(scheme="ct", mean=80.0)
+
+
+@pytest.mark.parametrize("scheme", ["minmax", "none", "zscore", "zscore_nonzero"])
+def test_what_is_normalised_stays_as_it_is(scheme: Any) -> None:
+    """Parts that are normalised one after the other may overlap, and the image may be the caller's."""
+    values = torch.rand(5, 6, 7, generator=torch.Generator().manual_seed(0)) * 900 + 100
+    before = values.clone()
+    result = normalize(values, ChannelNormalization(scheme=scheme))
+    assert torch.equal(values, before)
+    assert result.data_ptr() != values.data_ptr()

@@ -27,7 +27,7 @@ from unetpipe.errors import TrackingError
 from unetpipe.stages.infer import infer
 from unetpipe.stages.package import package
 from unetpipe.stages.train import TrainResult, train
-from unetpipe.tracking.registry import RegisteredVersion
+from unetpipe.tracking.registry import RegisteredVersion, _described, fetch_model
 
 pytestmark = pytest.mark.slow
 
@@ -162,3 +162,23 @@ def test_no_store_knows_who_or_where(trained: TrainResult, balls: Path, on_serve
     written = {path.name: path.read_text() for path in texts if path.is_file()}
     assert {"MLmodel", "metadata.json", "plan.yaml", "requirements.txt", "input_example.json"} <= set(written)
     assert {name: found for name, text in written.items() if (found := private.findall(text))} == {}
+
+
+@pytest.mark.usefixtures("on_server")
+def test_a_copied_version_is_fetched_too(trained: TrainResult, registered: RegisteredVersion, tmp_path: Path) -> None:
+    """As a version is promoted to another name: its files are those of the first, and so is its model."""
+    MlflowClient().copy_model_version(f"models:/balls/{registered.version}", "prod")
+    assert (fetch_model("models:/prod/1", tmp_path) / "configs" / "metadata.json").is_file()
+    again = package(PackageConfig(model=trained.bundle, register_as="prod")).registered
+    assert again is not None
+    assert (again.version, again.model_id) == (1, registered.model_id)
+
+
+def test_a_long_card_is_cut_between_paragraphs() -> None:
+    """Databases other than SQLite take 5000 characters."""
+    text = "A sentence.\n\n" * 1000
+    found = _described(text)
+    assert len(found) <= 5000
+    assert found.startswith("A sentence.\n\nA sentence.")
+    assert found.endswith("A sentence.\n\n(The card goes on in docs/README.md among the model's files.)")
+    assert _described(text[:100]) == text[:100]

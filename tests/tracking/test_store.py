@@ -1,11 +1,14 @@
 """A store in a file, made by whoever comes first."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+
+from unetpipe.tracking.store import default_tracking_uri, named_for_mlflow
 
 _RUN = """
 import sys
@@ -31,3 +34,16 @@ def test_a_fresh_store_keeps_the_runs_of_all_that_start_at_once(
     found = client.search_runs([experiment.experiment_id])
     assert sorted((run.info.run_name, run.info.status) for run in found) == [(name, "FINISHED") for name in "abc"]
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_store_that_is_lent_to_mlflow_is_no_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a model is registered in one store, the run of another folder goes into its own; then nothing is named."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with named_for_mlflow(tmp_path / "a"):
+        assert os.environ["MLFLOW_TRACKING_URI"] == default_tracking_uri(tmp_path / "a")
+        assert default_tracking_uri(tmp_path / "b").endswith("b/mlflow.db")
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
+    with named_for_mlflow(tmp_path / "a"):
+        assert default_tracking_uri(tmp_path / "b") == "http://server"
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://server"

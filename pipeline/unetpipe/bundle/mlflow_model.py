@@ -19,8 +19,8 @@ class SegmentationModel(PythonModel):  # type: ignore[misc] # MLflow is checked 
         """Segment a scan.
 
         Args:
-            model_input: ``image``, intensities as stored, (C, I, J, K) or (C, I, J); ``affine``, 4x4, which maps voxel
-                indices to RAS+ mm.
+            model_input: ``image``, intensities as stored, in float32, (C, I, J, K) or (C, I, J); ``affine``, 4x4, which
+                maps voxel indices to RAS+ mm.
 
         Returns:
             Label values on the same grid, (I, J, K) or (I, J).

@@ -25,7 +25,7 @@ from unetpipe.bundle.spec import ModelSpec, ModelTask
 from unetpipe.config.base import Precision
 from unetpipe.config.infer import Engine
 from unetpipe.dataset.training_domain import domain_check
-from unetpipe.errors import BundleError, GeometryError, UnetpipeError, is_out_of_memory
+from unetpipe.errors import BundleError, GeometryError, ImageFileError, UnetpipeError, is_out_of_memory
 from unetpipe.imaging.finite import refuse_non_finite
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
@@ -129,6 +129,8 @@ class Predictor:
         self._compared = False
         self._largest = agreed_postprocessing([bundle.spec for bundle in self.bundles]) if postprocess else ()
         self._turn = threading.Lock()
+        self._cores, self._seen = torch.get_num_threads(), threading.local()
+        self._seen.known = True
         self._computation = Computation(
             self.device, self.dtype, self.engine == "openvino", step, batch, tta=tta, postprocess=postprocess
         )
@@ -166,8 +168,9 @@ class Predictor:
 
         Raises:
             GeometryError: If shape, channels or affine do not suit the model.
+            ImageFileError: If voxels are no real numbers, or NaN or infinite.
         """
-        values = array.as_subclass(Tensor).cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+        values = _plain(array)
         dims = self.spec.spatial_dims
         if values.ndim == dims:
             values = values[None]
@@ -246,14 +249,27 @@ class Predictor:
 
         Yields:
             The segmentation of each scan in order, or the error that stopped it, which is no other scan's.
+
+        Raises:
+            Exception: Whatever `scans` raises, after what came before.
         """
-        for images, logits in paired(scans, self._logits):
+        stopped: list[Exception] = []
+
+        def until_error() -> Iterator[Sequence[PreparedImage]]:
+            try:
+                yield from scans
+            except Exception as error:
+                stopped.append(error)
+
+        for images, logits in paired(until_error(), self._logits):
             found: Segmentation | Exception
             try:
                 found = self._segment(images, logits, entropy=entropy, probabilities=probabilities)
             except Exception as error:
                 found = error
             yield found
+        if stopped:
+            raise stopped[0]
 
     def _segment(
         self, images: Sequence[PreparedImage], logits: Sequence[GroupLogits], *, entropy: bool, probabilities: bool
@@ -261,6 +277,7 @@ class Predictor:
         scheme, agreement = self.spec.label_scheme, Agreement()
         confidence = Confidence(scheme) if self.qualities else None
         with self._turn, torch.inference_mode():
+            self._take_all_cores()
             if not self._compared and (self.dtype, self.engine) != (torch.float32, "torch"):
                 self._compared = True
                 self._compare_with_float32(images[0].values)
@@ -281,6 +298,7 @@ class Predictor:
             torch.OutOfMemoryError: If the device has too little memory.
         """
         with self._turn, torch.inference_mode():
+            self._take_all_cores()
             return on_scan_grid(next(self._logits([images])), images[0].decision_shape)
 
     def _logits(self, scans: Iterable[Sequence[PreparedImage]]) -> Iterator[list[GroupLogits]]:
@@ -315,17 +333,21 @@ class Predictor:
             count = Windows.over(tuple(values.shape[1:]), inferer.patch, inferer.step, inferer.blending).count
             if seconds * count / inferer.batch * scans < _WORTH_A_TRIAL:
                 return
-            self.engine = "openvino"
             try:
-                self._groups = replace(self._computation, openvino=True).groups(self.bundles)
-                others = _seconds_of(self._groups[0].ensemble, windows)
+                trial = replace(self._computation, openvino=True).groups(self.bundles)
+                others = _seconds_of(trial[0].ensemble, windows)
             except Exception as error:
                 log.warning("torch computes, since OpenVINO cannot: %s", error)
-                self.engine, self._groups = "torch", groups
                 return
-            if others > _FASTER * seconds:
-                self.engine, self._groups = "torch", groups
+            if others <= _FASTER * seconds:
+                self.engine, self._groups = "openvino", trial
             log.info("%s computes: windows took torch %.3f s, OpenVINO %.3f s", self.engine, seconds, others)
+
+    def _take_all_cores(self) -> None:
+        """Let a new thread compute with all cores: it may have begun while another one had set fewer for itself."""
+        if not getattr(self._seen, "known", False):
+            self._seen.known = True
+            torch.set_num_threads(self._cores)
 
     def _central_window(self, values: Tensor) -> Tensor:
         """The window (1, C, *patch) in the middle of a scan, on the device, without labels of a first stage."""
@@ -350,6 +372,21 @@ class Predictor:
         if self.differs > _MUCH:
             name = f"{self.engine} in {str(self.dtype).removeprefix('torch.')}"
             log.warning("%s gives %.1f %% of a window's voxels another class than float32", name, 100 * self.differs)
+
+
+def _plain(array: NDArray[Any] | Tensor) -> NDArray[Any]:
+    """An array of real numbers; numpy has no bfloat16.
+
+    Raises:
+        ImageFileError: If it holds complex numbers, or none.
+    """
+    if isinstance(array, Tensor):
+        tensor = array.detach().as_subclass(Tensor).cpu()
+        array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    values = np.asarray(array)
+    if values.dtype.kind not in "biuf":
+        raise ImageFileError(f"voxels of type {values.dtype} are not supported")
+    return values
 
 
 def _seconds_of(ensemble: Ensemble, windows: Tensor) -> float:

@@ -31,7 +31,7 @@ from unetpipe.imaging.preprocessing import Placement, Preprocessing, step_code
 if TYPE_CHECKING:  # it takes a third of a second to import: only where arrays are read and written
     import blosc2
 
-STORE_SCHEMA = 4
+STORE_SCHEMA = 5
 """Part of every case's key: raise it when the same input leads to another preprocessed case."""
 MAX_LOCATIONS = 1000
 _EDGES = {2: (2048, 128), 3: (256, 32)}

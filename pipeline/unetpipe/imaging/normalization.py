@@ -45,10 +45,10 @@ def normalizer(
         assert ct_std is not None
         return lambda part: part.clamp(low, high).sub_(ct_mean).div_(max(ct_std, _SMALLEST_STD))
     if normalization.scheme == "none":
-        return torch.Tensor.float
+        return lambda part: part.to(torch.float32, copy=True)
     if normalization.scheme == "minmax":
         smallest, largest = float(values.min()), float(values.max())
-        return lambda part: part.float().sub_(smallest).div_(max(largest - smallest, _SMALLEST_STD))
+        return lambda part: (part.float() - smallest).div_(max(largest - smallest, _SMALLEST_STD))
     if normalization.scheme == "zscore_mask":
         assert mask is not None
         return _masked(values, mask)

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 REGISTERED = "models:/"
 _OF_THE_RUN = ("dataset", "plan", "unetpipe", "torch", "final_dice")  # its tags that a model takes over
 _FIGURES = "final_"  # how its figures begin that a model takes over as tags
+_LONGEST_DESCRIPTION = 5000  # characters that databases other than SQLite take
+_CUT = "\n\n(The card goes on in docs/README.md among the model's files.)"
 DATA = "bundle"  # what a model's code finds its data under, and their folder in the model
 _URI = re.compile(r"models:/+(?P<name>[^/@:]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@:]+))")
 
@@ -125,7 +127,7 @@ def register_model(model: ServedModel, entry: Entry, work: Path) -> RegisteredVe
         version=int(version.version),
         alias=entry.alias,
         uri=f"{REGISTERED}{entry.name}{suffix}",
-        model_id=version.source.removeprefix(REGISTERED),
+        model_id=_model_id(client, version),
         tracking_run=version.run_id or None,
     )
 
@@ -161,11 +163,28 @@ def fetch_model(uri: str, folder: Path) -> Path:
 def _downloaded(client: Any, registered: Any, store: str, target: Path) -> Path:
     from mlflow.artifacts import download_artifacts
 
-    location = client.get_logged_model(registered.source.removeprefix(REGISTERED)).artifact_location
+    location = client.get_model_version_download_uri(registered.name, registered.version)  # also of a copied version
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         found = download_artifacts(f"{location}/artifacts/{DATA}", dst_path=scratch, tracking_uri=store)
         shutil.move(found, target)
     return target
+
+
+def _model_id(client: Any, version: Any) -> str:
+    """Id of the logged model that a version, or the version that it was copied from, is of."""
+    source = version.source.removeprefix(REGISTERED)
+    while "/" in source:
+        name, _, number = source.rpartition("/")
+        source = client.get_model_version(name, number).source.removeprefix(REGISTERED)
+    return str(source)
+
+
+def _described(text: str) -> str:
+    """A description that MLflow's tables take, cut between two paragraphs."""
+    if len(text) <= _LONGEST_DESCRIPTION:
+        return text
+    room = text[: _LONGEST_DESCRIPTION - len(_CUT)]
+    return (room.rpartition("\n\n")[0] or room) + _CUT
 
 
 def _same_version(client: Any, entry: Entry) -> Any | None:
@@ -210,7 +229,7 @@ def _new_version(client: Any, experiment: str, model: ServedModel, entry: Entry)
         source=f"{REGISTERED}{logged.model_id}",
         run_id=run_id,
         tags=tags,
-        description=entry.description,
+        description=_described(entry.description),
         model_id=logged.model_id,
     )
     link = [{"name": version.name, "version": version.version}]  # by which MLflow's page of the model finds its version

@@ -7,6 +7,7 @@ used because it records the account and the script's path by itself; what a clie
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any
 
 from unetpipe.errors import TrackingError
 from unetpipe.files import new_path
-from unetpipe.process_setting import ProcessSetting
 from unetpipe.tracking.moved_store import ARTIFACTS, STORE, follow_folder
 
 EXPERIMENT = "unetpipe"
@@ -30,9 +30,15 @@ _SETTINGS = {  # by default MLflow waits minutes for a server that is not there,
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's page opens as one for language models
 
 
+_NAMING = threading.Lock()
+_LENT: list[str | None] = []
+"""What the environment named before it was lent to MLflow."""
+
+
 def named_tracking_uri() -> str | None:
-    """The store that `MLFLOW_TRACKING_URI` names; None where it is not set."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or None
+    """The store that `MLFLOW_TRACKING_URI` names; None where it is not set, or only lent to MLflow."""
+    lent = tuple(_LENT)
+    return lent[0] if lent else os.environ.get("MLFLOW_TRACKING_URI") or None
 
 
 def default_tracking_uri(work: Path) -> str:
@@ -50,12 +56,22 @@ def is_file_store(work: Path) -> bool:
     return default_tracking_uri(work).startswith(_SQLITE)
 
 
-def named_for_mlflow(work: Path) -> ProcessSetting[str | None]:
+@contextmanager
+def named_for_mlflow(work: Path) -> Iterator[None]:
     """Name the store in the environment while MLflow looks up there what it was told by its client already.
 
-    Its model registry in a database does so (`SqlAlchemyStore.create_model_version`).
+    Its model registry in a database does so (`SqlAlchemyStore.create_model_version`). One thread at a time, as work
+    folders have stores of their own.
     """
-    return ProcessSetting(named_tracking_uri, _name, default_tracking_uri(work))
+    with _NAMING:
+        before, uri = named_tracking_uri(), default_tracking_uri(work)
+        _LENT.append(before)
+        _name(uri)
+        try:
+            yield
+        finally:
+            _name(before)
+            _LENT.clear()
 
 
 def _name(uri: str | None) -> None:

@@ -127,3 +127,26 @@ def test_lengths_that_are_not_read_are_said(files: Any, tmp_path: Path) -> None:
         files.label(f"derivatives/labels/sub-{subject}/micr/sub-{subject}_sample-a_SEM_seg.png")
     _, faults = inspect_dataset(tmp_path)
     assert [(fault.kind, fault.severity) for fault in faults] == [("stated_lengths", "warning")]
+
+
+@pytest.mark.parametrize("beside", ["T1w_label-lesion_roi", "label-lesion_roi", "label-lesion_T1w", "defacemask"])
+def test_what_is_drawn_on_an_image_is_no_channel(files: Any, tmp_path: Path, beside: str) -> None:
+    """A lesion that other tools want beside the image would tell a network what it is to find."""
+    for subject in "12":
+        place = f"sub-{subject}/anat/sub-{subject}"
+        files.image(f"{place}_T1w.nii.gz", f"{place}_{beside}.nii.gz")
+        files.label(f"derivatives/manual/{place}_label-lesion_mask.nii.gz")
+    manifest, faults = inspect_dataset(tmp_path)
+    assert (manifest.channels, faults) == (("T1w",), [])
+
+
+@pytest.mark.parametrize(("label", "expected"), [("desc-tumour_dseg", ["background", "oedema", "core"]), ("dseg", [])])
+def test_names_are_those_of_the_same_segmentation(files: Any, tmp_path: Path, label: str, expected: list[str]) -> None:
+    """A table describes the labels that have its entities; another segmentation's names are no names."""
+    for subject in "12":
+        files.image(f"sub-{subject}/anat/sub-{subject}_T1w.nii.gz")
+        files.label(f"derivatives/seg/sub-{subject}/anat/sub-{subject}_{label}.nii.gz")
+    files.text("derivatives/seg/desc-atlas_dseg.tsv", "index\tname\n1\thippocampus\n2\tamygdala\n3\tthalamus\n")
+    files.text("derivatives/seg/desc-tumour_dseg.tsv", "index\tname\n1\toedema\n2\tcore\n")
+    manifest, _ = inspect_dataset(tmp_path)
+    assert [one.name for one in manifest.labels] == expected

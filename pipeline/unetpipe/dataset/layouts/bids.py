@@ -22,7 +22,8 @@ _MODALITIES = {"anat": "MR", "ct": "CT", "micr": None}
 """Datatypes whose images are taken, each with the modality of its images where no suffix or JSON file tells it."""
 _CASE_ENTITIES = ("sub", "ses", "sample", "chunk")
 _LABEL_KINDS = ("dseg", "seg", "mask")  # the most telling first
-_NO_IMAGE = "defacemask"
+_NO_IMAGES = ("defacemask", "roi", "photo")
+"""Suffixes of files beside images that are none: masks, lesions drawn for other tools, photographs of samples."""
 _NO_LABELS = "no *_dseg, *_seg or *_mask in derivatives/"
 _WITHOUT_LENGTHS = (".png", ".jpg", ".jpeg")
 _Images = Mapping[str, Mapping[str, list[Path]]]
@@ -38,12 +39,14 @@ class _File:
         case: Subject, session, sample and chunk, such as ``sub-01_ses-a``.
         suffix: The contrast or method, such as ``T1w`` or ``SEM``.
         label_kind: ``dseg``, ``seg`` or ``mask`` for a label, None for an image.
+        is_drawn: Whether an entity names a structure, which is drawn or computed and never acquired.
     """
 
     path: Path
     case: str
     suffix: str
     label_kind: str | None
+    is_drawn: bool
 
 
 def list_bids(folder: Path) -> Listing:
@@ -58,7 +61,7 @@ def list_bids(folder: Path) -> Listing:
     listing = Listing(name=name or folder_name(folder))
     images: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for file in _files(folder, "sub-*"):
-        if file.label_kind is None and file.suffix != _NO_IMAGE:
+        if file.label_kind is None and file.suffix not in _NO_IMAGES and not file.is_drawn:
             images[file.case][file.suffix].append(file.path)
     labels: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for file in (*_files(folder, "derivatives/*/sub-*"), *_files(folder, "derivatives/sub-*")):
@@ -100,6 +103,7 @@ def _files(folder: Path, subjects: str) -> Iterator[_File]:
                 case="_".join(f"{key}-{entities[key]}" for key in _CASE_ENTITIES if key in entities),
                 suffix=next((suffix for suffix in reversed(suffixes) if suffix not in _LABEL_KINDS), ""),
                 label_kind=said or ("seg" if "seg" in entities else None),
+                is_drawn="label" in entities,
             )
 
 
@@ -145,10 +149,15 @@ def _modality(folder: Path, suffix: str, images: _Images, listing: Listing) -> s
 
 
 def _read_classes(folder: Path, listing: Listing) -> None:
-    """Names of label values from ``*dseg.tsv`` with columns index and name, beside the labels, if there is one."""
+    """Names of label values from ``*dseg.tsv`` with columns index and name, beside the labels, if there is one.
+
+    It is of the labels that have all of its entities: ``desc-tumour_dseg.tsv`` of ``sub-1_desc-tumour_dseg.nii.gz``.
+    """
     used = {case.label for case in listing.cases if case.label is not None}
-    for path in sorted((folder / "derivatives").glob("*/*dseg.tsv")):
-        if used and not any(label.is_relative_to(path.parent) for label in used):
+    tables = (folder / "derivatives").glob("*/*dseg.tsv")
+    for path in sorted(tables, key=lambda path: (-len(_entities(path)), path)):  # the most telling first
+        own = [label for label in used if label.is_relative_to(path.parent)]
+        if used and not (own and all(_entities(path) <= _entities(label) for label in own)):
             continue
         _, rows = read_table(path)
         values = [(row.cells.get("name"), as_whole(row.cells.get("index"))) for row in rows]
@@ -157,3 +166,8 @@ def _read_classes(folder: Path, listing: Listing) -> None:
             set_classes(classes, listing)
             return
         listing.training_fault("bad_labels", f"{path.name} should have the columns index and name")
+
+
+def _entities(path: Path) -> set[str]:
+    """The entities of a name, such as ``desc-tumour``."""
+    return {part for part in path.name.split(".")[0].split("_") if "-" in part}
