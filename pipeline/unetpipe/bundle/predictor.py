@@ -347,7 +347,8 @@ class Predictor:
         """Let a new thread compute with all cores: it may have begun while another one had set fewer for itself."""
         if not getattr(self._seen, "known", False):
             self._seen.known = True
-            torch.set_num_threads(self._cores)
+            if torch.get_num_threads() < self._cores:
+                torch.set_num_threads(self._cores)
 
     def _central_window(self, values: Tensor) -> Tensor:
         """The window (1, C, *patch) in the middle of a scan, on the device, without labels of a first stage."""
@@ -381,7 +382,7 @@ def _plain(array: NDArray[Any] | Tensor) -> NDArray[Any]:
         ImageFileError: If it holds complex numbers, or none.
     """
     if isinstance(array, Tensor):
-        tensor = array.detach().as_subclass(Tensor).cpu()
+        tensor = array.detach().as_subclass(Tensor).cpu().resolve_conj().resolve_neg()
         array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     values = np.asarray(array)
     if values.dtype.kind not in "biuf":

@@ -121,13 +121,14 @@ def register_model(model: ServedModel, entry: Entry, work: Path) -> RegisteredVe
             log.info("this model is version %s of %s already", version.version, entry.name)
         if entry.alias:
             client.set_registered_model_alias(entry.name, entry.alias, version.version)
+        model_id = _model_id(client, version)
     suffix = f"@{entry.alias}" if entry.alias else f"/{version.version}"
     return RegisteredVersion(
         name=entry.name,
         version=int(version.version),
         alias=entry.alias,
         uri=f"{REGISTERED}{entry.name}{suffix}",
-        model_id=_model_id(client, version),
+        model_id=model_id,
         tracking_run=version.run_id or None,
     )
 
@@ -171,12 +172,22 @@ def _downloaded(client: Any, registered: Any, store: str, target: Path) -> Path:
 
 
 def _model_id(client: Any, version: Any) -> str:
-    """Id of the logged model that a version, or the version that it was copied from, is of."""
-    source = version.source.removeprefix(REGISTERED)
+    """Id of the logged model that a version, or the version that it was copied from, is of.
+
+    Where the first version is gone, the name and number that it had.
+    """
+    from mlflow.exceptions import MlflowException
+
+    source = str(version.source.removeprefix(REGISTERED))
     while "/" in source:
         name, _, number = source.rpartition("/")
-        source = client.get_model_version(name, number).source.removeprefix(REGISTERED)
-    return str(source)
+        try:
+            source = str(client.get_model_version(name, number).source.removeprefix(REGISTERED))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            break
+    return source
 
 
 def _described(text: str) -> str:

@@ -30,15 +30,16 @@ _SETTINGS = {  # by default MLflow waits minutes for a server that is not there,
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's page opens as one for language models
 
 
-_NAMING = threading.Lock()
+_NAMING = threading.Lock()  # one model is registered at a time
+_STATE = threading.Lock()  # the environment and what is lent are changed and read together
 _LENT: list[str | None] = []
 """What the environment named before it was lent to MLflow."""
 
 
 def named_tracking_uri() -> str | None:
     """The store that `MLFLOW_TRACKING_URI` names; None where it is not set, or only lent to MLflow."""
-    lent = tuple(_LENT)
-    return lent[0] if lent else os.environ.get("MLFLOW_TRACKING_URI") or None
+    with _STATE:
+        return _LENT[0] if _LENT else os.environ.get("MLFLOW_TRACKING_URI") or None
 
 
 def default_tracking_uri(work: Path) -> str:
@@ -65,13 +66,15 @@ def named_for_mlflow(work: Path) -> Iterator[None]:
     """
     with _NAMING:
         before, uri = named_tracking_uri(), default_tracking_uri(work)
-        _LENT.append(before)
-        _name(uri)
         try:
+            with _STATE:
+                _LENT.append(before)
+                _name(uri)
             yield
         finally:
-            _name(before)
-            _LENT.clear()
+            with _STATE:
+                _name(before)
+                _LENT.clear()
 
 
 def _name(uri: str | None) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
+from threading import Lock
 
 from unetpipe.errors import GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.dicom.attributes import number_if_sound, text, without_validation
@@ -16,7 +17,9 @@ from unetpipe.imaging.dicom.sources import DicomFile, ImageNames, list_files, lo
 _AHEAD = 32
 """How many files ahead of the one whose header is read the system is asked to read."""
 _MOST_SOURCES = 4
-_STUDIES: dict[Path, dict[PurePath, str]] = {}
+_LISTING = Lock()
+_State = tuple[int, int]  # of a file: its size, and when it was changed
+_STUDIES: dict[Path, dict[PurePath, tuple[str, _State]]] = {}
 """Study of each image of the last few folders of several: a scan of one of them reads the headers of no other one."""
 _FEW = 3
 """Series of fewer slices than this in each plane are scouts where there are others."""
@@ -166,24 +169,36 @@ def first_identifiers(path: Path, study: str | None = None) -> tuple[str, str] |
 def studies_in(path: Path) -> list[str]:
     """StudyInstanceUIDs of a source's images, in the order of `Contents.series`; without those that say none."""
     firsts: dict[str, tuple[str, str]] = {}
-    study_of: dict[PurePath, str] = {}
+    study_of: dict[PurePath, tuple[str, _State]] = {}
+    is_folder = path.is_dir()
     for file in list_files(path):
         found = read_header(file) if looks_like_dicom(file.head()) else None
         if isinstance(found, Image) and found.study:
-            study_of[file.path] = found.study
+            if is_folder and (state := _state(file)) is not None:
+                study_of[file.path] = found.study, state
             moment = text(found.data, "StudyDate"), text(found.data, "StudyTime")
             firsts[found.study] = min(moment, firsts.get(found.study, moment))
-    if len(firsts) > 1 and path.is_dir():
-        _remember(path, study_of)
+    _remember(path, study_of if len(firsts) > 1 else {})
     return sorted(firsts, key=lambda study: (firsts[study], study))
 
 
-def _remember(path: Path, study_of: dict[PurePath, str]) -> None:
+def _remember(path: Path, study_of: dict[PurePath, tuple[str, _State]]) -> None:
     """Keep the studies of a folder's images in place of those of the folder that was listed longest ago."""
-    _STUDIES.pop(path, None)
-    _STUDIES[path] = study_of
-    while len(_STUDIES) > _MOST_SOURCES:
-        _STUDIES.pop(next(iter(_STUDIES)), None)
+    with _LISTING:
+        _STUDIES.pop(path, None)
+        if study_of:
+            _STUDIES[path] = study_of
+        while len(_STUDIES) > _MOST_SOURCES:
+            del _STUDIES[next(iter(_STUDIES))]
+
+
+def _state(file: DicomFile) -> _State | None:
+    """The state of a file of a folder; None of a link to what is not there."""
+    try:
+        status = Path(file.path).stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _files_of(path: Path, study: str | None) -> tuple[list[DicomFile], int]:
@@ -191,7 +206,12 @@ def _files_of(path: Path, study: str | None) -> tuple[list[DicomFile], int]:
     files, known = list_files(path), _STUDIES.get(path, {})
     if study is None or not known:
         return files, 0
-    kept = [file for file in files if known.get(file.path, study) == study]
+
+    def is_other(file: DicomFile) -> bool:
+        of = known.get(file.path)
+        return of is not None and of[0] != study and of[1] == _state(file)
+
+    kept = [file for file in files if not is_other(file)]
     return kept, len(files) - len(kept)
 
 
