@@ -125,3 +125,24 @@ def test_threads_share_a_batch_among_them(monkeypatch: pytest.MonkeyPatch) -> No
                 assert threading.get_ident() not in {one[0] for one in used}
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_mean_is_not_written_into_what_a_network_returns() -> None:
+    """It may be the network's input, which further flips read, or a tensor that the network keeps."""
+
+    class Kept(nn.Module):
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.logits = torch.full((1, 2, 4, 4), value)
+
+        def forward(self, _: torch.Tensor) -> torch.Tensor:
+            return self.logits
+
+    device, windows = torch.device("cpu"), torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    before = windows.clone()
+    mirrored = Ensemble([nn.Identity()], device=device, dtype=torch.float32, mirror_axes=(0, 1))
+    torch.testing.assert_close(mirrored(windows), before)
+    assert torch.equal(windows, before)
+    two = Ensemble([Kept(1.0), Kept(3.0)], device=device, dtype=torch.float32)
+    for _ in range(2):
+        assert (two(windows) == 2).all()

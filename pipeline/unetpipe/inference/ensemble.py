@@ -128,7 +128,8 @@ class Ensemble:
                 logits = logits.flip(dims) if dims else logits
                 if self._compare:
                     labels.append(logits.argmax(dim=1).to(label_dtype(logits.shape[1])))
-                total = logits if total is None else total.add_(logits)
+                # of its own: a network may return its input, or a tensor that it keeps
+                total = logits.clone() if total is None else total.add_(logits)
         assert total is not None
         return _Found(total.div_(members), labels)
 
