@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from unetpipe import extensions
 from unetpipe.components import build, registered, source_digest
 from unetpipe.errors import ComponentError, ExtensionError
 from unetpipe.extensions import extension_digest, extension_name, load_extensions, package_digest
@@ -29,6 +30,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "my_lab-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: my-lab\nVersion: 1.0\n")
     (tmp_path / "my_lab-1.0.dist-info" / "entry_points.txt").write_text("[unetpipe.extensions]\nlab = my_lab.scores\n")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(extensions, "_noted", {})
     yield tmp_path
     for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
         del sys.modules[name]
@@ -150,6 +152,25 @@ def test_the_digest_of_a_part_is_that_of_what_runs(tmp_path: Path) -> None:
     assert source_digest("metric", "test_of_edits") == before
     load_extensions([str(file)])
     assert source_digest("metric", "test_of_edits") != before
+
+
+def test_the_digest_of_an_extension_is_that_of_what_runs(tmp_path: Path, package: Path) -> None:
+    """Folds that are trained one after the other have one, although somebody edits the extension meanwhile."""
+    file = tmp_path / "mine.py"
+    names, files = (
+        (str(file), "lab", "my_lab"),
+        (file, package / "my_lab" / "scores.py", package / "my_lab" / "more.py"),
+    )
+    for one in (file, package / "my_lab" / "more.py"):
+        one.write_text("1\n")
+    load_extensions(names)
+    before = [(extension_digest(name), package_digest(name)) for name in names]
+    for one in files:
+        one.write_text("2\n")
+    assert [(extension_digest(name), package_digest(name)) for name in names] == before
+    load_extensions(names)  # a file is imported anew, and a module is not
+    assert extension_digest(str(file)) != before[0][0]
+    assert [(extension_digest(name), package_digest(name)) for name in names[1:]] == before[1:]
 
 
 def test_a_class_that_is_defined_anew_takes_its_word_again() -> None:

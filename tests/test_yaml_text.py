@@ -1,5 +1,7 @@
 """Aliases of YAML are followed, unless they multiply a text."""
 
+import math
+
 import pytest
 import yaml
 
@@ -46,8 +48,25 @@ def test_numbers_have_exponents(text: str, value: float | str) -> None:
     assert parse_yaml(f"{{a: [{text}]}}") == {"a": [value]}
 
 
+@pytest.mark.parametrize(
+    "word", ["10:00:00", "16:00", "0123", "2024_01", "1_0.5", "0b11", "190:20:30.15", "2026-12-01"]
+)
+def test_numbers_of_yaml_1_1_alone_are_text(word: str) -> None:
+    """A time, an account and a date stay the words that they are, and other programs get them between quotes."""
+    assert parse_yaml(word) == word
+    assert yaml.safe_load(dump_yaml([word])) == [word]
+
+
 def test_text_that_looks_like_a_number_is_written_as_text() -> None:
     """The name of a run in a config that is given again."""
-    values = {"run_name": "1e5", "rate": 1e-5, "fold": 0, "seed": "12", "alpha": "1e"}
+    values = {
+        "run_name": "1e5",
+        "rate": 1e-5,
+        "fold": 0,
+        "seed": "12",
+        "alpha": "1e",
+        "beta": "+.5",
+        "least": -math.inf,
+    }
     assert parse_yaml(dump_yaml(values)) == values
     assert list(parse_yaml(dump_yaml(values))) == list(values)

@@ -21,7 +21,8 @@ GROUP = "unetpipe.extensions"
 """Entry points of installed packages, such as ``mine = "my_lab.losses"`` under this heading in their pyproject.toml."""
 
 _MACHINERY = (Path(__file__).parent, Path(importlib.__file__).parent)
-_loaded: dict[Path, str] = {}  # digest of each file as it was last run
+_noted: dict[Path | str, tuple[str, str]] = {}
+"""`_digests_now` of each file and module as it was when it was imported: what runs, whatever is edited meanwhile."""
 
 
 def load_extensions(named: Sequence[str]) -> None:
@@ -41,7 +42,7 @@ def load_extensions(named: Sequence[str]) -> None:
             if path is not None:
                 _run_file(path)
             else:
-                importlib.import_module(_module(name))
+                _import(_module(name))
         except ExtensionError:
             raise
         except (Exception, SystemExit) as error:  # whatever somebody's own code raises
@@ -57,27 +58,39 @@ def extension_name(named: str) -> str:
 def extension_digest(named: str) -> str:
     """SHA-256 of the file that an extension consists of, or starts with: what a run that goes on later must find again.
 
+    It is of the file as it was imported, and only where it was not, of the file as it is now.
+
     Raises:
         ExtensionError: If there is no such extension.
     """
-    path = _file(named)
-    if path is None:
-        spec = importlib.util.find_spec(_module(named))
-        if spec is None or spec.origin is None:
-            raise _absent(named)
-        path = Path(spec.origin)
-    return _digest(path)
+    return _digests(named)[0]
 
 
 def package_digest(named: str) -> str:
-    """SHA-256 of all code of an extension that is a package; empty for a file or a module."""
-    spec = None if _file(named) else importlib.util.find_spec(_module(named))
-    if spec is None or spec.origin is None or not spec.submodule_search_locations:
-        return ""
-    folder = Path(spec.origin).parent
+    """SHA-256 of all code of an extension that is a package, in the same way; empty for a file or a module."""
+    return _digests(named)[1]
+
+
+def _digests(named: str) -> tuple[str, str]:
+    place = _file(named) or _module(named)
+    return _noted.get(place) or _digests_now(place)
+
+
+def _digests_now(place: Path | str) -> tuple[str, str]:
+    """Digests of the file that a path or a module's name leads to, and of all code of a package."""
+    if isinstance(place, Path):
+        return _digest(place.read_bytes()), ""
+    spec = importlib.util.find_spec(place)
+    if spec is None or spec.origin is None:
+        raise _absent(place)
+    start = Path(spec.origin)
+    return _digest(start.read_bytes()), _package_digest(start.parent) if spec.submodule_search_locations else ""
+
+
+def _package_digest(folder: Path) -> str:
     inside = sorted(path.relative_to(folder) for path in folder.rglob("*.py"))
     files = [folder / path for path in inside if not any(part.startswith(".") for part in path.parts)]
-    return hashlib.sha256("".join(map(_digest, files)).encode()).hexdigest()
+    return _digest("".join(_digest(file.read_bytes()) for file in files).encode())
 
 
 def _file(named: str) -> Path | None:
@@ -88,8 +101,9 @@ def _file(named: str) -> Path | None:
 def _run_file(path: Path) -> None:
     if not path.is_file():
         raise ExtensionError(f"extension {path.name}: no such file")
-    digest = _digest(path)
-    if _loaded.get(path) == digest:
+    code = path.read_bytes()
+    digests = _digest(code), ""
+    if _noted.get(path) == digests:
         return
     # the name tells files of one name in two folders apart
     name = f"unetpipe_extension_{path.stem}_{hashlib.sha256(bytes(path)).hexdigest()[:8]}"
@@ -97,11 +111,20 @@ def _run_file(path: Path) -> None:
     module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses look their module up
     try:
-        exec(compile(path.read_bytes(), path, "exec"), vars(module))
+        exec(compile(code, path, "exec"), vars(module))
     except BaseException:
         del sys.modules[name]
         raise
-    _loaded[path] = digest
+    _noted[path] = digests
+
+
+def _import(module: str) -> None:
+    """Import a module, unless this process has."""
+    if module in _noted and module in sys.modules:
+        return
+    digests = _digests_now(module)
+    importlib.import_module(module)
+    _noted[module] = digests
 
 
 def _module(named: str) -> str:
@@ -144,5 +167,5 @@ def _reason(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}{place}".split())
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(code: bytes) -> str:
+    return hashlib.sha256(code).hexdigest()

@@ -12,11 +12,16 @@ _MOST_VALUES = 2**18  # with every alias replaced by what it stands for
 _FAULTS = (yaml.YAMLError, ValueError, RecursionError)
 """What PyYAML raises of a text: ValueError of dates and numbers that are none, RecursionError of depth."""
 
-
-_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]{1,3}$")
-"""A number as 1e-5: PyYAML takes it for text, since YAML 1.1 wants both a point and a sign in it."""
+_NUMBERS = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(?:0|[1-9][0-9]*|0x[0-9a-fA-F]+)$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"[-+]?(?:(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?|[0-9]+[eE][-+]?[0-9]{1,3}|\.(?:inf|Inf|INF))$"
+        r"|\.(?:nan|NaN|NAN)$"
+    ),
+}
+"""YAML 1.1 takes 10:00:00 for 36000, 0123 for 83 and 2024_01 for 202401, and 1e-5 for text."""
 _FIRST_SIGNS = "-+.0123456789"
-_FLOAT = "tag:yaml.org,2002:float"
+_OF_YAML_1_1 = (*_NUMBERS, "tag:yaml.org,2002:timestamp")
 
 
 class YamlError(ValueError):
@@ -24,15 +29,21 @@ class YamlError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, with numbers as YAML 1.2, Python and JSON write them."""
+    """PyYAML's, with numbers as YAML 1.2, Python and JSON write them; dates are text, as there."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML has it
+        first: [(tag, pattern) for tag, pattern in known if tag not in _OF_YAML_1_1]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 class _Dumper(yaml.SafeDumper):
-    """Its counterpart, which puts text that looks like such a number between quotes."""
+    """Its counterpart, which puts text that looks like a number of either version between quotes."""
 
 
-_Loader.add_implicit_resolver(_FLOAT, _EXPONENT, list(_FIRST_SIGNS))
-_Dumper.add_implicit_resolver(_FLOAT, _EXPONENT, list(_FIRST_SIGNS))
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, list(_FIRST_SIGNS))
+    _Dumper.add_implicit_resolver(_tag, _pattern, list(_FIRST_SIGNS))
 
 
 def dump_yaml(value: Any) -> str:

@@ -71,7 +71,7 @@ def test_an_export_is_compared_and_described(bundle_folder: Path, name: str, fil
 
 
 def test_the_description_follows_the_model(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
-    """Windows are those of the model's convention, and what changed since the export is in it again."""
+    """Windows are those of the model's convention, and what changed since the export, or is damaged, is in it again."""
     folder = make_bundle()
     assert package(PackageConfig(model=folder, pt2=True)).passed
     path = folder / "models" / "preprocessing.json"
@@ -84,6 +84,11 @@ def test_the_description_follows_the_model(make_bundle: Callable[..., Path], tmp
     before = path.stat().st_ino
     assert package(PackageConfig(model=folder)).passed
     assert path.stat().st_ino == before  # what is right is not written
+    whole = path.read_bytes()
+    for damaged in (whole[:99], b"\xff" + whole):
+        path.write_bytes(damaged)
+        assert package(PackageConfig(model=folder)).passed
+        assert path.read_bytes() == whole
 
 
 @needs_onnx

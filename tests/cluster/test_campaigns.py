@@ -178,12 +178,24 @@ def test_a_pipeline_refuses_what_it_sets_itself(balls: Path, command: str, optio
 def test_words_may_be_numbers_and_switches(tmp_path: Path) -> None:
     """As YAML reads them: each becomes what would be typed."""
     path = tmp_path / "cluster.yaml"
-    path.write_text("all: {sbatch: {nice: 100, account: lab}, srun: {cpu-freq: 1.5}}\n")
+    path.write_text("all: {sbatch: {nice: 100, account: lab}, srun: {cpu-freq: '1.5'}}\n")
     found = resources_for("train", SubmitConfig(command=("train",), profiles=path))
     assert (found.sbatch, found.srun) == ({"nice": "100", "account": "lab"}, {"cpu-freq": "1.5"})
     given = {"dataset": "d", "out": "w", "train": {"epochs": 200, "deterministic": True, "ema": 0.0}}
     pipeline = PipelineConfig.model_validate(given)
     assert pipeline.train == {"epochs": "200", "deterministic": "true", "ema": "0.0"}
+
+
+def test_words_of_slurm_are_as_they_were_written(tmp_path: Path) -> None:
+    """Times and numbers that begin with 0 too; of a number whose spelling YAML loses, quotes are asked for."""
+    path, config = tmp_path / "cluster.yaml", SubmitConfig(command=("train",), profiles=tmp_path / "cluster.yaml")
+    path.write_text("all: {sbatch: {time-min: 10:00:00, begin: 16:00, account: 0123, reservation: 2024_01}}\n")
+    words = {"time-min": "10:00:00", "begin": "16:00", "account": "0123", "reservation": "2024_01"}
+    assert resources_for("train", config).sbatch == words
+    for number in ("24.10", "12e3"):
+        path.write_text(f"all: {{srun: {{container-name: {number}}}}}\n")
+        with pytest.raises(ClusterError, match=r"srun\.container-name: a number .* must stand between quotes"):
+            resources_for("train", config)
 
 
 def test_a_pipeline_is_a_chain(balls: Path) -> None:

@@ -41,14 +41,18 @@ def submit(folder: Path, *jobs: tuple[str, Resources]) -> None:
 def test_variables_do_not_override_what_a_script_says(
     commands: Path, monkeypatch: pytest.MonkeyPatch, resources: Resources, kept: set[str]
 ) -> None:
-    """Slurm would let those of sbatch win over the options in it; an account, and what no option says, counts."""
-    for name in ("ARRAY_INX", "TIMELIMIT", "NO_REQUEUE", "GPUS", "ACCOUNT", "PARTITION", "MEM_PER_NODE"):
+    """Slurm would let those of sbatch win over the options in it; an account, and what no option says, counts.
+
+    One of them would have sbatch wait for the job's end.
+    """
+    names = ("ARRAY_INX", "TIMELIMIT", "NO_REQUEUE", "GPUS", "GPUS_PER_TASK", "WAIT")
+    for name in (*names, "ACCOUNT", "PARTITION", "MEM_PER_NODE"):
         monkeypatch.setenv(f"SBATCH_{name}", "1")
     monkeypatch.setenv("GPUS", "1")
     submit(commands, ("train", resources))
-    names = {line.partition("=")[0] for line in (commands / "sbatch.env").read_text().splitlines()}
-    assert {name for name in names if name.startswith("SBATCH_")} == kept
-    assert "GPUS" in names
+    found = {line.partition("=")[0] for line in (commands / "sbatch.env").read_text().splitlines()}
+    assert {name for name in found if name.startswith("SBATCH_")} == kept
+    assert "GPUS" in found
 
 
 def test_jobs_that_cannot_be_taken_back_are_named(commands: Path) -> None:

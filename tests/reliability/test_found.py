@@ -97,7 +97,7 @@ def test_control_characters_of_a_header_are_escaped(series: Path) -> None:
     assert rows[0].description == "a\\x1b[31mb"
 
 
-@pytest.mark.parametrize("text", ["day: 2026-99-99", "number: " + "9" * 5000, "[" * 3000])
+@pytest.mark.parametrize("text", ["day: !!timestamp 2026-99-99", "number: " + "9" * 5000, "[" * 3000])
 def test_yaml_that_no_value_can_be_made_of_is_one_line(text: str, tmp_path: Path) -> None:
     """A date that is none, a number without end and endless depth, in every file that a person writes."""
     (tmp_path / "file.yaml").write_text(text)

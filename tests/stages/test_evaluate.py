@@ -422,6 +422,16 @@ def test_a_reference_without_lengths_is_measured_in_those_of_the_prediction(tmp_
     assert not run(tmp_path, tmp_path / "prediction", tolerance_mm=1e-3).hints
 
 
+def test_a_tolerance_as_long_as_the_image_is_named_with_its_classes(tmp_path: Path) -> None:
+    """Each class counts by its own, and the default only where a class has none."""
+    labels = {"a": cube() + cube(12, 2)}
+    write(tmp_path / "reference", labels)
+    predictions = write(tmp_path / "prediction", labels)
+    (hint,) = run(tmp_path, predictions, tolerances_mm={"2": 100.0}).hints
+    assert hint.startswith("the tolerance of NSD of 2 (100 mm) is as long as the image in 1 of 1 cases")
+    assert not run(tmp_path, predictions, tolerance_mm=100.0, tolerances_mm={"1": 1.0, "2": 2.0}).hints
+
+
 def test_lengths_that_contradict_each_other_are_none(tmp_path: Path) -> None:
     """One program saved its labels in micrometres and another one in voxels of a millimetre: voxels count by order."""
     (tmp_path / "reference").mkdir()

@@ -8,19 +8,21 @@ from pydantic import BeforeValidator, Field
 from unetpipe.config.base import Config, RunName
 
 
-def _number_as_typed(value: Any) -> Any:
-    """A number of YAML as the word that it is on a command line."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
 def _as_typed(value: Any) -> Any:
     """A number or a switch of YAML as the word that it is on a command line."""
-    return str(value).lower() if isinstance(value, bool) else _number_as_typed(value)
+    return str(value).lower() if isinstance(value, bool | int | float) else value
+
+
+def _as_typed_for_slurm(value: Any) -> Any:
+    """An integer of YAML as the word that it is on a command line; 24.10 may be a word that no number keeps."""
+    if isinstance(value, float):
+        raise ValueError("a number with a point or an exponent must stand between quotes")
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Words = dict[str, Annotated[str, BeforeValidator(_as_typed)]]
 """Values of further options of unetpipe by their names, each as it would be typed."""
-SlurmWords = dict[str, Annotated[str, BeforeValidator(_number_as_typed)]]
+SlurmWords = dict[str, Annotated[str, BeforeValidator(_as_typed_for_slurm)]]
 """Values of further options of Slurm, whose switches have none."""
 
 

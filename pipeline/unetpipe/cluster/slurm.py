@@ -16,7 +16,8 @@ from unetpipe.files import write_text
 _PATIENCE_S = 60.0
 _SET_ALWAYS = (
     *("ARRAY_INX", "JOB_NAME", "TIMELIMIT", "SIGNAL", "REQUEUE", "NO_REQUEUE", "OPEN_MODE"),
-    *("GPUS", "GPUS_PER_NODE", "OUTPUT", "ERROR"),
+    *("GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK", "OUTPUT", "ERROR"),
+    "WAIT",  # with which sbatch would not answer before the job has ended
 )
 _VARIABLES = {"switches": "REQ_SWITCH", "cpu-freq": "CPU_FREQ_REQ"}
 """What Slurm calls the variables of options that are called otherwise."""

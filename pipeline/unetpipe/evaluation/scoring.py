@@ -32,6 +32,7 @@ from unetpipe.imaging.geometry import Grid
 from unetpipe.metrics.scores import ClassScore, absent_score, score_case
 from unetpipe.progress import Progress
 
+_NAMES_SHOWN = 8
 Scores = dict[str, list[ClassScore]]
 """Scores of every class of every case, by model."""
 
@@ -138,7 +139,7 @@ def score_all(
         orientation_hint(model.name, [result.turns[model.name] for result in results.values()])
         for model in inputs.models
     )
-    wide = _tolerance_hint([result.extent_mm for result in results.values()], config)
+    wide = _tolerance_hints([result.extent_mm for result in results.values()], names, config)
     hints = (*label_hints([result.values for result in results.values()], inputs), *filter(None, turned), *wide)
     return Scored(classes=names, scores=scores, hints=hints)
 
@@ -180,16 +181,21 @@ def _score_case(
     return _CaseResult(scores=scores, turns=turns, values=values_found, extent_mm=extent_mm)
 
 
-def _tolerance_hint(extents_mm: Sequence[float], config: EvaluateConfig) -> list[str]:
-    """A tolerance of NSD within which everything lies, as 1 mm is in a microscope's image."""
-    tolerance_mm = max(config.tolerance_mm, *config.tolerances_mm.values(), 0.0)
-    wide = sum(extent_mm <= tolerance_mm for extent_mm in extents_mm)
-    if not wide:
-        return []
-    return [
-        f"the tolerance of NSD, {tolerance_mm:g} mm, is as long as the image in {wide} of {len(extents_mm)} cases: "
-        "NSD is 1 there wherever both files hold a class; --tolerance-mm sets it"
-    ]
+def _tolerance_hints(extents_mm: Sequence[float], classes: Mapping[int, str], config: EvaluateConfig) -> list[str]:
+    """Tolerances of NSD within which everything lies, as 1 mm is in a microscope's image, and their classes."""
+    named: dict[float, list[str]] = {}
+    for value, name in classes.items():
+        named.setdefault(_tolerance_mm(value, name, config), []).append(name)
+    hints = []
+    for tolerance_mm, names in named.items():
+        if wide := sum(extent_mm <= tolerance_mm for extent_mm in extents_mm):
+            listed = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
+            hints.append(
+                f"the tolerance of NSD of {listed} ({tolerance_mm:g} mm) is as long as the image in {wide} of "
+                f"{len(extents_mm)} cases: NSD is 1 there wherever both files hold the class; --tolerance-mm and "
+                "--tolerances-mm set it"
+            )
+    return hints
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -128,8 +129,16 @@ def _folder(config: PackageConfig, segments: Mapping[str, SegmentCode] | None) -
 def _describe_again(folder: Path, bundle: Bundle) -> None:
     """Bring the description beside an export up to date, if something but the weights has changed since."""
     path, document = folder / PREPROCESSING, preprocessing_document(bundle.spec, bundle.network_def)
-    if path.is_file() and json.loads(path.read_bytes()) != json.loads(json.dumps(document)):
+    if path.is_file() and _json_or_none(path) != json.loads(json.dumps(document)):
         write_json(path, document)  # and only then: the bundle may lie where nothing can be written
+
+
+def _json_or_none(path: Path) -> Any:
+    """What a file says; None where it is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return None
 
 
 def _import_nnunet(model: Path, out: Path, folds: str | None) -> None:

@@ -51,6 +51,18 @@ def late_series(image: Dataset) -> None:
     image.FrameReferenceTime = 13.8 * 1000 + 500
 
 
+def private(group: int, offset: int, **values: str) -> Callable[[Dataset], None]:
+    """Set a private attribute in a block of each creator, one after the other."""
+
+    def change(image: Dataset) -> None:
+        for creator, value in values.items():
+            image.private_block(group, CREATORS.get(creator, creator), create=True).add_new(offset, "LO", value)
+
+    return change
+
+
+CREATORS = {"philips": "Philips PET Private Group", "ge": "GEMS_PETD_01"}
+
 SAME = {
     "dose at injection": (lambda image: setattr(image, "DecayCorrection", "ADMIN"), 70 * 1000 / 350e6),
     "date and time of injection": (drug("RadiopharmaceuticalStartDateTime", "20200101000000.00"), FACTOR),
@@ -106,12 +118,24 @@ SAME = {
     ),
     "nanoseconds": (lambda image: setattr(image, "SeriesTime", "014946.200000000"), FACTOR),
     "reconstructed later": (late_series, FACTOR),
+    "reconstructed later, of GE": (
+        lambda image: (
+            setattr(image, "SeriesTime", "120000"),
+            private(0x0009, 0x0D, other="20200101120000", ge="20200101014946.2")(image),
+        ),
+        FACTOR,
+    ),
     "in SUVbw already": (lambda image: setattr(image, "Units", "GML"), 1.0),
     "counts with Philips' factor": (
-        lambda image: (
-            setattr(image, "Units", "CNTS"),
-            image.private_block(0x7053, "Philips PET Private Group", create=True).add_new(0x00, "DS", "0.25"),
-        ),
+        lambda image: (setattr(image, "Units", "CNTS"), private(0x7053, 0x00, philips="0.25")(image)),
+        0.25,
+    ),
+    "the same in the second block": (
+        lambda image: (setattr(image, "Units", "CNTS"), private(0x7053, 0x00, other="7", philips="0.25")(image)),
+        0.25,
+    ),
+    "the same without its creator": (
+        lambda image: (setattr(image, "Units", "CNTS"), image.add_new(0x70531000, "DS", "0.25")),
         0.25,
     ),
 }
@@ -121,7 +145,8 @@ SAME = {
 def test_each_way_to_say_it_is_read(series, kind: str) -> None:
     """QIBA's cases: decay correction to injection or start, injection the day before, later reconstruction, units.
 
-    Zones, times without a date and a date without a time are read as the standard has them.
+    Zones, times without a date and a date without a time are read as the standard has them, and private attributes in
+    their creator's block.
     """
     change, factor = SAME[kind]
     stored = read_volume(series.path).array.astype(np.float64)
@@ -163,6 +188,10 @@ LACKING = {
         "got GML LBM",
     ),
     "counts": (lambda image: setattr(image, "Units", "CNTS"), "their scale factor .7053,1000. is missing"),
+    "another creator's factor": (
+        lambda image: (setattr(image, "Units", "CNTS"), private(0x7053, 0x00, other="7")(image)),
+        "their scale factor .7053,1000. is missing",
+    ),
     "correction": (lambda image: setattr(image, "DecayCorrection", "NONE"), "DecayCorrection should be START or ADMIN"),
     "attenuation": (lambda image: setattr(image, "CorrectedImage", ["DECY"]), "lacks ATTN or DECY"),
 }

@@ -57,8 +57,8 @@ _PRIVATE = (
     *private_tags(0x0029, 0x10),  # Siemens' CSA header
     *private_tags(0x0043, 0x39),  # GE
     *private_tags(0x2001, 0x03),  # Philips
-    *(Tag(0x0009, 0x0010), Tag(0x0009, 0x100D)),  # GE
-    *(Tag(0x7053, 0x0010), Tag(0x7053, 0x1000)),  # Philips' PET
+    *private_tags(0x0009, 0x0D),  # GE's PET
+    *private_tags(0x7053, 0x00),  # Philips' PET
 )
 _PREAMBLE = 128
 _CHUNK = 1 << 20

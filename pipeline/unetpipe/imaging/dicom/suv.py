@@ -8,17 +8,18 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from pydicom import Dataset
 from pydicom.valuerep import DT
 
 from unetpipe.errors import ImageFileError
-from unetpipe.imaging.dicom.attributes import damage, items, number, text, texts
+from unetpipe.imaging.dicom.attributes import damage, items, number, private_value, text, texts
 from unetpipe.imaging.dicom.frames import Frame
 
 _SUV_UNITS = ("GML", "{SUVbw}g/ml")
-_PHILIPS_FACTOR = (0x7053, 0x1000)
-_GE_SCAN_TIME = (0x0009, 0x100D)
+_PHILIPS_FACTOR = (0x7053, "Philips PET Private Group", 0x00)
+_GE_SCAN_TIME = (0x0009, "GEMS_PETD_01", 0x0D)
 _UNREADABLE = "a time cannot be read"
 _LATE = timedelta(minutes=10)  # by which an injection may follow the start of a dynamic scan
 _MOMENT = re.compile(r"\d{12}(\d\d(\.\d*)?)?([+-]\d{4})?")  # to the minute at least
@@ -41,10 +42,11 @@ def suv_factor(frames: Sequence[Frame]) -> tuple[float, str]:
     if frames[0].meaning.units in _SUV_UNITS or (units in _SUV_UNITS and kind in ("", "BW")):
         return 1.0, "Intensities are SUVbw, as the files say."
     if units == "CNTS":
-        if _PHILIPS_FACTOR not in header:
-            raise _impossible("it is in counts, and their scale factor (7053,1000) is missing")
         with damage("PET: the scale factor (7053,1000) is no number"):
-            factor = float(header[_PHILIPS_FACTOR].value)
+            written = _private_value(header, *_PHILIPS_FACTOR)
+            factor = None if written is None else float(written)
+        if factor is None:
+            raise _impossible("it is in counts, and their scale factor (7053,1000) is missing")
         if factor <= 0:
             raise _impossible(f"the scale factor of its counts (7053,1000) is {factor:g}")
         return factor, "Counts were multiplied by their scale factor to SUVbw."
@@ -84,12 +86,20 @@ def _scan_start(frames: Sequence[Frame], half_life_s: float) -> datetime:
     acquired = [_date_time(frame.image.data, "AcquisitionDate", "AcquisitionTime") for frame in frames]
     if series <= min(acquired):
         return series
-    if _GE_SCAN_TIME in header:
-        return _parsed(str(header[_GE_SCAN_TIME].value).strip(), header)
+    if (started := _private_value(header, *_GE_SCAN_TIME)) is not None:
+        return _parsed(str(started).strip(), header)
     reference_s, duration_s = (_positive(header, key) / 1000 for key in ("FrameReferenceTime", "ActualFrameDuration"))
     decay = math.log(2) / half_life_s
     average_s = math.log(decay * duration_s / -math.expm1(-decay * duration_s)) / decay
     return acquired[0] + timedelta(seconds=average_s - reference_s)
+
+
+def _private_value(header: Dataset, group: int, creator: str, offset: int) -> Any:
+    """The value of a private attribute; in the first block also where no creator is named, as after anonymisation."""
+    found, first = private_value(header, group, creator, offset), (group, 0x1000 | offset)
+    if found is None and (group, 0x0010) not in header and first in header:
+        return header[first].value
+    return found
 
 
 def _injection(drug: Dataset, scan: datetime, header: Dataset) -> datetime:
