@@ -13,7 +13,7 @@ def main() -> None:
     """Run the command line on `sys.argv`; exits 0, 1 (the input's fault), 2 (wrong usage) or 130 (interrupted)."""
     # read by torch at its first tensor: large ones get huge pages, which makes writing to new ones four times as fast
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    # numpy's matrices here are small, and its threads would go on to wait in a loop on cores that others need
+    # numpy's matrices here are mostly small, and its threads would go on to wait in a loop on cores that others need
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # torch brings half a million objects that live to the end: to walk through them dozens of times takes long
     gc.set_threshold(_ALLOCATIONS)

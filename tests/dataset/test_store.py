@@ -51,6 +51,13 @@ def test_round_trip(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(part, array[box])
 
 
+def test_a_description_that_was_read_can_be_written(tmp_path: Path) -> None:
+    """The places in it are kept in fewer bytes than those of a list, and are the same."""
+    store_case(tmp_path, "a", array_of((8, 9, 10)))
+    (path,) = (tmp_path / "cases" / "3d_fullres").glob("*.json")
+    assert CaseStore(tmp_path, "3d_fullres").record("a").model_dump_json() + "\n" == path.read_text()
+
+
 @pytest.mark.parametrize(
     ("shape", "thin", "chunks", "blocks"),
     [

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from unetpipe.cluster.jobs import Job, environment_words, split_options
 from unetpipe.errors import ClusterError
+from unetpipe.interpreter import module_words
 
 _WARNING_S = 120  # from the warning to the time limit; for jobs of less than 16 minutes, an eighth of their time
 _EARLY_S = 60  # by which Slurm may send its warning earlier
@@ -27,15 +28,8 @@ _OWN_OPTIONS = {
 
 
 def program_words(program: str | None) -> tuple[str, ...]:
-    """Return the words that call unetpipe on a node: those of the option `program`, or this interpreter's.
-
-    By itself ``python -m`` would look for every module in the current folder first. It does so only where this process
-    does.
-    """
-    if program:
-        return tuple(shlex.split(program))
-    looks_here = any(Path(entry).resolve() == Path.cwd() for entry in sys.path)
-    return (sys.executable, *([] if looks_here else ["-P"]), "-m", "unetpipe")
+    """Return the words that call unetpipe on a node: those of the option `program`, or this interpreter's."""
+    return tuple(shlex.split(program)) if program else (sys.executable, *module_words("unetpipe"))
 
 
 def batch_script(job: Job, folder: Path, where: Path) -> str:

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import PlainSerializer, model_validator
 
 from unetpipe.dataset.case_names import case_id
 from unetpipe.documents import Record, read_document
@@ -37,6 +37,10 @@ MAX_LOCATIONS = 1000
 _EDGES = {2: (2048, 128), 3: (256, 32)}
 """Longest edges of chunks and of blocks, by the number of axes along which patches have more than one voxel. Each chunk
 takes blosc2 a tenth of a millisecond or more, whatever it holds."""
+
+
+Places = Annotated[Sequence[int], PlainSerializer(list, return_type=list[int])]
+"""Positions in a flattened array: in memory an `array` where a `CaseStore` has read them."""
 
 
 class CaseRecord(Record):
@@ -63,8 +67,8 @@ class CaseRecord(Record):
     code: tuple[str, ...] | None = None
     spacing_mm: Spacing
     class_voxels: tuple[int, ...]
-    locations: dict[str, list[int]]
-    annotated: tuple[int, ...] = ()
+    locations: dict[str, Places]
+    annotated: Places = ()
 
     @model_validator(mode="after")
     def _lie_in_the_array(self) -> Self:
@@ -163,7 +167,7 @@ class CaseStore:
 
     def _read_record(self, case: str) -> CaseRecord:
         record = read_document(self._path(case, ".json"), CaseRecord)
-        # arrays read as lists do, in 8 bytes for each place instead of 36: there are a thousand for each class and case
+        # in 8 bytes for each place instead of the 36 of a list: there are a thousand for each class and case
         locations = {name: array("q", places) for name, places in record.locations.items()}
         return record.model_copy(update={"locations": locations, "annotated": array("q", record.annotated)})
 
@@ -303,7 +307,7 @@ def remove_others(work: Path, configuration: str, keep: set[str]) -> None:
             path.unlink()
 
 
-def locate_classes(index: NDArray[np.float16], classes: int, seed: str) -> tuple[tuple[int, ...], dict[str, list[int]]]:
+def locate_classes(index: NDArray[np.float16], classes: int, seed: str) -> tuple[tuple[int, ...], dict[str, Places]]:
     """Count every class and draw voxels of each foreground class.
 
     Args:
@@ -323,7 +327,7 @@ def locate_classes(index: NDArray[np.float16], classes: int, seed: str) -> tuple
     ends = np.cumsum(sizes)
     sizes[0] = int(np.count_nonzero(bits == 0))
     generator = _generator(seed)
-    locations = {}
+    locations: dict[str, Places] = {}
     for value in range(1, classes):
         if sizes[value]:
             drawn = generator.choice(int(sizes[value]), min(int(sizes[value]), MAX_LOCATIONS), replace=False)

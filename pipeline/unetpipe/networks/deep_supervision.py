@@ -35,9 +35,8 @@ class DeepSupervision(nn.Module, ABC):
     def __init__(self, network: nn.Module, widths: Sequence[int], outputs: int, dims: int) -> None:
         super().__init__()
         self.network: Any = network
-        self._single = (
-            outputs == 1
-        )  # two classes: the network's hook, which adds the background, does not see these logits
+        # two classes: the network's hook, which adds the background, does not see these logits
+        self._single = outputs == 1
         convolution = nn.Conv3d if dims == 3 else nn.Conv2d
         self.heads = nn.ModuleList(convolution(width, outputs, kernel_size=1) for width in widths[1:-1])
 

@@ -98,10 +98,8 @@ class _InstanceNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
         out, scale, shift = torch.empty_like(x), weight, bias
-        if weight is None and x.dtype in (
-            torch.bfloat16,
-            torch.float16,
-        ):  # else torch wants statistics of such precision
+        # else torch wants statistics of such precision
+        if weight is None and x.dtype in (torch.bfloat16, torch.float16):
             scale, shift = torch.ones(x.shape[1]), torch.zeros(x.shape[1])
         statistics = torch.empty((2, *x.shape[:2]), dtype=torch.promote_types(x.dtype, torch.float32))
         for n in range(len(x)):

@@ -19,6 +19,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from unetpipe.config.train import TrainConfig
 from unetpipe.errors import TrainingError
+from unetpipe.interpreter import module_words
 from unetpipe.training.distributed.group import RankDiedError
 
 RANK_MODULE = "unetpipe.cli.rank"
@@ -58,19 +59,13 @@ def launch(config: TrainConfig, processes: int) -> None:
             logs_specs=DefaultLogsSpecs(log_dir=str(folder / "ranks"), redirects=redirected),
         )
         try:
-            elastic_launch(settings, sys.executable)(*_rank_words(), str(folder / "config.json"))
+            elastic_launch(settings, sys.executable)(*module_words(RANK_MODULE), str(folder / "config.json"))
         except SignalException as error:
             raise KeyboardInterrupt from error
         except ChildFailedError as error:
             if any(failure.exitcode == STOPPED for failure in error.failures.values()):
                 raise KeyboardInterrupt from error
             raise _reason(error.failures, folder) from error
-
-
-def _rank_words() -> tuple[str, ...]:
-    """The words after ``python`` that run a rank, with the current folder on its path only if it is on this one's."""
-    looks_here = any(Path(entry).resolve() == Path.cwd() for entry in sys.path)
-    return (*(() if looks_here else ("-P",)), "-m", RANK_MODULE)
 
 
 def _reason(failures: dict[int, ProcessFailure], folder: Path) -> TrainingError:
