@@ -9,6 +9,7 @@ From the repository's root, with unetpipe's Python:
     python benchmarks/infer.py engines
     python benchmarks/infer.py gpu
     python benchmarks/infer.py export --nnunet NNUNET_PYTHON
+    python benchmarks/infer.py export --classes 105 --shape 400 270 270 --out 600 512 512 --device cuda
     python benchmarks/infer.py memory --slices 1000 --slices 500
 
 Networks have random weights: time does not depend on them. `windows` runs on a GPU where there is one. Every figure is
@@ -69,7 +70,10 @@ def main() -> None:
     gpu.set_defaults(run=compare_on_gpu)
     export = commands.add_parser("export", help="50-class logits to labels on a finer grid")
     export.add_argument("--classes", type=int, default=50)
-    export.add_argument("--nnunet", help="Python of an environment with nnunetv2")
+    export.add_argument("--shape", type=int, nargs=3, default=[128, 160, 160], help="of the network's grid")
+    export.add_argument("--out", type=int, nargs=3, default=[192, 240, 240], help="of the scan's grid")
+    export.add_argument("--device", default="cpu", help="that the logits are on")
+    export.add_argument("--nnunet", help="Python of an environment with nnunetv2, for the default shapes")
     export.set_defaults(run=compare_export)
     memory = commands.add_parser("memory", help="a long CT with 105 classes")
     memory.add_argument("--size", type=int, default=512)
@@ -377,9 +381,10 @@ def timed(run: Callable[[], torch.Tensor], device: torch.device) -> tuple[torch.
 
 
 def compare_export(arguments: argparse.Namespace) -> None:
-    """Logits of many classes, 128x160x160 to 192x240x240: once all alike everywhere, once as of organs."""
+    """Logits of many classes to labels on a finer grid: once all alike everywhere, once as of organs."""
+    told = [arguments.classes, arguments.device, *arguments.shape, *arguments.out]
     for kind in ("organs", "noise"):
-        child([sys.executable, __file__, "our-export", kind, str(arguments.classes)], f"unetpipe, {kind}")
+        child([sys.executable, __file__, "our-export", kind, *map(str, told)], f"unetpipe, {kind}")
     if arguments.nnunet:
         child([arguments.nnunet, str(HERE / "infer_nnunet.py"), "export", str(arguments.classes)], "nnU-Net")
 
@@ -389,21 +394,22 @@ def run_export(arguments: argparse.Namespace) -> None:
     from unetpipe.inference.decoding import GroupLogits, label_scan
     from unetpipe.inference.sliding_window import Planes
 
-    kind, classes = arguments.arguments[0], int(arguments.arguments[1])
-    shape, out = (128, 160, 160), (192, 240, 240)
+    kind, classes, device, *sizes = arguments.arguments
+    shape, out = tuple(map(int, sizes[:3])), tuple(map(int, sizes[3:]))
     torch.manual_seed(0)
-    logits = torch.empty(classes, *shape)
-    axes = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in shape), indexing="ij")
-    for label in range(classes):
-        logits[label] = torch.randn(shape) * (1.0 if kind == "noise" else 0.3)
+    logits = torch.empty(int(classes), *shape, device=device)
+    axes = torch.meshgrid(*(torch.linspace(-1, 1, n, device=device) for n in shape), indexing="ij")
+    for label in range(int(classes)):
+        logits[label] = torch.randn(shape, device=device) * (1.0 if kind == "noise" else 0.3)
         if kind == "organs" and label:
             centre, radius = torch.rand(3) * 1.4 - 0.7, float(torch.rand(1)) * 0.25 + 0.08
             distance = sum((x - c) ** 2 for x, c in zip(axes, centre.tolist(), strict=True))
             logits[label] += (8 - 8 * torch.sqrt(torch.as_tensor(distance)) / radius).clamp(-12, 12)
-    start = time.perf_counter()
-    with torch.inference_mode():
-        planes = [Planes(0, n, logits[:, n : n + 64]) for n in range(0, shape[0], 64)]
-        label_scan([GroupLogits(planes, shape, ("cubic",) * 3)], out, scheme_of(classes))
+    for _ in range(1 if device == "cpu" else 2):  # the first one makes a GPU's libraries ready
+        start = time.perf_counter()
+        with torch.inference_mode():
+            planes = [Planes(0, n, logits[:, n : n + 64]) for n in range(0, shape[0], 64)]
+            label_scan([GroupLogits(planes, shape, ("cubic",) * 3)], out, scheme_of(int(classes)))
     report(running_seconds=round(time.perf_counter() - start, 2), peak_mb=peak_mb())
 
 

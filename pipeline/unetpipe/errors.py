@@ -49,6 +49,10 @@ class TrainingError(UnetpipeError):
     """Training cannot start or continue."""
 
 
+class DeviceError(UnetpipeError):
+    """The device that computes has failed, and would refuse whatever this process asks of it from now on."""
+
+
 class ComponentError(UnetpipeError):
     """A part that a person named, such as a loss, is not there, cannot be built, or does not do what it should."""
 

@@ -347,7 +347,7 @@ def test_windows_decide_between_engines(
 ) -> None:
     """OpenVINO computes where it is a tenth faster and there is a minute of work; otherwise, or if it fails, torch."""
     waiting = iter(times)
-    monkeypatch.setattr("unetpipe.bundle.predictor._seconds_of", lambda *_: next(waiting))
+    monkeypatch.setattr("unetpipe.bundle.engine_trial._seconds_of", lambda *_: next(waiting))
     bundle, array = make_bundle(), scan((37, 29, 23))
     predictor = Predictor(bundle, device="cpu", precision="fp32", engine="auto")
     assert predictor.engine == "torch"

@@ -5,6 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
+from unetpipe.inference import agreement
 from unetpipe.inference.agreement import Agreement
 
 
@@ -12,10 +13,10 @@ def test_it_is_the_pooled_dice_of_all_pairs() -> None:
     """For four random members, added in two parts: intersections of all pairs over mean sizes, per class."""
     generator = torch.Generator().manual_seed(0)
     members = [torch.randint(0, 3, (2, 5, 6, 4), generator=generator) for _ in range(4)]
-    agreement = Agreement()
+    pooled = Agreement()
     for half in range(2):
-        agreement.add([member[half] for member in members], classes=4)
-    got = agreement.dice()
+        pooled.add([member[half] for member in members], classes=4)
+    got = pooled.dice()
     for label in range(3):
         pairs = [(a == label, b == label) for a, b in combinations(members, 2)]
         common = sum(int((a & b).sum()) for a, b in pairs)
@@ -33,3 +34,30 @@ def test_members_that_agree_score_one() -> None:
     assert same.dice() == [1, 1]
     assert apart.dice() == [0, 0]
     assert Agreement().dice() == []
+
+
+def test_votes_tell_what_members_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a GPU counts, in several parts."""
+    members = [torch.randint(0, 5, (40, 30, 20), generator=torch.Generator().manual_seed(n)) for n in range(8)]
+    by_members, by_votes = Agreement(), Agreement()
+    by_members.add(members, classes=6)
+    monkeypatch.setattr(agreement, "_VOXELS", 7000)
+    monkeypatch.setattr(agreement, "_common_of_members", agreement._common_of_voxels)
+    by_votes.add(members, classes=6)
+    assert by_votes.dice()[:5] == pytest.approx(by_members.dice()[:5], rel=1e-12)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_is_not_waited_for() -> None:
+    """Members of a window are counted while it computes the next one."""
+    members = [torch.randint(0, 5, (40, 30, 20), generator=torch.Generator().manual_seed(n)) for n in range(8)]
+    here, there, moved = Agreement(), Agreement(), [member.cuda() for member in members]
+    there.add(moved, classes=6)
+    here.add(members, classes=6)
+    here.add(members, classes=6)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        there.add(moved, classes=6)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert there.dice()[:5] == pytest.approx(here.dice()[:5], rel=1e-12)

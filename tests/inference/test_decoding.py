@@ -8,11 +8,12 @@ from unetpipe.dataset.label_scheme import LabelClass, LabelScheme, Region
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.preprocessing import Interpolation
 from unetpipe.imaging.resample import resample
+from unetpipe.inference import decoding, resampling
+from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import GroupLogits, decided, label_scan
 from unetpipe.inference.resampling import SlabResampler
 from unetpipe.inference.sliding_window import Planes
 
-CPU = torch.device("cpu")
 CLASSES = LabelScheme(tuple(LabelClass(name=str(n), value=n) for n in range(6)), ())
 REGIONS = LabelScheme(
     CLASSES.labels[:4],
@@ -39,7 +40,7 @@ CASES = [
 
 def in_slabs(logits: Tensor, out: tuple[int, ...], kinds: tuple[Interpolation, ...], axis: int, cut: int) -> Tensor:
     """Push planes a few at a time, in a buffer that is overwritten after each push, and decide every chunk."""
-    resampler = SlabResampler(tuple(logits.shape[1:]), out, kinds, axis, CPU)
+    resampler = SlabResampler(tuple(logits.shape[1:]), out, kinds, axis)
     scheme = CLASSES if len(logits) == 6 else REGIONS
     labels = []
     for first in range(0, logits.shape[1 + axis], cut):
@@ -138,3 +139,35 @@ def test_many_classes_and_equal_logits() -> None:
     labels = label_scan([GroupLogits([Planes(0, 0, logits)], (2, 2), ("cubic",) * 2)], (3, 3), many).labels
     assert labels.dtype == torch.int16
     assert (labels == 299).all()
+
+
+@pytest.mark.parametrize("at_once", [1, 3000, 1 << 30])
+@pytest.mark.parametrize(("shape", "out", "interpolation"), CASES)
+def test_a_gpu_decides_as_a_cpu_does(
+    shape: tuple[int, ...], out: tuple[int, ...], interpolation: tuple[Interpolation, ...], at_once: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It resamples classes whole, few or all of them at a time; the CPU does it here."""
+    logits = smooth(shape, 6)
+    expected = in_slabs(logits, out, interpolation, 0, 5)
+    monkeypatch.setattr(resampling, "_VALUES_AT_ONCE", at_once)
+    monkeypatch.setattr(decoding, "_largest_in_boxes", decoding._largest)
+    assert torch.equal(in_slabs(logits, out, interpolation, 0, 5), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("scheme", [CLASSES, REGIONS], ids=["classes", "regions"])
+@pytest.mark.parametrize(("shape", "out", "interpolation"), CASES)
+def test_a_gpu_gives_what_the_cpu_gives(
+    shape: tuple[int, ...], out: tuple[int, ...], interpolation: tuple[Interpolation, ...], scheme: LabelScheme
+) -> None:
+    """Labels but for rounding, and the sums of a score."""
+    logits = smooth(shape, scheme.count)
+    found, dice = [], []
+    for device in ("cpu", "cuda"):
+        planes = [Planes(0, n, logits[:, n : n + 3].to(device)) for n in range(0, shape[0], 3)]
+        confidence = Confidence(scheme)
+        found.append(label_scan([GroupLogits(planes, shape, interpolation)], out, scheme, confidence=confidence).labels)
+        dice.append(confidence.expected_dice())
+    assert (found[0] == found[1]).double().mean() >= 0.9999
+    assert dice[1] == pytest.approx(dice[0], rel=1e-3)

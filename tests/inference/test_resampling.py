@@ -12,7 +12,7 @@ def test_a_class_is_resampled_only_where_it_can_win() -> None:
     logits[0] = 1
     logits[1, :, 30:34, 20:24] = 2
     logits[2] = -5
-    resampler = SlabResampler((8, 64, 64), (12, 100, 100), ("cubic",) * 3, 0, torch.device("cpu"))
+    resampler = SlabResampler((8, 64, 64), (12, 100, 100), ("cubic",) * 3, 0)
     first: Chunk = next(iter(resampler.push(Planes(0, 0, logits))))
     background, organ, nowhere = first.boxes()
     assert background is not None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.ensemble import Ensemble
 from unetpipe.inference.shared_batches import SharedBatches, finished_planes
-from unetpipe.inference.sliding_window import Windows
+from unetpipe.inference.sliding_window import Slab, Windows, padded_image, window_box
 
 PATCH = (8, 6, 4)
 SHAPES = [(8, 6, 4), (5, 6, 3), (13, 6, 4), (20, 14, 9), (8, 5, 4), (8, 9, 4), (3, 3, 3)]
@@ -140,3 +140,39 @@ def test_agreement_is_counted_for_each_volume() -> None:
     assert len({str(one) for one in alone}) == len(SHAPES)
     for one, expected in zip(found(volumes(), 5), alone, strict=True):
         assert one == pytest.approx(expected)
+
+
+@torch.inference_mode()
+def test_sums_leave_the_device_that_lacks_memory_for_a_window(
+    logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slab took what the next windows need: they are computed again after it has gone, and logits are the same."""
+    network, moved = Network(), []
+    expected = [whole(finished_planes(one, lay(tuple(one.shape[1:])), network.layer, batch=1)) for one in volumes()]
+    monkeypatch.setattr(Slab, "device", property(lambda slab: torch.device("cpu" if slab in moved else "cuda")))
+    monkeypatch.setattr(Slab, "move_to_cpu", lambda slab: moved.append(slab))
+
+    def forward(x: Tensor, members: Sequence[Agreement]) -> Tensor:
+        if len(network.seen) > 5 and not moved:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return network(x, members)
+
+    shared = SharedBatches([lambda one=one: one for one in volumes()], lay, forward, 2)
+    torch.testing.assert_close([whole(one.planes) for one in shared], expected, rtol=1e-6, atol=1e-6)
+    assert logged == ["out of memory: summing logits on the CPU"]
+
+
+@torch.inference_mode()
+def test_a_slab_goes_on_on_the_cpu() -> None:
+    """With the sums that it has."""
+    one = volumes()[3]
+    windows = lay(tuple(one.shape[1:]))
+    axis = windows.thinnest_axis()
+    slab, parts = Slab(windows, axis, 1, torch.device("cpu")), []
+    for corner in windows.in_layers(axis):
+        parts += [(axis, planes.logits.clone()) for planes in slab.advance(corner[axis])]
+        slab.add(corner, padded_image(one, windows)[window_box(corner, PATCH)])
+        slab.move_to_cpu()
+        assert slab.device.type == "cpu"
+    parts += [(axis, planes.logits.clone()) for planes in slab.advance(windows.padded[axis])]
+    torch.testing.assert_close(torch.cat([logits for _, logits in parts], dim=1 + axis), one)

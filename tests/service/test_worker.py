@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import CTImageStorage, Verification
 
-from unetpipe.errors import ServiceError
+from unetpipe.errors import DeviceError, ServiceError
 from unetpipe.imaging.dicom.instances import identify
 from unetpipe.service import spool
 from unetpipe.service.config import ListenConfig
@@ -235,6 +235,21 @@ def test_a_study_that_fails_is_a_dead_letter(
     assert json.loads((kept / "reason.json").read_text()) == {"reason": reason}
     assert len(list(kept.rglob("*.dcm"))) == 4
     assert "Doe" not in "".join(logged)
+
+
+def test_a_gpu_that_has_failed_ends_the_node(config: ListenConfig, write_study: WriteStudy, tmp_path: Path) -> None:
+    """No other study can be segmented either: this one waits for the next start, and is then segmented."""
+    segmenter = Segmenter()
+    segmenter.error = DeviceError("the device cuda has failed")
+    with working(config, segmenter) as (node, worker):
+        receive(node, write_study(tmp_path / "study", 1))
+        with pytest.raises(DeviceError):
+            worker.step()
+        assert node.spool.dead_letters == 0
+    segmenter.error = None
+    with working(config, segmenter) as (node, worker):
+        assert worker.step()
+        assert len(list(node.results.glob("*.dcm"))) == 1
 
 
 def test_results_are_sent_when_the_archive_is_back(

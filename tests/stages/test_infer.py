@@ -12,12 +12,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from unetpipe import Predictor, infer
 from unetpipe.cli.run import FAILED, exit_code
 from unetpipe.config.infer import InferConfig
 from unetpipe.documents import write_document
-from unetpipe.errors import BundleError, DatasetError, UnetpipeError
+from unetpipe.errors import BundleError, DatasetError, DeviceError, UnetpipeError
 from unetpipe.imaging.files import read_volume, write_image
 from unetpipe.imaging.geometry import Grid, Orientation, Unit
 from unetpipe.inference.predictions import read_predictions
@@ -482,3 +483,27 @@ def test_predicted_dice_is_written_and_low_ones_are_flagged(make_bundle: MakeBun
     assert both.flagged == {}
     with pytest.raises(BundleError, match="--flag-below needs a model that predicts its Dice"):
         run(make_bundle("plain"), scan, flag_below=0.8)
+
+
+@pytest.mark.parametrize("where", ["bundle.predictor.Predictor._segment", "stages.scan_stations.Stations.segment"])
+def test_a_gpu_that_has_failed_costs_no_labels(
+    where: str, make_bundle: MakeBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every scan to come would fail as well: those of before keep their labels, and the run ends with the reason."""
+    model = make_bundle()
+    for name in "ab":
+        write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    run(model, tmp_path / "in")
+    before = contents(tmp_path / "out")
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    def fail(*_: object, **__: object) -> None:
+        monkeypatch.setattr(torch, "ones", broken)
+        broken()
+
+    monkeypatch.setattr(f"unetpipe.{where}", fail)
+    with pytest.raises(DeviceError, match=r"the device cpu has failed"):
+        run(model, tmp_path / "in")
+    assert contents(tmp_path / "out") | {"predictions.json": b""} == before | {"predictions.json": b""}

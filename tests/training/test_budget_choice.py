@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -168,3 +169,21 @@ def test_what_sees_little_of_an_image_comes_last(heart: Configuration) -> None:
                for one in order[first_low:] if one.name == "3d_fullres")  # fmt: skip
     alone = candidates(full)
     assert preferred(alone) == alone
+
+
+def test_what_does_not_fit_into_memory_is_passed_over(heart: Configuration) -> None:
+    """The plan would be fast enough; the next version that fits is taken, and the reason says so."""
+    every = candidates(heart)
+
+    def measure(one: Candidate, fitting: int) -> Cost | None:
+        if every.index(one) < fitting:
+            return None
+        return Cost(step_seconds=0.01, window_seconds=0.001, case_seconds=0.01, saving_seconds=0.0, elapsed_seconds=1.0)
+
+    options: dict[str, Any] = {"limit_seconds": 3600, "cases": 4, "iterations": 250}
+    found = choose(every, lambda one: measure(one, 2), **options)
+    assert found.configuration == every[2].configuration
+    assert [one.step_seconds is None for one in found.considered] == [True, True, False]
+    assert found.sentence.startswith("the device has too little memory for the plan, so that it is made smaller: ")
+    with pytest.raises(TrainingError, match=r"too little memory for a step of the smallest version"):
+        choose(every, lambda one: measure(one, len(every)), **options)

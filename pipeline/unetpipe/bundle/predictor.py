@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -18,10 +17,12 @@ from unetpipe.bundle.averaging import (
     agreed_postprocessing,
     of_one_task,
 )
+from unetpipe.bundle.engine_trial import openvino_if_faster
 from unetpipe.bundle.model_groups import Computation, logits_of
 from unetpipe.bundle.named import read_models
 from unetpipe.bundle.segmentation import PreparedImage, Segmentation, restored
 from unetpipe.bundle.spec import ModelSpec, ModelTask
+from unetpipe.bundle.usable import require_usable
 from unetpipe.config.base import Precision
 from unetpipe.config.infer import Engine
 from unetpipe.dataset.training_domain import domain_check
@@ -30,12 +31,9 @@ from unetpipe.imaging.finite import refuse_non_finite
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.network_input import NetworkImage
-from unetpipe.imaging.preprocessing import step_code
-from unetpipe.imaging.steps import require_steps
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import GroupLogits, label_scan, on_scan_grid
-from unetpipe.inference.ensemble import Ensemble
 from unetpipe.inference.quality import Quality, mean_prediction
 from unetpipe.inference.sliding_window import Windows, central_window
 from unetpipe.networks.device import compute_dtype, resolve_device
@@ -44,8 +42,7 @@ from unetpipe.streaming import paired
 
 log = logging.getLogger(__name__)
 
-_WORTH_A_TRIAL = 60.0  # seconds of torch's work
-_FASTER = 0.9
+_PINNED_BYTES = 1 << 28
 _MUCH = 0.01  # of a window's voxels that get another class
 
 
@@ -108,18 +105,7 @@ class Predictor:
             raise BundleError("no model given")
         self.spec: ModelTask = self.bundles[0].spec
         own = of_one_task(self.bundles)
-        for bundle in own:
-            if not bundle.spec.preprocessing.only_normalizes:
-                require_steps(bundle.spec.preprocessing)
-                if bundle.spec.step_code not in ((), step_code(bundle.spec.preprocessing.steps)):
-                    log.warning(
-                        "%s was trained when the file of its preprocessing steps was another: its labels may be wrong",
-                        bundle.name,
-                    )
-            if not bundle.spec.finished:
-                if len(own) > 1:
-                    raise BundleError(f"{bundle.name} is not trained to its end, so that it cannot be averaged yet")
-                log.warning("%s is not trained to its end", bundle.name)
+        require_usable(own)
         self.device = resolve_device("cpu" if engine == "openvino" and device == "auto" else device)
         if engine == "openvino" and self.device.type != "cpu":
             raise UnetpipeError(f"the engine openvino computes on the CPU, got device {device}")
@@ -218,8 +204,12 @@ class Predictor:
         return domain_check(image, first.placement, spec.preprocessing, spec.training_domain)
 
     def _pinned(self, image: PreparedImage) -> PreparedImage:
-        """Move the image to page-locked memory, from which a GPU copies while it computes; only for a GPU."""
-        return replace(image, values=image.values.pin_memory()) if self.device.type == "cuda" else image
+        """Move the image to page-locked memory, from which a GPU copies while it computes; only for a GPU.
+
+        PyTorch keeps such memory, in pieces of a power of two, for the process: a large image is copied as it is.
+        """
+        small = image.values.numel() * image.values.element_size() <= _PINNED_BYTES
+        return image.pinned() if self.device.type == "cuda" and small else image
 
     def segment(
         self, images: Sequence[PreparedImage], *, entropy: bool = False, probabilities: bool = False
@@ -329,19 +319,15 @@ class Predictor:
             groups, inferer = self._groups, self._groups[0].inferer
             values = images[0].values
             windows = self._central_window(values).repeat(inferer.batch, *[1] * values.ndim)
-            seconds = _seconds_of(groups[0].ensemble, windows)
             count = Windows.over(tuple(values.shape[1:]), inferer.patch, inferer.step, inferer.blending).count
-            if seconds * count / inferer.batch * scans < _WORTH_A_TRIAL:
-                return
-            try:
-                trial = replace(self._computation, openvino=True).groups(self.bundles)
-                others = _seconds_of(trial[0].ensemble, windows)
-            except Exception as error:
-                log.warning("torch computes, since OpenVINO cannot: %s", error)
-                return
-            if others <= _FASTER * seconds:
-                self.engine, self._groups = "openvino", trial
-            log.info("%s computes: windows took torch %.3f s, OpenVINO %.3f s", self.engine, seconds, others)
+            faster = openvino_if_faster(
+                groups[0].ensemble,
+                lambda: replace(self._computation, openvino=True).groups(self.bundles),
+                windows,
+                count / inferer.batch * scans,
+            )
+            if faster is not None:
+                self.engine, self._groups = "openvino", faster
 
     def _take_all_cores(self) -> None:
         """Let a new thread compute with all cores: it may have begun while another one had set fewer for itself."""
@@ -388,11 +374,3 @@ def _plain(array: NDArray[Any] | Tensor) -> NDArray[Any]:
     if values.dtype.kind not in "biuf":
         raise ImageFileError(f"voxels of type {values.dtype} are not supported")
     return values
-
-
-def _seconds_of(ensemble: Ensemble, windows: Tensor) -> float:
-    """Seconds that windows take once what only the first call needs is made ready."""
-    ensemble(windows)
-    start = time.perf_counter()
-    ensemble(windows)
-    return time.perf_counter() - start

@@ -126,7 +126,7 @@ class Normalized(MapTransform):  # type: ignore[misc]  # monai carries no types
                 raise GeometryError(f"expected {len(self.normalization)} channels, got {len(image)}")
             channels = image.as_subclass(Tensor)
             masked = any(one.scheme == "zscore_mask" for one in self.normalization)
-            mask = torch.from_numpy(filled_mask(list(channels.numpy()))) if masked else None
+            mask = torch.from_numpy(filled_mask(list(channels.cpu().numpy()))).to(channels.device) if masked else None
             pairs = zip(channels, self.normalization, strict=True)
             result[key] = _like(image, torch.stack([normalize(*pair, mask) for pair in pairs]))
         return result
@@ -228,7 +228,7 @@ class Preprocessd(MapTransform, InvertibleTransform):  # type: ignore[misc]  # m
             raise GeometryError("the image is not in RAS+ order: Orientationd(axcodes='RAS') has to come first")
         if self.preprocessing.orientation == "stored" and _was_turned(image):
             raise GeometryError("the model takes images in the order of their files: leave Orientationd out")
-        cropped = CroppedImage(Image.of(image.as_subclass(Tensor).numpy(), grid), self.preprocessing)
+        cropped = CroppedImage(Image.of(image.as_subclass(Tensor).cpu().numpy(), grid), self.preprocessing)
         placement = cropped.placement
         values = {self.image_key: torch.stack(list(cropped.channels()))}
         for key in self.key_iterator(result):

@@ -4,8 +4,8 @@ Plain torch: preparing a dataset needs no more, and MONAI takes seconds to impor
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -53,6 +53,10 @@ class NetworkImage:
     def decision_shape(self) -> Shape:
         """Shape of the grid on which the class of each voxel is decided."""
         return self.placement.before_resampling
+
+    def pinned(self) -> Self:
+        """The same image in page-locked memory."""
+        return replace(self, values=self.values.pin_memory())
 
     def restore(self, found: Tensor) -> NDArray[Any]:
         """Take what was found in the image back to its file's axis order and full extent; 0 where nothing was sought.

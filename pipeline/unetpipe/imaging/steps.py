@@ -82,16 +82,16 @@ def run_steps(values: Tensor, grid: Grid, spec: Preprocessing, label: Tensor | N
     affine = np.eye(4)
     affine[: len(image.affine), : len(image.affine)] = image.affine.numpy()
     return SteppedImage(
-        values=image.as_subclass(Tensor),
+        values=image.as_subclass(Tensor).cpu(),
         grid=Grid.of(image.shape[1:], affine, grid.unit),
         applied=tuple(image.applied_operations),
-        label=data[LABEL][0].as_subclass(Tensor) if label is not None else None,
+        label=data[LABEL][0].as_subclass(Tensor).cpu() if label is not None else None,
     )
 
 
 def _normalized(image: Tensor, spec: Preprocessing) -> Tensor:
     masked = any(channel.scheme == "zscore_mask" for channel in spec.normalization)
-    mask = torch.from_numpy(filled_mask(list(image.numpy()))) if masked else None
+    mask = torch.from_numpy(filled_mask(list(image.cpu().numpy()))).to(image.device) if masked else None
     channels = zip(image, spec.normalization, strict=True)
     return torch.stack([normalize(values, normalization, mask) for values, normalization in channels])
 

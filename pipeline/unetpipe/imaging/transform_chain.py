@@ -7,7 +7,7 @@ two parts. What is interpolated linearly, and has many channels, goes from the n
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -161,13 +161,8 @@ def chained_image(image: Image, transforms: Sequence[Definition]) -> ChainedImag
     for transform in transforms:
         data = run_step(transform, data)
         places.append(_place(data[IMAGE]))
-    values = data[IMAGE].as_subclass(Tensor).contiguous()
+    values = data[IMAGE].as_subclass(Tensor).cpu().contiguous()
     return ChainedImage(values, image.source, tuple(transforms), tuple(places))
-
-
-def pinned(image: ChainedImage) -> ChainedImage:
-    """The same image in page-locked memory."""
-    return replace(image, values=image.values.pin_memory())
 
 
 def _place(image: MetaTensor) -> _Place:

@@ -16,7 +16,9 @@ from torch import Tensor
 from unetpipe.networks.determinism import sums_by_class
 from unetpipe.networks.device import exact
 
-_VOXELS_AT_ONCE = 1 << 17  # bounds the table of votes, which has all classes
+# bounds of the table of votes, which has all classes
+_VOXELS = 1 << 17
+_VOTES_ON_GPU = 1 << 25
 
 
 class Agreement:
@@ -44,16 +46,17 @@ class Agreement:
         if self._common is None or self._size is None:
             self._common = exact(torch.zeros(classes, device=labels[0].device))
             self._size = torch.zeros_like(self._common)
-        for parts in zip(*(torch.split(member.flatten(), _VOXELS_AT_ONCE) for member in labels), strict=True):
-            members = [part.long() for part in parts]
-            votes = torch.zeros((classes, len(parts[0])), dtype=torch.int16, device=parts[0].device)
+        on_gpu = labels[0].device.type == "cuda"
+        count, at_once = (_common_of_voxels, _VOTES_ON_GPU // classes) if on_gpu else (_common_of_members, _VOXELS)
+        stacked = torch.stack([member.flatten() for member in labels])
+        for part in torch.split(stacked, at_once, 1):
+            members = part.long()
+            votes = torch.zeros((classes, part.shape[1]), dtype=torch.int16, device=part.device)
             for member in members:
                 votes.scatter_add_(0, member[None], torch.ones_like(votes[:1]))
-            for member in members:
-                others = votes.gather(0, member[None])[0] - 1
-                shared = sums_by_class(member, others.float(), classes)  # whole numbers that float32 holds
-                self._common += exact(shared) / (len(members) - 1)
-                self._size += exact(torch.bincount(member, minlength=classes))
+            common, size = count(members, votes)
+            self._common += exact(common) / (len(members) - 1)
+            self._size += exact(size)
 
     def include(self, other: "Agreement") -> None:
         """Count what another one has counted, of the same classes, too."""
@@ -71,3 +74,24 @@ class Agreement:
             return []
         pairs = zip(self._common.tolist(), self._size.tolist(), strict=True)
         return [common / size if size else None for common, size in pairs]
+
+
+def _common_of_members(members: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
+    """For each class the sum of n (n - 1), and of n, over voxels: as each member sees it, whatever number of classes.
+
+    Args:
+        members: Class indices (M, V), int64.
+        votes: Number of members that gave a voxel a class (L, V), n.
+    """
+    common = exact(torch.zeros(len(votes), device=votes.device))
+    size = torch.zeros(len(votes), dtype=torch.int64, device=votes.device)
+    for member in members:
+        others = votes.gather(0, member[None])[0] - 1
+        common += exact(sums_by_class(member, others.float(), len(votes)))  # whole numbers that float32 holds
+        size += torch.bincount(member, minlength=len(votes))
+    return common, size
+
+
+def _common_of_voxels(_members: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from the votes alone: a GPU waits for each of its histograms."""
+    return (votes * (votes - 1)).sum(1), votes.sum(1)

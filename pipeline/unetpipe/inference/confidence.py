@@ -61,7 +61,7 @@ class Confidence:
                 probabilities.sum(1),
             ]
         total = torch.stack([exact(one) for one in sums])
-        self._sums = total if self._sums is None else self._sums + total
+        self._sums = total if self._sums is None else self._sums.to(total.device) + total
 
     def expected_dice(self) -> dict[str, float | None]:
         """Expected Dice of each class but the background, or region, by name; None where no voxel got it."""

@@ -120,11 +120,16 @@ def decided(chunk: Chunk, scheme: LabelScheme, threshold: float = 0.0) -> Tensor
     """
     labels = torch.zeros(chunk.shape, dtype=label_dtype(len(scheme.labels)), device=chunk.device)
     if scheme.overlapping:
-        for region, index in enumerate(scheme.decoded_indices[1:]):
-            values = chunk.values(region)
-            _require_finite(values)
-            labels.masked_fill_(values > threshold, index)
+        for first, regions in chunk.groups():
+            _require_finite(regions)
+            for values, index in zip(regions, scheme.decoded_indices[1 + first :], strict=False):
+                labels.masked_fill_(values > threshold, index)
         return labels
+    return _largest(chunk, labels) if chunk.device.type == "cuda" else _largest_in_boxes(chunk, labels)
+
+
+def _largest_in_boxes(chunk: Chunk, labels: Tensor) -> Tensor:
+    """Fill `labels` with the class of the largest logit, computed where a class can win."""
     best = torch.full(chunk.shape, -math.inf, device=chunk.device)
     for label, box in enumerate(chunk.boxes()):
         if box is None:
@@ -134,6 +139,17 @@ def decided(chunk: Chunk, scheme: LabelScheme, threshold: float = 0.0) -> Tensor
         labels[within].masked_fill_(values > here, label)
         torch.maximum(here, values, out=here)
     _require_finite(best)  # a NaN of any class passes through maximum, and through boxes, which then finds none
+    return labels
+
+
+def _largest(chunk: Chunk, labels: Tensor) -> Tensor:
+    """The same, computed everywhere: a GPU has done that before it is told of a hundred boxes."""
+    best = torch.full(chunk.shape, -math.inf, device=chunk.device)
+    for first, values in chunk.groups():
+        largest, label = values.max(0)
+        labels = torch.where(largest > best, label.to(labels.dtype) + first, labels)
+        best = torch.maximum(best, largest)
+    _require_finite(best)
     return labels
 
 
@@ -161,7 +177,7 @@ def _chunks(group: GroupLogits, out: Shape) -> Iterator[tuple[int, Chunk]]:
     """Yield each chunk with the axis that its planes follow."""
     resampler: SlabResampler | None = None
     for one in group.planes:
-        resampler = resampler or SlabResampler(group.shape, out, group.sampling, one.axis, one.logits.device)
+        resampler = resampler or SlabResampler(group.shape, out, group.sampling, one.axis)
         for chunk in resampler.push(one):
             yield one.axis, chunk
 
@@ -174,8 +190,9 @@ def _mean_planes(groups: Sequence[GroupLogits], out: Shape) -> Iterator[Planes]:
             if total is None:
                 total = torch.zeros((chunk.classes, *out))
             part = total.narrow(axis + 1, chunk.planes[0], chunk.shape[0])
-            for label in range(chunk.classes):
-                part[label].add_(chunk.values(label).movedim(0, axis).cpu(), alpha=group.networks)
+            for label, values in chunk.groups():
+                some = part[label : label + len(values)]
+                some.add_(values.movedim(1, axis + 1).cpu(), alpha=group.networks)
     assert total is not None
     yield Planes(0, 0, total.div_(sum(group.networks for group in groups)))
 

@@ -1,5 +1,6 @@
 """Networks that see the same windows, from a preprocessed image to mean logits."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from unetpipe.errors import is_out_of_memory
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.network_input import NetworkImage, network_image
@@ -17,6 +19,8 @@ from unetpipe.inference.ensemble import Ensemble, SlabInferer
 from unetpipe.inference.shared_batches import VolumePlanes
 from unetpipe.inference.sliding_window import GAUSSIAN, STEP, Blending
 from unetpipe.streaming import paired
+
+log = logging.getLogger(__name__)
 
 _VOXELS_ON_GPU = 4 * 128**3
 _VOXELS_ON_CPU = 64**3
@@ -94,8 +98,14 @@ class NetworkGroup:
 
 
 def moved(values: Tensor, device: torch.device) -> Tensor:
-    """An image as its windows are cut from it: on the device that computes, in float32."""
-    return values.to(device, torch.float32, non_blocking=True)
+    """An image as its windows are cut from it, in float32: on the device that computes, or where it is if too large."""
+    try:
+        return values.to(device, torch.float32, non_blocking=True)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        log.warning("out of memory: windows are cut on the CPU")
+        return values.float()
 
 
 def default_batch(device: torch.device, patch: Shape) -> int:

@@ -9,6 +9,7 @@ Shape legend: L classes; spatial axes are turned so that the slab's axis comes f
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from unetpipe.imaging.interpolation import AxisMatrix, Sampling, axis_matrix
 from unetpipe.inference.sliding_window import Planes
 
 _BLOCK = 4  # voxels per side of the blocks whose extremes decide where a class can win
+_VALUES_AT_ONCE = 1 << 25  # of the output, where classes are resampled whole
 
 
 class SlabResampler:
@@ -31,28 +33,33 @@ class SlabResampler:
         out: Shape of the scan's (cropped, RAS+) grid.
         sampling: Sampling of images along each axis; logits go linearly where images go cubically.
         axis: Axis along which planes come.
-        device: Device of the planes.
     """
 
-    def __init__(self, shape: Shape, out: Shape, sampling: Sequence[Sampling], axis: int, device: torch.device) -> None:
+    def __init__(self, shape: Shape, out: Shape, sampling: Sequence[Sampling], axis: int) -> None:
         order = [axis, *(a for a in range(len(shape)) if a != axis)]
         kinds: list[Sampling] = ["linear" if sampling[a] == "cubic" else sampling[a] for a in order]
         self._axis = axis
-        self._axes = [axis_matrix(shape[a], out[a], kind, device) for a, kind in zip(order, kinds, strict=True)]
+        self._kinds = [(shape[a], out[a], kind) for a, kind in zip(order, kinds, strict=True)]
         self._kept: Tensor | None = None
         self._next = 0
 
     def push(self, planes: Planes) -> Iterator["Chunk"]:
-        """Yield what can be computed now, a few planes at a time."""
+        """Yield what can be computed now, a few planes at a time, on the device of these planes."""
         logits = planes.logits.movedim(1 + self._axis, 1)
         held = 0 if self._kept is None else 1
-        along = self._axes[0]
+        kept = None if self._kept is None else self._kept.to(logits.device)
+        axes = [axis_matrix(*kind, logits.device) for kind in self._kinds]
+        along = axes[0]
         ready = along.complete(planes.first + logits.shape[1])
+        across = math.prod(axis.out for axis in axes[1:])
+        at_once = _BLOCK
+        if logits.device.type == "cuda":  # where few large pieces take less time than many small ones
+            at_once = max(_BLOCK, _VALUES_AT_ONCE // (len(logits) * across))
         while self._next < ready:
             low = along.inputs(self._next, self._next + 1)[0]
-            end = min(along.outputs(low, low + _BLOCK)[1], ready)
-            source = _Source(self._kept, logits, planes.first - held, along.inputs(self._next, end))
-            yield Chunk(self._axes, (self._next, end), source)
+            end = min(along.outputs(low, low + at_once)[1], ready)
+            source = _Source(kept, logits, planes.first - held, along.inputs(self._next, end))
+            yield Chunk(axes, (self._next, end), source)
             self._next = end
         self._kept = logits[:, -1:].clone()
 
@@ -66,14 +73,14 @@ class _Source:
     first: int
     planes: tuple[int, int]
 
-    def of(self, label: int) -> Tensor:
-        """Logits of one class, (P, A[, B])."""
+    def of(self, classes: slice) -> Tensor:
+        """Logits of some classes, (L, P, A[, B])."""
         a, b = self.planes[0] - self.first, self.planes[1] - self.first
         if self.kept is None:
-            return self.logits[label, a:b]
+            return self.logits[classes, a:b]
         if a > 0:
-            return self.logits[label, a - 1 : b - 1]
-        return torch.cat([self.kept[label], self.logits[label, : b - 1]])
+            return self.logits[classes, a - 1 : b - 1]
+        return torch.cat([self.kept[classes], self.logits[classes, : b - 1]], 1)
 
 
 @dataclass(frozen=True)
@@ -106,17 +113,26 @@ class Chunk:
 
     def values(self, label: int, box: Box | None = None) -> Tensor:
         """Resampled logits of one class, (P, A[, B]), whole or inside a box of the output across the planes."""
+        return self._resampled(slice(label, label + 1), box)[0]
+
+    def groups(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield the resampled logits of all classes, some at a time: the number of the first, and (some, P, A[, B])."""
+        at_once = max(1, _VALUES_AT_ONCE // math.prod(self.shape))
+        for first in range(0, self.classes, at_once):
+            yield first, self._resampled(slice(first, first + at_once))
+
+    def _resampled(self, classes: slice, box: Box | None = None) -> Tensor:
         across = self.axes[1:]
         ranges = [(part.start, part.stop) for part in box] if box else [(0, axis.out) for axis in across]
         inputs = [slice(*axis.inputs(*wanted)) for axis, wanted in zip(across, ranges, strict=True)]
-        data = self.axes[0].apply(self.source.of(label)[(slice(None), *inputs)], 0, self.planes)
-        for dim, (axis, wanted) in enumerate(zip(across, ranges, strict=True), start=1):
+        data = self.axes[0].apply(self.source.of(classes)[(slice(None), slice(None), *inputs)], 1, self.planes)
+        for dim, (axis, wanted) in enumerate(zip(across, ranges, strict=True), start=2):
             data = axis.apply(data, dim, wanted)
         return data
 
     def resampled(self) -> "Chunk":
         """The same planes with all classes computed: nothing is left to be resampled."""
-        logits = torch.stack([self.values(label) for label in range(self.classes)])
+        logits = torch.cat([values for _, values in self.groups()])
         axes = [axis_matrix(size, size, "linear", self.device) for size in self.shape]
         count = self.shape[0]
         return Chunk(axes, (0, count), _Source(None, logits, 0, (0, count)))
@@ -125,7 +141,8 @@ class Chunk:
         """The box of each class across the output planes outside of which it cannot win; None if it never wins."""
         if all(axis.is_identity for axis in self.axes):
             return [tuple(slice(0, n) for n in self.shape[1:])] * self.classes
-        largest, smallest = zip(*(_block_extremes(self.source.of(label)) for label in range(self.classes)), strict=True)
+        each = (self.source.of(slice(label, label + 1))[0] for label in range(self.classes))
+        largest, smallest = zip(*map(_block_extremes, each), strict=True)
         threshold = torch.stack(smallest).amax(dim=0)
         return [self._box(extreme >= threshold) for extreme in largest]
 

@@ -5,6 +5,7 @@ a batch is filled with windows of the volumes behind it, which are asked for tha
 one after the other, and what stops one of them stops no other.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,12 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from unetpipe.errors import is_out_of_memory
 from unetpipe.imaging.geometry import Shape
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.sliding_window import Planes, Slab, Windows, new_slab, padded_image, window_box
+
+log = logging.getLogger(__name__)
 
 Forward = Callable[[Tensor, Sequence[Agreement]], Tensor]
 """(B, C, *patch), and for each window the agreement to count its members in, to logits (B, L, *patch)."""
@@ -45,6 +49,7 @@ class _Volume:
     corners: Iterator[tuple[int, ...]]
     agreement: Agreement = field(default_factory=Agreement)
     computed: deque[tuple[tuple[int, ...], Tensor]] = field(default_factory=deque)
+    slab: Slab | None = None
     fault: Exception | None = None
 
 
@@ -96,19 +101,18 @@ class SharedBatches:
             return _Volume(Windows((), (), ()), 0, torch.empty(0), iter(()), fault=error)
 
     def _planes(self, volume: _Volume) -> Iterator[Planes]:
-        slab: Slab | None = None
         for _ in range(volume.windows.count):
             if not volume.computed and volume.fault is None:
                 self._compute()
             if volume.fault is not None:
                 raise volume.fault
             corner, logits = volume.computed.popleft()
-            slab = slab or new_slab(volume.windows, volume.axis, logits)
+            volume.slab = slab = volume.slab or new_slab(volume.windows, volume.axis, logits)
             yield from slab.advance(corner[volume.axis])
             slab.add(corner, logits)
             del logits  # before the next ones are computed
-        assert slab is not None
-        yield from slab.advance(volume.windows.padded[volume.axis])
+        assert volume.slab is not None
+        yield from volume.slab.advance(volume.windows.padded[volume.axis])
 
     def _compute(self) -> None:
         """Compute the next windows, of as many volumes as they are of."""
@@ -123,9 +127,23 @@ class SharedBatches:
         except Exception:
             for volume in {id(volume): volume for volume, _ in chosen}.values():
                 try:
-                    self._run([one for one in chosen if one[0] is volume])
+                    self._run_alone([one for one in chosen if one[0] is volume])
                 except Exception as error:
                     volume.fault = error
+
+    def _run_alone(self, chosen: _Chosen) -> None:
+        """Compute windows of one volume, in the memory that the sums of logits leave, or else in theirs."""
+        try:
+            self._run(chosen)
+        except Exception as error:
+            slab = self._open[0].slab
+            if not is_out_of_memory(error) or slab is None or slab.device.type == "cpu":
+                raise
+        else:
+            return
+        log.warning("out of memory: summing logits on the CPU")
+        slab.move_to_cpu()
+        self._run(chosen)
 
     def _run(self, chosen: _Chosen) -> None:
         windows = [volume.padded[window_box(corner, volume.windows.patch)] for volume, corner in chosen]

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 STEP = 0.5
 """Distance between windows as a fraction of the patch, unless asked otherwise; as nnU-Net has it."""
 _SMALLEST_WEIGHT = 1e-3  # MONAI's floor
-_CLASSES_AT_ONCE = 16  # bounds the float32 copy of half-precision logits
+_CLASSES_AT_ONCE = 16  # bounds copies: of half-precision logits in float32, and of planes that move up
 
 
 class Blending(Record):
@@ -200,10 +200,21 @@ class Slab:
         self._weights_of_window = window_weights(windows.patch, windows.blending).to(device)
         self._first = 0
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the sums."""
+        return self._sum.device
+
+    def move_to_cpu(self) -> None:
+        """Go on with sums on the CPU."""
+        self._sum, self._weight, self._weights_of_window = (
+            tensor.cpu() for tensor in (self._sum, self._weight, self._weights_of_window)
+        )
+
     def add(self, corner: tuple[int, ...], logits: Tensor) -> None:
         """Add one window's logits (L, *patch). Its corner lies at the slab's first plane along the axis."""
         within = window_box((*corner[: self._axis], 0, *corner[self._axis + 1 :]), self._windows.patch)
-        self._weight[within] += self._weights_of_window
+        self._weight[within].add_(self._weights_of_window)
         total = self._sum[within]
         for start in range(0, len(logits), _CLASSES_AT_ONCE):
             some = logits[start : start + _CLASSES_AT_ONCE].to(total.device, torch.float32)
@@ -225,9 +236,9 @@ class Slab:
             yield Planes(self._axis, max(self._first - low, 0), done[inside])
         self._first = start
         thickness = self._windows.patch[self._axis]
-        for channel in itertools.chain(self._sum, self._weight):  # one at a time: the copy stays small
+        along = self._axis + 1
+        for some in itertools.chain(torch.split(self._sum, _CLASSES_AT_ONCE), [self._weight]):
             if count < thickness:
-                channel.narrow(self._axis, 0, thickness - count).copy_(
-                    channel.narrow(self._axis, count, thickness - count).clone()
-                )
-            channel.narrow(self._axis, max(thickness - count, 0), min(count, thickness)).zero_()
+                behind = some.narrow(along, count, thickness - count).clone()
+                some.narrow(along, 0, thickness - count).copy_(behind)
+            some.narrow(along, max(thickness - count, 0), min(count, thickness)).zero_()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unetpipe.config.base import Precision
-from unetpipe.errors import UnetpipeError
+from unetpipe.errors import DeviceError, UnetpipeError, is_out_of_memory
 
 
 def resolve_device(name: str) -> torch.device:
@@ -32,6 +32,20 @@ def resolve_device(name: str) -> torch.device:
             f"device {name} is not on this machine ({found.get(device.type, 0)} {device.type} devices found)"
         )
     return device
+
+
+def require_working(device: torch.device) -> None:
+    """Check, after an error, that the device still computes: after some, a GPU refuses every later call of the process.
+
+    Raises:
+        DeviceError: If it does not.
+    """
+    try:
+        torch.ones(1, device=device).sum().item()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            message = f"the device {device} has failed and computes nothing more in this process: run the command again"
+            raise DeviceError(message) from error
 
 
 def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from unetpipe.components import first_line
-from unetpipe.errors import ImageFileError, UnetpipeError
+from unetpipe.errors import DeviceError, ImageFileError, UnetpipeError
 from unetpipe.files import sync_folder
 from unetpipe.imaging.dicom.choice import NoImageError
 from unetpipe.imaging.dicom.headers import NO_IMAGE_MODALITIES
@@ -78,13 +78,19 @@ class Worker:
         return True
 
     def _outcome(self, study: Study) -> tuple[str, str]:
-        """Segment a study; what has become of it, and why it has failed, if it has."""
+        """Segment a study; what has become of it, and why it has failed, if it has.
+
+        Raises:
+            DeviceError: If no other study can be segmented either.
+        """
         try:
             if study.fault:
                 raise UnetpipeError(study.fault)
             return self._segmented(study), ""
         except NoImageError:
             return "without_images", ""  # such as a dose report that comes after its images
+        except DeviceError:
+            raise  # the study waits for the next start
         except UnetpipeError as error:
             return "failed", first_line(error)
         except Exception as error:  # one study must not end the node

@@ -40,6 +40,7 @@ from unetpipe.inference.predictions import (
     unreported_since,
 )
 from unetpipe.networks.determinism import deterministic
+from unetpipe.networks.device import require_working
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.stages.scan_stations import Segmented, Stations
 from unetpipe.streaming import stream_ahead
@@ -194,6 +195,7 @@ def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -
             for outcome in outcomes:
                 case = outcome.item
                 if outcome.error is not None:
+                    require_working(predictor.device)  # or all scans to come would fail, and lose what they have
                     reason = _reason(outcome.error, case)
                     log.warning("%s: failed: %s", case.id, reason)
                     # labels of an earlier run would pass for this one's
@@ -205,6 +207,9 @@ def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -
                     _write(file, config, predictor)
                     last = time.perf_counter()
                     pause = max(_SECONDS_BETWEEN_WRITES, _WRITES_SHARE * (last - begun))
+    except RuntimeError:
+        require_working(predictor.device)
+        raise
     finally:
         _write(file, config, predictor)
     records = [file.predictions[case.id] for case in cases]

@@ -70,13 +70,13 @@ class Considered(Record):
 
     Attributes:
         change: What is smaller than in the one before it.
-        step_seconds: Seconds of an optimiser step.
+        step_seconds: Seconds of an optimiser step; None where the device has too little memory for it.
         steps: Steps that there is time for.
         measured: Whether that was measured; else it is estimated from another's measurement.
     """
 
     change: str
-    step_seconds: float
+    step_seconds: float | None
     steps: int
     measured: bool
 
@@ -113,16 +113,18 @@ class BudgetChoice(Record):
         """What was chosen, and why."""
         plan, chosen = self.considered[0], self.considered[-1]
         if len(self.considered) == 1:
-            return f"the plan as it is: {chosen.steps} steps of {chosen.step_seconds:.2g} s, {self.wanted} are enough"
+            return f"the plan as it is: {chosen.steps} steps of {self.step_seconds:.2g} s, {self.wanted} are enough"
         changes = "; ".join(one.change for one in self.considered[1:])
-        return (
-            f"the plan's {plan.steps} steps of {plan.step_seconds:.2g} s would be fewer than {self.wanted}, "
-            f"so that it is made smaller: {changes}; now {chosen.steps} steps of {chosen.step_seconds:.2g} s"
+        reason = (
+            "the device has too little memory for the plan"
+            if plan.step_seconds is None
+            else f"the plan's {plan.steps} steps of {plan.step_seconds:.2g} s would be fewer than {self.wanted}"
         )
+        return f"{reason}, so that it is made smaller: {changes}; now {chosen.steps} steps of {self.step_seconds:.2g} s"
 
 
-Measure = Callable[[Candidate], Cost]
-"""Measures a candidate on the device."""
+Measure = Callable[[Candidate], Cost | None]
+"""Measures a candidate on the device; None where that has too little memory for it."""
 
 
 def choose(
@@ -149,26 +151,34 @@ def choose(
         wanted: Number of steps that are enough.
 
     Raises:
-        TrainingError: If there is not time for a single step.
+        TrainingError: If there is not time for a single step, or too little memory for the cheapest.
     """
     ordered = preferred(candidates)
     first = min(range(len(ordered)), key=lambda index: ordered[index].step_work)
-    measured = {first: measure(ordered[first])}
+    cheapest = measure(ordered[first])
+    if cheapest is None:
+        raise TrainingError("the device has too little memory for a step of the smallest version of the plan")
+    measured, too_large = {first: cheapest}, set[int]()
     while True:
         times = [
             _timetable(one, _cost(index, ordered, measured), limit_seconds, cases, iterations)
             for index, one in enumerate(ordered)
         ]
+        times = [replace(time, steps=0.0) if index in too_large else time for index, time in enumerate(times)]
         chosen = _first_with_enough(ordered, times, wanted)
         before = chosen - 1
         unsure = chosen in measured and chosen > 0 and times[before].steps >= _UNSURE * _enough(before, ordered, wanted)
         one = chosen - 1 if unsure else chosen
         if one in measured:
             break
-        measured[one] = measure(ordered[one])
+        cost = measure(ordered[one])
+        if cost is None:
+            too_large.add(one)
+        else:
+            measured[one] = cost
     best, time = ordered[chosen], times[chosen]
     if time.steps < 1:
-        cost = measured[chosen]
+        cost = time.cost
         raise TrainingError(
             f"{limit_seconds / 60:g} minutes are not enough: setting up takes {cost.elapsed_seconds:.0f} s, "
             f"a step {cost.step_seconds:.1f} s, validating and saving {limit_seconds - time.seconds:.0f} s"
@@ -186,9 +196,9 @@ def choose(
         considered=tuple(
             Considered(
                 change=one.change if one.name == ordered[0].name else f"{one.name}: {one.change}",
-                step_seconds=round(times[index].cost.step_seconds, 4),
+                step_seconds=None if index in too_large else round(times[index].cost.step_seconds, 4),
                 steps=max(0, int(times[index].steps)),
-                measured=index in measured,
+                measured=index in measured or index in too_large,
             )
             for index, one in enumerate(ordered[: chosen + 1])
         ),

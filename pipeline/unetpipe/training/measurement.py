@@ -1,11 +1,13 @@
 """What a smaller or larger plan costs on this device: a few steps of it, one case, one saved state."""
 
+import math
 import tempfile
 import time
 from dataclasses import dataclass, field
 
 import torch
 
+from unetpipe.errors import is_out_of_memory
 from unetpipe.training.budget_choice import Candidate, Cost
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.optimization.recipe import choose_recipe
@@ -29,13 +31,37 @@ class Stopwatch:
     limit_seconds: float
     _reading: dict[str, float] = field(default_factory=dict)
 
-    def measure(self, candidate: Candidate) -> Cost:
+    def measure(self, candidate: Candidate) -> Cost | None:
         """Let a network that has learned nothing take a few steps, predict windows and be saved, and read a case.
+
+        Returns:
+            What it costs; None if some rank has too little memory for it.
 
         Raises:
             PlanError: If the network cannot be built.
             TrainingError: If the middle one of the held-out cases cannot be read.
         """
+        try:
+            times = self._seconds(candidate)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            times = [math.inf] * 5
+        slowest = (max(values) for values in zip(*self.setup.group.gather(times), strict=True))
+        step, window, reading, saving, elapsed = slowest
+        if math.isinf(step):
+            return None
+        return Cost(
+            step_seconds=step,
+            window_seconds=window,
+            case_seconds=reading,
+            ranks=self.setup.group.size,
+            saving_seconds=saving,
+            elapsed_seconds=elapsed,
+        )
+
+    def _seconds(self, candidate: Candidate) -> list[float]:
+        """Of a step, a window, reading a case, and saving; and those that the run has taken so far."""
         setup = self.setup.following(candidate.name, candidate.configuration)
         learner = setup.learner(setup.network(), choose_recipe(0))
         batch, seconds = candidate.configuration.batch_size, _SHARE * self.limit_seconds
@@ -44,17 +70,7 @@ class Stopwatch:
         if candidate.name not in self._reading:
             self._reading[candidate.name] = setup.held_out().case_seconds()
         saving = _DRAWING_SECONDS + _SAVED * _saving_seconds(setup, learner)
-        times = [step, window, self._reading[candidate.name], saving, time.monotonic() - setup.started]
-        slowest = (max(values) for values in zip(*setup.group.gather(times), strict=True))
-        step, window, reading, saving, elapsed = slowest
-        return Cost(
-            step_seconds=step,
-            window_seconds=window,
-            case_seconds=reading,
-            ranks=setup.group.size,
-            saving_seconds=saving,
-            elapsed_seconds=elapsed,
-        )
+        return [step, window, self._reading[candidate.name], saving, time.monotonic() - setup.started]
 
 
 def _saving_seconds(setup: Setup, learner: Learner) -> float:

@@ -164,25 +164,27 @@ class Setup:
         return Learner(definition, patch, recipe, self.device, self.dtype, self.config.seed, self.start)
 
     def measure_step(self, learner: Learner, batch_size: int, *, at_least_seconds: float = 0.0) -> StepMeasurement:
-        """Let a learner take the first few optimiser steps of the run, after those that warm it up.
+        """Let a learner take the first few optimiser steps of the run, after those that warm it and the loader up.
 
         Args:
             learner: The learner that is measured.
             batch_size: Patches per step.
-            at_least_seconds: Time for steps that are measured; two of them are taken at the least.
+            at_least_seconds: Time for steps, of which the second half is measured; two are measured at the least.
         """
-        taken = 0
         with closing(self.loader(batch_size).batches()) as batches:
-            for _ in range(learner.steps_to_warm_up):
-                loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
-            loss.item()  # waits for the device
-            before, elapsed = time.monotonic(), 0.0
-            while taken < _MEASURED_STEPS or elapsed < at_least_seconds:
-                loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
-                taken += 1
-                elapsed, _ = self.group.agree(time.monotonic() - before, stop=False)  # all ranks take as many steps
-            last = loss.item()
-        return StepMeasurement(seconds=(time.monotonic() - before) / taken, loss=last)
+
+            def steps(at_least: int) -> tuple[float, float]:
+                before, elapsed, taken = time.monotonic(), 0.0, 0
+                while taken < at_least or elapsed < at_least_seconds / 2:
+                    loss, _rate = learner.step(next(batches), 0.0, self.augmentation)
+                    taken += 1
+                    elapsed, _ = self.group.agree(time.monotonic() - before, stop=False)  # all ranks take as many
+                last = loss.item()  # waits for the device
+                return (time.monotonic() - before) / taken, last
+
+            steps(learner.steps_to_warm_up)
+            seconds, loss = steps(_MEASURED_STEPS)
+        return StepMeasurement(seconds=seconds, loss=loss)
 
 
 def _require_a_patch_each(batch_size: int, group: Group) -> None:

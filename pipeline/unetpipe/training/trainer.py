@@ -78,6 +78,7 @@ class Trainer:
         log.info(self._introduction())
         self._compile_if_it_pays()
         machine_use(self._setup.device)  # the first call starts the measurement
+        forget_peak_memory(self._setup.device)  # that of steps which were tried, and of a fold before
         self._learn(stop)
         if self._setup.group.agree(1.0, stop.is_set())[1]:  # one rank may have been asked while others waited
             stop.set()
@@ -210,6 +211,7 @@ class Trainer:
         """Predict the held-out cases on their own grids; they are predicted anew when an interrupted run goes on."""
         setup, state, held_out, folder = self._setup, self._state, self._held_out, self._setup.folder / "validation"
         self._learner.share_statistics()
+        self._learner.free_memory()
         data, deploy, weights = setup.data, setup.config.deploy, self._learner.weights()
         predicted = held_out.to_predict(
             state.choice.held_out if state.choice else len(data.validation), setup.config.seed

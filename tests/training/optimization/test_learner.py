@@ -213,3 +213,24 @@ def test_a_network_of_one_output_learns_two_classes() -> None:
     recipe = Recipe.of(TrainConfig(work=Path()), "muon", Loss())
     learns = Learner(definition, PATCH, recipe, torch.device("cpu"), torch.float32, seed=0)
     assert learns.step(batch(0), 0.0, Augmentation())[0].isfinite()
+
+
+def test_a_run_of_a_cpu_is_fused_on_a_gpu() -> None:
+    """Whether a GPU's kernel takes the steps is no part of the state that another device has left."""
+    one, other = learner(optimizer="sgd"), learner(optimizer="sgd")
+    (group,) = other._optimizer.param_groups
+    group["fused"] = True
+    one.step(batch(0), 0.0, Augmentation())
+    other.load_state(one.state())
+    assert group is not other._optimizer.param_groups[0]
+    assert other._optimizer.param_groups[0]["fused"] is True
+
+
+def test_memory_of_a_step_can_be_let_go() -> None:
+    """Steps go on as if nothing had been."""
+    one, other = learner(), learner()
+    one.step(batch(0), 0.0, Augmentation())
+    other.step(batch(0), 0.0, Augmentation())
+    one.free_memory()
+    assert all(parameter.grad is None for parameter in one._module.parameters())
+    assert loss_of(one, 1) == loss_of(other, 1)

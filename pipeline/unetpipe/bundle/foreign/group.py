@@ -1,7 +1,7 @@
 """A foreign bundle's network over a scan, with the preprocessing, the windows and the read-out of its own configs."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -47,6 +47,11 @@ class ForeignImage:
         """Shape of the grid on which the class of each voxel is decided."""
         axes = self.chained.resampled if self.resampled else None
         return tuple(self.values.shape[1:]) if axes is None else axes.shape
+
+    def pinned(self) -> "ForeignImage":
+        """The same image in page-locked memory."""
+        values = self.values.pin_memory()
+        return replace(self, values=values, chained=replace(self.chained, values=values))
 
     def restore(self, found: Tensor) -> NDArray[Any]:
         """Take what was found to the grid of the scan's file.

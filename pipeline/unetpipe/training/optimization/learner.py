@@ -152,8 +152,8 @@ class Learner:
 
     @property
     def steps_to_warm_up(self) -> int:
-        """Number of first steps that take longer than those that follow."""
-        return WARM_UP + 1 if self._recording else 1
+        """Number of first steps that take longer: on a GPU one of them is recorded, whole or by torch.compile."""
+        return WARM_UP + 1 if self.device.type == "cuda" else 1
 
     def compile(self, wanted: bool = True) -> None:
         """Use torch.compile from the next step on, or no longer. That step compiles, or raises the compiler's error.
@@ -162,6 +162,11 @@ class Learner:
         """
         mode = None if self._recording else "reduce-overhead"
         self._forward = torch.compile(self._module, dynamic=False, mode=mode) if wanted else self._eager
+        self._begin()
+
+    def free_memory(self) -> None:
+        """Let go of what a step needs besides weights; the next one takes it anew, and is recorded anew."""
+        self._optimizer.zero_grad(set_to_none=True)  # gradients lie in the memory of a recorded step
         self._begin()
 
     def _average(self, step: int, progress: float) -> None:
@@ -202,7 +207,11 @@ class Learner:
         """Continue from `state`."""
         self._module.load_state_dict(state["module"])
         self.network.load_state_dict(state["average"])
+        fused = [group.get("fused") for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self._optimizer.param_groups, fused, strict=True):
+            if "fused" in group:
+                group["fused"] = own  # as suits this device, and not the one that the state is from
         if state["scaler"]:  # empty where the run has not computed in float16, as on another kind of GPU
             self._scaler.load_state_dict(state["scaler"])
         self._begin()

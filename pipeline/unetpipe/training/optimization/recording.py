@@ -91,11 +91,12 @@ class Recording:
     def _record(self, update: Update, image: Tensor, label: Tensor) -> torch.cuda.CUDAGraph | None:
         """Record a step without taking it; threads that read patches meanwhile are let be."""
         self._image, self._label = image.clone(), label.clone()
-        graph = torch.cuda.CUDAGraph()
+        graph, now = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._loss = update(self._image, self._label)
         except RuntimeError as error:  # of CUDA: an operator that waits, or too little memory
+            torch.cuda.set_stream(now)  # where torch leaves the other one, as after an operator that waits
             log.info("going on without a CUDA graph, which could not be recorded (%s)", type(error).__name__)
             return None
         return graph
