@@ -2,13 +2,13 @@
 
     python benchmarks/budget.py --out /tmp/bench --minutes 5 15 60 --data DATA/Task04_Hippocampus DATA/nuclei
     python benchmarks/budget.py --out /tmp/bench --minutes 5 --data DATA/nuclei --grid 0 2 4
-    python benchmarks/budget.py --out /tmp/bench --minutes 5 --phantoms heart retina
+    python benchmarks/budget.py --out /tmp/bench --minutes 5 --phantoms heart retina abdomen
 
 Each dataset is preprocessed once and trained on fold 0 in each budget: first by the rule, then, with `--grid`, by some
 of the versions that the rule weighs, numbered from the plan (0) downwards. A row says what was trained, the steps that
 were expected and made, the share of the budget that set-up took, and the mean Dice of the held-out cases. `--phantoms`
-makes scans like cardiac MR (256x256x10, three structures) and photographs of a retina (565x584, RGB). Give it the
-machine alone.
+makes scans like cardiac MR (256x256x10, three structures), photographs of a retina (565x584, RGB) and CT of an abdomen
+(144x144x96, ten organs). Give it the machine alone.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from unetpipe.config.train import TrainConfig
+from unetpipe.files import write_json
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.stages.train import TrainResult, train
@@ -33,14 +34,28 @@ from unetpipe.training.budget_choice import Candidate
 from unetpipe.training.checkpoint import load_checkpoint
 from unetpipe.training.setup import Setup
 
-HEARTS, RETINAS = 24, 20
+PHANTOMS = {"heart": 24, "retina": 20, "abdomen": 25}
+"""Number of cases of each."""
+ORGANS = {
+    # HU, centre and radii in mm, RAS+
+    "spine": (180, (0, -62, 0), (21, 19, 130)),
+    "liver": (110, (68, 8, 48), (62, 58, 50)),
+    "spleen": (118, (-88, -20, 52), (20, 32, 40)),
+    "stomach": (40, (-42, 40, 40), (34, 27, 34)),
+    "right kidney": (150, (58, -40, -22), (22, 20, 42)),
+    "left kidney": (150, (-58, -40, -12), (22, 20, 42)),
+    "pancreas": (95, (-4, 10, 4), (48, 10, 13)),
+    "gallbladder": (12, (44, 46, 16), (13, 17, 24)),
+    "aorta": (165, (-10, -34, 0), (10, 10, 130)),
+    "bladder": (8, (0, 26, -96), (32, 30, 26)),
+}
 
 
 def main() -> None:
     """Prepare, train, and print a row for each run as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="*", default=[])
-    parser.add_argument("--phantoms", nargs="*", choices=["heart", "retina"], default=[])
+    parser.add_argument("--phantoms", nargs="*", choices=list(PHANTOMS), default=[])
     parser.add_argument("--minutes", type=float, nargs="+", required=True)
     parser.add_argument("--grid", type=int, nargs="*", default=[], help="versions of the plan to train besides")
     parser.add_argument("--out", type=Path, required=True, help="scratch folder; what is prepared in it is kept")
@@ -99,14 +114,20 @@ def only(version: int | None) -> object:
 
 def make_phantoms(name: str, folder: Path) -> None:
     """Write images and labels of one kind."""
-    for part in ("images", "labels"):
+    for part in ("imagesTr", "labelsTr") if name == "abdomen" else ("images", "labels"):
         (folder / part).mkdir(parents=True)
-    for number in range(HEARTS if name == "heart" else RETINAS):
-        random = np.random.default_rng(number)
-        if name == "heart":
-            write_heart(folder, f"heart_{number:02d}", random)
-        else:
-            write_retina(folder, f"retina_{number:02d}", random)
+    write = {"heart": write_heart, "retina": write_retina, "abdomen": write_abdomen}[name]
+    for number in range(PHANTOMS[name]):
+        write(folder, f"{name}_{number:02d}", np.random.default_rng(number))
+    if name == "abdomen":
+        labels = {"background": 0, **{organ: value for value, organ in enumerate(ORGANS, start=1)}}
+        about = {
+            "channel_names": {"0": "CT"},
+            "labels": labels,
+            "file_ending": ".nii.gz",
+            "numTraining": PHANTOMS[name],
+        }
+        write_json(folder / "dataset.json", about)
 
 
 def write_heart(folder: Path, case: str, random: np.random.Generator) -> None:
@@ -127,6 +148,36 @@ def write_heart(folder: Path, case: str, random: np.random.Generator) -> None:
     write_image(folder / "images" / f"{case}.nii.gz", (500 * image[None]).astype(np.int16), grid)
     names = {0: "background", 1: "right", 2: "muscle", 3: "left"}
     write_labels(folder / "labels" / f"{case}.nii.gz", label, grid, names)
+
+
+def write_abdomen(folder: Path, case: str, random: np.random.Generator) -> None:
+    """Organs whose places, sizes and outlines vary, among bowel that looks like some of them, in HU."""
+    shape, spacing = (144, 144, 96), random.uniform([2.2, 2.2, 2.5], [2.7, 2.7, 3.2])
+    axes = [(np.arange(n) - n / 2) * s for n, s in zip(shape, spacing, strict=True)]
+    body = np.stack(np.meshgrid(*axes, indexing="ij"))
+    body /= random.normal(1, 0.08, (3, 1, 1, 1))
+    for axis in body:
+        axis += 260 * gaussian_filter(random.normal(size=shape).astype(np.float32), 9)
+    label, image = np.zeros(shape, dtype=np.uint8), np.full(shape, -1000.0)
+    image[np.hypot(body[0] / 165, body[1] / 110) < 1] = -100
+    image[np.hypot(body[0] / 145, body[1] / 92) < 1] = 50
+
+    def paint(value: int, hounsfield: float, centre: NDArray[np.float64], radii: NDArray[np.float64]) -> None:
+        offsets = (body - centre[:, None, None, None]) / radii[:, None, None, None]
+        inside = (offsets**2).sum(0) < 1
+        label[inside], image[inside] = value, hounsfield
+
+    for _ in range(40):
+        centre = random.uniform((-100, -20, -110), (100, 70, 40))
+        paint(0, random.choice([10, 40, 95, 120]), centre, random.uniform(8, 24, 3))
+    contrast = random.normal(1, 0.1)
+    for value, (hounsfield, centre, radii) in enumerate(ORGANS.values(), start=1):
+        size = random.normal(1, 0.12, 3).clip(0.7, 1.3)
+        paint(value, hounsfield * contrast, np.array(centre) + random.normal(0, 7, 3), np.array(radii) * size)
+    image = gaussian_filter(image, 0.6) + random.normal(0, 25, shape)
+    grid = Grid.of(shape, np.diag([*spacing, 1]))
+    write_image(folder / "imagesTr" / f"{case}_0000.nii.gz", image[None].astype(np.int16), grid)
+    write_labels(folder / "labelsTr" / f"{case}.nii.gz", label, grid, dict(enumerate(["background", *ORGANS])))
 
 
 def write_retina(folder: Path, case: str, random: np.random.Generator) -> None:

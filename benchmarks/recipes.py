@@ -30,7 +30,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from unetpipe.config.train import TrainConfig
+from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.dataset.planning.reduction import reductions
+from unetpipe.dataset.training_set import read_training_set
 from unetpipe.imaging.network_input import IGNORED
 from unetpipe.metrics.overlap import mean_dice
 from unetpipe.networks.device import resolve_device
@@ -137,7 +139,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no training after these")
     options = parser.parse_args()
-    datasets = list(zip(options.work, options.version, options.steps, strict=True))
+    versions = map(version_of, options.work, options.version)
+    datasets = list(zip(options.work, versions, options.steps, strict=True))
     jobs = [(variant, seed, *dataset) for seed, variant, dataset in product(options.seeds, options.variants, datasets)]
     until = time.time() + options.seconds
     rows: list[dict[str, Any]] = []
@@ -152,8 +155,13 @@ def main() -> None:
     compare(rows)
 
 
+def version_of(work: Path, version: int) -> Configuration:
+    """A version of the plan's default configuration, counted from the plan."""
+    return list(reductions(read_training_set(work, FOLD, None).configuration))[version].configuration
+
+
 def train(
-    variant: str, seed: int, work: Path, version: int, steps: int, *, device: str, until: float
+    variant: str, seed: int, work: Path, configuration: Configuration, steps: int, *, device: str, until: float
 ) -> dict[str, Any] | None:
     """Train one network, and score it on the held-out cases; None where there is no time left."""
     if time.time() > until:
@@ -163,7 +171,6 @@ def train(
     setup = Setup.of(TrainConfig.model_validate(config), Group(), resolve_device(device))
     if change.smoothing:
         setup = replace(setup, loss=Smoothed(share=change.smoothing))
-    configuration = list(reductions(setup.data.configuration))[version].configuration
     setup = setup.following(setup.data.name, configuration)
     if variant == "mirror all axes":
         mirror = setup.augmentation.mirror.model_copy(update={"axes": tuple(range(configuration.spatial_dims))})

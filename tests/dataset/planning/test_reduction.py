@@ -22,30 +22,32 @@ def test_the_order_of_what_is_given_up(retina: Configuration) -> None:
         "features 32 to 16",
         "patch 320x320 to 160x320",
         "patch 160x320 to 160x160",
+        "patch 160x160 to 80x160",
+        "patch 80x160 to 80x80",
     ]
     last = found[-1].configuration
-    rule = make_topology((1.0, 1.0), (160, 160))
+    rule = make_topology((1.0, 1.0), (80, 80))
     assert (last.patch_size, last.strides, last.kernel_sizes) == (rule.patch_size, rule.strides, rule.kernel_sizes)
-    assert last.features == (16, 32, 64, 128, 256, 256)
+    assert last.features == (16, 32, 64, 128, 256)
     work = [patch_work(one.configuration, 3, 2) * one.configuration.batch_size for one in found]
     assert work == sorted(work, reverse=True)
     assert work[0] / work[-1] > 30
 
 
 def test_thick_slices_keep_their_few_planes(heart: Configuration) -> None:
-    """No axis is halved to less than 64 voxels, and the coarsest axis is pooled as late as nnU-Net pools it."""
+    """No axis is halved to less than 32 voxels, and the coarsest axis is pooled as late as nnU-Net pools it."""
     found = [one.configuration for one in reductions(heart)]
     assert found[1].batch_size == 4
-    assert found[-1].patch_size == (112, 64, 10)
+    assert found[-1].patch_size == (56, 32, 10)
     assert all(one.patch_size[2] == 10 for one in found)
-    rule = make_topology((8.0, 1.5, 1.5), (10, 64, 112))
+    rule = make_topology((8.0, 1.5, 1.5), (10, 32, 56))
     assert found[-1].strides == tuple(one[::-1] for one in rule.strides)
 
 
 def test_slices_of_volumes_stay_slices(heart_slices: Configuration) -> None:
     """A patch that is a voxel thick is a plane, and stays one."""
     last = list(reductions(heart_slices))[-1].configuration
-    assert last.patch_size == (128, 128, 1)
+    assert last.patch_size == (64, 64, 1)
     assert all(stride[2] == 1 for stride in last.strides)
     assert last.kernel_sizes[0] == (3, 3, 1)
 

@@ -18,8 +18,9 @@ SMALL_BATCH = 4
 _NARROWEST = 16  # features of the first stage
 _LONG_AXIS = {2: 256, 3: 128}
 """Voxels along an axis that is halved before the network is narrowed, by number of axes that a patch has."""
-_SHORTEST_AXIS = {2: 128, 3: 64}
-"""Voxels below which halving does not take an axis."""
+_SHORTEST_AXIS = {2: 64, 3: 32}
+"""Voxels below which halving does not take an axis. Few voxels seen often teach more than many seen a few dozen times
+(docs/benchmarks.md)."""
 _VALUE_FLOPS = 300
 """Products and sums that take as long as one value of a feature map takes to be written, normalised and read."""
 
