@@ -1,8 +1,8 @@
-"""Errors that say that there is no memory left."""
+"""Faults, and errors that say that there is no memory left."""
 
 import pytest
 
-from unetpipe.errors import is_out_of_memory
+from unetpipe.errors import DATASET, DatasetError, Fault, is_out_of_memory, listed
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,19 @@ from unetpipe.errors import is_out_of_memory
 def test_out_of_memory_is_told_from_other_faults(error: Exception, expected: bool) -> None:
     """By type, or by what torch, Python and oneDNN say."""
     assert is_out_of_memory(error) is expected
+
+
+def test_many_items_are_a_few_and_a_number() -> None:
+    """With the separator that the items need."""
+    assert listed(["a", "b"], most=2) == "a, b"
+    assert listed(["a", "b", "c", "d"], most=2) == "a, b and 2 more"
+    assert listed([1, 2, 3], 1, "; ") == "1; and 2 more"
+
+
+def test_faults_of_the_dataset_come_first() -> None:
+    """Then those of its cases, in the order of their ids and kinds."""
+    (own,) = DatasetError.of("no_classes", "no file holds any label but 0").faults
+    assert (own.case, own.severity) == (DATASET, "error")
+    cases = [Fault.warning(kind, "", case) for case in ("a", "z") for kind in ("bad", "worse")]
+    assert sorted([*reversed(cases), own], key=lambda fault: fault.order) == [own, *cases]
+    assert {one.severity for one in cases} == {"warning"}

@@ -22,6 +22,13 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
+def listed(items: Sequence[object], most: int = 8, separator: str = ", ") -> str:
+    """The first few of many items, and how many more there are."""
+    shown = separator.join(map(str, items[:most]))
+    between = separator.replace(",", "")  # "a, b and 3 more", but "a; b; and 3 more"
+    return f"{shown}{between}and {len(items) - most} more" if len(items) > most else shown
+
+
 class UnetpipeError(Exception):
     """Base of all errors that are the input's fault rather than the program's. Its text can always be printed."""
 
@@ -89,12 +96,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return str(error) == _NO_MEMORY_ALONE or any(said in str(error) for said in _NO_MEMORY)
 
 
+DATASET = "dataset"
+"""Stands in a fault for its case where no single one is to blame."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fault:
     """One thing wrong with one case.
 
     Attributes:
-        case: Case id, or "dataset" when no single case is to blame.
+        case: Case id, or `DATASET` when no single case is to blame.
         kind: Short stable identifier such as ``shape_mismatch``, for scripts.
         message: Expected and received values, in one line.
         severity: An error stops the work; a warning is only reported.
@@ -104,6 +115,16 @@ class Fault:
     kind: str
     message: str
     severity: Literal["error", "warning"] = "error"
+
+    @classmethod
+    def warning(cls, kind: str, message: str, case: str = DATASET) -> "Fault":
+        """What is only reported."""
+        return cls(case=case, kind=kind, message=message, severity="warning")
+
+    @property
+    def order(self) -> tuple[bool, str, str]:
+        """Place in a list: those of the dataset first, then by case and kind."""
+        return self.case != DATASET, self.case, self.kind
 
     def __post_init__(self) -> None:
         """Keep both texts on one line."""
@@ -120,3 +141,8 @@ class DatasetError(UnetpipeError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(str(fault) for fault in self.faults))
+
+    @classmethod
+    def of(cls, kind: str, message: str) -> "DatasetError":
+        """The error of one fault for which no single case is to blame."""
+        return cls([Fault(case=DATASET, kind=kind, message=message)])

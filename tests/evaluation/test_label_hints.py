@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from unetpipe.dataset.label_scheme import Region
 from unetpipe.evaluation.inputs import Inputs, Model
-from unetpipe.evaluation.label_hints import CaseValues, label_hints
+from unetpipe.evaluation.label_hints import CaseValues, find_met, label_hints
 
 
 def inputs(**more: object) -> Inputs:
@@ -54,3 +55,49 @@ def test_values_of_regions_are_known() -> None:
     """With regions, predictions hold what is written for them, and references what they consist of."""
     regions = (Region(name="whole", values=(1, 2, 3), written=1), Region(name="core", values=(2, 3), written=2))
     assert hints([({1, 2, 3}, {1, 2, 3})], classes={1: "whole", 2: "core"}, regions=regions) == []
+
+
+BOX = np.array([0, 0, 1, 1, 1, 2, 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "expected"),
+    [
+        ({0: 0, 1: 1, 2: 2}, {0: 0, 1: 1, 2: 2}, {}),
+        ({0: 0, 1: 1, 2: 1}, {0: 0, 1: 255, 2: 255}, {1: 255}),
+        ({0: 0, 1: 2, 2: 1}, {0: 0, 1: 1, 2: 2}, {1: 2, 2: 1}),
+        ({0: 1, 1: 0, 2: 0}, {0: 0, 1: 1, 2: 2}, {}),
+        ({0: 0, 1: 0, 2: 0}, {0: 0, 1: 1, 2: 2}, {}),
+        ({0: 0, 1: 0, 2: 0}, {0: 0, 1: 0, 2: 0}, {}),
+    ],
+)
+def test_values_that_lie_on_others_are_found(
+    theirs: dict[int, int], ours: dict[int, int], expected: dict[int, int]
+) -> None:
+    """Where the foregrounds cover each other and equal values do not, each value is paired with the one below it."""
+    reference, prediction = (np.vectorize(values.get)(BOX) for values in (ours, theirs))
+    assert find_met(reference, prediction) == expected
+
+
+def met(cases: list[dict[int, int]], reference: set[int], predicted: set[int], **more: object) -> list[str]:
+    found = [CaseValues(reference=reference, predictions={"m": predicted}, met={"m": pairs}) for pairs in cases]
+    return label_hints(found, inputs(**more))
+
+
+def test_references_of_two_kinds() -> None:
+    """Some hold 0/1 and some 0/255: every value is known, and what lies on what says it."""
+    (hint,) = met([{1: 255}, {}, {1: 255}], {1, 255}, {1})
+    assert hint.startswith("in 2 of 3 cases value 1 of m lies where references hold 255")
+    assert "--labels NAME=1,255" in hint
+    (hint,) = met([{255: 1}], {1}, {255})
+    assert "if 255 stands for 1 there" in hint
+
+
+def test_classes_numbered_the_other_way_round() -> None:
+    """Each is named, and no merging is proposed; with regions, predictions hold what is written for them."""
+    assert met([{1: 2, 2: 1}, {1: 2}], {1, 2}, {1, 2}) == [
+        "in 2 of 2 cases value 1 of m lies where references hold 2",
+        "in 1 of 2 cases value 2 of m lies where references hold 1",
+    ]
+    region = Region(name="whole", values=(1, 2), written=1)
+    assert met([{1: 2}], {1, 2}, {1}, classes={1: "whole"}, regions=(region,)) == []

@@ -46,6 +46,43 @@ def test_a_mirror_image_that_overlaps_is_found() -> None:
     assert found.orientation == Orientation((0, 1, 2), (True, False, False))
 
 
+def kidneys() -> NDArray[np.uint8]:
+    """Two classes of which one is where the other is in the mirror."""
+    label = np.zeros((40, 30, 20), np.uint8)
+    label[5:12, 10:20, 5:15] = 1
+    label[28:35, 10:20, 5:15] = 2
+    return label
+
+
+@pytest.mark.parametrize("extra", [0, 3])
+def test_paired_organs_are_mirrored(extra: int) -> None:
+    """Their foregrounds cover each other as they are, and their classes do not; a further class changes nothing."""
+    label = kidneys()
+    found = find_turn(label, np.where(label[::-1] == 0, extra, label[::-1]))
+    assert found is not None
+    assert found.orientation == Orientation((0, 1, 2), (True, False, False))
+    assert find_turn(label, np.where(label == 0, extra, label)) is None
+
+
+def test_classes_that_are_numbered_otherwise_are_not_turned() -> None:
+    """Where one organ is larger, its mirror image covers the other less than what has the wrong number."""
+    label = kidneys()
+    label[5:12, 20:22, 5:15] = 1
+    found = find_turn(label, label[::-1])
+    assert found is not None
+    assert found.orientation == Orientation((0, 1, 2), (True, False, False))
+    assert find_turn(label, np.array([0, 2, 1], np.uint8)[label]) is None
+
+
+def test_without_a_shared_value_foregrounds_are_compared() -> None:
+    """A mask as 0/255 lies as its reference in 0/1 does, or is turned."""
+    label = (lump((40, 40, 40)) != 0).astype(np.uint8)
+    assert find_turn(label, label * np.uint8(255)) is None
+    found = find_turn(label, label[:, ::-1] * np.uint8(255))
+    assert found is not None
+    assert found.orientation == Orientation((0, 1, 2), (False, True, False))
+
+
 def test_a_poor_prediction_that_turning_hardly_helps_is_poor() -> None:
     """A structure that lies half beside its reference does so in every orientation."""
     label = np.zeros((40, 40, 40), np.uint8)

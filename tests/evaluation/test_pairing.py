@@ -103,8 +103,11 @@ def test_cases_of_any_name_have_their_files(tmp_path: Path) -> None:
 
 
 def test_cross_validation_is_about_the_cases_that_are_held_out(tmp_path: Path) -> None:
-    """Cases that no fold holds out are not missed, and the folds' labels are found by any name."""
-    inputs = gather(tmp_path, work_folder(tmp_path / "work", NAMES), reference=None, cross_validation=True)
+    """Cases that no fold holds out are not missed, the folds' labels are found by any name, and a copy is no fold."""
+    work = work_folder(tmp_path / "work", NAMES)
+    fold = work / "runs" / "default" / "fold_0"
+    shutil.copytree(fold, fold.with_name("fold_0_backup"))
+    inputs = gather(tmp_path, work, reference=None, cross_validation=True)
     assert set(inputs.references) == set(inputs.models[0].files) == set(NAMES[:3])
 
 

@@ -16,6 +16,7 @@ from unetpipe.imaging.alignment import (
     aligned,
     aligned_channels,
     axis_codes,
+    describe_difference,
     orientation_like,
     same_voxels,
 )
@@ -145,6 +146,7 @@ def test_other_voxels_are_refused_with_what_differs(oblique: Grid) -> None:
     shifted = grid.matrix.copy()
     shifted[0, 3] = 0.5
     for other, message in (
+        (Grid.of((9, 8), grid.matrix), r"shape \(9, 8\) instead of \(9, 8, 6\)$"),
         (Grid.of((8, 9, 6), grid.matrix), r"shape \(8, 9, 6\) instead of \(9, 8, 6\), the same sizes in another order"),
         (Grid.of((9, 8, 7), grid.matrix), r"shape \(9, 8, 7\) instead of \(9, 8, 6\)$"),
         (Grid.of(grid.shape, np.diag([1.0, 1.0, 3.0, 1.0])), r"spacing 1 x 1 x 3 mm instead of 1 x 1 x 2 mm"),
@@ -161,6 +163,14 @@ def test_other_voxels_are_refused_with_what_differs(oblique: Grid) -> None:
             aligned_channels([volume, volume, Volume(np.zeros((1, *other.shape)), other)])
         assert str(caught.value).startswith("file 3 of the image has ")
         assert ("--fix-affine adopts the first image's affine" in str(caught.value)) is (other.shape == grid.shape)
+
+
+def test_a_picture_and_a_slice_of_a_volume_are_told_apart() -> None:
+    """The same sizes with and without a third axis of one voxel are named beside the shapes."""
+    picture, plane = Grid.of((9, 8), np.eye(4)), Grid.of((9, 8, 1), np.eye(4))
+    for expected, found in ((picture, plane), (plane, picture)):
+        text = f"shape {found.shape} instead of {expected.shape}, a picture against a slice of a volume"
+        assert describe_difference(expected, found) == text
 
 
 def test_an_adopted_affine_is_the_first_ones(voxels: Voxels, oblique: Grid) -> None:

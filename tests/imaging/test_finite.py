@@ -26,6 +26,22 @@ def test_counts(bad: list[float], text: str | None, kind: type) -> None:
     assert describe_non_finite(values.reshape(4, 5)) == text
 
 
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        ([3e38, -3e38], None),
+        ([1.7e308], "1 voxel is too large for 32 bits"),
+        ([-1e300, 4e38], "2 voxels are too large for 32 bits"),
+        ([np.nan, -np.inf, 1e300], "1 voxel is NaN, 1 is infinite, 1 is too large for 32 bits"),
+    ],
+)
+def test_values_that_float32_cannot_hold_are_counted(bad: list[float], text: str | None) -> None:
+    """Fill values of float64 are finite there, and infinite in a network."""
+    values = np.ones(20)
+    values[: len(bad)] = bad
+    assert describe_non_finite(values.reshape(4, 5)) == text
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint64, np.bool_])
 def test_integers_are_finite(kind: type) -> None:
     """Types without NaN are not looked through."""

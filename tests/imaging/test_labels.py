@@ -34,9 +34,21 @@ def test_a_label_that_is_no_whole_number_is_refused(tmp_path: Path, oblique: Gri
 
 def test_a_label_has_one_channel(tmp_path: Path, oblique: Grid) -> None:
     """Probabilities or a colour picture are no label map."""
-    write_image(tmp_path / "a.nii", np.zeros((3, *oblique.shape), np.uint8), oblique)
-    with pytest.raises(ImageFileError, match="one channel, got 3"):
+    array = np.zeros((3, *oblique.shape), np.uint8)
+    array[2, 1, 2, 3] = 1
+    write_image(tmp_path / "a.nii", array, oblique)
+    with pytest.raises(ImageFileError, match="one channel, got 3; save the class of each voxel as one number"):
         read_label_volume(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".mha"])
+def test_a_label_of_equal_channels_has_one(tmp_path: Path, suffix: str) -> None:
+    """Programs for painting save a grey mask as red, green and blue; a note says that one was taken."""
+    labels = np.random.default_rng(0).integers(0, 4, (5, 7)).astype(np.uint8)
+    write_image(tmp_path / f"a{suffix}", np.stack([labels] * 3), Grid.of((5, 7), np.eye(4)))
+    volume = read_label_volume(tmp_path / f"a{suffix}")
+    assert np.array_equal(volume.array, labels[None])
+    assert volume.notes == ("the 3 channels of the label are equal; one is taken",)
 
 
 def test_integers_are_not_copied() -> None:

@@ -1,5 +1,7 @@
 """Files, folders, series, wildcards and lists become scans with names."""
 
+import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,41 @@ def test_wildcards_and_lists(tmp_path: Path) -> None:
     assert ids(find(tmp_path, *read_list(tmp_path / "list.txt"))) == ["1", "2"]
     with pytest.raises(DatasetError, match=r"none\.txt does not exist"):
         read_list(tmp_path / "none.txt")
+
+
+def test_lists_of_other_systems(tmp_path: Path) -> None:
+    """A text list may have backslashes, another normal form of letters and another letter case, as tables may."""
+    decomposed, composed = (unicodedata.normalize(form, "Müller") for form in ("NFD", "NFC"))
+    scans = touch(tmp_path, f"x/{decomposed}.nii.gz", "x/b.NII.GZ")
+    (tmp_path / "list.txt").write_text(f"x\\{composed}.nii.gz\nx/b.nii.gz\n")
+    assert read_list(tmp_path / "list.txt") == scans
+
+
+def test_brackets_in_a_wildcard_may_be_part_of_a_name(tmp_path: Path) -> None:
+    """They choose letters as in a shell where that matches, and stand for themselves where it does not."""
+    touch(tmp_path, "visits [old]/p1/t1.nii.gz", "visits [old]/p2/t1.nii.gz", "p1.nii.gz", "p[1].nii.gz")
+    assert ids(find(tmp_path, tmp_path / "visits [old]" / "*" / "t1.nii.gz")) == ["p1", "p2"]
+    assert ids(find(tmp_path, tmp_path / "[p]?.nii.gz")) == ["p1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("list.txt", ""), ("list.csv", "image\n"), ("list.json", None), ("tests.json", None)]
+)
+def test_lists_in_a_guessed_encoding(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, head: str | None
+) -> None:
+    """A list that is not UTF is read as Windows-1252, and a warning says so without the list's name."""
+    (scan,) = touch(tmp_path, "Müller.nii.gz")
+    cases: object = {"training": [], "test": [scan.name]} if name == "tests.json" else [{"image": scan.name}]
+    text = json.dumps(cases, ensure_ascii=False) if head is None else head + scan.name
+    (tmp_path / name).write_bytes(text.encode())
+    assert ids(find(tmp_path, *read_list(tmp_path / name))) == ["Müller"]
+    assert not caplog.messages
+    (tmp_path / name).write_bytes(text.encode("cp1252"))
+    assert ids(find(tmp_path, *read_list(tmp_path / name))) == ["Müller"]
+    (message,) = caplog.messages
+    assert "is not UTF-8 and was read as Windows-1252" in message
+    assert name not in message
 
 
 def test_all_faults_at_once(tmp_path: Path) -> None:

@@ -74,6 +74,28 @@ def test_a_series_with_other_files_in_its_folder(
     assert np.prod(read_volume(folder).grid.shape) == 120
 
 
+@pytest.mark.parametrize("picture", ["preview.jpg", "previews/one.PNG"])
+def test_pictures_in_a_tree_of_series(
+    tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture, picture: str
+) -> None:
+    """A picture beside the folder of a series, or above it, is no scan, in a folder and in a zip, and is counted."""
+    series(tmp_path / "s1" / "DICOM", 1)
+    (tmp_path / "s1" / picture).parent.mkdir(exist_ok=True)
+    (tmp_path / "s1" / picture).write_bytes(b"\xff\xd8\xff")
+    assert ids(find(scratch, tmp_path / "s1")) == ["DICOM"]
+    assert "images of other formats in a tree of DICOM series are left out: 1;" in caplog.text
+    assert ids(find(scratch, pack(tmp_path / "study.zip", tmp_path / "s1"))) == ["study"]
+    assert "pictures in a zip of DICOM series are left out: 1" in caplog.text
+
+
+def test_pictures_without_series_are_scans(tmp_path: Path, scratch: Path) -> None:
+    """Only where series are found are pictures taken for previews."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"\x89PNG")
+    assert ids(find(scratch, tmp_path / "in")) == ["a"]
+    assert ids(find(scratch, pack(tmp_path / "one.zip", tmp_path / "in"))) == ["one"]
+
+
 def test_trees_of_patients_studies_and_series(tmp_path: Path, scratch: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Every series of a tree is a scan called by what its path differs in; reports and localizers are left out."""
     for number, name in enumerate(["anna/2024/ct", "anna/2025/ct", "ben/2025/ct", "ben/2025/scout"]):

@@ -136,6 +136,15 @@ def test_hints_are_in_every_output(tmp_path: Path) -> None:
     assert [row.name for row in merged.classes] == ["organ"]
 
 
+def test_references_of_two_kinds_are_questioned(tmp_path: Path) -> None:
+    """Where one reference is 0/1 and another 0/255, predictions of 0/1 lie where that one holds 255."""
+    write(tmp_path / "reference", {"a": cube(), "b": cube(3, 255)})
+    result = run(tmp_path, write(tmp_path / "prediction", {"a": cube(), "b": cube()}))
+    (hint,) = result.hints
+    assert hint.startswith("in 1 of 2 cases value 1 of prediction lies where references hold 255")
+    assert run(tmp_path, tmp_path / "prediction", labels={"organ": "1,255"}).hints == ()
+
+
 def test_values_are_merged_as_asked(tmp_path: Path) -> None:
     """Ranges of values count as one class in references and predictions; other values count as background."""
     blurred = cube(3, 255)

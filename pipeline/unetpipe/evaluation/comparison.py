@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.documents import Record
-from unetpipe.evaluation.summary import bootstrap_interval, pool
+from unetpipe.evaluation.summary import bootstrap_interval, patients_of, pool
 from unetpipe.metrics.scores import HIGHER_IS_BETTER, ClassScore
 from unetpipe.metrics.signed_rank import rank_side, signed_rank_p
 
@@ -142,7 +142,7 @@ def _differences(
     sized = [number for number, metric in enumerate(metrics) if metric.startswith("volume_error")]
     values[:, :, sized] = np.abs(values[:, :, sized])
     apart = values[:, 1] - values[:, 0]
-    pooled = pool(apart, [patients.get(case, f"case {case}") for case in cases])
+    pooled = pool(apart, patients_of(cases, patients))
     low, high = bootstrap_interval(pooled, seed)
     sizes = np.where(np.isfinite(values), np.abs(values), 0.0).max((0, 1), initial=0.0)
     sizes[sizes == 0] = 1.0  # what counts as a tie must not depend on the unit: a cell has 1e-10 ml

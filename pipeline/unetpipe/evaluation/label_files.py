@@ -6,6 +6,7 @@ from pathlib import Path
 from unetpipe.dataset.case_names import match_ids
 from unetpipe.dataset.layouts.listing import may_be_image
 from unetpipe.dataset.layouts.presence import absence
+from unetpipe.dataset.run_folders import VALIDATION, fold_folders, run_folder
 from unetpipe.errors import DatasetError, Fault
 from unetpipe.imaging.files import strip_suffix
 
@@ -15,12 +16,12 @@ Files = Mapping[str, Path]
 
 def label_files(path: Path) -> list[Path]:
     """The label files of a folder, or the one file; of a fold's folder, those that it predicted for held-out cases."""
-    if (path / "configs" / "metadata.json").is_file() and (path / "validation").is_dir():
-        path = path / "validation"  # beside it lies curves.png, which is no label map
+    if (path / "configs" / "metadata.json").is_file() and (path / VALIDATION).is_dir():
+        path = path / VALIDATION  # beside it lies curves.png, which is no label map
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise of_dataset("missing", f"{path.name}: no such file or folder")
+        raise DatasetError.of("missing", f"{path.name}: no such file or folder")
     by_infer = any(path.glob("predictions*.json"))  # whose folders hold the same labels in other forms
     files = [file for file in sorted(path.iterdir()) if may_be_image(file) and not file.name.startswith(".")]
     return [file for file in files if not (by_infer and file.is_dir())]
@@ -28,9 +29,10 @@ def label_files(path: Path) -> list[Path]:
 
 def validations(work: Path, run: str) -> list[Path]:
     """Label files that the folds of a run predicted for the cases they held out."""
-    folders = sorted((work / "runs" / run).glob("fold_*/validation"))
+    folds = fold_folders(run_folder(work, run)).values()
+    folders = [folder for fold in folds if (folder := fold / VALIDATION).is_dir()]
     if not folders:
-        raise of_dataset("missing", f"no fold of run {run!r} has a validation folder")
+        raise DatasetError.of("missing", f"no fold of run {run!r} has a validation folder")
     return [file for folder in folders for file in label_files(folder)]
 
 
@@ -53,15 +55,10 @@ def files_by_case(files: Sequence[Path], ids: Iterable[str]) -> Files:
     if faults:
         raise DatasetError(faults)
     if not found:
-        raise of_dataset("empty", "a folder of label files is empty")
+        raise DatasetError.of("empty", "a folder of label files is empty")
     return found
 
 
 def _is_text(name: str) -> bool:
     """Whether a file name is text; Python stands bytes that are not for by halves of surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def of_dataset(kind: str, message: str) -> DatasetError:
-    """The error of a fault for which no single case is to blame."""
-    return DatasetError([Fault(case="dataset", kind=kind, message=message)])

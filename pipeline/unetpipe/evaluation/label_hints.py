@@ -1,9 +1,17 @@
-"""Label values that predictions and references do not share: the same mask as 0/255 and 0/1 has Dice 0."""
+"""Values that mean one thing in predictions and another in references: the same mask as 0/255 and 0/1 has Dice 0."""
 
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unetpipe.evaluation.inputs import Inputs
+
+_COVERED = 0.5
+"""Foreground Dice from which a prediction covers its reference, and Dice of equal values below which values differ."""
+_LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -13,14 +21,40 @@ class CaseValues:
     Attributes:
         reference: Values in the reference.
         predictions: Values in the prediction of each model that has one, by its name.
+        met: Values that other ones of the reference lie under, by model: see `find_met`.
     """
 
     reference: Set[int]
     predictions: Mapping[str, Set[int]]
+    met: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+
+
+def find_met(reference: NDArray[np.integer], prediction: NDArray[np.integer]) -> dict[int, int]:
+    """Look for values that number the same structures otherwise: foregrounds cover each other, equal values do not.
+
+    Args:
+        reference: Label values, 0 for background.
+        prediction: Label values of the same shape.
+
+    Returns:
+        The value of the reference that each value of the prediction mostly lies on, where that is a class and not the
+        same; empty where the foregrounds do not cover each other, or equal values do.
+    """
+    ours, theirs = reference != 0, prediction != 0
+    least = _COVERED * (int(np.count_nonzero(ours)) + int(np.count_nonzero(theirs)))
+    same = 2 * int(np.count_nonzero(ours & (reference == prediction)))
+    if 2 * int(np.count_nonzero(ours & theirs)) < least or same >= least:
+        return {}
+    met = {}
+    below, values = reference[theirs], prediction[theirs]
+    for value in np.unique(values):
+        found, counts = np.unique(below[values == value], return_counts=True)
+        met[int(value)] = int(found[counts.argmax()])
+    return {value: other for value, other in met.items() if other not in (0, value)}
 
 
 def label_hints(found: Iterable[CaseValues], inputs: Inputs) -> list[str]:
-    """Name values of predictions that are no class of the references, and what they may stand for.
+    """Name values of predictions that are no class of the references, or lie on another one, and what they may be.
 
     Args:
         found: Label values of every case.
@@ -30,11 +64,14 @@ def label_hints(found: Iterable[CaseValues], inputs: Inputs) -> list[str]:
     in_references = set().union(*(case.reference for case in cases))
     in_regions = {value for region in inputs.regions for value in region.values}
     known = set(inputs.classes) | in_regions or in_references
-    hints = []
+    hints: list[str] = []
     for model in inputs.models:
         predictions = [case.predictions[model.name] for case in cases if model.name in case.predictions]
         predicted = set().union(*predictions)
         unknown, lacking = predicted - known, (in_references & known) - predicted
+        met = [case.met.get(model.name, {}) for case in cases if model.name in case.predictions]
+        if not inputs.regions:  # of which predictions hold what is written for them
+            hints += _met_hints(model.name, met, known, predicted)
         if not unknown or (inputs.chosen and not lacking):  # who names some classes leaves others out on purpose
             continue
         times = sum(bool(values & unknown) for values in predictions)
@@ -53,6 +90,16 @@ def label_hints(found: Iterable[CaseValues], inputs: Inputs) -> list[str]:
     return hints
 
 
+def _met_hints(model: str, met: Sequence[Mapping[int, int]], known: Set[int], predicted: Set[int]) -> Iterator[str]:
+    """Known values of a model's predictions that lie where references hold another one, the most common first."""
+    pairs = Counter(pair for case in met for pair in case.items() if pair[0] in known)
+    for (theirs, ours), times in pairs.most_common(_LISTED):
+        text = f"in {times} of {len(met)} cases value {theirs} of {model} lies where references hold {ours}"
+        if ours not in predicted:
+            text += f"; if both are one class, --labels NAME={theirs},{ours} says so"
+        yield text
+
+
 def _listed(values: Set[int], names: Mapping[int, str] | None = None) -> str:
-    shown = [f"{value} {(names or {}).get(value, '')}".strip() for value in sorted(values)[:8]]
+    shown = [f"{value} {(names or {}).get(value, '')}".strip() for value in sorted(values)[:_LISTED]]
     return ", ".join(shown) + (", ..." if len(values) > len(shown) else "")

@@ -1,8 +1,8 @@
 """Predictions that were saved the other way round: they miss their references, and would not if axes were turned.
 
 A header says where voxels lie, and files are brought to one grid by it. Where a program lost or mixed up the header,
-the voxels themselves still show it: the foreground of the prediction covers that of the reference once it is flipped or
-its axes are swapped.
+the voxels themselves still show it: the prediction covers the reference once it is flipped or its axes are swapped.
+They are compared class by class, since the foregrounds of paired organs cover each other as they are.
 """
 
 from collections import Counter
@@ -13,16 +13,19 @@ from itertools import permutations, product
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.evaluation.labels import values_in
 from unetpipe.imaging.geometry import Orientation
 
 _POOR_DICE = 0.5
-"""Foreground Dice above which a prediction counts as not turned."""
+"""Dice over the shared values above which a prediction counts as not turned."""
 _GOOD_DICE = 0.7
-"""Foreground Dice that turning must reach to be reported."""
+"""Dice that turning must reach to be reported."""
 _GAIN = 0.3
-"""Foreground Dice that turning must add to be reported, both measured on block sums."""
+"""Dice that turning must add to be reported, both measured on block sums."""
 _BLOCKS = 32
 """Blocks along each axis: orientations are compared on block sums, 48 of them in a few milliseconds."""
+_VALUES = 8
+"""Label values that are compared one by one, the lowest of those that both files hold."""
 _AXES = "first", "second", "third"
 
 
@@ -32,7 +35,7 @@ class Turned:
 
     Attributes:
         orientation: Permutation and flips of the prediction's axes.
-        dice: Approximate foreground Dice once it is turned.
+        dice: Approximate Dice over the shared values, or of the foregrounds, once it is turned.
     """
 
     orientation: Orientation
@@ -41,6 +44,8 @@ class Turned:
 
 def find_turn(reference: NDArray[np.integer], prediction: NDArray[np.integer]) -> Turned | None:
     """Look for the flips and permutation of axes with which a prediction covers its reference.
+
+    Values that both hold are compared with each other, and the foregrounds where there are none, as in 0/1 and 0/255.
 
     Args:
         reference: Label values, 0 for background.
@@ -51,11 +56,22 @@ def find_turn(reference: NDArray[np.integer], prediction: NDArray[np.integer]) -
     """
     ours, theirs = reference != 0, prediction != 0
     total = int(np.count_nonzero(ours)) + int(np.count_nonzero(theirs))
-    if not total or 2 * np.count_nonzero(ours & theirs) > _POOR_DICE * total:
+    if not total or 2 * np.count_nonzero(ours & (reference == prediction)) > _POOR_DICE * total:
         return None
+    shared = sorted(values_in(reference) & values_in(prediction))[:_VALUES]
+    masks = ((reference == value, prediction == value) for value in shared) if shared else [(ours, theirs)]
     block = tuple(-(-n // _BLOCKS) for n in ours.shape)
-    wanted, found = _block_sums(ours, block), _block_sums(theirs, block)
-    least = max(_GOOD_DICE, 2 * float(np.minimum(wanted, found).sum()) / total + _GAIN)
+    total, same, sums = 0, 0, []
+    for one, other in masks:
+        total += int(np.count_nonzero(one)) + int(np.count_nonzero(other))
+        same += 2 * int(np.count_nonzero(one & other))
+        sums.append((_block_sums(one, block), _block_sums(other, block)))
+    if same > _POOR_DICE * total:
+        return None
+    wanted, found = (np.stack(blocks) for blocks in zip(*sums, strict=True))
+    # where the foregrounds cover each other better as they are, classes are numbered otherwise and nothing is turned
+    covered = 2 * float(np.minimum(wanted.sum(axis=0), found.sum(axis=0)).sum()) / total
+    least = max(_GOOD_DICE, covered, 2 * float(np.minimum(wanted, found).sum()) / total + _GAIN)
     best: Turned | None = None
     for orientation in _orientations(ours.ndim):
         if tuple(ours.shape[axis] for axis in orientation.axes) != ours.shape:
@@ -80,7 +96,7 @@ def orientation_hint(model: str, found: Sequence[Turned | None]) -> str | None:
     orientation, count = common[0]
     dice = np.mean([one.dice for one in turned if one.orientation == orientation])
     return (
-        f"{count} of {len(found)} predictions of {model} miss their reference, and would cover it (foreground Dice "
+        f"{count} of {len(found)} predictions of {model} miss their reference, and would cover it (Dice "
         f"about {dice:.2f}) with {_describe(orientation)}: check the orientation that they were saved with"
     )
 
@@ -96,12 +112,18 @@ def _orientations(ndim: int) -> list[Orientation]:
 
 
 def _block_sums(mask: NDArray[np.bool_], block: tuple[int, ...]) -> NDArray[np.int32]:
-    """Voxels of a mask in blocks, padded alike on either side, so that a flipped mask has the same blocks."""
-    missing = [-n % size for n, size in zip(mask.shape, block, strict=True)]
-    padded = np.pad(mask, [(n // 2, n - n // 2) for n in missing])
-    split = [part for n, size in zip(padded.shape, block, strict=True) for part in (n // size, size)]
-    sums: NDArray[np.int32] = padded.reshape(split).sum(axis=tuple(range(1, 2 * mask.ndim, 2)), dtype=np.int32)
-    return sums
+    """Voxels of a mask in blocks, padded alike on either side, so that a flipped mask has the same blocks.
+
+    One axis after the other: after the first one little is left to be padded and summed.
+    """
+    sums: NDArray[np.integer] = mask.view(np.uint8)
+    for axis, size in enumerate(block):
+        if missing := -sums.shape[axis] % size:
+            widths = [(0, 0)] * sums.ndim
+            widths[axis] = (missing // 2, missing - missing // 2)
+            sums = np.pad(sums, widths)
+        sums = sums.reshape(*sums.shape[:axis], -1, size, *sums.shape[axis + 1 :]).sum(axis=axis + 1, dtype=np.int32)
+    return sums.astype(np.int32, copy=False)
 
 
 def _describe(orientation: Orientation) -> str:

@@ -6,13 +6,14 @@ prediction stays in the list.
 
 import logging
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.config.infer import DicomFormat
 from unetpipe.dataset.case_names import former_ids
+from unetpipe.dataset.declarations import segment_rules
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.held_out_sample import read_sample
 from unetpipe.dataset.label_names import agree_on_names, names_of_other_classes
@@ -20,9 +21,10 @@ from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.merging import DeclaredLabels, declare_labels
 from unetpipe.dataset.privacy.case_ids import is_pseudonym
+from unetpipe.dataset.run_folders import VALIDATION, fold_folder, run_folder
 from unetpipe.errors import DatasetError
 from unetpipe.evaluation.inputs import Inputs, Model
-from unetpipe.evaluation.label_files import Files, files_by_case, label_files, of_dataset, validations
+from unetpipe.evaluation.label_files import Files, files_by_case, label_files, validations
 from unetpipe.evaluation.predicted_dice import PredictedOfCases
 from unetpipe.evaluation.pseudonyms import Pseudonyms, warn_of_lost_names
 from unetpipe.imaging.dicom.label_target import SegmentRules
@@ -50,9 +52,10 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         if config.cross_validation:
             references = _predicted_by_folds(references, config.predictions, config.run_name)
         if not references:
-            raise of_dataset("no_reference", "none of the references is of a held-out case: do their names match?")
+            raise DatasetError.of("no_reference", "none of the references is of a held-out case: do their names match?")
     elif config.fold is not None:
-        raise of_dataset("no_folds", f"fold {config.fold} needs a work folder, whose folds.json says what it holds out")
+        message = f"fold {config.fold} needs a work folder, whose folds.json says what it holds out"
+        raise DatasetError.of("no_folds", message)
     named = dict(zip(_names(config.predictions, pseudonyms.ids), config.predictions, strict=True))
     models, names_patients = [], False
     for name, path in named.items():
@@ -79,6 +82,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
     images = pseudonyms.reported(files_by_case(label_files(config.images), ids)) if config.images else _scans(manifest)
     declared = _declared(config, manifest)
     classes = _classes(declared, references, models)
+    own_rules = manifest.segment_rules if manifest else SegmentRules()
     return Inputs(
         dataset=manifest.name if manifest else None,
         references=references,
@@ -90,7 +94,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         adopted=_adopted(config, manifest),
         choices={case.id: case.dicom[0] for case in manifest.cases if case.dicom} if manifest else {},
         ignore_value=declared.ignore_value,
-        segment_rules=_segment_rules(config, manifest, classes.values()),
+        segment_rules=segment_rules(own_rules, config.segment_names, config.seg_threshold, classes.values()),
         patients={case.id: case.patient for case in manifest.cases if case.patient} if manifest else {},
         images=images,
         known_as=pseudonyms.ids,
@@ -143,7 +147,8 @@ def _records(path: Path) -> list[Predictions]:
     )
     if len(totals) > 1:
         counts = " and of ".join(totals)
-        raise of_dataset("other_shards", f"{path.name} has reports of {counts} shards: delete those of the earlier run")
+        message = f"{path.name} has reports of {counts} shards: delete those of the earlier run"
+        raise DatasetError.of("other_shards", message)
     records = [record for file in files if (record := read_predictions(file)) is not None]
     models: dict[str, tuple[ModelUsed, ...]] = {}
     for record in records:
@@ -151,7 +156,7 @@ def _records(path: Path) -> list[Predictions]:
             for output in case.outputs:
                 if models.setdefault(output, record.models) != record.models:
                     message = f"{path.name}/{output}: two predictions*.json name different models: delete the older one"
-                    raise of_dataset("other_models", message)
+                    raise DatasetError.of("other_models", message)
     return records
 
 
@@ -172,7 +177,8 @@ def _references(config: EvaluateConfig, manifest: Manifest | None, pseudonyms: I
         known = [case.id for case in manifest.cases] if manifest else []
         return files_by_case(label_files(config.reference), [*known, *pseudonyms])
     if manifest is None:
-        raise of_dataset("no_reference", "nothing to compare with: give references, or a work folder that names them")
+        message = "nothing to compare with: give references, or a work folder that names them"
+        raise DatasetError.of("no_reference", message)
     return {case.id: case.label for case in manifest.cases if case.label is not None}
 
 
@@ -180,7 +186,7 @@ def _held_out(references: Files, work: Path, fold: int | None) -> Files:
     """References of the cases that a fold holds out, or that any fold does."""
     folds = read_folds(work).folds
     if fold is not None and fold >= len(folds):
-        raise of_dataset("no_folds", f"there is no fold {fold}: folds.json has 0 to {len(folds) - 1}")
+        raise DatasetError.of("no_folds", f"there is no fold {fold}: folds.json has 0 to {len(folds) - 1}")
     chosen = folds if fold is None else (folds[fold],)
     held_out = {case for one in chosen for case in one.validation}
     return {case: path for case, path in references.items() if case in held_out}
@@ -192,10 +198,10 @@ def _predicted_by_folds(references: Files, works: Sequence[Path], run: str) -> F
     for work in works:
         held_out, expected = set[str](), set[str]()
         for number, fold in enumerate(read_folds(work).folds):
-            folder = work / "runs" / run / f"fold_{number}"
+            folder = fold_folder(run_folder(work, run), number)
             held_out |= set(fold.validation)
             if folder.is_dir():  # a fold that was started and failed is missed
-                drawn = read_sample(folder / "validation")
+                drawn = read_sample(folder / VALIDATION)
                 expected |= set(fold.validation if drawn is None else drawn)
         if expected:  # else there is no such run, which is said where its predictions are looked for
             left_out |= held_out - expected
@@ -235,20 +241,6 @@ def _declared(config: EvaluateConfig, manifest: Manifest | None) -> DeclaredLabe
     named = tuple(LabelClass(name=region.name, value=region.written) for region in manifest.regions)
     classes = (manifest.labels[0], *(named or manifest.labels[1:]))
     return DeclaredLabels(classes=classes, merged=manifest.merged, ignore_value=manifest.ignore_value)
-
-
-def _segment_rules(config: EvaluateConfig, manifest: Manifest | None, classes: Collection[str]) -> SegmentRules:
-    """The work folder's rules for segments of DICOM, and over them those that a person gives.
-
-    Raises:
-        DatasetError: If names are given for what is no class.
-    """
-    rules = manifest.segment_rules if manifest else SegmentRules()
-    given = {"names": config.segment_names, "threshold": config.seg_threshold}
-    if unknown := sorted(set(config.segment_names) - set(classes)):
-        expected = ", ".join(classes) or "none"
-        raise of_dataset("bad_segments", f"names of segments: {unknown[0]} is no class; expected {expected}")
-    return rules.model_copy(update={key: value for key, value in given.items() if value})
 
 
 def _adopted(config: EvaluateConfig, manifest: Manifest | None) -> Files:

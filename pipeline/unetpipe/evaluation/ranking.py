@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetpipe.documents import Record
-from unetpipe.evaluation.summary import bootstrap_means, pool
+from unetpipe.evaluation.summary import bootstrap_means, patients_of, pool
 from unetpipe.metrics.scores import ClassScore
 
 _INTERVAL = (2.5, 97.5)
@@ -54,7 +54,7 @@ def rank_scores(
     """
     cases = list(dict.fromkeys(score.case for score in next(iter(scores.values()))))
     tables = {model: _table(own, cases, list(names)) for model, own in scores.items()}
-    return rank_models(tables, [patients.get(case, f"case {case}") for case in cases], seed)
+    return rank_models(tables, patients_of(cases, patients), seed)
 
 
 def rank_models(dice: Mapping[str, NDArray[np.float64]], patients: Sequence[str], seed: int) -> list[RankedModel]:

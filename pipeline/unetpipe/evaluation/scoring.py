@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.dataset.label_scheme import Region
-from unetpipe.errors import ComponentError, DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError
+from unetpipe.errors import ComponentError, DatasetError, Fault, GeometryError, ImageFileError, UnetpipeError, listed
 from unetpipe.evaluation.inputs import Inputs, Model
-from unetpipe.evaluation.label_hints import CaseValues, label_hints
+from unetpipe.evaluation.label_hints import CaseValues, find_met, label_hints
 from unetpipe.evaluation.labels import (
     NO_LENGTHS,
     can_be_resampled,
@@ -32,7 +32,6 @@ from unetpipe.imaging.geometry import Grid
 from unetpipe.metrics.scores import ClassScore, absent_score, score_case
 from unetpipe.progress import Progress
 
-_NAMES_SHOWN = 8
 Scores = dict[str, list[ClassScore]]
 """Scores of every class of every case, by model."""
 
@@ -154,6 +153,7 @@ def _score_case(
         reference = reference * counted
     in_reference, predicted = values_in(reference), {}
     turns: dict[str, Turned | None] = {}
+    met: dict[str, dict[int, int]] = {}
     scores = {}
     for model in inputs.models:
         prediction, turns[model.name] = None, None
@@ -163,6 +163,8 @@ def _score_case(
             prediction = prediction if counted is None else prediction * counted
             predicted[model.name] = values_in(prediction)
             turns[model.name] = find_turn(reference, prediction)
+            if turns[model.name] is None:
+                met[model.name] = find_met(reference, prediction)
         values = sorted(inputs.classes or in_reference | predicted.get(model.name, set()))
         tolerances = {value: _tolerance_mm(value, inputs.classes.get(value, str(value)), config) for value in values}
         pairs = [(reference, prediction, tolerances)]
@@ -176,7 +178,7 @@ def _score_case(
             for ours, theirs, wanted in pairs
             for score in score_case(case, ours, theirs, grid, wanted, lesions=config.lesions, workers=threads)
         ]
-    values_found = CaseValues(reference=in_reference, predictions=predicted)
+    values_found = CaseValues(reference=in_reference, predictions=predicted, met=met)
     extent_mm = math.hypot(*(n * size for n, size in zip(grid.shape, grid.spacing_mm, strict=True)))
     return _CaseResult(scores=scores, turns=turns, values=values_found, extent_mm=extent_mm)
 
@@ -189,9 +191,8 @@ def _tolerance_hints(extents_mm: Sequence[float], classes: Mapping[int, str], co
     hints = []
     for tolerance_mm, names in named.items():
         if wide := sum(extent_mm <= tolerance_mm for extent_mm in extents_mm):
-            listed = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
             hints.append(
-                f"the tolerance of NSD of {listed} ({tolerance_mm:g} mm) is as long as the image in {wide} of "
+                f"the tolerance of NSD of {listed(names)} ({tolerance_mm:g} mm) is as long as the image in {wide} of "
                 f"{len(extents_mm)} cases: NSD is 1 there wherever both files hold the class; --tolerance-mm and "
                 "--tolerances-mm set it"
             )
@@ -237,7 +238,7 @@ def _classes(inputs: Inputs, results: Iterable[_CaseResult], config: EvaluateCon
     found = {score.value for result in results for scores in result.scores.values() for score in scores}
     names = dict(inputs.classes) or {value: str(value) for value in sorted(found)}
     if not names:
-        raise DatasetError([Fault(case="dataset", kind="no_classes", message="no file holds any label but 0")])
+        raise DatasetError.of("no_classes", "no file holds any label but 0")
     require_classes(config.tolerances_mm, names)
     return names
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from unetpipe.documents import Record
 from unetpipe.evaluation.comparison import SIGNIFICANCE, holm
-from unetpipe.evaluation.summary import ClassSummary, by_value, pool, summarise
+from unetpipe.evaluation.summary import ClassSummary, by_value, patients_of, pool, summarise
 from unetpipe.metrics.scores import ClassScore
 
 PERMUTATIONS = 9999
@@ -145,7 +145,8 @@ def _gaps(
     known = [score for score in scores if score.case in values]
     metrics = list(scores[0].metrics())
     table = np.array([list(score.metrics().values()) for score in known]).reshape(len(known), len(metrics))
-    owners = [(values[score.case], patients.get(score.case, f"case {score.case}")) for score in known]
+    cases = [score.case for score in known]
+    owners = list(zip((values[case] for case in cases), patients_of(cases, patients), strict=True))
     keys = [f"{group}\0{patient}" for group, patient in owners]  # a patient who is in two groups counts in both
     pooled = pool(table, keys)
     of_row = {key: groups.index(group) for key, (group, _) in zip(keys, owners, strict=True)}

@@ -90,13 +90,18 @@ def by_value(scores: Iterable[ClassScore]) -> Mapping[int, list[ClassScore]]:
     return found
 
 
+def patients_of(cases: Iterable[str], patients: Mapping[str, str]) -> list[str]:
+    """The patient of each case; a case that names none is a patient of its own."""
+    return [patients.get(case, f"case {case}") for case in cases]
+
+
 def _summarise_class(
     name: str, value: int, scores: Sequence[ClassScore], patients: Mapping[str, str], seed: int
 ) -> ClassSummary:
     metrics = [score.metrics() for score in scores]
     keys = list(metrics[0]) if metrics else []
     table = np.array([[row[key] for key in keys] for row in metrics]).reshape(len(scores), len(keys))
-    pooled = pool(table, [patients.get(score.case, f"case {score.case}") for score in scores])
+    pooled = pool(table, patients_of([score.case for score in scores], patients))
     low, high = bootstrap_interval(pooled, seed)
     return ClassSummary(
         name=name,

@@ -118,6 +118,8 @@ def describe_difference(expected: Grid, found: Grid) -> str:
     if found.shape != expected.shape:
         swapped = sorted(found.shape) == sorted(expected.shape)
         hint = ", the same sizes in another order: were its axes swapped when it was saved?" if swapped else ""
+        if found.ndim != expected.ndim and _without_ones(found) == _without_ones(expected):
+            hint = ", a picture against a slice of a volume"
         return f"shape {found.shape} instead of {expected.shape}{hint}"
     apart = f"and lies up to {expected.difference_mm(found):.4g} mm away"
     if not np.allclose(found.spacing_mm, expected.spacing_mm, rtol=1e-4):
@@ -129,6 +131,10 @@ def describe_difference(expected: Grid, found: Grid) -> str:
         return f"{turned}, {apart}"
     voxels = expected.difference_voxels(found)
     return f"an origin shifted by {expected.difference_mm(found):.4g} mm ({voxels:.2g} voxels)"
+
+
+def _without_ones(grid: Grid) -> list[int]:
+    return [size for size in grid.shape if size > 1]
 
 
 def adoption_hint(expected: Grid, found: Grid) -> str:

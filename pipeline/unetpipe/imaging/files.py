@@ -50,7 +50,7 @@ def read_volume(path: Path, dicom: DicomOptions | None = None, *, as_label: bool
         if is_dicom_source(path):
             from unetpipe.imaging.dicom import series
 
-            return series.read(path, dicom or DicomOptions())
+            return series.read(path, dicom or DicomOptions(), as_label=as_label)
         module = _format(path)
         read = getattr(module, "read_label", module.read) if as_label else module.read
         volume: Volume = read(path)

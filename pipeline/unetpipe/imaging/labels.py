@@ -15,12 +15,16 @@ from unetpipe.imaging.formats.itk_header import read_text_header
 from unetpipe.imaging.formats.segments import name_values, read_segments
 from unetpipe.imaging.volume import Volume
 
+SEVERAL_CHANNELS = "save the class of each voxel as one number, not as a colour or in a channel of its own"
+"""What to do about a label map of several channels."""
 _LONGEST_TABLE = 1 << 20
 """Label values with a wider range than this are found by binary search instead of in a table."""
 
 
 def read_label_file(path: Path, target: LabelTarget | None = None) -> Volume:
     """Read a label map as its file has it, or draw a segmentation or structure set of DICOM.
+
+    Of several channels that are equal, as where a program for painting saves a mask in grey as colours, one is taken.
 
     Args:
         path: File of the label map, or a DICOM source that holds one segmentation or structure set.
@@ -35,7 +39,12 @@ def read_label_file(path: Path, target: LabelTarget | None = None) -> Volume:
 
         if (drawn := read_segmentation(path, target)) is not None:
             return drawn
-    return read_volume(path, as_label=True)
+    volume = read_volume(path, as_label=True)
+    first, *others = volume.array
+    if not others or not all(np.array_equal(first, other) for other in others):
+        return volume
+    note = f"the {len(volume.array)} channels of the label are equal; one is taken"
+    return replace(volume, array=volume.array[:1], notes=(*volume.notes, note))
 
 
 def read_label_volume(path: Path, target: LabelTarget | None = None) -> Volume:
@@ -49,13 +58,13 @@ def read_label_volume(path: Path, target: LabelTarget | None = None) -> Volume:
         Integers of shape (1, I, J[, K]), in the file's own type where that is an integer type, and the file's grid.
 
     Raises:
-        ImageFileError: If the file cannot be read, is stored with loss, has several channels, or holds values that are
-            not whole numbers.
+        ImageFileError: If the file cannot be read, is stored with loss, has several channels that differ, or holds
+            values that are not whole numbers.
         GeometryError: If its grid is unusable.
     """
     volume = read_label_file(path, target)
     if len(volume.array) != 1:
-        raise ImageFileError(f"{path.name}: a label map has one channel, got {len(volume.array)}")
+        raise ImageFileError(f"{path.name}: a label map has one channel, got {len(volume.array)}; {SEVERAL_CHANNELS}")
     try:
         return replace(volume, array=whole_numbers(volume.array))
     except ImageFileError as error:

@@ -27,12 +27,11 @@ from torch import Tensor
 
 from unetpipe.errors import GeometryError
 from unetpipe.imaging.alignment import GRID_TOLERANCE, aligned_channels, describe_difference, same_voxels
-from unetpipe.imaging.boxes import filled_mask
 from unetpipe.imaging.files import is_image, read_volume
 from unetpipe.imaging.geometry import Grid, Shape, Spacing, orientation_to_ras, resampled_shape
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.network_input import CroppedImage, NetworkImage
-from unetpipe.imaging.normalization import normalize
+from unetpipe.imaging.normalization import normalize_image
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Placement, Preprocessing
 from unetpipe.imaging.resample import resample
 from unetpipe.imaging.resample_label import resample_label
@@ -124,11 +123,7 @@ class Normalized(MapTransform):  # type: ignore[misc]  # monai carries no types
             image = result[key]
             if len(image) != len(self.normalization):
                 raise GeometryError(f"expected {len(self.normalization)} channels, got {len(image)}")
-            channels = image.as_subclass(Tensor)
-            masked = any(one.scheme == "zscore_mask" for one in self.normalization)
-            mask = torch.from_numpy(filled_mask(list(channels.cpu().numpy()))).to(channels.device) if masked else None
-            pairs = zip(channels, self.normalization, strict=True)
-            result[key] = _like(image, torch.stack([normalize(*pair, mask) for pair in pairs]))
+            result[key] = _like(image, normalize_image(image.as_subclass(Tensor), self.normalization))
         return result
 
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unetpipe.errors import GeometryError, ImageFileError
-from unetpipe.imaging.boxes import filled_mask, nonzero_box
+from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.geometry import Shape, orientation_to_ras, resampled_shape
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.interpolation import linear_taps
 from unetpipe.imaging.labels import renumbered
-from unetpipe.imaging.normalization import normalize, normalizer
+from unetpipe.imaging.normalization import mask_for, normalize, normalizer
 from unetpipe.imaging.preprocessing import DEFAULT_STEPS, Interpolation, Placement, Preprocessing, Step
 from unetpipe.imaging.resample import resample
 from unetpipe.imaging.resample_label import resample_label
@@ -158,8 +158,7 @@ class CroppedImage:
             for channel in self._values:
                 yield resample(channel[None], shape, kinds)[0]
             return
-        masked = any(channel.scheme == "zscore_mask" for channel in self._spec.normalization)
-        mask = torch.from_numpy(filled_mask(self._channels)) if masked else None
+        mask = mask_for(self._channels, self._spec.normalization)
         for normalization in self._spec.normalization:
             cropped = self._channels.pop(0)
             values = contiguous(cropped, image_type(cropped.dtype))

@@ -1,15 +1,45 @@
 """Normalising intensities, channel by channel."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import fsum, isfinite
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from unetpipe.imaging.boxes import filled_mask
 from unetpipe.imaging.preprocessing import ChannelNormalization
 
 _SMALLEST_STD = 1e-8  # divides a constant channel
 _PART_VOXELS = 1 << 20  # stays in the cache
+
+
+def normalize_image(image: Tensor, normalization: Sequence[ChannelNormalization]) -> Tensor:
+    """Normalise all channels of an image.
+
+    Args:
+        image: Any type, shape (C, *spatial).
+        normalization: Normalisation of each channel.
+
+    Returns:
+        A new float32 tensor on the same device.
+    """
+    mask = mask_for((channel.cpu().numpy() for channel in image), normalization)
+    mask = None if mask is None else mask.to(image.device)
+    return torch.stack([normalize(*pair, mask) for pair in zip(image, normalization, strict=True)])
+
+
+def mask_for(channels: Iterable[NDArray[Any]], normalization: Sequence[ChannelNormalization]) -> Tensor | None:
+    """The mask by which the channels of an image are normalised; None where no scheme asks for one.
+
+    Args:
+        channels: Arrays of one shape (*spatial), of any type, as they are before any is normalised.
+        normalization: Normalisation of each channel.
+    """
+    if all(channel.scheme != "zscore_mask" for channel in normalization):
+        return None
+    return torch.from_numpy(filled_mask(list(channels)))
 
 
 def normalize(values: Tensor, normalization: ChannelNormalization, mask: Tensor | None = None) -> Tensor:

@@ -21,7 +21,7 @@ Orientation = Literal["RAS", "stored"]
 Resampling = Literal["fixed", "nnunet"]
 """Whose details resampling follows."""
 ANISOTROPY: Final = 3.0
-"""Ratio of voxel sizes above which nnU-Net resamples slices apart from each other."""
+"""Ratio of voxel sizes above which nnU-Net treats the coarsest axis apart, in its plans and where it resamples."""
 _SAME_DECIMALS = 5  # of voxel sizes in mm that count as equal
 DEFAULT_STEPS: Final[tuple[Step, ...]] = (NORMALIZE,)
 
@@ -90,6 +90,11 @@ class Preprocessing(Record):
     def only_normalizes(self) -> bool:
         """Whether normalisation is all that happens between crop and resampling."""
         return self.steps == DEFAULT_STEPS
+
+    @property
+    def turns_axes(self) -> bool:
+        """Whether images are turned to RAS+ order, which pictures of two axes have none of."""
+        return self.orientation == "RAS" and len(self.spacing_mm) == 3
 
     def interpolation_of(self, spacing_mm: Spacing) -> tuple[Interpolation, ...]:
         """Interpolation of an image along each axis.

@@ -25,9 +25,8 @@ from torch import Tensor
 
 from unetpipe.components import TARGET, Definition, arguments_of, build, find, first_line, takes, target_of
 from unetpipe.errors import ComponentError, UnetpipeError
-from unetpipe.imaging.boxes import filled_mask
 from unetpipe.imaging.geometry import Grid, Shape
-from unetpipe.imaging.normalization import normalize
+from unetpipe.imaging.normalization import normalize_image
 from unetpipe.imaging.preprocessing import NORMALIZE, Preprocessing, Step
 
 IMAGE, LABEL = "image", "label"
@@ -75,7 +74,8 @@ def run_steps(values: Tensor, grid: Grid, spec: Preprocessing, label: Tensor | N
         data[LABEL] = placed_tensor(label[None].float(), grid)
     for step in spec.steps:
         if step == NORMALIZE:
-            data[IMAGE] = MetaTensor(_normalized(data[IMAGE].as_subclass(Tensor), spec)).copy_meta_from(data[IMAGE])
+            normalized = normalize_image(data[IMAGE].as_subclass(Tensor), spec.normalization)
+            data[IMAGE] = MetaTensor(normalized).copy_meta_from(data[IMAGE])
         else:
             data = run_step(step, data)
     image = data[IMAGE]
@@ -87,13 +87,6 @@ def run_steps(values: Tensor, grid: Grid, spec: Preprocessing, label: Tensor | N
         applied=tuple(image.applied_operations),
         label=data[LABEL][0].as_subclass(Tensor).cpu() if label is not None else None,
     )
-
-
-def _normalized(image: Tensor, spec: Preprocessing) -> Tensor:
-    masked = any(channel.scheme == "zscore_mask" for channel in spec.normalization)
-    mask = torch.from_numpy(filled_mask(list(image.cpu().numpy()))).to(image.device) if masked else None
-    channels = zip(image, spec.normalization, strict=True)
-    return torch.stack([normalize(values, normalization, mask) for values, normalization in channels])
 
 
 def undo_steps(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetpipe.dataset.case_names import distinct_names, file_names
-from unetpipe.dataset.layouts.presence import absence, has_name
-from unetpipe.dataset.layouts.reading import read_text
+from unetpipe.dataset.layouts.presence import absence, as_on_disk, has_name
+from unetpipe.dataset.layouts.reading import GUESSED, is_guessed, read_text
 from unetpipe.dataset.layouts.recognition import LISTS
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import KEEP_NAMES, CaseIds, hidden
@@ -123,7 +123,8 @@ def find_inputs(
 def read_list(file: Path) -> list[Path]:
     """Inputs that a list names: a CSV or JSON list of cases is an input itself.
 
-    Other files are text with one input per line, relative to the file's folder; empty lines and ``# ...`` do not count.
+    Other files are text with one input per line, relative to the file's folder and perhaps as another system writes it;
+    empty lines and ``# ...`` do not count.
 
     Raises:
         DatasetError: If it cannot be read.
@@ -131,7 +132,9 @@ def read_list(file: Path) -> list[Path]:
     if file.suffix.lower() in LISTS:
         return [file]
     lines = read_text(file).splitlines()
-    return [file.parent / line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if is_guessed(file):
+        log.warning("a list of inputs %s", GUESSED)
+    return [as_on_disk(file.parent / line.strip()) for line in lines if line.strip() and not line.startswith("#")]
 
 
 def shard_of(cases: Sequence[InputCase], shard: str) -> list[InputCase]:
@@ -142,8 +145,7 @@ def shard_of(cases: Sequence[InputCase], shard: str) -> list[InputCase]:
     """
     match = re.fullmatch(r"(\d+)/(\d+)", shard)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        message = f"expected I/N with I from 1 to N, such as 3/16, got {shard!r}"
-        raise DatasetError([Fault(case="dataset", kind="shard", message=message)])
+        raise DatasetError.of("shard", f"expected I/N with I from 1 to N, such as 3/16, got {shard!r}")
     return list(cases[int(match[1]) - 1 :: int(match[2])])
 
 
@@ -154,9 +156,14 @@ def _absence(paths: Sequence[Path]) -> str:
 
 
 def _expanded(inputs: Iterable[Path]) -> Iterator[Path]:
+    """Inputs with what wildcards match; brackets that match nothing as a choice of letters are part of a name."""
     for path in inputs:
         if has_name(path) or not glob.has_magic(str(path)):
             yield path
         else:
-            matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
-            yield from [Path(match) for match in matches] or [path]
+            yield from _matches(str(path)) or _matches(str(path).replace("[", "[[]")) or [path]
+
+
+def _matches(pattern: str) -> list[Path]:
+    matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob refuses absolute patterns
+    return [Path(match) for match in sorted(matches)]

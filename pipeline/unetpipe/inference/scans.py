@@ -1,26 +1,26 @@
 """The scans behind a path that a person gives: a file, a folder, a DICOM source, a zip, a dataset or a list."""
 
 import logging
-import re
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unetpipe.dataset.layouts.listing import holds_every_channel
+from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, holds_every_channel
 from unetpipe.dataset.layouts.presence import absence, has_name
+from unetpipe.dataset.layouts.reading import GUESSED
 from unetpipe.dataset.layouts.recognition import inspect_scans, is_dataset
 from unetpipe.dataset.manifest import Case
-from unetpipe.errors import DatasetError, Fault, ImageFileError
+from unetpipe.errors import DatasetError, Fault, ImageFileError, listed
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.imaging.files import has_image_suffix, strip_suffix
 from unetpipe.inference.archives import folders_of, unpack
 
 log = logging.getLogger(__name__)
-_CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's naming: case_0000.nii.gz, case_0001.nii.gz, ...
 _SEGMENTATION = ".seg.nrrd"
+_PICTURES = (".png", ".jpg", ".jpeg")  # previews, where they lie in a tree of DICOM series
 _WAY_ON = "name them by a wildcard, or by --images patterns"
 _LISTED = 5
 _DICOM = "DICOM"  # in place of the name of a file or folder, which may be a patient's
@@ -104,6 +104,8 @@ class ScanFinder:
         except DatasetError as error:
             cases, faults, names = [], list(error.faults), ()
         self.faults += [fault for fault in faults if fault.severity == "error"]
+        if any(fault.kind == "encoding" for fault in faults):
+            log.warning("a list of cases %s", GUESSED)
         return [scan for case in self._in_order(path, cases, names) for scan in self._of_list(case)]
 
     def _in_order(self, path: Path, cases: list[Case], names: Sequence[str]) -> list[Case]:
@@ -145,8 +147,10 @@ class ScanFinder:
         """The images and zips in a folder, and the DICOM series in it or anywhere below."""
         if _holds_dicom(folder):
             return self._by_study(folder)
-        scans = self._by_channel(_images(folder), whole_folder=True)
         series, others = _walk(folder)
+        of_series = self._series(series)
+        images, pictures = _without_pictures(_images(folder), beside=of_series)
+        scans = self._by_channel(images, whole_folder=True)
         named = self._says_names and not series  # folders of DICOM files are often called after patients
         said = folder.name if named else "a folder"
         segmentations = [path for path in _visible(folder) if path.name.lower().endswith(_SEGMENTATION)]
@@ -155,8 +159,8 @@ class ScanFinder:
         for path in _visible(folder):
             if path.suffix.lower() == ".zip" and path.is_file():
                 scans += self._in_zip(path)
-        scans += self._series(series)
-        left_out = sorted(image for other in others[1:] for image in _images(other))
+        scans += of_series
+        left_out = sorted([*pictures, *(image for other in others[1:] for image in _images(other))])
         if left_out and series:
             log.warning(
                 "images of other formats in a tree of DICOM series are left out: %d; %s", len(left_out), _WAY_ON
@@ -180,9 +184,14 @@ class ScanFinder:
         except ImageFileError as error:
             return [Scan(archive, (archive,), fault=str(error))]
         series, others = _walk(folder)
-        scans = self._series(series)
+        scans = of_series = self._series(series)
+        left_out = 0
         for other in others:
-            scans += self._by_channel(_images(other), whole_folder=True)
+            images, pictures = _without_pictures(_images(other), beside=of_series)
+            scans = scans + self._by_channel(images, whole_folder=True)
+            left_out += len(pictures)
+        if left_out:
+            log.warning("pictures in a zip of DICOM series are left out: %d", left_out)
         if not scans:
             return [Scan(archive, (archive,), fault="no image and no DICOM series in this zip")]
         if len(scans) == 1:
@@ -258,7 +267,7 @@ class ScanFinder:
 
     def _by_channel(self, files: Sequence[Path], *, whole_folder: bool = False) -> list[Scan]:
         """Image files, or groups of them where the model takes several channels."""
-        matches = {file: _CHANNEL.fullmatch(strip_suffix(file.name)) for file in files}
+        matches = {file: CHANNEL_SUFFIX.fullmatch(strip_suffix(file.name)) for file in files}
         # a folder in nnU-Net's naming; a lone CASE_0000 may simply be called so
         numbered = whole_folder and all(match and match[2] == "0000" for match in matches.values())
         alone: list[Path] = []
@@ -286,8 +295,7 @@ class ScanFinder:
     def _names(self, paths: Sequence[Path], *, said: bool) -> str:
         if not said:
             return str(len(paths))
-        more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
-        return ", ".join("/".join(path.parts[-2:]) for path in paths[:_LISTED]) + more
+        return listed(["/".join(path.parts[-2:]) for path in paths], most=_LISTED)
 
     def _fault(self, case: str, kind: str, message: str) -> None:
         self.faults.append(Fault(case=case, kind=kind, message=message))
@@ -336,6 +344,12 @@ def _images(path: Path) -> list[Path]:
     names = _visible(path) if path.is_dir() else []
     images = [one for one in names if has_image_suffix(one.name) and not one.name.lower().endswith(_SEGMENTATION)]
     return [one for one in images if not one.is_dir()]
+
+
+def _without_pictures(images: list[Path], *, beside: Sequence[Scan]) -> tuple[list[Path], list[Path]]:
+    """Images of a folder that are scans, and pictures that are not, as they lie beside series; all are without any."""
+    pictures = [image for image in images if beside and image.name.lower().endswith(_PICTURES)]
+    return [image for image in images if image not in pictures], pictures
 
 
 def _is_zip(path: Path) -> bool:

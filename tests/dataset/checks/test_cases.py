@@ -250,6 +250,28 @@ def test_discovered_labels(tmp_path: Path, sample: Any) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("values", "warned"),
+    [
+        ([(1,), (255,), (1,)], True),
+        ([(1,), (2,), (1,)], False),
+        ([(1, 255), (255,), (1,)], False),
+        ([(255,), (255,), ()], False),
+    ],
+)
+def test_masks_of_1_and_of_255(tmp_path: Path, values: list[tuple[int, ...]], warned: bool, sample: Any) -> None:
+    """One class that is 1 in some files and 255 in others would be two; classes that differ otherwise are classes."""
+    for number, of_case in enumerate(values):
+        write_image(tmp_path / "images" / f"{number}.nii.gz", sample.image(number)[None], sample.grid())
+        write_labels(tmp_path / "labels" / f"{number}.nii.gz", sample.label(values=of_case), sample.grid(), {})
+    manifest = read_dataset(tmp_path)
+    messages = [fault.message for fault in check(manifest).faults if fault.kind == "two_kinds_of_masks"]
+    text = "label values 1 and 255 never occur in one file: --labels NAME=1,255 makes them one class"
+    assert messages == [text] * warned
+    declared = with_labels(manifest, {"organ": [(1, 1), (255, 255)]})
+    assert not [fault for fault in check(declared).faults if "255" in fault.message]
+
+
 def name_segments(path: Path, names: dict[int, str]) -> None:
     """Put segments as 3D Slicer describes them into the header of an NRRD file."""
     header, voxels = path.read_bytes().split(b"\n\n", 1)
@@ -298,6 +320,26 @@ def test_what_reading_decided_is_warned_of(tmp_path: Path, sample: Any) -> None:
     report = check(read_dataset(tmp_path))
     assert found(report) == [("b", "reading", "warning")]
     assert report.faults[0].message == "image b.nii: the header's sform is all zero; the qform is taken"
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_a_label_in_colours(tmp_path: Path, equal: bool) -> None:
+    """A grey mask saved as red, green and blue is read with a warning; colours are refused with advice."""
+    generator = np.random.default_rng(0)
+    picture = Grid.of((16, 16), np.eye(4), "voxel")
+    mask = np.zeros((16, 16), np.uint8)
+    mask[4:9, 5:12] = 1
+    for name in ("a", "b"):
+        image = generator.integers(0, 255, (1, 16, 16)).astype(np.uint8)
+        write_image(tmp_path / "images" / f"{name}.png", image, picture)
+        write_image(tmp_path / "labels" / f"{name}.png", np.stack([mask, mask, mask if equal else 2 * mask]), picture)
+    report = check(read_dataset(tmp_path))
+    if equal:
+        assert found(report) == [(name, "reading", "warning") for name in ("a", "b")]
+        assert report.faults[0].message == "label a.png: the 3 channels of the label are equal; one is taken"
+    else:
+        assert found(report) == [(name, "label_channels", "error") for name in ("a", "b")]
+        assert "the label has 3 channels, expected 1; save the class of each voxel" in report.faults[0].message
 
 
 def test_labels_with_loss_are_refused(tmp_path: Path) -> None:

@@ -104,3 +104,16 @@ def test_lists_of_other_systems_find_the_file(tmp_path: Path) -> None:
     for name in (f"scans/{composed}", f"scans\\{decomposed}", f"scans\\{composed}"):
         assert as_on_disk(tmp_path / name) == tmp_path / "scans" / decomposed
     assert as_on_disk(tmp_path / "gone.nii") == tmp_path / "gone.nii"
+
+
+def test_lists_of_other_systems_may_write_another_letter_case(tmp_path: Path) -> None:
+    """The one name of the folder that differs in nothing else is meant; of two neither is, nor of a folder's."""
+    (tmp_path / "scans").mkdir()
+    for name in ("a.NII.GZ", "B.nii", "b.NII", "Ünal.nii"):
+        (tmp_path / "scans" / name).touch()
+    assert as_on_disk(tmp_path / "scans" / "a.nii.gz") == tmp_path / "scans" / "a.NII.GZ"
+    assert as_on_disk(tmp_path / "scans\\A.nii.gz") == tmp_path / "scans" / "a.NII.GZ"
+    assert as_on_disk(tmp_path / "scans" / "ünal.nii") == tmp_path / "scans" / "Ünal.nii"
+    assert as_on_disk(tmp_path / "scans" / "B.nii") == tmp_path / "scans" / "B.nii"
+    for name in ("scans/b.nii", "Scans/a.NII.GZ", "gone/a.nii", "scans/B.nii/c", ".."):
+        assert as_on_disk(tmp_path / name) == tmp_path / name

@@ -29,6 +29,29 @@ def test_table(files: Any) -> None:
     assert read_dataset(tabs).cases[0] == case
 
 
+@pytest.mark.parametrize("name", ["cases.csv", "cases.json", "datalist.json"])
+def test_a_list_in_another_code_page(files: Any, name: str) -> None:
+    """A list that is not UTF is read as Windows-1252, with a warning, which comes before names that it got wrong."""
+    texts = {
+        "cases.csv": "id,image,label\n{0},{0}.nii.gz,l.nii.gz\n",
+        "cases.json": '[{{"id": "{0}", "image": "{0}.nii.gz", "label": "l.nii.gz"}}]',
+        "datalist.json": '{{"training": [{{"image": "{0}.nii.gz", "label": "l.nii.gz"}}]}}',
+    }
+    message = f"{name} is not UTF-8 and was read as Windows-1252; save it as UTF-8 if names look wrong"
+    path = files.folder / name
+    files.image("Müller.nii.gz", "Иванов.nii.gz")
+    path.write_bytes(texts[name].format("Müller").encode())
+    assert inspect_dataset(path)[1] == []
+    path.write_bytes(texts[name].format("Müller").encode("cp1252"))
+    manifest, faults = inspect_dataset(path)
+    assert [case.id for case in manifest.cases] == ["Müller"]
+    assert [(fault.kind, fault.severity, fault.message) for fault in faults] == [("encoding", "warning", message)]
+    path.write_bytes(texts[name].format("Иванов").encode("cp1251"))
+    with pytest.raises(DatasetError, match="does not exist") as caught:
+        inspect_dataset(path)
+    assert caught.value.faults[0].message == message
+
+
 def test_paths_of_windows(files: Any) -> None:
     """Backslashes separate folders, and the case is called as its file is."""
     files.image("scans/x.nii.gz")
@@ -96,10 +119,26 @@ def test_further_columns_are_left_to_others(files: Any) -> None:
     assert [(fault.kind, fault.severity, fault.message) for fault in faults] == [
         ("unused_columns", "warning", "cases.csv: not read: age, scanner, sex")
     ]
-    for column in ("patients", "patient_id", "PatientID", "folds", "serie"):
-        path = files.text("cases.csv", f"image,label,{column}\na.nii.gz,l.nii.gz,x\n")
-        with pytest.raises(DatasetError, match="columns should be image"):
-            read_dataset(path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "questions"),
+    [
+        ("image,label,patients", "is patients meant as patient?"),
+        ("image,label,patient_id", "is patient_id meant as patient?"),
+        ("image,label,PatientID", "is patientid meant as patient?"),
+        ("image,label,ids", "is ids meant as id?"),
+        ("image,label,folds", "is folds meant as fold?"),
+        ("image,label,serie", "is serie meant as series?"),
+        ("images,labels,x", "is images meant as image?; is labels meant as label?"),
+    ],
+)
+def test_a_misspelt_column_is_named(files: Any, columns: str, questions: str) -> None:
+    """A column that looks like one that is read is refused, with the question which one is meant."""
+    path = files.text("cases.csv", f"{columns}\na.nii.gz,l.nii.gz,x\n")
+    with pytest.raises(DatasetError, match="columns should be image") as caught:
+        read_dataset(path)
+    assert str(caught.value).endswith(f"; {questions}")
 
 
 @pytest.mark.parametrize("head", ["image,mask", "label,id", "image,image_0,label", "image,patient"])

@@ -10,7 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RTStructureSetStorage,
+    generate_uid,
+)
 
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.label_target import LabelTarget, SegmentRules
@@ -94,6 +101,23 @@ def test_the_bits_of_a_binary_segmentation_are_read_as_they_are(image: Path, tmp
     data.save_as(tmp_path / "seg.dcm")
     volume = read_label_volume(tmp_path / "seg.dcm", LabelTarget(grid, VALUES))
     assert np.array_equal(volume.array[0], np.array([0, 7, 8, 9])[label_map(grid)])
+
+
+@pytest.mark.parametrize("lossy", [False, True])
+def test_a_segmentation_compressed_with_loss_is_refused(image: Path, tmp_path: Path, lossy: bool) -> None:
+    """By its transfer syntax: LossyImageCompression may be that of the image, which segmentations take over."""
+    grid = read_grid(image)[1]
+    write_segmentation(image, tmp_path / "seg.dcm", frames(label_map(grid)), "LABELMAP")
+    data = pydicom.dcmread(tmp_path / "seg.dcm")
+    data.LossyImageCompression = "01"
+    data.compress(JPEGLSNearLossless if lossy else JPEGLSLossless, generate_instance_uid=False)
+    data.save_as(tmp_path / "seg.dcm")
+    if lossy:
+        with pytest.raises(ImageFileError, match=r"^DICOM segmentation: labels stored with loss \(JPEG-LS"):
+            read_label_volume(tmp_path / "seg.dcm", LabelTarget(grid, VALUES))
+    else:
+        volume = read_label_volume(tmp_path / "seg.dcm", LabelTarget(grid, VALUES))
+        assert np.array_equal(volume.array[0], np.array([0, 7, 8, 9])[label_map(grid)])
 
 
 def test_fractions_count_from_a_threshold_on(image: Path, tmp_path: Path) -> None:

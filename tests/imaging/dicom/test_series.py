@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -13,9 +14,25 @@ import SimpleITK as sitk  # noqa: N813 - as its documentation has it
 from numpy.typing import NDArray
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedMRImageStorage, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 from unetpipe.errors import GeometryError, ImageFileError, UnetpipeError
+from unetpipe.imaging.dicom.decoding import refuse_loss
 from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import read_grid, read_volume
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
@@ -163,13 +180,43 @@ def test_monochrome1_is_inverted(folder: Path, representation: int, bits: int) -
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
-def test_compressed_pixels_are_decoded(tmp_path: Path, syntax: str) -> None:
-    """Lossless syntaxes give the same voxels."""
+@pytest.mark.parametrize("as_label", [False, True])
+def test_compressed_pixels_are_decoded(tmp_path: Path, syntax: str, as_label: bool) -> None:
+    """Lossless syntaxes give the same voxels, to images and labels."""
+    array = np.random.default_rng(0).integers(0, 3000, (40, 36, 3)).astype(np.int16)
+    write_series(tmp_path, array, Grid.of(array.shape, np.diag([-1.0, -1, 1, 1])), seed=0)
+    edit(tmp_path, lambda image: image.update({"PixelRepresentation": 0, "LossyImageCompression": "00"}))
+    edit(tmp_path, lambda image: image.compress(syntax, generate_instance_uid=False))
+    assert np.array_equal(read_volume(tmp_path, as_label=as_label).array[0], array)
+
+
+@pytest.mark.parametrize(("syntax", "options"), [(JPEGLSNearLossless, {"jls_error": 2}), (JPEG2000, {"j2k_cr": [4]})])
+def test_labels_compressed_with_loss_are_refused(tmp_path: Path, syntax: str, options: dict[str, Any]) -> None:
+    """Loss invents values: the transfer syntax of one slice is enough, and intensities are still read."""
     array = np.random.default_rng(0).integers(0, 3000, (40, 36, 3)).astype(np.int16)
     write_series(tmp_path, array, Grid.of(array.shape, np.diag([-1.0, -1, 1, 1])), seed=0)
     edit(tmp_path, lambda image: setattr(image, "PixelRepresentation", 0))
-    edit(tmp_path, lambda image: image.compress(syntax, generate_instance_uid=False))
-    assert np.array_equal(read_volume(tmp_path).array[0], array)
+    edit(tmp_path, lambda image: image.compress(syntax, generate_instance_uid=False, **options), 2)
+    assert read_volume(tmp_path).array.shape == (1, 40, 36, 3)
+    with pytest.raises(ImageFileError, match=r"^DICOM series: labels stored with loss \(JPEG"):
+        read_volume(tmp_path, as_label=True)
+
+
+def test_transfer_syntaxes_that_labels_may_have() -> None:
+    """Those without compression, and those that compress without loss; JPEG 2000 may be either, and does not say."""
+    for kept in (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, JPEGLossless, JPEGLosslessSV1, HTJ2KLossless):
+        refuse_loss(kept)
+    for lossy in (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, HTJ2K):
+        with pytest.raises(ImageFileError, match="labels stored with loss"):
+            refuse_loss(lossy)
+
+
+def test_labels_that_were_once_compressed_with_loss_are_refused(folder: Path) -> None:
+    """Decompressed since, they still hold the values that loss invented."""
+    edit(folder, lambda image: setattr(image, "LossyImageCompression", "01"), 3)
+    assert read_volume(folder).array.shape[0] == 1
+    with pytest.raises(ImageFileError, match=r"labels stored with loss \(LossyImageCompression is 01\)"):
+        read_volume(folder, as_label=True)
 
 
 @pytest.mark.parametrize(

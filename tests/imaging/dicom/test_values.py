@@ -9,6 +9,7 @@ from pydicom.uid import RLELossless
 
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.files import read_grid, read_volume
+from unetpipe.imaging.labels import read_label_volume
 
 
 def real_world_map(image: Dataset, slope: float, intercept: float) -> None:
@@ -49,6 +50,35 @@ def test_a_colour_palette_is_refused_by_name(series, read) -> None:
     series.edit(lambda image: image.pop("RedPaletteColorLookupTableData"))
     with pytest.raises(ImageFileError, match=r"PALETTE COLOR: .* not in the file"):
         read(series.path)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("in_the_file", [False, True])
+def test_the_indices_of_a_palette_are_the_classes_of_a_label(series, colour: bool, in_the_file: bool) -> None:
+    """As in PNG and TIFF: whatever colours show them, be their table in the file or not."""
+    stored = read_volume(series.path).array % 256
+    table = np.arange(256)[::-1] * 17
+    series.edit(lambda image: palette(image, table, table[:: -1 if colour else 1], table))
+    if not in_the_file:
+        series.edit(lambda image: image.pop("RedPaletteColorLookupTableData"))
+    assert np.array_equal(read_label_volume(series.path).array, stored)
+
+
+def test_labels_that_are_shown_inverted_keep_their_values(series) -> None:
+    """MONOCHROME1 inverts intensities without a meaning, and says so; classes stay what is stored."""
+    stored = read_volume(series.path).array
+    series.edit(lambda image: setattr(image, "PhotometricInterpretation", "MONOCHROME1"))
+    assert any("inverted" in note for note in read_volume(series.path).notes)
+    label = read_label_volume(series.path)
+    assert np.array_equal(label.array, stored)
+    assert not label.notes
+
+
+def test_labels_of_pet_keep_their_values(series) -> None:
+    """A label map may have the modality of the scan that it was drawn on, and no activity to make SUV of."""
+    stored = read_volume(series.path).array
+    series.edit(lambda image: setattr(image, "Modality", "PT"))
+    assert np.array_equal(read_label_volume(series.path).array, stored)
 
 
 @pytest.mark.parametrize("signed", [False, True])

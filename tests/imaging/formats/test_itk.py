@@ -67,6 +67,35 @@ def test_the_fourth_axis_is_channels(tmp_path: Path) -> None:
     assert volume.grid == Grid.of((4, 5, 6), volume.grid.matrix)
 
 
+@pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
+@pytest.mark.parametrize(
+    ("further", "components", "channels"), [((1,), 1, 1), ((1, 1), 1, 1), ((2, 1), 1, 2), ((1,), 3, 3), ((1, 1), 3, 3)]
+)
+def test_further_axes_of_one_entry_do_not_count(
+    tmp_path: Path, suffix: str, further: tuple[int, ...], components: int, channels: int
+) -> None:
+    """As in NIfTI: channels are vector pixels, or the one axis after the third that has several entries."""
+    stored = np.arange(4 * 5 * 6 * channels, dtype=np.int16).reshape(channels, 6, 5, 4)
+    array = np.moveaxis(stored, 0, -1) if components > 1 else stored
+    array = array.reshape(*reversed(further), 6, 5, 4, *([3] if components > 1 else []))
+    image = sitk.GetImageFromArray(array, isVector=components > 1)
+    image.SetSpacing((0.7, 1.3, 2.9, *(1.0 for _ in further)))
+    sitk.WriteImage(image, str(tmp_path / f"a{suffix}"))
+    volume = read_volume(tmp_path / f"a{suffix}")
+    assert np.array_equal(volume.array, stored.transpose(0, 3, 2, 1))
+    assert volume.grid.spacing_mm == pytest.approx((0.7, 1.3, 2.9))
+    assert read_grid(tmp_path / f"a{suffix}") == (channels, volume.grid)
+
+
+@pytest.mark.parametrize(("further", "components"), [((2, 2), 1), ((2,), 3)])
+def test_two_axes_of_channels_are_refused(tmp_path: Path, further: tuple[int, ...], components: int) -> None:
+    """Nothing says which are the channels."""
+    shape = (*reversed(further), 6, 5, 4, *([3] if components > 1 else []))
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros(shape), isVector=components > 1), str(tmp_path / "a.mha"))
+    with pytest.raises(GeometryError, match=r"^a\.mha: expected 2 or 3 axes and channels"):
+        read_grid(tmp_path / "a.mha")
+
+
 @pytest.mark.parametrize("components", [1, 3])
 def test_two_axes_stay_two(tmp_path: Path, components: int) -> None:
     """A 2-D image, grey or colour, has I along its first axis and the in-plane directions of the file."""
@@ -160,6 +189,35 @@ def test_nrrd_is_read_in_mm(tmp_path: Path, unit: str, factor: float, form: str)
     assert np.allclose(grid.spacing_mm, np.array(theirs.GetSpacing()) * factor)
     assert np.allclose(grid.matrix[:3, 3], np.array(theirs.GetOrigin()) * factor * (-1, -1, 1))
     assert read_grid(tmp_path / "a.nrrd") == (1, grid)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [
+        *(
+            ("MM", 1),
+            ("Millimeter", 1),
+            ("Micron", 1e-3),
+            ("micrometre", 1e-3),
+            ("Micrometres", 1e-3),
+            ("\N{GREEK CAPITAL LETTER MU}m", 1e-3),
+        ),
+        *(("centimetre", 10), ("centimetres", 10), ("nanometre", 1e-6), ("Metre", 1e3)),
+        *(("pixel", 1), ("Pixels", 1), ("voxel", 1), ("voxels", 1)),
+    ],
+)
+def test_units_are_known_in_every_spelling(tmp_path: Path, unit: str, factor: float) -> None:
+    """British or American, with capitals or without; pixels are no length, as where none is stated."""
+    grid = read_grid(restated(tmp_path / "a.nrrd", unit, "space units"))[1]
+    assert grid.spacing_mm == pytest.approx(np.array([0.7, 1.3, 2.9]) * factor)
+
+
+def test_a_micro_sign_in_latin_1_is_one(tmp_path: Path) -> None:
+    """Headers that older programs wrote are not in UTF-8."""
+    path = restated(tmp_path / "a.nrrd", "µm", "space units")
+    path.write_bytes(path.read_bytes().replace("µ".encode(), "µ".encode("latin-1")))
+    grid = read_grid(path)[1]
+    assert (grid.unit, grid.spacing_mm) == ("um", pytest.approx((0.7e-3, 1.3e-3, 2.9e-3)))
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".nrrd"])

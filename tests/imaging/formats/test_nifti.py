@@ -12,6 +12,7 @@ from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.files import read_grid, read_volume, write_image
 from unetpipe.imaging.formats import nifti
 from unetpipe.imaging.geometry import Grid
+from unetpipe.imaging.labels import read_label_volume
 
 KINDS = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.float32, np.float64]
 
@@ -72,6 +73,30 @@ def test_no_slope_means_no_scaling(tmp_path: Path, slope: float, intercept: floa
     path.write_bytes(raw)
     assert np.array_equal(read_volume(path).array[0], stored)
     assert read_volume(path).array.dtype == np.int16
+
+
+@pytest.mark.parametrize("highest", [2, 7, 200])
+def test_labels_that_a_slope_rounds_are_whole(tmp_path: Path, highest: int) -> None:
+    """A mask of real numbers saved with the header of a CT is stored as multiples of a tiny slope."""
+    labels = np.random.default_rng(0).integers(0, highest + 1, (5, 6, 7))
+    header = nib.Nifti1Image(np.zeros((5, 6, 7), np.int16), np.eye(4)).header
+    nib.save(nib.Nifti1Image(labels.astype(np.float64), np.eye(4), header), tmp_path / "a.nii")
+    assert not np.array_equal(read_volume(tmp_path / "a.nii").array[0], labels)
+    volume = read_label_volume(tmp_path / "a.nii")
+    assert np.array_equal(volume.array[0], labels)
+    assert volume.notes == ("labels are stored by a slope; whole numbers are taken",)
+
+
+@pytest.mark.parametrize(("slope", "stored"), [(1 / 255, [0, 127, 255]), (0.5, [0, 1, 2]), (0.009, [0, 55, 111])])
+def test_fractions_are_not_made_whole(tmp_path: Path, slope: float, stored: list[int]) -> None:
+    """Probabilities in 255ths are no label map, nor is what a coarser slope keeps apart."""
+    image = nib.Nifti1Image(np.array(stored, np.uint8).reshape(3, 1, 1), np.eye(4))
+    nib.save(image, tmp_path / "a.nii")
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    raw[112:120] = np.array([slope, 0], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(raw)
+    with pytest.raises(ImageFileError, match="whole numbers, got 0"):
+        read_label_volume(tmp_path / "a.nii")
 
 
 def test_the_sform_wins_and_the_qform_follows(tmp_path: Path, oblique: Grid) -> None:

@@ -202,6 +202,30 @@ def test_an_empty_sform_gives_way_to_the_qform(tmp_path: Path) -> None:
         read_volume(edit(tmp_path / "a.nii", qform_code=0))
 
 
+UNUSABLE_SFORMS = {
+    "an offset alone": (np.diag([0.0, 0, 0, 1]) + np.eye(4, k=3), "an axis without length"),
+    "NaN": (AFFINE * np.where(np.eye(4, k=1), np.nan, 1), "not finite"),
+    "infinity": (np.where(np.eye(4, k=3), np.inf, AFFINE), "not finite"),
+    "no second column": (AFFINE * (1, 0, 1, 1), "an axis without length"),
+    "two equal columns": (AFFINE[:, [0, 0, 2, 3]], "two that run the same way"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSABLE_SFORMS)
+def test_an_unusable_sform_gives_way_to_the_qform(tmp_path: Path, kind: str) -> None:
+    """Whatever makes it no affine is noted; without a qform the error names the sform."""
+    affine, fault = UNUSABLE_SFORMS[kind]
+    rows = {f"srow_{name}": tuple(row) for name, row in zip("xyz", affine, strict=False)}
+    volume = read_volume(edit(save(tmp_path / "a.nii"), **rows))
+    assert np.allclose(volume.grid.matrix, AFFINE)
+    (note,) = volume.notes
+    assert note.startswith("the header's sform ")
+    assert fault in note
+    assert note.endswith("; the qform is taken")
+    with pytest.raises(GeometryError, match=rf"^a\.nii: the sform .*{fault}.*, and there is no qform"):
+        read_volume(edit(tmp_path / "a.nii", qform_code=0))
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("stated", [2.5, 0])
 def test_a_flat_axis_without_direction_runs_along_the_normal(tmp_path: Path, axis: int, stated: float) -> None:

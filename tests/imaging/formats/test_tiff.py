@@ -338,14 +338,23 @@ def test_lengths_are_turned_with_the_picture(tmp_path: Path, orientation: int) -
 @pytest.mark.parametrize(
     ("unit", "factor"), [("micron", 1e-3), ("um", 1e-3), ("\\u00B5m", 1e-3), ("mm", 1), ("inch", 25.4)]
 )
-@pytest.mark.parametrize("spacing", [2.5, None])
+@pytest.mark.parametrize("spacing", [2.5, -2.5, None])
 def test_imagej_states_lengths(tmp_path: Path, unit: str, factor: float, spacing: float | None) -> None:
-    """Resolutions are pixels per unit; a slice distance of 1 is not written."""
+    """Resolutions are pixels per unit; a slice distance of 1 is not written, and has no sign."""
     metadata = {"unit": unit, "axes": "ZYX"} | ({} if spacing is None else {"spacing": spacing})
     tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, resolution=(2, 4), metadata=metadata)
     check(tmp_path / "a.tif", STACK.transpose(2, 1, 0)[None])
-    expected = np.array([0.5, 0.25, spacing or 1.0]) * factor
+    expected = np.array([0.5, 0.25, abs(spacing or 1.0)]) * factor
     assert np.allclose(read_grid(tmp_path / "a.tif")[1].spacing_mm, expected)
+
+
+def test_imagej_states_a_unit_along_each_axis(tmp_path: Path) -> None:
+    """Those of rows and slices where they are not that of columns."""
+    metadata = {"unit": "um", "yunit": "\\u00B5m", "zunit": "mm", "spacing": 0.005, "axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "a.tif", STACK, imagej=True, resolution=(2, 4), metadata=metadata)
+    grid = read_grid(tmp_path / "a.tif")[1]
+    assert np.allclose(grid.spacing_mm, (0.5e-3, 0.25e-3, 5e-3))
+    assert grid.unit == "um"
 
 
 def test_imagej_channels_and_pixels(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.label_names import agree_on_names, names_of_other_classes
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.merging import DeclaredLabels
-from unetpipe.errors import Fault
+from unetpipe.errors import Fault, listed
 
 NEAR_CORRELATION = 0.9995
 """Correlation of block means above which two images of one shape and spacing count as the same scan, stored anew."""
@@ -27,6 +27,8 @@ _RARE_SHARE = 0.001
 _MANY = 10
 """More classes than these below that share, and nobody declared them: edges in every case."""
 _LISTED = 10
+_WHITE = 255
+"""What masks hold that are also pictures to look at; others of the same class hold 1."""
 _ROWS = 1024
 """Images that are compared with all others at a time."""
 
@@ -39,6 +41,7 @@ def compare_cases(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> l
         *_spacing_outliers(statistics),
         *_absent_classes(manifest, statistics),
         *_rare_classes(manifest, statistics),
+        *_two_kinds_of_masks(manifest, statistics),
     ]
 
 
@@ -78,7 +81,7 @@ def _duplicates(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> lis
                 f"has {kind} image as {one.id}, which counts as another patient: "
                 "the two may end up in training and validation"
             )
-            faults.append(_warning(other.id, "duplicate_image", message))
+            faults.append(Fault.warning("duplicate_image", message, other.id))
     return faults
 
 
@@ -97,11 +100,11 @@ def _spacing_outliers(statistics: Sequence[CaseStatistics]) -> list[Fault]:
     ratios = spacings / np.median(spacings, axis=0)
     odd = (ratios > _OUTLIER_FACTOR) | (ratios < 1 / _OUTLIER_FACTOR)
     return [
-        _warning(
-            one.id,
+        Fault.warning(
             "implausible_spacing",
             f"spacing {' x '.join(f'{s:.4g}' for s in one.spacing_mm)} mm is far from the dataset's median "
             f"{' x '.join(f'{s:.4g}' for s in np.median(spacings, axis=0))} mm",
+            one.id,
         )
         for one, is_odd in zip(statistics, odd.any(axis=1), strict=True)
         if is_odd
@@ -111,7 +114,7 @@ def _spacing_outliers(statistics: Sequence[CaseStatistics]) -> list[Fault]:
 def _absent_classes(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
     seen = {value for one in statistics for value in one.label_counts}
     return [
-        _warning("dataset", "absent_class", f"class {label.name!r} (value {label.value}) occurs in no case")
+        Fault.warning("absent_class", f"class {label.name!r} (value {label.value}) occurs in no case")
         for label in manifest.labels[1:]
         if statistics and label.value not in seen
     ]
@@ -140,13 +143,20 @@ def _rare_classes(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> l
         f"{max(found)} {'voxel' if max(found) == 1 else 'voxels'} at most"
         for value, found in sorted(rare.items())
     ]
-    listed = "; ".join(shown[:_LISTED]) + (f"; and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
     message = (
-        f"label values that hardly occur: {listed}. If they are the blurred edges of others, "
+        f"label values that hardly occur: {listed(shown, _LISTED, '; ')}. If they are the blurred edges of others, "
         "--labels NAME=LOW-HIGH merges them into a class"
     )
-    return [_warning("dataset", "rare_class", message)]
+    return [Fault.warning("rare_class", message)]
 
 
-def _warning(case: str, kind: str, message: str) -> Fault:
-    return Fault(case=case, kind=kind, message=message, severity="warning")
+def _two_kinds_of_masks(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
+    """One class as 1 in some files and as 255 in others, which nobody declared: a network would tell them apart."""
+    found = [set(one.label_counts) - {0, manifest.ignore_value} for one in statistics]
+    values = set().union(*found)
+    if manifest.labels or _WHITE not in values or len(values) != 2 or values in found:
+        return []
+    other = min(values - {_WHITE})
+    both = f"{other},{_WHITE}"
+    message = f"label values {other} and {_WHITE} never occur in one file: --labels NAME={both} makes them one class"
+    return [Fault.warning("two_kinds_of_masks", message)]

@@ -16,7 +16,7 @@ from unetpipe.dataset.checks.voxels import in_layout_of
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.merging import merge_counts, merge_values
 from unetpipe.dataset.privacy.source_names import SourceNames
-from unetpipe.errors import Fault, GeometryError, ImageFileError
+from unetpipe.errors import Fault, GeometryError, ImageFileError, listed
 from unetpipe.imaging.alignment import adoption_hint, aligned, in_mm
 from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.dicom.label_target import SegmentRules
@@ -24,7 +24,7 @@ from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.files import has_image_suffix, is_dicom_source, read_volume
 from unetpipe.imaging.finite import describe_non_finite
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
-from unetpipe.imaging.labels import read_label_file, whole_numbers
+from unetpipe.imaging.labels import SEVERAL_CHANNELS, read_label_file, whole_numbers
 from unetpipe.imaging.volume import Volume
 
 PLAUSIBLE_SPACING_MM = (0.005, 50.0)
@@ -146,7 +146,8 @@ class CaseCheck:
         if grid.ndim != self.manifest.spatial_dims:
             self._fault("dimensions", f"has {grid.ndim} axes, expected {self.manifest.spatial_dims}")
         if len(label.array) != 1:
-            self._fault("label_channels", f"the label has {len(label.array)} channels, expected 1")
+            message = f"the label has {len(label.array)} channels, expected 1; {SEVERAL_CHANNELS}"
+            self._fault("label_channels", message)
             return
         placed = self._aligned(label, grid, "the label")
         counts = self._label_counts(label.array[0])
@@ -253,7 +254,6 @@ class CaseCheck:
         labels, ignored = self.manifest.labels, self.manifest.ignore_value
         unknown = sorted(set(counts) - {label.value for label in labels} - {ignored})
         if labels and unknown:
-            shown = ", ".join(str(value) for value in unknown[:10]) + (", ..." if len(unknown) > 10 else "")
             voxels = sum(counts[value] for value in unknown)
             allowed = ", ".join(f"{label.value} {label.name}" for label in labels)
             missing = [label for label in labels[1:] if label.value not in counts]
@@ -262,7 +262,8 @@ class CaseCheck:
                 name, value = labels[1].name, labels[1].value
                 hint = f"; if {unknown[0]} is {name} here, --labels {name}={value},{unknown[0]} says so"
             self._fault(
-                "unknown_label", f"label has unknown values {shown} ({voxels} voxels); expected {allowed}{hint}"
+                "unknown_label",
+                f"label has unknown values {listed(unknown, 10)} ({voxels} voxels); expected {allowed}{hint}",
             )
         if not set(counts) - {0, ignored}:
             self._warn("empty_label", "the label is empty: background only")
@@ -271,4 +272,4 @@ class CaseCheck:
         self.faults.append(Fault(case=self.case.id, kind=kind, message=self._names.hide(message)))
 
     def _warn(self, kind: str, message: str) -> None:
-        self.faults.append(Fault(case=self.case.id, kind=kind, message=self._names.hide(message), severity="warning"))
+        self.faults.append(Fault.warning(kind, self._names.hide(message), self.case.id))

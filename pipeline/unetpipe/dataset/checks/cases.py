@@ -75,7 +75,7 @@ def check_cases(
             raise
     faults += [*compare_cases(manifest, statistics), *check_modalities(manifest, statistics)]
     return CheckReport(
-        faults=tuple(sorted(faults, key=lambda fault: (fault.case != "dataset", fault.case, fault.kind))),
+        faults=tuple(sorted(faults, key=lambda fault: fault.order)),
         statistics=tuple(sorted(statistics, key=lambda one: one.id)),
     )
 

@@ -35,13 +35,13 @@ def check_modalities(manifest: Manifest, statistics: Sequence[CaseStatistics]) -
         listed = ", ".join(f"{modality} in {count} cases" for modality, count in sorted(named.items()))
         if declared[channel] is not None and set(named) - {declared[channel]}:
             message = f"channel {name} counts as {declared[channel]}, but the headers say {listed}"
-            faults.append(_warning("modality_differs", f"{message}; --modality decides"))
+            faults.append(Fault.warning("modality_differs", f"{message}; --modality decides"))
         elif declared[channel] is None and len(named) > 1:
             message = f"channel {name} is {listed}: each image is normalised by itself"
-            faults.append(_warning("mixed_modalities", f"{message}, unless --modality says otherwise"))
+            faults.append(Fault.warning("mixed_modalities", f"{message}, unless --modality says otherwise"))
         elif agreed[channel] is None and statistics and _looks_like_ct(statistics, channel):
             faults.append(
-                _warning(
+                Fault.warning(
                     "undeclared_ct",
                     f"the intensities of channel {name} look like Hounsfield units, but nothing says that it is CT, so "
                     f"each image is normalised by itself; --modality {CT} normalises all by one scale"
@@ -58,7 +58,3 @@ def _in_headers(statistics: Sequence[CaseStatistics], channel: int) -> Counter[s
 
 def _looks_like_ct(statistics: Sequence[CaseStatistics], channel: int) -> bool:
     return resembles_hounsfield([one.channels[channel].hounsfield for one in statistics])
-
-
-def _warning(kind: str, message: str) -> Fault:
-    return Fault(case="dataset", kind=kind, message=message, severity="warning")

@@ -15,6 +15,7 @@ from unetpipe.dataset.layouts.declarations import as_text, declare_channels, dec
 from unetpipe.dataset.layouts.entries import Entry, list_entries, named_cases, read_entry
 from unetpipe.dataset.layouts.listing import Listing
 from unetpipe.dataset.layouts.presence import absence
+from unetpipe.dataset.layouts.reading import note_encoding
 from unetpipe.imaging.files import strip_suffix
 
 
@@ -45,6 +46,8 @@ def list_decathlon(file: Path, declared: Mapping[str, Any]) -> Listing:
     list_entries(training, listing)
     listing.tests = tests = Listing(name=listing.name, channels=listing.channels)
     tests.cases = named_cases([entry for key in ("test", "testing") for entry in _entries(file, declared, key, tests)])
+    for one in (listing, tests):
+        note_encoding(file, one)
     return listing
 
 

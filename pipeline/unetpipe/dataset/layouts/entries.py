@@ -13,6 +13,8 @@ from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing
 from unetpipe.dataset.layouts.presence import as_on_disk
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.modality import modality_code
+from unetpipe.documents import first_fault
+from unetpipe.errors import DATASET
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.imaging.files import strip_suffix
@@ -66,7 +68,7 @@ def read_entry(raw: Any, where: str, folder: Path, listing: Listing) -> Entry | 
     if not isinstance(entry, Mapping):
         listing.fault("bad_entry", f"{where}: should be an object with 'image' and 'label', got {raw!r:.60}")
         return None
-    case = as_text(entry.get("id")) or "dataset"
+    case = as_text(entry.get("id")) or DATASET
     image, label, fold = entry.get("images") or entry.get("image"), entry.get("label"), entry.get("fold")
     images, labels = _paths(image, folder), _paths(label, folder)
     odd = [key for key in ("id", "patient") if entry.get(key) not in (None, "") and as_text(entry[key]) is None]
@@ -111,7 +113,7 @@ def _dicom_choices(series: Any, phase: Any, images: Sequence[Path]) -> tuple[Dic
     try:
         chosen = tuple(DicomOptions(series=one, phase=number) for one in wanted)
     except ValidationError as error:
-        return f"'series': {error.errors()[0]['msg'].removeprefix('Value error, ')}"
+        return f"'series': {first_fault(error)[1]}"
     return chosen * len(images) if len(chosen) == 1 else chosen
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from unetpipe.dataset.label_scheme import LabelClass, Region
 from unetpipe.dataset.manifest import Case
-from unetpipe.errors import DatasetError, Fault, UnetpipeError
+from unetpipe.errors import DATASET, Fault, UnetpipeError
 from unetpipe.imaging.files import has_image_suffix, is_image, read_grid, strip_suffix
 
 CHANNEL_SUFFIX = re.compile(r"^(?P<id>.+)_(?P<channel>\d{4})$")
@@ -44,11 +44,11 @@ class Listing:
     faults: list[Fault] = field(default_factory=list)
     training_faults: list[Fault] = field(default_factory=list)
 
-    def fault(self, kind: str, message: str, *, case: str = "dataset", warning: bool = False) -> None:
+    def fault(self, kind: str, message: str, *, case: str = DATASET, warning: bool = False) -> None:
         """Note something wrong with cases or images, and go on."""
         self.faults.append(_fault(kind, message, case, warning=warning))
 
-    def training_fault(self, kind: str, message: str, *, case: str = "dataset", warning: bool = False) -> None:
+    def training_fault(self, kind: str, message: str, *, case: str = DATASET, warning: bool = False) -> None:
         """Note something wrong with labels, classes or else that only training needs, and go on."""
         self.training_faults.append(_fault(kind, message, case, warning=warning))
 
@@ -59,11 +59,6 @@ def holds_every_channel(file: Path, count: int) -> bool:
         return count > 1 and read_grid(file)[0] == count
     except (UnetpipeError, OSError):
         return False
-
-
-def refuse(kind: str, message: str) -> DatasetError:
-    """The error for a dataset that cannot even be listed."""
-    return DatasetError([_fault(kind, message, "dataset", warning=False)])
 
 
 def folder_name(folder: Path) -> str:

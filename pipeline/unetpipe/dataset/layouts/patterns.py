@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from unetpipe.dataset.layouts.listing import Listing, folder_name, may_be_image, refuse
+from unetpipe.dataset.layouts.listing import Listing, folder_name, may_be_image
 from unetpipe.dataset.manifest import Case
+from unetpipe.errors import DatasetError
 
 _Key = tuple[str | None, str | None]
 """Texts that ``{patient}`` and ``{case}`` matched; None where a pattern lacks the one."""
@@ -37,7 +38,8 @@ def list_patterns(folder: Path, images: Sequence[str], label: str | None) -> Lis
     for pattern in patterns:
         if not any(place in pattern for place in _PLACES):
             example = "'{case}/image.nii.gz'"
-            raise refuse("bad_pattern", f"pattern {pattern!r} should hold {{case}} or {{patient}}, such as {example}")
+            message = f"pattern {pattern!r} should hold {{case}} or {{patient}}, such as {example}"
+            raise DatasetError.of("bad_pattern", message)
     listing = Listing(name=folder_name(folder))
     labels = {} if label is None else _matches(folder, label, set(), listing)
     channels = [_matches(folder, pattern, set(labels.values()), listing) for pattern in images]

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unetpipe.dataset.layouts.listing import refuse
+from unetpipe.dataset.layouts.listing import Listing
 from unetpipe.dataset.layouts.presence import absence
+from unetpipe.errors import DatasetError
 
 # the mark of UTF-32 begins with that of UTF-16
 _MARKS = (
@@ -22,6 +23,9 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_GUESS = "cp1252"
+GUESSED = "is not UTF-8 and was read as Windows-1252; save it as UTF-8 if names look wrong"
+"""What is said of a list in an encoding that only its author knows, as the end of a sentence."""
 _DELIMITERS = ",;\t"
 _LARGEST = 1 << 26  # bytes of a text, which takes several times as much memory once it is parsed
 _SEPARATOR = re.compile(f"sep=([{_DELIMITERS}])", re.IGNORECASE)
@@ -47,18 +51,29 @@ def read_text(path: Path) -> str:
         DatasetError: If the file cannot be read, or is no such text.
     """
     if reason := absence(path):
-        raise refuse("unreadable", f"{path.name} {reason}")
+        raise DatasetError.of("unreadable", f"{path.name} {reason}")
     try:
         if (size := path.stat().st_size) > _LARGEST:
-            raise refuse(
+            raise DatasetError.of(
                 "unreadable", f"{path.name}: {size:,} bytes, more than the {_LARGEST:,} of a list that is read"
             )
         data = path.read_bytes()
         return data.decode(_encoding(data))
     except OSError as error:
-        raise refuse("unreadable", f"{path.name}: {error.strerror}") from error
+        raise DatasetError.of("unreadable", f"{path.name}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise refuse("unreadable", f"{path.name}: text in no known encoding; save it as UTF-8") from error
+        raise DatasetError.of("unreadable", f"{path.name}: text in no known encoding; save it as UTF-8") from error
+
+
+def is_guessed(path: Path) -> bool:
+    """Whether text that can be read is in no UTF encoding: bytes of other code pages give other letters in 1252."""
+    return _encoding(path.read_bytes()) == _GUESS
+
+
+def note_encoding(path: Path, listing: Listing) -> None:
+    """Warn of a list whose encoding was guessed, and whose names may be others therefore."""
+    if is_guessed(path):
+        listing.fault("encoding", f"{path.name} {GUESSED}", warning=True)
 
 
 def read_json(path: Path) -> Any:
@@ -70,7 +85,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise refuse("bad_json", f"{path.name}: not valid JSON: {error}") from error
+        raise DatasetError.of("bad_json", f"{path.name}: not valid JSON: {error}") from error
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
@@ -95,20 +110,20 @@ def read_table(path: Path) -> tuple[tuple[str, ...], list[Row]]:
             if any(stripped):
                 lines.append((reader.line_num, stripped))
     except csv.Error as error:
-        raise refuse("bad_table", f"{path.name}, line {reader.line_num}: {error}") from error
+        raise DatasetError.of("bad_table", f"{path.name}, line {reader.line_num}: {error}") from error
     if declared:
         del lines[0]
     columns = [name.lower() for name in lines[0][1]] if lines else []
     twice = sorted(name for name, count in Counter(columns).items() if name and count > 1)
     if twice:
-        raise refuse("bad_table", f"{path.name}: two columns are named {twice[0]}")
+        raise DatasetError.of("bad_table", f"{path.name}: two columns are named {twice[0]}")
     rows = []
     for number, cells in lines[1:]:
         for column, cell in enumerate(cells):
             if cell and (column >= len(columns) or not columns[column]):
                 named = ", ".join(filter(None, columns))
                 message = f"{cell!r} is in a column without a name; the columns are {named}"
-                raise refuse("bad_table", f"{path.name}, line {number}: {message}")
+                raise DatasetError.of("bad_table", f"{path.name}, line {number}: {message}")
         rows.append(Row(number, {name: cell for name, cell in zip(columns, cells, strict=False) if cell}))
     return tuple(filter(None, columns)), rows
 
@@ -122,7 +137,7 @@ def _encoding(data: bytes) -> str:
     try:
         data.decode()
     except UnicodeDecodeError:
-        return "cp1252"
+        return _GUESS
     return "utf-8"
 
 

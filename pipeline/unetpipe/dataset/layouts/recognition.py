@@ -13,7 +13,7 @@ from typing import Literal
 from unetpipe.dataset.layouts.bids import list_bids
 from unetpipe.dataset.layouts.decathlon import list_decathlon
 from unetpipe.dataset.layouts.hiding import hide_sources
-from unetpipe.dataset.layouts.listing import Listing, refuse
+from unetpipe.dataset.layouts.listing import Listing
 from unetpipe.dataset.layouts.nnunet import list_nnunet
 from unetpipe.dataset.layouts.pairs import list_pairs
 from unetpipe.dataset.layouts.patterns import list_patterns
@@ -22,7 +22,7 @@ from unetpipe.dataset.layouts.reading import read_json
 from unetpipe.dataset.layouts.tables import list_json, list_table
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.privacy.case_ids import KEEP_NAMES, CaseIds
-from unetpipe.errors import DatasetError, Fault, ImageFileError, UnetpipeError
+from unetpipe.errors import DATASET, DatasetError, Fault, ImageFileError, UnetpipeError, listed
 from unetpipe.imaging.dicom.label_target import SegmentRules
 from unetpipe.imaging.dicom.options import DicomOptions, choice_per_image
 from unetpipe.imaging.files import read_grid
@@ -67,7 +67,8 @@ def inspect_dataset(
         DatasetError: If no case can be listed at all.
     """
     if bool(images) != (label is not None):
-        raise refuse("bad_pattern", "patterns of images and of the label go together: give --images and --label")
+        message = "patterns of images and of the label go together: give --images and --label"
+        raise DatasetError.of("bad_pattern", message)
     listing = _list(path.absolute(), images, label)
     hide_sources(listing, ids)
     cases = [case for case in _present(listing.cases, listing) if case.label is not None]
@@ -98,9 +99,7 @@ def is_dataset(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in LISTS
 
 
-def inspect_scans(
-    path: Path, images: Sequence[str] = (), ids: CaseIds = KEEP_NAMES
-) -> tuple[list[Case], list[Fault], tuple[str, ...]]:
+def inspect_scans(path: Path, images: Sequence[str] = ()) -> tuple[list[Case], list[Fault], tuple[str, ...]]:
     """List the scans of a dataset that are to be segmented, and give what is wrong with its structure.
 
     These are the test cases where the layout sets some apart (Decathlon, nnU-Net), and otherwise all cases. Nothing
@@ -109,7 +108,6 @@ def inspect_scans(
     Args:
         path: Folder or list.
         images: Patterns of a folder that has no known layout, one per channel; see `patterns`.
-        ids: What cases are called.
 
     Returns:
         The scans, the faults, and the names of channels where the layout declares them.
@@ -118,7 +116,6 @@ def inspect_scans(
         DatasetError: If the dataset cannot be listed at all.
     """
     listing = _list(path.absolute(), images, None)
-    hide_sources(listing, ids)
     wanted = listing.tests or listing
     cases = _present([case.model_copy(update={"label": None}) for case in wanted.cases], wanted, named_only=True)
     if not cases and not wanted.faults:
@@ -130,7 +127,7 @@ def inspect_scans(
 def _list(path: Path, images: Sequence[str], label: str | None) -> Listing:
     if images:
         if not path.is_dir():
-            raise refuse("no_dataset", f"{path} is no folder, but patterns were given")
+            raise DatasetError.of("no_dataset", f"{path} is no folder, but patterns were given")
         return list_patterns(path, images, label)
     if path.is_file() and path.suffix.lower() in (".csv", ".tsv"):
         return list_table(path)
@@ -139,9 +136,9 @@ def _list(path: Path, images: Sequence[str], label: str | None) -> Listing:
         is_datalist = isinstance(content, dict) and not _DATALIST.isdisjoint(content)
         return list_decathlon(path, content) if is_datalist else list_json(path, content)
     if not path.is_dir():
-        raise refuse("no_dataset", f"{path} is neither a folder nor a .csv, .tsv or .json list")
+        raise DatasetError.of("no_dataset", f"{path} is neither a folder nor a .csv, .tsv or .json list")
     if not any(path.iterdir()):
-        raise refuse("empty_folder", f"{path} is empty")
+        raise DatasetError.of("empty_folder", f"{path} is empty")
     return _list_folder(path)
 
 
@@ -150,7 +147,7 @@ def _list_folder(path: Path) -> Listing:
     if file.is_file() or file.is_symlink():
         declared = read_json(file)
         if not isinstance(declared, dict):
-            raise refuse("bad_dataset_json", "dataset.json should hold an object")
+            raise DatasetError.of("bad_dataset_json", "dataset.json should hold an object")
         is_nnunet = "training" not in declared or ("channel_names" in declared and (path / "imagesTr").is_dir())
         return list_nnunet(path, declared) if is_nnunet else list_decathlon(file, declared)
     if (path / "dataset_description.json").exists() or (path / "dataset_description.json").is_symlink():
@@ -158,8 +155,8 @@ def _list_folder(path: Path) -> Listing:
     if (path / "images").is_dir() and (path / "labels").is_dir():
         return list_pairs(path)
     if (path / "imagesTr").is_dir():
-        raise refuse("missing_dataset_json", f"{path} has imagesTr/ but no dataset.json")
-    raise refuse(
+        raise DatasetError.of("missing_dataset_json", f"{path} has imagesTr/ but no dataset.json")
+    raise DatasetError.of(
         "unknown_layout",
         f"{path} is no dataset: expected dataset.json with imagesTr/ and labelsTr/, images/ with labels/, "
         "a BIDS folder, or a .csv, .tsv or .json list; other folders need --images and --label patterns",
@@ -217,7 +214,7 @@ def _check_patients(cases: Sequence[Case], listing: Listing) -> None:
             folds.setdefault(case.patient, set()).add(case.fold)
     split = sorted(patient for patient, numbers in folds.items() if len(numbers) > 1)
     if split:
-        message = f"the declared folds train on patients whom they hold out: {', '.join(split[:5])}"
+        message = f"the declared folds train on patients whom they hold out: {listed(split, 5)}"
         listing.training_fault("split_patient", message, warning=True)
 
 
@@ -237,7 +234,7 @@ def _look_at_headers(cases: list[Case]) -> tuple[tuple[str, ...], Literal[2, 3]]
 
 
 def _no_cases(path: Path, what: str) -> Fault:
-    return Fault(case="dataset", kind="no_cases", message=f"no {what} found in {path.name}")
+    return Fault(case=DATASET, kind="no_cases", message=f"no {what} found in {path.name}")
 
 
 def _modalities(listing: Listing, channels: int) -> tuple[str | None, ...]:
@@ -251,4 +248,4 @@ def _modalities(listing: Listing, channels: int) -> tuple[str | None, ...]:
 
 
 def _sorted(faults: Sequence[Fault]) -> list[Fault]:
-    return sorted(faults, key=lambda fault: (fault.case != "dataset", fault.case, fault.kind, fault.message))
+    return sorted(faults, key=lambda fault: (*fault.order, fault.message))

@@ -23,8 +23,9 @@ from unetpipe.dataset.layouts.declarations import (
     declare_segment_names,
 )
 from unetpipe.dataset.layouts.entries import list_entries, read_entry
-from unetpipe.dataset.layouts.listing import Listing, refuse
-from unetpipe.dataset.layouts.reading import read_table
+from unetpipe.dataset.layouts.listing import Listing
+from unetpipe.dataset.layouts.reading import note_encoding, read_table
+from unetpipe.errors import DATASET, DatasetError
 
 _ALIKE = 0.8  # of the letters of a column's name, for which a mistake in another one is more likely
 _COLUMNS = {"id", "image", "label", "patient", "fold", "modality", "series", "phase"}
@@ -42,20 +43,22 @@ def list_table(path: Path) -> Listing:
     images, modalities, series = (_numbered(name, columns) for name in ("image", "modality", "series"))
     unknown = set(columns) - _COLUMNS - {*images, *modalities, *series}
     listing = Listing(name=path.stem)
+    note_encoding(path, listing)
     expected = (
         "columns should be image (or image_0, image_1, ...), label, and perhaps id, patient, fold, modality, series, "
         "phase"
     )
     message = f"{path.name}: {expected}; got {', '.join(columns) or 'none'}"
-    mistaken = any(get_close_matches(column, _COLUMNS, cutoff=_ALIKE) for column in unknown)
+    alike = {column: get_close_matches(column, sorted(_COLUMNS), cutoff=_ALIKE) for column in sorted(unknown)}
+    mistaken = [f"; is {column} meant as {names[0]}?" for column, names in alike.items() if names]
     if mistaken or ("image" in columns) == bool(images):
-        raise refuse("bad_table", message)
+        raise DatasetError.of("bad_table", message + "".join(mistaken))
     entries = []
     for row in rows:
         where = f"{path.name}, line {row.line}"
         lacking = [column for column in images if column not in row.cells]
         if lacking:
-            case = row.cells.get("id", "dataset")
+            case = row.cells.get("id", DATASET)
             listing.fault("missing_image", f"{where}: {', '.join(lacking)} is empty", case=case)
             continue
         raw: dict[str, Any] = dict(row.cells)
@@ -84,12 +87,13 @@ def list_json(path: Path, content: Any) -> Listing:
     raws = declared.get("cases")
     unknown = sorted(declared.keys() - _TOP_KEYS)
     if not isinstance(raws, list) or unknown:
-        raise refuse(
+        raise DatasetError.of(
             "bad_table",
             f"{path.name}: should be a list of cases, or an object with cases and perhaps name, channels, modality, "
             f"labels, regions_class_order, segment_names; got {', '.join(unknown) or 'no list of cases'}",
         )
     listing = Listing(name=as_text(declared.get("name")) or path.stem)
+    note_encoding(path, listing)
     if declared.get("channels") is not None:
         declare_channels(declared["channels"], f"{path.name}: 'channels'", listing)
     if declared.get("labels") is not None:

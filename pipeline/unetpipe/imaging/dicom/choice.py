@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydicom.datadict import tag_for_keyword
 
-from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.errors import GeometryError, ImageFileError, listed
 from unetpipe.imaging.dicom.attributes import texts, without_validation
 from unetpipe.imaging.dicom.frames import Frame
 from unetpipe.imaging.dicom.options import Condition, parse_series
@@ -114,13 +114,13 @@ def _series(contents: Contents, choice: str | None) -> Series:
         raise ImageFileError(f"no image in it; left out: {contents.described_left_out or 'nothing'}")
     matching = every if choice is None else [one for one in every if _matches(one, parse_series(choice))]
     if not matching:
-        raise ImageFileError(f"none of {len(every)} series is the one that was asked for ({_listed(every)})")
+        raise ImageFileError(f"none of {len(every)} series is the one that was asked for ({_kinds(every)})")
     found = matching if len(matching) == 1 else candidates(matching)
     if not found:
         raise matching[0].problem or ImageFileError("no image says where it lies")
     if len(found) > 1:
         raise ImageFileError(
-            f"SEVERAL_SERIES: expected one, got {len(found)} ({_listed(found)}): choose one with --series; "
+            f"SEVERAL_SERIES: expected one, got {len(found)} ({_kinds(found)}): choose one with --series; "
             "`unetpipe info PATH` lists them"
         )
     return found[0]
@@ -162,12 +162,11 @@ def _part(series: Series, phase: int | None) -> Part:
         raise ImageFileError(f"--phase {phase}: the series has {len(parts)} volumes")
     if phase is not None or len(parts) == 1:
         return parts[(phase or 1) - 1]
-    listed = "; ".join(f"{number}: {describe(part)}" for number, part in enumerate(parts[:_LISTED], start=1))
-    more = f"; and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
+    volumes = listed([f"{number}: {describe(part)}" for number, part in enumerate(parts, start=1)], _LISTED, "; ")
     mixture = mixture_of([part.frames[0].place for part in parts])
     differing = ", ".join(dict.fromkeys(name for part in parts for name in part.values))
     reason = mixture or f"DUPLICATE: {len(parts)} volumes in one series; their {differing} differ"
-    raise GeometryError(f"{reason} ({listed}{more}): choose one with --phase")
+    raise GeometryError(f"{reason} ({volumes}): choose one with --phase")
 
 
 def _notes(contents: Contents, series: Series, part: Part) -> list[str]:
@@ -177,7 +176,7 @@ def _notes(contents: Contents, series: Series, part: Part) -> list[str]:
     if contents.damaged:
         notes.append(f"{len(contents.damaged)} damaged files elsewhere in the DICOM source were left out.")
     if others := [one for one in contents.series if one is not series]:
-        notes.append(f"Series {series.number} was taken, {series.kind}; not taken: {_listed(others)}.")
+        notes.append(f"Series {series.number} was taken, {series.kind}; not taken: {_kinds(others)}.")
     if len(series.volumes) > 1:
         number = series.volumes.index(part) + 1
         notes.append(f"Volume {number} of {len(series.volumes)} of the series was taken: {describe(part)}.")
@@ -187,9 +186,8 @@ def _notes(contents: Contents, series: Series, part: Part) -> list[str]:
     return notes
 
 
-def _listed(series: Sequence[Series]) -> str:
-    listed = ", ".join(f"{one.number}: {one.kind}" for one in series[:_LISTED])
-    return f"{listed} and {len(series) - _LISTED} more" if len(series) > _LISTED else listed
+def _kinds(series: Sequence[Series]) -> str:
+    return listed([f"{one.number}: {one.kind}" for one in series], _LISTED)
 
 
 def _slices(part: Part) -> str:

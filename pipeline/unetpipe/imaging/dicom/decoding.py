@@ -21,6 +21,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
@@ -53,6 +55,20 @@ _PLUGINS = {
     HTJ2K: "pylibjpeg",
 }
 """Which of pydicom's decoders reads each compressed syntax; ITK reads the others."""
+_LOSSLESS = (
+    *(RLELossless, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless),
+    *(JPEG2000Lossless, HTJ2KLossless, HTJ2KLosslessRPCL),
+)
+
+
+def refuse_loss(syntax: UID) -> None:
+    """See that a transfer syntax keeps every value, as labels need it.
+
+    Raises:
+        ImageFileError: If it compresses, and is not known to do so without loss.
+    """
+    if syntax.is_transfer_syntax and syntax.is_encapsulated and syntax not in _LOSSLESS:
+        raise ImageFileError(f"labels stored with loss ({syntax.name}), which invents values")
 
 
 def decode_file(frame: Frame, which: str) -> NDArray[Any]:
@@ -71,7 +87,7 @@ def decode_file(frame: Frame, which: str) -> NDArray[Any]:
             return stored
         data, _ = read_dataset(frame.image.file)
         pixels = decode(data, syntax)
-        if data.PhotometricInterpretation == "PALETTE COLOR":
+        if frame.meaning.looked_up:
             pixels = apply_color_lut(pixels, data)[..., 0]  # red, green and blue are equal, or it were refused
         if frame.meaning.inverted:
             top = (1 << int(data.BitsStored)) - 1 if data.PixelRepresentation == 0 else -1

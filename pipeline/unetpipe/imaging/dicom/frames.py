@@ -76,18 +76,24 @@ def in_one_sense(frames: Sequence[Frame]) -> tuple[Frame, ...]:
     return tuple(replace(frame, meaning=replace(frame.meaning, inverted=False)) for frame in frames)
 
 
-def frames_of(image: Image) -> list[Frame]:
+def frames_of(image: Image, *, as_label: bool = False) -> list[Frame]:
     """The frames of an image.
+
+    Args:
+        image: Header of the file.
+        as_label: Stored values are the classes of a label map.
 
     Raises:
         ImageFileError: If it is in colour, a number cannot be read, or it does not say where its frames lie.
         GeometryError: If a frame has no position, orientation or pixel size.
     """
     header = image.data
-    refuse_colour(header)
+    refuse_colour(header, as_label=as_label)
     if "PerFrameFunctionalGroupsSequence" not in header and is_mosaic(header):
-        return list(_mosaic_frames(image))
-    return [_frame(image, index, attributes) for index, attributes in enumerate(frame_attributes(header))]
+        found = list(_mosaic_frames(image))
+    else:
+        found = [_frame(image, index, attributes) for index, attributes in enumerate(frame_attributes(header))]
+    return [replace(frame, meaning=frame.meaning.of_labels()) for frame in found] if as_label else found
 
 
 def stored_shape(header: Dataset) -> tuple[int, ...]:

@@ -36,6 +36,7 @@ _KEYWORDS = (
     *("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PixelRepresentation", "BitsAllocated", "BitsStored"),
     "HighBit",
     *("PhotometricInterpretation", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
+    "LossyImageCompression",
     *("RealWorldValueMappingSequence", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio", "SpacingBetweenSlices", "SliceThickness"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "StackID", "InstanceNumber"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.errors import ImageFileError
+from unetpipe.errors import ImageFileError, listed
 from unetpipe.imaging.dicom.label_target import LabelTarget
 
 _LISTED = 12
@@ -44,10 +44,10 @@ class LabelMapBuilder:
         self._together: list[frozenset[int]] = [frozenset()]
         self._numbers: dict[tuple[int, int], int] = {}
         self._map = np.zeros(target.grid.shape, dtype=np.int32)
-        listed = list(segments)
-        kept = [one for one in listed if not target.values or target.class_of(one.name) is not None]
+        given = list(segments)
+        kept = [one for one in given if not target.values or target.class_of(one.name) is not None]
         if not kept:
-            found = ", ".join(one.name for one in listed[:_LISTED]) or "none"
+            found = listed([one.name for one in given], _LISTED) or "none"
             raise ImageFileError(f"no segment is called like a class: expected {', '.join(target.names)}, got {found}")
         if not target.values and (below := [one for one in kept if one.number < 1]):
             raise ImageFileError(
@@ -55,7 +55,7 @@ class LabelMapBuilder:
                 "have to be positive: declare classes, so that names count"
             )
         self.segments: Mapping[int, Segment] = {one.number: one for one in kept}
-        left_out = [one.name for one in listed if one not in kept]
+        left_out = [one.name for one in given if one not in kept]
         self.notes = [f"Segments that no class is called like are left out: {', '.join(left_out)}."] if left_out else []
 
     def draw(self, number: int, where: tuple[slice | int, ...], mask: NDArray[np.bool_]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, ValidationError, field_validator
 
-from unetpipe.documents import Record
+from unetpipe.documents import Record, first_fault
 from unetpipe.errors import ImageFileError
 from unetpipe.imaging.dicom.sources import is_dicom
 
@@ -91,7 +91,7 @@ def dicom_choices(series: Sequence[str], phase: int | None, *, fix_geometry: boo
     try:
         return tuple(DicomOptions(series=one, phase=phase, fix_geometry=fix_geometry) for one in wanted)
     except ValidationError as error:
-        raise ImageFileError(f"--series: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+        raise ImageFileError(f"--series: {first_fault(error)[1]}") from error
 
 
 def choice_per_image(

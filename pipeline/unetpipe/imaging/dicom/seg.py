@@ -10,7 +10,7 @@ from pydicom.uid import UID
 
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.attributes import damage, items, number, text
-from unetpipe.imaging.dicom.decoding import decode
+from unetpipe.imaging.dicom.decoding import decode, refuse_loss
 from unetpipe.imaging.dicom.frames import frame_attributes, place_of, stored_shape
 from unetpipe.imaging.dicom.label_map import LabelMapBuilder, Segment
 from unetpipe.imaging.dicom.label_target import LabelTarget
@@ -35,10 +35,11 @@ def read_seg(data: Dataset, syntax: UID, target: LabelTarget | None) -> Volume:
         Integers of shape (1, I, J, K) on the target's grid.
 
     Raises:
-        ImageFileError: If it is damaged, no segment is a class, segments overlap where no regions are declared, or
-            numbers of segments are no labels where no classes are declared.
+        ImageFileError: If it is damaged or compressed with loss, no segment is a class, segments overlap where no
+            regions are declared, or numbers of segments are no labels where no classes are declared.
         GeometryError: If a frame does not lie on a slice of the grid, pixel by pixel.
     """
+    refuse_loss(syntax)  # LossyImageCompression may be that of the image, which segmentations take over
     attributes = frame_attributes(data)
     places = [place_of(data, one) for one in attributes]
     if target is None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.errors import GeometryError
+from unetpipe.errors import GeometryError, listed
 from unetpipe.imaging.geometry import Grid
 
 SAME_PLACE_MM = 1e-3
@@ -194,7 +194,7 @@ def _duplicates(heights: NDArray[np.float64]) -> str:
     if not same.any():
         return ""
     places = sorted({round(float(height), 3) for height in heights[1:][same]})
-    return f"DUPLICATE: several images at {_listed(places)} mm along the normal"
+    return f"DUPLICATE: several images at {listed(places, most=5)} mm along the normal"
 
 
 def _holes(heights: NDArray[np.float64]) -> str:
@@ -205,7 +205,7 @@ def _holes(heights: NDArray[np.float64]) -> str:
     if not len(wide) or not np.allclose(gaps[wide] / usual, np.rint(gaps[wide] / usual), atol=0.1):
         return ""
     holes = [f"{heights[i]:.3f} to {heights[i + 1]:.3f}" for i in wide]
-    return f"MISSING_SLICE: slices lie {usual:.3f} mm apart, but none from {_listed(holes)} mm"
+    return f"MISSING_SLICE: slices lie {usual:.3f} mm apart, but none from {listed(holes, most=5)} mm"
 
 
 def _uneven_gaps(heights: NDArray[np.float64]) -> str:
@@ -243,8 +243,3 @@ def _sideways_shift(positions: NDArray[np.float64], normal: NDArray[np.float64])
 def _sideways_rounding(positions: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
     """What rounded positions may be off sideways: two ends, two axes; less where slices are thin."""
     return min(3 * _ROUNDING_MM, 0.25 * float(np.diff(positions @ normal).mean()))
-
-
-def _listed(items: Sequence[object]) -> str:
-    shown = ", ".join(map(str, items[:5]))
-    return f"{shown} and {len(items) - 5} more" if len(items) > 5 else shown

@@ -90,13 +90,16 @@ class Contents:
         )
 
 
-def read_contents(path: Path, keywords: tuple[str, ...] = (), study: str | None = None) -> Contents:
+def read_contents(
+    path: Path, keywords: tuple[str, ...] = (), study: str | None = None, *, as_label: bool = False
+) -> Contents:
     """Read the headers of all files of a source.
 
     Args:
         path: A folder of any depth, a zip, or a file.
         keywords: Attributes to read beside those that are always read.
         study: StudyInstanceUID of the images to keep; images of other studies are counted as left out.
+        as_label: Stored values are the classes of a label map.
 
     Raises:
         ImageFileError: If a zip is damaged or a file cannot be opened.
@@ -142,7 +145,7 @@ def read_contents(path: Path, keywords: tuple[str, ...] = (), study: str | None 
             damaged.append(Damaged(file, f"a file that is named like a slice {reason}"))
         else:
             left_out["not DICOM"] += 1
-    return Contents(_series(images), tuple(damaged), left_out)
+    return Contents(_series(images, as_label=as_label), tuple(damaged), left_out)
 
 
 @without_validation
@@ -242,12 +245,12 @@ def _is_scout(series: Series) -> bool:
     return max(sizes) < _FEW or len(directions) >= 3
 
 
-def _series(images: Iterable[Image]) -> tuple[Series, ...]:
+def _series(images: Iterable[Image], *, as_label: bool) -> tuple[Series, ...]:
     grouped: dict[tuple[str, str], list[Image]] = {}
     for image in images:
         grouped.setdefault((image.study, image.series), []).append(image)
     ordered = sorted(grouped.values(), key=_order)
-    return tuple(_one_series(number, tuple(one)) for number, one in enumerate(ordered, start=1))
+    return tuple(_one_series(number, tuple(one), as_label=as_label) for number, one in enumerate(ordered, start=1))
 
 
 def _order(images: Sequence[Image]) -> tuple[str, str, str, float, str]:
@@ -256,12 +259,12 @@ def _order(images: Sequence[Image]) -> tuple[str, str, str, float, str]:
     return date, time, first.study, number_if_sound(first.data, "SeriesNumber") or 0.0, first.series
 
 
-def _one_series(number: int, images: tuple[Image, ...]) -> Series:
+def _one_series(number: int, images: tuple[Image, ...], *, as_label: bool) -> Series:
     frames: list[Frame] = []
     problem: UnetpipeError | None = None
     for image in images:
         try:
-            frames += frames_of(image)
+            frames += frames_of(image, as_label=as_label)
         except (GeometryError, ImageFileError) as error:
             problem = problem or error
     return Series(number, images, in_one_sense(frames), problem)

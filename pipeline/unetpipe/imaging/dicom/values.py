@@ -23,6 +23,7 @@ class Meaning:
         units: RescaleType, or the code of the units of the real-world value map where that was taken.
         inverted: Stored values are subtracted from the highest that could be stored, before slope and intercept: low
             ones are shown white, and nothing gives them a meaning.
+        looked_up: Stored values are indices of a palette of grey values, which are looked up.
         stated: Whether a rescale, a real-world value map or a modality that measures gives the values a meaning.
         note: A sentence where two sources differ.
     """
@@ -31,6 +32,7 @@ class Meaning:
     intercept: float = 0.0
     units: str = ""
     inverted: bool = False
+    looked_up: bool = False
     stated: bool = True
     note: str = ""
 
@@ -47,6 +49,10 @@ class Meaning:
     def scaled(self, factor: float) -> "Meaning":
         """Intensities multiplied by a factor."""
         return replace(self, slope=self.slope * factor, intercept=self.intercept * factor)
+
+    def of_labels(self) -> "Meaning":
+        """The same for labels, whose stored values are the classes however they are shown."""
+        return replace(self, inverted=False, looked_up=False)
 
 
 def meaning_of(frame: Dataset, photometric: str, modality: str) -> Meaning:
@@ -77,18 +83,23 @@ def meaning_of(frame: Dataset, photometric: str, modality: str) -> Meaning:
     if rescale[0] == 0:
         raise ImageFileError("a rescale slope of 0 makes all values equal")
     stated = rescales or real_world is not None or modality in _MEASURED
-    return Meaning(*rescale, units, photometric == "MONOCHROME1" and not stated, stated, note)
+    inverted, looked_up = photometric == "MONOCHROME1" and not stated, photometric == "PALETTE COLOR"
+    return Meaning(*rescale, units, inverted, looked_up, stated, note)
 
 
-def refuse_colour(header: Dataset) -> None:
+def refuse_colour(header: Dataset, *, as_label: bool = False) -> None:
     """See that an image is grey: one sample per pixel, and a palette, if any, of equal red, green and blue.
+
+    Args:
+        header: Header of the image.
+        as_label: The values are labels, so that a palette may have any colours.
 
     Raises:
         ImageFileError: If it is in colour, or its palette is not in the file.
     """
     if number(header, "SamplesPerPixel") not in (None, 1):
         raise ImageFileError("colour images are not supported")
-    if text(header, "PhotometricInterpretation") != "PALETTE COLOR":
+    if as_label or text(header, "PhotometricInterpretation") != "PALETTE COLOR":
         return
     for kind in (_PALETTE, f"Segmented{_PALETTE}"):
         tables = [value(header, kind.format(colour)) for colour in _COLOURS]

@@ -35,7 +35,7 @@ _NRRD_UNITS = ("m", "cm", "mm", "um", "nm")
 
 
 def read(path: Path) -> Volume:
-    """Read a whole file; vector pixels, or the last axis of a 4-D image, are the channels."""
+    """Read a whole file; vector pixels, or the one axis after the third with more than one entry, are the channels."""
     with _named(path):
         return _read(path, read_text_header(path))
 
@@ -175,7 +175,8 @@ def _voxel_bytes(reader: Any) -> int:
 def _channels_and_grid(reader: Any, header: TextHeader) -> tuple[int, Grid]:
     size = reader.GetSize()
     components = reader.GetNumberOfComponents()
-    if len(size) not in (2, 3, 4) or (len(size) == 4 and components > 1):
+    further = [count for count in size[3:] if count > 1]
+    if len(size) < 2 or len(further) + (components > 1) > 1:
         raise GeometryError(f"expected 2 or 3 axes and channels, got size {size} of {components} components")
     ndim = min(len(size), 3)
     direction = np.array(reader.GetDirection()).reshape(len(size), len(size))
@@ -184,4 +185,4 @@ def _channels_and_grid(reader: Any, header: TextHeader) -> tuple[int, Grid]:
     lps[:ndim, 3] = reader.GetOrigin()[:ndim]
     units = header.units(ndim)
     lps[:ndim] *= np.array([MM_PER_UNIT[unit] for unit in units])[:, None]
-    return (size[3] if len(size) == 4 else components), Grid.of(size[:ndim], _LPS @ lps, units[0])
+    return (further or [components])[0], Grid.of(size[:ndim], _LPS @ lps, units[0])

@@ -10,11 +10,14 @@ from unetpipe.imaging.geometry import Unit
 
 _UNITS: dict[str, Unit] = {
     **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), "m"),
-    **dict.fromkeys(("cm", "centimeter", "centimeters"), "cm"),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), "cm"),
     **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), "mm"),
-    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers"), "um"),
-    **dict.fromkeys(("nm", "nanometer", "nanometers"), "nm"),
+    **dict.fromkeys(("um", "µm".casefold(), "micron", "microns"), "um"),
+    **dict.fromkeys(("micrometer", "micrometers", "micrometre", "micrometres"), "um"),
+    **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), "nm"),
 }
+"""Unit by its name without capitals, in which the micro sign is a Greek letter."""
+_UNSTATED = ("", "?", "???", "pixel", "pixels", "voxel", "voxels")
 _DEFLATE_LIMIT = 1100  # no more bytes than this come out of one
 _WIDEST = 8  # bytes of a number that a text spends one character on
 _LONGEST = 1 << 24  # bytes of a header; Slicer describes hundreds of segments in less
@@ -74,9 +77,9 @@ class TextHeader:
         stated = [self.fields["DistanceUnits"]] * axes if "DistanceUnits" in self.fields else []
         stated = stated or _quoted(self.fields.get("space units", "")) or self._units_of_axes()
         names = [name.strip() for name in stated[:axes]]
-        if unknown := [name for name in names if name not in ("", "?", "???") and name not in _UNITS]:
+        if unknown := [name for name in names if name.casefold() not in (*_UNSTATED, *_UNITS)]:
             raise ImageFileError(f"its unit of length {unknown[0]!r} is not known")
-        return [_UNITS.get(name, "mm") for name in names] + ["mm"] * (axes - len(names))
+        return [_UNITS.get(name.casefold(), "mm") for name in names] + ["mm"] * (axes - len(names))
 
     def _units_of_axes(self) -> list[str]:
         """NRRD's `units`, which holds one for every axis, less those of axes that are no space, such as colours."""
@@ -118,7 +121,7 @@ def read_text_header(path: Path) -> TextHeader:
     with path.open("rb") as file:
         ended = is_nrrd and not file.readline().startswith(b"NRRD000")
         while not ended and file.tell() < _LONGEST and (raw := file.readline(_LONGEST)):
-            name, mark, value = _LINE.fullmatch(raw.decode(errors="replace").rstrip("\r\n")).groups()  # type: ignore[union-attr]  # it matches any line
+            name, mark, value = _LINE.fullmatch(_decoded(raw).rstrip("\r\n")).groups()  # type: ignore[union-attr]  # it matches any line
             _refuse_long(raw, name, mark, is_nrrd=is_nrrd)
             if mark == ":=":
                 pairs[name] = value
@@ -129,6 +132,14 @@ def read_text_header(path: Path) -> TextHeader:
     if not fields or not (is_nrrd or (ended and _is_complete(fields))):
         raise ImageFileError(f"not a readable {path.suffix.lower()} header")
     return TextHeader(fields, pairs, end)
+
+
+def _decoded(line: bytes) -> str:
+    """A line as text, in UTF-8 or, where it is none, in Latin-1, as older programs write the micro sign."""
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
 
 
 def _refuse_long(line: bytes, name: str, mark: str, *, is_nrrd: bool) -> None:

@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from unetpipe.errors import ImageFileError
 from unetpipe.files import atomic_path
 from unetpipe.imaging.formats.nifti_header import MOST_BESIDE, NiftiHeader, read_header
-from unetpipe.imaging.formats.scale import scaled
+from unetpipe.imaging.formats.scale import Scale, scaled
 from unetpipe.imaging.geometry import MM_PER_UNIT, Grid, Unit
 from unetpipe.imaging.volume import Volume
 
@@ -32,16 +33,41 @@ _COMMENT = 6  # NIFTI_ECODE_COMMENT
 _UNIT_NAMES: dict[Unit, str] = {"m": "meter", "um": "micron", "voxel": "unknown"}
 """nibabel's names of what is not written in mm."""
 _DEFLATE_LIMIT = 1100  # no more bytes than this come out of one
+_FINE_SLOPE = 0.01
+"""Below it a slope is none between labels: it stores whole numbers by rounding them to its multiples."""
+_FLOAT_ROUNDING = 1e-5
 _DAMAGE = (EOFError, OSError, zlib.error, cast(type[Exception], isal_zlib.error), struct.error)
 
 
 def read(path: Path) -> Volume:
     """Read a whole file. The one axis after the spatial ones that has more than one entry holds the channels."""
+    return _read(path)[0]
+
+
+def read_label(path: Path) -> Volume:
+    """Read a label map. Programs that save one by the header of a scan store it by a slope, which rounds its values.
+
+    They are made whole where none lies further from a whole number than such rounding takes it.
+    """
+    volume, scale = _read(path)
+    if scale is None or abs(scale[0]) >= _FINE_SLOPE:
+        return volume
+    whole = np.rint(volume.array)
+    with np.errstate(invalid="ignore"):  # of infinite values, which are left to those who ask for whole numbers
+        off = np.abs(volume.array - whole).max()
+    if not 0 < off <= abs(scale[0]) / 2 + _FLOAT_ROUNDING:
+        return volume
+    notes = (*volume.notes, "labels are stored by a slope; whole numbers are taken")
+    return replace(volume, array=whole, notes=notes)
+
+
+def _read(path: Path) -> tuple[Volume, Scale | None]:
     with _named(path), closing(_open(path)) as stream:
         header = read_header(stream)
         array = _read_voxels(stream, header, path.stat().st_size)
         array = array.reshape((*header.grid.shape, header.channels), order="F")
-        return Volume(scaled(np.moveaxis(array, -1, 0), header.scale), header.grid, notes=header.notes)
+        array = scaled(np.moveaxis(array, -1, 0), header.scale)
+        return Volume(array, header.grid, notes=header.notes), header.scale
 
 
 def read_grid(path: Path) -> tuple[int, Grid]:

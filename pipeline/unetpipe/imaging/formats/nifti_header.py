@@ -186,14 +186,14 @@ def _scale(header: Any) -> Scale | None:
 
 
 def _affine(header: Any, shape: Shape, notes: list[str]) -> NDArray[np.float64]:
-    """The sform's affine, else the qform's, else one made of the spacing alone, in the header's unit."""
+    """The affine of a usable sform, else the qform's, else one made of the spacing alone, in the header's unit."""
     spacing = _repair_pixdim(header)
     has_sform, has_qform = header["sform_code"] > 0, header["qform_code"] > 0
-    if has_sform and not header.get_sform()[:3].any():
+    if has_sform and (fault := _fault_of_sform(header.get_sform(), shape, spacing)):
         if not has_qform:
-            raise GeometryError("the sform is all zero, and there is no qform")
+            raise GeometryError(f"the sform {fault}, and there is no qform")
         has_sform = False
-        notes.append("the header's sform is all zero; the qform is taken")
+        notes.append(f"the header's sform {fault}; the qform is taken")
     if not has_sform:
         if any(size == 0 and count > 1 for size, count in zip(spacing, shape, strict=False)):
             raise GeometryError(f"voxel spacing must be positive, got {spacing.tolist()}")
@@ -201,6 +201,19 @@ def _affine(header: Any, shape: Shape, notes: list[str]) -> NDArray[np.float64]:
     affine = _with_flat_axis(_finite(header.get_sform()), shape, spacing)
     _compare(header, affine, shape, spacing, notes)
     return affine
+
+
+def _fault_of_sform(sform: NDArray[Any], shape: Shape, spacing: NDArray[np.float64]) -> str:
+    """What makes an sform no affine of a grid; empty where it is one."""
+    if not sform[:3].any():
+        return "is all zero"
+    if not (np.abs(sform) < _FARTHEST).all():
+        return "is not finite"
+    try:
+        Grid.of(shape, _with_flat_axis(_finite(sform), shape, spacing))
+    except GeometryError:
+        return "has an axis without length, or two that run the same way"
+    return ""
 
 
 def _repair_pixdim(header: Any) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ from unetpipe.errors import ImageFileError
 
 MAX_PIXELS = 1 << 28
 """Pixels of one picture, 16384 x 16384: it is held in memory whole, several times over."""
+ORIENTATION = 274
+"""Tag of the orientation in EXIF and TIFF."""
 TURNED = (5, 6, 7, 8)
 """Orientations of EXIF and TIFF that exchange columns and rows."""
 
@@ -33,7 +35,7 @@ def as_shown(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 
     Args:
         array: (..., rows, columns, samples).
-        orientation: 1 to 8, of EXIF or of TIFF's tag 274, which mean the same; others mean no turn.
+        orientation: 1 to 8, as `ORIENTATION` says in EXIF and TIFF; others mean no turn.
 
     Returns:
         A view of the same axes; columns and rows are exchanged where `orientation` is one of `TURNED`.

@@ -17,7 +17,7 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from unetpipe.errors import ImageFileError
 from unetpipe.files import atomic_path
-from unetpipe.imaging.formats.pictures import TURNED, as_shown, colours_of, painted, refuse_huge
+from unetpipe.imaging.formats.pictures import ORIENTATION, TURNED, as_shown, colours_of, painted, refuse_huge
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.size_limit import refuse_beyond_limit
 from unetpipe.imaging.volume import Volume
@@ -25,7 +25,6 @@ from unetpipe.imaging.volume import Volume
 _CHANNELS = {"1": 1, "L": 1, "LA": 1, "I": 1, "I;16": 1, "I;16B": 1, "RGB": 3, "RGBA": 3, "CMYK": 3}
 _CONVERTED = {"LA": "L", "RGBA": "RGB", "CMYK": "RGB"}  # alpha is dropped
 _SCALED = {"L;2": 85, "L;4": 17}  # grey of 2 and 4 bits, which Pillow spreads over 8
-_ORIENTATION = 274  # of EXIF
 _PNG = ".png"
 
 
@@ -137,7 +136,7 @@ def _colour_table(picture: Any) -> NDArray[np.uint8]:
 
 
 def _orientation(picture: Any) -> int:
-    return int(picture.getexif().get(_ORIENTATION, 1))
+    return int(picture.getexif().get(ORIENTATION, 1))
 
 
 def _grid(picture: Any) -> Grid:

@@ -21,10 +21,10 @@ import tifffile
 from numpy.typing import NDArray
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
-from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.errors import GeometryError, ImageFileError, listed
 from unetpipe.files import atomic_path
 from unetpipe.imaging.formats import libtiff
-from unetpipe.imaging.formats.pictures import TURNED, as_shown, colours_of, painted, refuse_huge
+from unetpipe.imaging.formats.pictures import ORIENTATION, TURNED, as_shown, colours_of, painted, refuse_huge
 from unetpipe.imaging.formats.scale import Scale, scaled
 from unetpipe.imaging.formats.tiff_lengths import UNIT_NAMES, Lengths, read_lengths
 from unetpipe.imaging.geometry import MM_PER_UNIT, Grid
@@ -60,7 +60,6 @@ _MOST_EXPANSION = 100_000
 _GREY = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MASK)
 _COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE, PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)
 _ALPHA = (1, 2)  # extra samples that are associated or unassociated alpha
-_ORIENTATION = 274
 
 
 def read(path: Path) -> Volume:
@@ -156,7 +155,7 @@ def _opened(path: Path) -> Iterator[tuple[TiffPageSeries, Lengths]]:
 def _only_series(file: TiffFile) -> TiffPageSeries:
     whole = [one for one in file.series if not (one.keyframe.is_reduced or one.keyframe.is_mask)]
     if len(whole) != 1:
-        sizes = ", ".join("x".join(map(str, one.shape)) for one in whole[:5])
+        sizes = listed(["x".join(map(str, one.shape)) for one in whole], 5)
         raise ImageFileError(f"expected one picture or one stack of equal pages, got {len(whole)} ({sizes})")
     return whole[0]
 
@@ -207,7 +206,7 @@ def _without_alpha(page: TiffPage) -> int:
 
 
 def _orientation(page: TiffPage) -> int:
-    return int(page.tags.valueof(_ORIENTATION, default=1))
+    return int(page.tags.valueof(ORIENTATION, default=1))
 
 
 def _calibration(series: TiffPageSeries) -> Scale | None:

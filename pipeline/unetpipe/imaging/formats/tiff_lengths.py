@@ -81,15 +81,20 @@ def _of_ome(xml: str) -> list[tuple[str, str]]:
 
 
 def _of_imagej(file: TiffFile) -> list[tuple[str, str]]:
-    """The same; ImageJ stores pixels per unit as the resolution, and leaves out a slice distance of 1."""
+    """The same; ImageJ stores pixels per unit as the resolution.
+
+    It leaves out a slice distance of 1, and units of rows and slices that are that of columns. The sign of a distance
+    is no part of it.
+    """
     metadata: dict[str, Any] = file.imagej_metadata or {}
-    unit = str(metadata.get("unit", "")).replace("\\u00B5", "µ")
+    stated = (metadata.get(key, metadata.get("unit", "")) for key in ("unit", "yunit", "zunit"))
+    units = [str(unit).replace("\\u00B5", "µ") for unit in stated]
     tags = file.pages.first.tags
     sizes = []
     for name in ("XResolution", "YResolution"):
         pixels, length = tags.valueof(name, default=(0, 1))
         sizes.append(str(length / pixels) if pixels else "not stated")
-    return [(size, unit) for size in (*sizes, str(metadata.get("spacing", 1.0)))]
+    return list(zip((*sizes, str(metadata.get("spacing", 1.0)).lstrip("-")), units, strict=True))
 
 
 def _mm(size: str, unit: str) -> float:

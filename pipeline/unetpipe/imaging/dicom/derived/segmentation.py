@@ -31,13 +31,12 @@ from unetpipe.imaging.dicom.derived.algorithm import MANUFACTURER, Algorithm
 from unetpipe.imaging.dicom.derived.codes import CodedSegment
 from unetpipe.imaging.dicom.derived.for_highdicom import concept, without_logs, without_patient
 from unetpipe.imaging.dicom.derived.instances import NewInstance, by_series, reference, save
-from unetpipe.imaging.dicom.derived.source import Source
+from unetpipe.imaging.dicom.derived.source import LOSSY_COMPRESSION, Source
 from unetpipe.imaging.dicom.slices import Slice
 
 _LABEL_MAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 _HIGHEST_FRACTION = 255
 _UNIT_LENGTH = 1e-5  # what six digits leave uncertain
-_COPIED = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
 @without_logs
@@ -156,7 +155,7 @@ def _classic_images(source: Source) -> list[Dataset]:
             data.SpacingBetweenSlices = format_number_as_ds(source.grid.spacing_mm[2])
         data.ImageOrientationPatient = orientation
         data.ImagePositionPatient = list(map(format_number_as_ds, plane.position))
-        for keyword in _COPIED:
+        for keyword in LOSSY_COMPRESSION:
             if keyword in source.header:
                 data[keyword] = source.header[keyword]
         images.append(data)

@@ -35,7 +35,8 @@ _PATIENT_AND_STUDY = (
     *("ClinicalTrialSiteName", "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID"),
     *("ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription"),
 )
-_COMPRESSION = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+LOSSY_COMPRESSION = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+"""Attributes that say by how much an image was changed before it was segmented."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def patient_and_study(source: Source, target: Dataset) -> None:
 
 def _read(path: Path, options: DicomOptions) -> Source:
     with about_series():
-        chosen, mended = arrange(path, options, (*_PATIENT_AND_STUDY, *_COMPRESSION))
+        chosen, mended = arrange(path, options, (*_PATIENT_AND_STUDY, *LOSSY_COMPRESSION))
         frames = [chosen.frames[index] for index in mended.order]
         _refuse_several_patients(frames)
         reference, notes = _frame_of_reference(frames)
@@ -214,7 +215,7 @@ def _header(data: Dataset) -> Dataset:
     """The attributes that are handed on, their texts decoded so that they can be written in UTF-8."""
     header = Dataset()
     header.SpecificCharacterSet = data.get("SpecificCharacterSet", "")
-    for keyword in (*_PATIENT_AND_STUDY, *_COMPRESSION):
+    for keyword in (*_PATIENT_AND_STUDY, *LOSSY_COMPRESSION):
         if value(data, keyword) is not None:
             header[keyword] = deepcopy(data[keyword])
     with damage("a text of the header is not in the character set that it names"):
