@@ -272,7 +272,8 @@ def compare_windows(arguments: argparse.Namespace) -> None:
 
     def ours() -> torch.Tensor:
         ensemble = Ensemble([prepared], device=device, dtype=dtype)
-        planes = SlabInferer(patch, batch=batch).planes(image.to(device), ensemble)
+        volumes = SlabInferer(patch, batch=batch).planes([lambda: image.to(device)], ensemble)
+        planes = next(volumes).planes
         return label_scan([GroupLogits(planes, shape, ("cubic",) * 3)], shape, scheme_of(3)).labels
 
     def monai() -> torch.Tensor:

@@ -118,8 +118,9 @@ def listing_and_merging(count: int, shards: int, out: Path) -> None:
     import tempfile
 
     from unetpipe.config.infer import MergeConfig
+    from unetpipe.documents import write_document
     from unetpipe.inference.inputs import find_inputs, shard_of
-    from unetpipe.inference.predictions import ModelUsed, Prediction, Predictions, predictions_path, write_predictions
+    from unetpipe.inference.predictions import ModelUsed, Prediction, Predictions, predictions_path
     from unetpipe.stages.merge import merge
 
     scans, labels = out / "scans", out / "labels"
@@ -141,7 +142,7 @@ def listing_and_merging(count: int, shards: int, out: Path) -> None:
         report = Predictions(
             models=(model,), versions={"unetpipe": "1"}, device="cpu", settings={}, scans=len(written), cases=written
         )
-        write_predictions(predictions_path(labels, shard), report)
+        write_document(predictions_path(labels, shard), report)
     before = perf_counter()
     merge(MergeConfig(out=labels, shards=shards))
     print(f"merging {shards} reports: {perf_counter() - before:.1f} s")

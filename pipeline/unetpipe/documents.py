@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from unetpipe.errors import PlanError
 from unetpipe.files import write_text
@@ -60,9 +61,24 @@ def explain(name: str, error: ValidationError) -> str:
     """
     lines, faults = [], error.errors()
     for fault in faults[:_FAULTS_SHOWN]:
-        key = ".".join(str(part) for part in fault["loc"]) or "(document)"
+        key = _key_of(fault) or "(document)"
         given = "" if fault["type"] == "missing" else f", got {fault['input']!r:.60}"
-        lines.append(f"{name}: {key}: {fault['msg'].removeprefix('Value error, ')}{given}")
+        lines.append(f"{name}: {key}: {reason_of(fault)}{given}")
     if len(faults) > _FAULTS_SHOWN:
         lines.append(f"{name}: and {len(faults) - _FAULTS_SHOWN} more")
     return "\n".join(lines)
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """The first offending key, empty where it is the whole, and what is wrong with it."""
+    fault = error.errors()[0]
+    return _key_of(fault), reason_of(fault)
+
+
+def reason_of(fault: ErrorDetails) -> str:
+    """What is wrong, without the words that pydantic puts before what a validator of ours says."""
+    return fault["msg"].removeprefix("Value error, ")
+
+
+def _key_of(fault: ErrorDetails) -> str:
+    return ".".join(map(str, fault["loc"]))

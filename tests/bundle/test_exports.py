@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from unetpipe.bundle import exports
+from unetpipe.bundle.configs.inference import sliding_window
 from unetpipe.bundle.predictor import Predictor
+from unetpipe.bundle.preprocessing_document import preprocessing_document
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
 from unetpipe.bundle.write import write_bundle, write_weights
@@ -81,6 +83,10 @@ def test_the_description_follows_the_model(make_bundle: Callable[..., Path], tmp
     write_bundle(folder, spec, bundle.network_def, bundle.state_dict())
     assert package(PackageConfig(model=folder, zip=tmp_path / "model.zip")).passed
     assert "p // 2" in path.read_text()
+    unweighted = spec.model_copy(update={"blending": Blending(sigma_scale=None)})
+    network = preprocessing_document(unweighted, bundle.network_def)["network"]
+    assert (network["sigma"], "Gaussian" in network["words"]) == (None, False)
+    assert [sliding_window(one)["mode"] for one in (spec, unweighted)] == ["gaussian", "constant"]
     before = path.stat().st_ino
     assert package(PackageConfig(model=folder)).passed
     assert path.stat().st_ino == before  # what is right is not written

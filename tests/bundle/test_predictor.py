@@ -25,10 +25,10 @@ from unetpipe.imaging.image import Image, read_image
 from unetpipe.imaging.network_input import network_image, restore_labels
 from unetpipe.imaging.preprocessing import Placement
 from unetpipe.imaging.resample import resample
-from unetpipe.inference.decoding import _one_thread
 from unetpipe.inference.quality import ClassQuality, Quality
 from unetpipe.networks.build import build_network
 from unetpipe.networks.unets import sequential
+from unetpipe.torch_threads import torch_threads
 
 MakeBundle = Callable[..., Path]
 
@@ -454,7 +454,7 @@ def test_a_thread_that_begins_while_another_computes_has_all_cores(make_bundle: 
             predictor.predict(array, np.eye(4))
             seen.append(torch.get_num_threads())
 
-        with _one_thread():
+        with torch_threads(1):
             thread = threading.Thread(target=work)
             thread.start()
             born.wait(60)

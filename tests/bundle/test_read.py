@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,15 @@ def test_a_folder_and_its_zip_are_the_same_model(bundle_folder: Path, tmp_path: 
 
 
 def test_a_runs_folder_names_all_its_folds(bundle_folder: Path, tmp_path: Path) -> None:
-    """fold_0 and fold_1 beside each other are found in order; an empty folder is an error."""
+    """fold_0 and fold_1 beside each other are found in order, a copy called otherwise is not; an empty folder is an
+    error.
+    """
     run = tmp_path / "run"
     for fold in (1, 0):
         (run / f"fold_{fold}").parent.mkdir(exist_ok=True)
         zipfile.ZipFile(zipped(bundle_folder, tmp_path / "x.zip")).extractall(run / f"fold_{fold}")
     (run / "fold_2").mkdir()
+    shutil.copytree(run / "fold_0", run / "fold_0_backup")
     assert [path.name for path in find_bundles(run)] == ["fold_0", "fold_1"]
     with pytest.raises(BundleError, match="no model in it"):
         find_bundles(run / "fold_2")

@@ -2,10 +2,11 @@
 
 import pytest
 
-from unetpipe.dataset.declarations import with_labels, with_modalities
+from unetpipe.dataset.declarations import segment_rules, with_labels, with_modalities, with_segments
 from unetpipe.dataset.label_scheme import LabelClass, Region
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.errors import DatasetError
+from unetpipe.imaging.dicom.label_target import SegmentRules
 
 MANIFEST = Manifest(
     name="x",
@@ -47,3 +48,14 @@ def test_wrong_modalities(given: list[str], message: str) -> None:
     """A typing mistake, or too many, is refused instead of normalising CT like anything else."""
     with pytest.raises(DatasetError, match=message):
         with_modalities(MANIFEST, given)
+
+
+def test_rules_for_segments() -> None:
+    """What is given wins; a dataset's own names are checked where its classes are the dataset's, and not elsewhere."""
+    own = SegmentRules(names={"old": ("former",)}, threshold=0.3)
+    assert segment_rules(own, {}, None, ["old"]) == own
+    assert segment_rules(own, {"new": ("n",)}, 0.7, ["new"]) == SegmentRules(names={"new": ("n",)}, threshold=0.7)
+    assert segment_rules(own, {}, None, ["new"]) == own
+    for names in ({}, {"old": ("o",)}):
+        with pytest.raises(DatasetError, match="names of segments: old is no class; expected none"):
+            with_segments(MANIFEST.model_copy(update={"labels": (), "regions": (), "segment_rules": own}), names, None)

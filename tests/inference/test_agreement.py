@@ -42,9 +42,16 @@ def test_votes_tell_what_members_do(monkeypatch: pytest.MonkeyPatch) -> None:
     by_members, by_votes = Agreement(), Agreement()
     by_members.add(members, classes=6)
     monkeypatch.setattr(agreement, "_VOXELS", 7000)
-    monkeypatch.setattr(agreement, "_common_of_members", agreement._common_of_voxels)
+    monkeypatch.setattr(agreement, "_common_of_members", lambda _, votes: agreement._common_of_voxels(votes))
     by_votes.add(members, classes=6)
     assert by_votes.dice()[:5] == pytest.approx(by_members.dice()[:5], rel=1e-12)
+
+
+def test_two_hundred_members_that_agree() -> None:
+    """Pairs of so many are more than a small integer holds."""
+    votes = torch.full((1, 7), 200, dtype=torch.int16)
+    common, size = agreement._common_of_voxels(votes)
+    assert (common.item(), size.item()) == (7 * 200 * 199, 7 * 200)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

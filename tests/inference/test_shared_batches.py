@@ -1,6 +1,7 @@
 """Volumes that share batches get what each gets alone, and nothing of each other's trouble."""
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -9,8 +10,10 @@ from torch import Tensor, nn
 
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.ensemble import Ensemble
-from unetpipe.inference.shared_batches import SharedBatches, finished_planes
+from unetpipe.inference.shared_batches import SharedBatches
 from unetpipe.inference.sliding_window import Slab, Windows, padded_image, window_box
+
+from .conftest import finished_planes
 
 PATCH = (8, 6, 4)
 SHAPES = [(8, 6, 4), (5, 6, 3), (13, 6, 4), (20, 14, 9), (8, 5, 4), (8, 9, 4), (3, 3, 3)]
@@ -176,3 +179,31 @@ def test_a_slab_goes_on_on_the_cpu() -> None:
         assert slab.device.type == "cpu"
     parts += [(axis, planes.logits.clone()) for planes in slab.advance(windows.padded[axis])]
     torch.testing.assert_close(torch.cat([logits for _, logits in parts], dim=1 + axis), one)
+
+
+@torch.inference_mode()
+def test_a_failed_attempt_leaves_no_tensors() -> None:
+    """Windows are computed again in the memory that they took."""
+    kept: list[weakref.ref[Tensor]] = []
+
+    def forward(x: Tensor, _: Sequence[Agreement]) -> Tensor:
+        assert all(one() is None for one in kept)
+        mine = x + 1
+        kept.append(weakref.ref(mine))
+        if len(kept) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return mine.clone()
+
+    found = [whole(one.planes) for one in SharedBatches([lambda one=one: one for one in volumes()], lay, forward, 4)]
+    torch.testing.assert_close(found, [one + 1 for one in volumes()])
+
+
+@pytest.mark.parametrize("step", [0.5, 0.3, 0.9, 1.0])
+@torch.inference_mode()
+def test_planes_move_up_whatever_the_step(step: float) -> None:
+    """Of an even and an odd rest, along every axis."""
+    for shape in [(31, 6, 4), (8, 25, 4), (8, 6, 19), (20, 14, 9)]:
+        image = torch.randn(1, *shape)
+        windows = Windows.over(shape, PATCH, step)
+        for volume in SharedBatches([lambda image=image: image], lambda _, w=windows: w, lambda x, _: x, 3):
+            torch.testing.assert_close(whole(volume.planes), image)

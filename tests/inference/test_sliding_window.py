@@ -7,8 +7,9 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from unetpipe.inference import sliding_window
-from unetpipe.inference.shared_batches import finished_planes
 from unetpipe.inference.sliding_window import Windows, window_weights
+
+from .conftest import finished_planes
 
 CASES = [
     ((37, 29, 41), (16, 12, 20)),

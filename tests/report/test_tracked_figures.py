@@ -15,7 +15,7 @@ from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.documents import write_document
 from unetpipe.imaging.files import write_labels
 from unetpipe.imaging.geometry import Grid
-from unetpipe.inference.predictions import ModelUsed, Prediction, Predictions, write_predictions
+from unetpipe.inference.predictions import ModelUsed, Prediction, Predictions
 from unetpipe.stages.evaluate import EvaluateResult, evaluate
 from unetpipe.tracking.background import BackgroundTracker
 from unetpipe.tracking.mlflow import MlflowTracker
@@ -89,7 +89,7 @@ def predictions(folder: Path, *runs: str | None, start: int = 3) -> Path:
         ModelUsed(name=f"fold_{number}", version="1", sha256="0" * 64, tracking_run=run)
         for number, run in enumerate(runs)
     )
-    write_predictions(
+    write_document(
         folder / "predictions.json", Predictions(models=models, versions={}, device="cpu", settings={}, cases=())
     )
     return folder
@@ -139,7 +139,7 @@ def test_ids_of_dicom_cases_stay(work: Path, trained: str, tmp_path: Path, logge
     path = labels / "predictions.json"
     made = Predictions.model_validate_json(path.read_bytes())
     shard = made.model_copy(update={"cases": (Prediction(id="a", status="written", dicom=True),)})
-    write_predictions(labels / "predictions-1-of-2.json", shard)
+    write_document(labels / "predictions-1-of-2.json", shard)
     result = run(work, labels)
     assert result.tracking_runs == (trained,)
     assert metrics(work, trained)["evaluation/mean_dice"] == pytest.approx(0.75)

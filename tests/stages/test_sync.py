@@ -1,5 +1,6 @@
 """What a store missed of trainings comes from their folders, and nothing comes twice."""
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +66,9 @@ def test_only_what_is_missing_is_added(work: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_folds_come_below_one_run(work: Path) -> None:
-    """Of a run's folder all folds are sent, and one run holds them with the mean of those that are there."""
+    """Of a run's folder all folds are sent, and one run holds them with the mean of those that are there; a copy of a
+    fold is none of them.
+    """
     results = [trained(work, fold=0, tracking="none", epochs=1)]
     sync(SyncConfig(runs=(work / "runs" / "default",)))
     results.append(trained(work, fold=1, tracking="none", epochs=1))
@@ -77,6 +80,7 @@ def test_folds_come_below_one_run(work: Path) -> None:
     mean = sum(result.dice["bright"] or 0 for result in results) / 2
     assert ("final_dice/bright", 2, pytest.approx(mean)) in figures(work, "default")
     before = contents(work)
+    shutil.copytree(results[0].bundle, work / "runs" / "default" / "fold_0_backup")
     sync(SyncConfig(runs=(work / "runs" / "default",)))
     sync(SyncConfig(runs=(work / "runs" / "default" / "fold_1",)))
     assert contents(work) == before

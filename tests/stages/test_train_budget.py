@@ -1,6 +1,7 @@
 """A training whose minutes are too few for its plan."""
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,7 @@ def test_a_smaller_plan_is_trained_recorded_and_gone_on_with(
     (work / "runs" / "at once" / "patch.json").write_text(json.dumps(patch))  # fold 0 has no checkpoint yet
     assert read_bundle(run(work, fold=1, run_name="at once").bundle).spec.patch_size == bundle.spec.patch_size
     assert read_bundle(run(work, fold=1).bundle).spec.patch_size == bundle.spec.patch_size
+    shutil.copytree(result.bundle, work / "runs" / "enough" / "fold_0_backup")  # no fold, whose patch would be followed
     assert read_bundle(run(work, run_name="enough").bundle).spec.patch_size == plan.patch_size
 
 

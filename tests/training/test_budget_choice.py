@@ -89,7 +89,7 @@ def test_fewer_steps_are_enough_for_a_larger_patch(retina: Configuration) -> Non
 def test_too_slow_for_enough_steps_takes_the_version_with_most(retina: Configuration) -> None:
     """A run is not refused as long as something can be learned."""
     found = Device(500.0).choose(candidates(retina, "2d"), 5)
-    assert found.configuration.patch_size == (160, 160)
+    assert found.configuration.patch_size == (80, 80)
     assert 1 <= found.steps < 1000
 
 
@@ -175,15 +175,39 @@ def test_what_does_not_fit_into_memory_is_passed_over(heart: Configuration) -> N
     """The plan would be fast enough; the next version that fits is taken, and the reason says so."""
     every = candidates(heart)
 
-    def measure(one: Candidate, fitting: int) -> Cost | None:
-        if every.index(one) < fitting:
-            return None
-        return Cost(step_seconds=0.01, window_seconds=0.001, case_seconds=0.01, saving_seconds=0.0, elapsed_seconds=1.0)
+    tried: list[int] = []
+
+    def measure(one: Candidate, fitting: int) -> Cost:
+        tried.append(every.index(one))
+        step = 0.01 if tried[-1] >= fitting else math.inf
+        return Cost(
+            step_seconds=step, window_seconds=0.001, case_seconds=0.01, saving_seconds=0.0, elapsed_seconds=len(tried)
+        )
 
     options: dict[str, Any] = {"limit_seconds": 3600, "cases": 4, "iterations": 250}
     found = choose(every, lambda one: measure(one, 2), **options)
     assert found.configuration == every[2].configuration
     assert [one.step_seconds is None for one in found.considered] == [True, True, False]
+    assert found.setup_seconds == len(tried)
     assert found.sentence.startswith("the device has too little memory for the plan, so that it is made smaller: ")
     with pytest.raises(TrainingError, match=r"too little memory for a step of the smallest version"):
         choose(every, lambda one: measure(one, len(every)), **options)
+
+
+def test_where_no_volume_fits_slices_are_learned(heart: Configuration, heart_slices: Configuration) -> None:
+    """Each volume is tried once at the most."""
+    every, tried = candidates(heart) + candidates(heart_slices, "2d"), list[str]()
+
+    def measure(one: Candidate) -> Cost:
+        tried.append(one.name)
+        return Cost(
+            step_seconds=0.01 if one.name == "2d" else math.inf,
+            window_seconds=0.001,
+            case_seconds=0.01,
+            saving_seconds=0.0,
+            elapsed_seconds=1.0,
+        )
+
+    found = choose(every, measure, limit_seconds=600, cases=4, iterations=250)
+    assert found.name == "2d"
+    assert tried.count("3d_fullres") <= len(candidates(heart))

@@ -81,9 +81,18 @@ def read_config(name: str, member: str, read: Reader) -> dict[str, Any]:
     return value
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """A bundle's metadata, from its folder or zip.
+
+    Raises:
+        BundleError: If they are missing or damaged, or the zip holds no bundle.
+    """
+    return read_config(path.name.removesuffix(".zip"), METADATA, open_bundle(path))
+
+
 def _yaml(name: str, member: str, content: bytes) -> Any:
     if len(content) > _LARGEST_YAML:
-        raise BundleError(f"{name}: {member} is implausibly large")
+        raise BundleError(_too_large(name, member, len(content), _LARGEST_YAML))
     try:
         return parse_yaml(content)
     except YamlError as error:
@@ -123,6 +132,10 @@ def require_plain_archive(name: str, member: str, content: bytes) -> None:
         )
 
 
+def _too_large(name: str, member: str, size: int, most: int) -> str:
+    return f"{name}: {member}: {size:,} bytes, more than the {most:,} that are read"
+
+
 def _largest(member: str) -> int:
     return _LARGEST_WEIGHTS if PurePosixPath(member).parent.name == "models" else _LARGEST_CONFIG
 
@@ -133,8 +146,8 @@ def _folder_reader(folder: Path) -> Reader:
         try:
             if not file.is_file():
                 raise MissingFileError(f"{folder.name}: {member} is missing")
-            if file.stat().st_size > _largest(member):
-                raise BundleError(f"{folder.name}: {member} is implausibly large")
+            if (size := file.stat().st_size) > _largest(member):
+                raise BundleError(_too_large(folder.name, member, size, _largest(member)))
             return file.read_bytes()
         except OSError as error:
             raise BundleError(f"{folder.name}: {member} cannot be read: {error.strerror}") from error
@@ -163,9 +176,11 @@ def _zip_reader(path: Path) -> Reader:
         try:
             with zipfile.ZipFile(path) as archive:
                 entry = archive.getinfo(roots[0] + member)
-                shrunk = entry.file_size > _UNSUSPICIOUS and entry.file_size > _MOST_SHRUNK * entry.compress_size
-                if entry.file_size > _largest(member) or shrunk:
-                    raise BundleError(f"{path.name}: {member} is implausibly large")
+                if entry.file_size > _largest(member):
+                    raise BundleError(_too_large(path.name, member, entry.file_size, _largest(member)))
+                if entry.file_size > max(_UNSUSPICIOUS, _MOST_SHRUNK * entry.compress_size):
+                    shrunk = f"{entry.file_size:,} bytes in {entry.compress_size:,}"
+                    raise BundleError(f"{path.name}: {member}: {shrunk}, more than {_MOST_SHRUNK} times as many")
                 return archive.read(entry)
         except KeyError as error:
             raise MissingFileError(f"{path.name}: {member} is missing") from error

@@ -12,7 +12,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any, Literal
 
-from unetpipe.bundle.archive import METADATA, open_bundle, read_config, shown
+from unetpipe.bundle.archive import METADATA, read_metadata, shown
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError
 
@@ -104,7 +104,7 @@ def described(path: Path) -> dict[str, Any]:
     Raises:
         BundleError: If its metadata cannot be read.
     """
-    metadata = read_config(path.name, METADATA, open_bundle(path))
+    metadata = read_metadata(path)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return {
         "version": shown(metadata.get("version", "")),

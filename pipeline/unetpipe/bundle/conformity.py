@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from monai.utils import BundleProperty, BundlePropertyConfig
 
-from unetpipe.bundle.archive import METADATA, open_bundle, read_config, shown
+from unetpipe.bundle.archive import open_bundle, read_config, read_metadata, shown
 from unetpipe.bundle.large_files import LARGE_FILES, large_files
 from unetpipe.bundle.limits import parse_spec
 from unetpipe.errors import BundleError
@@ -31,7 +31,7 @@ def check_metadata(folder: Path) -> str:
     Raises:
         BundleError: If they do not; names each key.
     """
-    metadata = read_config(folder.name, METADATA, open_bundle(folder))
+    metadata = read_metadata(folder)
     schema = json.loads((package_files("unetpipe.bundle") / "resources" / "metadata_schema.json").read_text())
     found = jsonschema.Draft201909Validator(schema).iter_errors(metadata)
     faults = [f"{'.'.join(map(str, fault.absolute_path)) or 'metadata'}: {fault.message}" for fault in found]
@@ -49,7 +49,7 @@ def check_workflows(folder: Path) -> str:
     Raises:
         BundleError: If a property is missing, or an entry that should refer to one does not; names each.
     """
-    metadata, faults = read_config(folder.name, METADATA, open_bundle(folder)), []
+    metadata, faults = read_metadata(folder), []
     for name, properties in _WORKFLOWS.items():
         parser = ConfigParser(read_config(folder.name, f"configs/{name}.json", open_bundle(folder)))
         parser.read_meta(metadata)

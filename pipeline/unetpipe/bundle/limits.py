@@ -2,14 +2,15 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
 from unetpipe.bundle.archive import METADATA, shown
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec, ModelTask
-from unetpipe.errors import BundleError
+from unetpipe.documents import first_fault
+from unetpipe.errors import BundleError, listed
 from unetpipe.imaging.geometry import Shape
 
 _SPACING_MM = (1e-7, 1e5)  # from electron microscopy to what no scanner sees
@@ -41,8 +42,8 @@ def parse_spec(name: str, metadata: dict[str, Any]) -> ModelSpec:
     except (ValidationError, RecursionError) as error:
         where, what = "", "nested too deeply"
         if isinstance(error, ValidationError):
-            fault = error.errors()[0]
-            where, what = "." + ".".join(map(str, fault["loc"])), fault["msg"]
+            key, what = first_fault(error)
+            where = f".{key}"
         raise BundleError(f"{name}: {METADATA}: {shown(SPEC_KEY + where)}: {shown(what)}") from error
     fault_found = next(_faults(spec), None)
     if fault_found:
@@ -73,9 +74,9 @@ def _faults(spec: ModelSpec) -> Iterator[str]:
     if len(spec.regions) == 1:
         yield "regions: expected several, as a single one is a class beside the background, got 1"
     if strange := set(spec.segments) - set(spec.label_scheme.names):
-        yield f"segments: expected names of classes or regions, got {_listed(sorted(strange))}"
+        yield f"segments: expected names of classes or regions, got {listed(list(map(repr, sorted(strange))), 5)}"
     if unknown := set(spec.postprocessing) - {label.name for label in spec.labels}:
-        yield f"postprocessing: expected names of classes, got {_listed(sorted(unknown))}"
+        yield f"postprocessing: expected names of classes, got {listed(list(map(repr, sorted(unknown))), 5)}"
     dims = spec.spatial_dims
     if len(set(spec.mirror_axes)) < len(spec.mirror_axes) or not set(spec.mirror_axes) <= set(range(dims)):
         yield f"mirror_axes: expected each of 0 to {dims - 1} at most once, got {spec.mirror_axes}"
@@ -92,12 +93,13 @@ def _faults(spec: ModelSpec) -> Iterator[str]:
     domain = spec.training_domain
     if domain is not None:
         ranges = [*domain.spacing_mm, *domain.extent_mm, *(one for one in domain.intensity if one is not None)]
-        if not all(math.isfinite(low) and math.isfinite(high) and low <= high for low, high in ranges):
-            yield "training_domain: expected finite ranges, the lower end first"
-        if not (
-            len(domain.spacing_mm) == len(domain.extent_mm) == dims and len(domain.intensity) == len(spec.channels)
-        ):
-            yield f"training_domain: expected ranges for {dims} axes and {len(spec.channels)} channels"
+        for low, high in ranges:
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                yield f"training_domain: expected finite ranges, the lower end first, got {low:g} to {high:g}"
+        found = (len(domain.spacing_mm), len(domain.extent_mm), len(domain.intensity))
+        if found != (dims, dims, len(spec.channels)):
+            expected = f"{dims} voxel sizes, {dims} extents and {len(spec.channels)} channels"
+            yield f"training_domain: expected ranges of {expected}, got {', '.join(map(str, found))}"
 
 
 def _preprocessing_faults(spec: ModelSpec) -> Iterator[str]:
@@ -114,7 +116,8 @@ def _preprocessing_faults(spec: ModelSpec) -> Iterator[str]:
         yield f"preprocessing.normalization: expected one for each channel, got {len(given.normalization)}"
     for channel in given.normalization:
         if (channel.std is not None and channel.std <= 0) or _reversed(channel.lower, channel.upper):
-            yield "preprocessing.normalization: expected a positive std and lower <= upper"
+            got = f"{channel.std}, {channel.lower} and {channel.upper}"
+            yield f"preprocessing.normalization: expected a positive std and lower <= upper, got {got}"
 
 
 def _reversed(lower: float | None, upper: float | None) -> bool:
@@ -143,10 +146,6 @@ def _task_faults(spec: ModelTask, patch_size: Shape) -> Iterator[str]:
     for name in [*names, *(region.name for region in spec.regions)]:
         if not _is_name(name):
             yield f"labels: {name!r:.60} cannot be the name of a class"
-
-
-def _listed(values: Sequence[str]) -> str:
-    return ", ".join(map(repr, values[:5]))
 
 
 def _is_name(text: str) -> bool:

@@ -108,8 +108,7 @@ def _preprocessing(spec: ModelSpec) -> str:
     spacing = " x ".join(f"{s:g}" for s in spec.preprocessing.spacing_mm)
     patch = " x ".join(str(n) for n in spec.patch_size)
     kept = f" Of {', '.join(spec.postprocessing)}, only the largest component is kept." if spec.postprocessing else ""
-    turned = spec.spatial_dims == 3 and spec.preprocessing.orientation == "RAS"
-    order = "are oriented to RAS+," if turned else "keep the order of their axes, are"
+    order = "are oriented to RAS+," if spec.preprocessing.turns_axes else "keep the order of their axes, are"
     return (
         f"Images {order} cropped to what is not 0, {_steps(spec)} and resampled to {spacing} mm; the network sees "
         f"windows of {patch} voxels. Labels are written on each image's own grid.{kept}"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from unetpipe.bundle.archive import METADATA, open_bundle, read_config
+from unetpipe.bundle.archive import read_metadata
 from unetpipe.bundle.foreign.read import ForeignBundle, read_foreign_bundle
 from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.spec import SPEC_KEY
@@ -22,5 +22,5 @@ def read_model(path: Path) -> AnyBundle:
         BundleError: If it is missing, damaged, unsafe, or not one that can be run; says the first thing that is not
             understood.
     """
-    metadata = read_config(path.name.removesuffix(".zip"), METADATA, open_bundle(path))
+    metadata = read_metadata(path)
     return read_bundle(path) if SPEC_KEY in metadata else read_foreign_bundle(path)

@@ -134,7 +134,7 @@ class Predictor:
     @property
     def names(self) -> dict[int, str]:
         """Class of each label value."""
-        return {label.value: label.name for label in self.spec.labels}
+        return self.spec.label_scheme.names_by_value
 
     @property
     def device_name(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.imaging.preprocessing import NORMALIZE, ChannelNormalization, Step
+from unetpipe.inference.sliding_window import STEP
 from unetpipe.networks.build import output_channels
 from unetpipe.networks.exported import INPUT, OUTPUT
 
@@ -27,13 +28,12 @@ def preprocessing_document(spec: ModelSpec, network_def: dict[str, Any]) -> dict
         spec: The model.
         network_def: Its MONAI config.
     """
-    dims = spec.spatial_dims
     interpolation = list(spec.preprocessing.interpolation)
     return {
         "schema_version": 1,
         "axes": "Arrays are (channels, I, J, K), or (channels, I, J) of pictures; voxel i has its centre at i.",
         "before": [
-            *([{"step": "orient", "axes": "RAS", "words": _ORIENT}] if dims == 3 and _turned(spec) else []),
+            *([{"step": "orient", "axes": "RAS", "words": _ORIENT}] if spec.preprocessing.turns_axes else []),
             {"step": "crop", "words": "Keep the smallest box that holds every voxel that is not 0 in any channel."},
             *(_step(step, spec) for step in spec.preprocessing.steps),
             {
@@ -49,10 +49,8 @@ def preprocessing_document(spec: ModelSpec, network_def: dict[str, Any]) -> dict
             "output": OUTPUT,
             "channels": list(spec.channels),
             "patch": list(spec.patch_size),
-            "overlap": 0.5,
-            "sigma": [size / 8 for size in spec.patch_size],
-            "windows": spec.blending.convention,
-            "words": _EVEN_WINDOWS if spec.blending.convention == "nnunet" else _WINDOWS,
+            "overlap": 1 - STEP,
+            **_windows(spec),
         },
         "after": [
             {
@@ -85,20 +83,33 @@ _SEPARATION = (
 )
 _WINDOWS = (
     "Pad with 0 on both sides to at least the patch. Run windows of the patch's size that follow each other by half of "
-    "it, the last one at the end. Multiply each one's logits by a Gaussian around its centre (sigma in voxels, never "
-    "below 0.001), add them up and divide by the sum of the Gaussians."
+    "it, the last one at the end. "
+)
+_GAUSSIAN = (
+    "Multiply each one's logits by a Gaussian around its centre (sigma in voxels, never below 0.001), add them up and "
+    "divide by the sum of the Gaussians."
 )
 _EVEN_WINDOWS = (
     "Pad with 0 on both sides to at least the patch p. Along an axis of n voxels run c + 1 windows, c = ceil((n - p) "
-    "/ (p / 2)), that start at round((n - p) / c * i). Multiply each one's logits by a Gaussian around voxel p // 2 "
-    "that is 0 beyond int(4 * sigma + 0.5) voxels, zeros replaced by its smallest positive value, add them up and "
-    "divide by the sum of the Gaussians."
+    "/ (p / 2)), that start at round((n - p) / c * i). "
 )
+_EVEN_GAUSSIAN = (
+    "Multiply each one's logits by a Gaussian around voxel p // 2 that is 0 beyond int(4 * sigma + 0.5) voxels, zeros "
+    "replaced by its smallest positive value, add them up and divide by the sum of the Gaussians."
+)
+_UNWEIGHTED = "Add their logits up and divide by the number of windows that hold a voxel."
 _VALUES = "Replace the index of each class by its value; the index is its place in this list."
 
 
-def _turned(spec: ModelSpec) -> bool:
-    return spec.preprocessing.orientation == "RAS"
+def _windows(spec: ModelSpec) -> dict[str, Any]:
+    """Where windows lie, and how their logits are averaged."""
+    scale, even = spec.blending.sigma_scale, spec.blending.convention == "nnunet"
+    gaussian = _EVEN_GAUSSIAN if even else _GAUSSIAN
+    return {
+        "sigma": None if scale is None else [size * scale for size in spec.patch_size],
+        "windows": spec.blending.convention,
+        "words": (_EVEN_WINDOWS if even else _WINDOWS) + (_UNWEIGHTED if scale is None else gaussian),
+    }
 
 
 def _separation(spec: ModelSpec) -> dict[str, Any]:

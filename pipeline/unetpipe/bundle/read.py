@@ -13,7 +13,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from unetpipe.bundle.archive import METADATA, Reader, open_bundle, read_config, require_plain_archive, shown, within
+from unetpipe.bundle.archive import (
+    METADATA,
+    Reader,
+    open_bundle,
+    read_config,
+    read_metadata,
+    require_plain_archive,
+    shown,
+    within,
+)
 from unetpipe.bundle.limits import parse_spec
 from unetpipe.bundle.member import Member
 from unetpipe.bundle.release import Model, Release
@@ -21,6 +30,7 @@ from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.bundle.torchscript import SCRIPT, load_torchscript
 from unetpipe.bundle.weights import build_within, load_weights, read_weights
 from unetpipe.components import first_line
+from unetpipe.dataset.run_folders import fold_folders
 from unetpipe.errors import BundleError, UnetpipeError
 from unetpipe.networks.build import build_network, output_channels
 from unetpipe.networks.mean import MeanNetwork
@@ -144,7 +154,7 @@ def find_bundles(path: Path) -> list[Path]:
     """
     if path.is_file() or (path / METADATA).is_file():
         return [path]
-    folds = sorted(fold for fold in path.glob("fold_*") if (fold / METADATA).is_file())
+    folds = [fold for fold in fold_folders(path).values() if (fold / METADATA).is_file()]
     if not folds:
         wanted = f"expected a bundle folder (with {METADATA}), a zip of one, or a run's folder with fold_*"
         raise BundleError(f"{path}: {'no model in it' if path.is_dir() else 'not found'}: {wanted}")
@@ -157,7 +167,7 @@ def unfinished_release(folder: Path) -> Release | None:
     Raises:
         BundleError: If its metadata are damaged.
     """
-    metadata = read_config(folder.name, METADATA, open_bundle(folder))
+    metadata = read_metadata(folder)
     spec = metadata.get(SPEC_KEY)
     return _release(metadata) if isinstance(spec, dict) and spec.get("finished") is False else None
 

@@ -1,12 +1,11 @@
 """Changes to what a bundle that is there says of itself: version, statements about it, codes of its classes."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from unetpipe.bundle.about import About
-from unetpipe.bundle.archive import METADATA, open_bundle, read_config
+from unetpipe.bundle.archive import METADATA, read_metadata
 from unetpipe.bundle.exports import EXPORTS_HEADING
 from unetpipe.bundle.model_card import model_card
 from unetpipe.bundle.read import read_bundle
@@ -44,7 +43,7 @@ def read_about(folder: Path) -> About:
     Raises:
         BundleError: If its metadata cannot be read.
     """
-    return About.of(read_config(folder.name, METADATA, open_bundle(folder)))
+    return About.of(read_metadata(folder))
 
 
 def write_segments(folder: Path, segments: Mapping[str, SegmentCode]) -> None:
@@ -79,7 +78,7 @@ def add_missing(folder: Path) -> None:
     Raises:
         BundleError: If it cannot be read.
     """
-    bundle, found = read_bundle(folder), read_config(folder.name, METADATA, open_bundle(folder))
+    bundle, found = read_bundle(folder), read_metadata(folder)
     configs = generated_configs(bundle.spec, list(bundle.network_defs), bundle.release, About.of(found))
     for name, content in configs.items():
         path = folder / "configs" / f"{name}.json"
@@ -91,12 +90,12 @@ def add_missing(folder: Path) -> None:
 
 def write_tracking_run(folder: Path, run_id: str) -> None:
     """Let a bundle folder name another tracking run as the one that trained it."""
-    spec = json.loads((folder / METADATA).read_text(encoding="utf-8"))[SPEC_KEY]
+    spec = read_metadata(folder)[SPEC_KEY]
     _change(folder, {SPEC_KEY: {**spec, "tracking_run": run_id}})
 
 
 def _change(folder: Path, changes: Mapping[str, Any]) -> None:
     """Replace entries of a bundle's metadata, or add them."""
-    found = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+    found = read_metadata(folder)
     if any(found.get(key) != value or key not in found for key, value in changes.items()):
         write_json(folder / METADATA, {**found, **changes})

@@ -1,17 +1,16 @@
 """`models/model.ts`: a bundle's network as TorchScript, in the form `monai.data.load_net_with_metadata` reads."""
 
 import io
-import json
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from monai.config import get_config_values
 from monai.data import save_net_with_metadata
 from torch import nn
 
+from unetpipe.bundle.archive import read_metadata
 from unetpipe.errors import BundleError
 from unetpipe.files import atomic_path
 from unetpipe.networks.torchscript import to_torchscript
@@ -35,8 +34,8 @@ def load_torchscript(content: bytes) -> torch.jit.ScriptModule:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             files = [entry for entry in archive.infolist() if "/code/" in f"/{entry.filename}"]
-            if sum(entry.file_size for entry in files) > _MOST_CODE:
-                raise BundleError(f"{SCRIPT} holds implausibly much code")
+            if (size := sum(entry.file_size for entry in files)) > _MOST_CODE:
+                raise BundleError(f"{SCRIPT}: {size:,} bytes of code, more than the {_MOST_CODE:,} that are read")
             code = [archive.read(entry).decode() for entry in files if entry.filename.endswith(".py")]
         found = next((match.group() for text in code if (match := _UNSAFE.search(text))), None)
         if found is not None:
@@ -59,7 +58,7 @@ def write_torchscript(folder: Path, network: nn.Module) -> Path:
     Raises:
         BundleError: If the network cannot be exported, or answers differently when it is.
     """
-    window = _metadata(folder)["network_data_format"]["inputs"]["image"]
+    window = read_metadata(folder)["network_data_format"]["inputs"]["image"]
     shape = (1, window["num_channels"], *window["spatial_shape"])
     return _save(folder, to_torchscript(network, torch.randn(shape, generator=torch.Generator().manual_seed(0))))
 
@@ -76,12 +75,7 @@ def renew_metadata(folder: Path) -> None:
 def _save(folder: Path, script: torch.jit.ScriptModule) -> Path:
     target = folder / SCRIPT
     # the versions, and not the time; an open file, as torch keeps the name of a path: the same bundle, the same bytes
-    metadata = {**get_config_values(), **_metadata(folder)}
+    metadata = {**get_config_values(), **read_metadata(folder)}
     with atomic_path(target) as temporary, temporary.open("wb") as file:
         save_net_with_metadata(script, file, include_config_vals=False, meta_values=metadata)
     return target
-
-
-def _metadata(folder: Path) -> dict[str, Any]:
-    metadata: dict[str, Any] = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    return metadata

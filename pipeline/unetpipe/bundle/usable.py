@@ -23,7 +23,7 @@ def require_usable(bundles: Sequence[Bundle]) -> None:
             if len(bundles) > 1:
                 raise BundleError(f"{bundle.name} is not trained to its end, so that it cannot be averaged yet")
             log.warning("%s is not trained to its end", bundle.name)
-        for one in _stages(bundle):
+        for one in with_first_stage(bundle):
             if one.spec.preprocessing.only_normalizes:
                 continue
             require_steps(one.spec.preprocessing)
@@ -34,7 +34,7 @@ def require_usable(bundles: Sequence[Bundle]) -> None:
                 )
 
 
-def _stages(bundle: Bundle) -> Iterator[Bundle]:
+def with_first_stage(bundle: Bundle) -> Iterator[Bundle]:
     """A model, and the one whose labels it is given."""
     yield bundle
     if bundle.spec.first_stage is not None:

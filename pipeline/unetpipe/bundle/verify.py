@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from unetpipe.bundle.archive import METADATA, PARTS, open_bundle, read_config, shown
+from unetpipe.bundle.archive import PARTS, open_bundle, read_metadata, shown
 from unetpipe.bundle.conformity import check_metadata, check_sizes, check_workflows
 from unetpipe.bundle.exports import EXPORTED_FILES, require_exports_fit
 from unetpipe.bundle.large_files import LARGE_FILES
@@ -124,7 +124,7 @@ def _parts(folder: Path) -> tuple[Part, ...]:
 
 def _spec(folder: Path) -> ModelSpec | None:
     try:
-        return parse_spec(folder.name, read_config(folder.name, METADATA, open_bundle(folder)))
+        return parse_spec(folder.name, read_metadata(folder))
     except BundleError:
         return None
 
@@ -162,7 +162,7 @@ def _weights(folder: Path) -> str:
     network, spec = bundle.network(), bundle.spec
     shape = (1, spec.input_channels, *spec.patch_size)
     wanted = (1, spec.label_scheme.count, *spec.patch_size)
-    metadata = read_config(folder.name, METADATA, open_bundle(folder))
+    metadata = read_metadata(folder)
     for side, expected in (("inputs", shape), ("outputs", wanted)):
         described: dict[str, Any] = next(iter(_formats(metadata, side).values()), {})
         declared = (1, described.get("num_channels"), *described.get("spatial_shape", ()))

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from unetpipe.bundle.about import About
-from unetpipe.bundle.archive import METADATA, PARTS, open_bundle, read_config
+from unetpipe.bundle.archive import METADATA, PARTS, read_metadata
 from unetpipe.bundle.configs.evaluation import evaluate, multi_gpu_evaluate
 from unetpipe.bundle.configs.inference import inference
 from unetpipe.bundle.configs.metadata import metadata
@@ -87,7 +87,7 @@ def write_members(folder: Path, spec: ModelSpec, members: Sequence[Member]) -> N
 def _coded_as_before(folder: Path, spec: ModelSpec) -> ModelSpec:
     """The spec, with the codes of the bundle in the folder where it has none and the classes are the same."""
     try:
-        earlier = parse_spec(folder.name, read_config(folder.name, METADATA, open_bundle(folder)))
+        earlier = parse_spec(folder.name, read_metadata(folder))
     except BundleError:
         return spec
     same = not spec.segments and earlier.label_scheme.names == spec.label_scheme.names
@@ -124,7 +124,7 @@ def generated_configs(
 def _about_in(folder: Path) -> About:
     """What an earlier bundle in the folder says of itself."""
     try:
-        return About.of(read_config(folder.name, METADATA, open_bundle(folder)))
+        return About.of(read_metadata(folder))
     except BundleError:
         return About()
 

@@ -13,6 +13,7 @@ from unetpipe.bundle.spec import ModelSpec
 from unetpipe.dataset.folds import Fold
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.planning.plan import Plan, read_plan
+from unetpipe.dataset.run_folders import fold_folder, run_folders
 from unetpipe.errors import BundleError, TrainingError
 from unetpipe.tracking.parent import noted_run
 from unetpipe.training.first_stage import held_out_labels
@@ -66,10 +67,10 @@ def trained_runs(work: Path, manifest: Manifest, folds: Sequence[Fold]) -> list[
         BundleError: If two of them cannot be averaged, such as runs of different classes.
     """
     runs, plan = [], read_plan(work)
-    for folder in sorted(path for path in (work / "runs").glob("*") if any(path.glob("fold_*"))):
+    for folder in run_folders(work):
         try:
             held_out_labels(folder, manifest, folds)
-            paths = tuple(folder / f"fold_{fold}" for fold in range(len(folds)))
+            paths = tuple(fold_folder(folder, fold) for fold in range(len(folds)))
             ensemble = ensemble_of({fold: read_bundle(path) for fold, path in enumerate(paths)}, noted_run(folder))
         except (TrainingError, BundleError) as error:
             log.warning("run %s is not compared: %s", folder.name, error)

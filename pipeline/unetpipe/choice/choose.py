@@ -18,6 +18,7 @@ from unetpipe.dataset.manifest import read_manifest
 from unetpipe.documents import Record, write_document
 from unetpipe.evaluation.ranking import RankedModel, rank_models
 from unetpipe.evaluation.rows import interval
+from unetpipe.evaluation.summary import patients_of
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.progress import Progress, SilentProgress
@@ -107,8 +108,8 @@ def choose(
     labels = config.out / "candidates"
     with reading_at_most(config.max_voxels):
         held_out = HeldOutPredictions(runs, candidates, manifest, labels).predict(folds, progress)
-        known = {case.id: case.patient for case in manifest.cases}
-        patients = [known[case] or f"case {case}" for fold in folds for case in fold.validation]
+        known = {case.id: case.patient for case in manifest.cases if case.patient}
+        patients = patients_of((case for fold in folds for case in fold.validation), known)
         ranking = rank_models({name: dice_table(cases) for name, cases in held_out.items()}, patients, config.seed)
         chosen = chosen_candidate(ranking, candidates)
         model = finished_model(chosen, held_out[chosen.name], manifest, labels / chosen.name)

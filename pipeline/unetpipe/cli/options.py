@@ -18,6 +18,7 @@ from pydantic import AliasChoices, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from unetpipe.documents import reason_of
 from unetpipe.yaml_text import YamlError, parse_yaml, read_yaml
 
 C = TypeVar("C", bound=BaseModel)
@@ -298,4 +299,4 @@ def _describe(fault: ErrorDetails, context: typer.Context) -> str:
         return f"{shown} is missing"
     if fault["type"] == "extra_forbidden":
         return f"{shown}: no such field"
-    return f"{shown}: {fault['msg'].removeprefix('Value error, ')}, got {fault['input']!r}"
+    return f"{shown}: {reason_of(fault)}, got {fault['input']!r}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from unetpipe.training.signals import STOP_SIGNALS
+from unetpipe.stop_signals import STOP_SIGNALS
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import choose_folds, make_folds, read_folds
 from unetpipe.dataset.layouts.recognition import inspect_dataset
 from unetpipe.dataset.privacy.case_ids import CaseIds
+from unetpipe.dataset.run_folders import fold_folder, run_folder
 from unetpipe.errors import ClusterError
 from unetpipe.extensions import load_extensions
 
@@ -98,7 +99,7 @@ def _evaluation(pipeline: PipelineConfig, extensions: Sequence[str]) -> Command:
 
 
 def _ensemble(pipeline: PipelineConfig, folds: Sequence[int]) -> Command:
-    run = pipeline.out / "runs" / pipeline.run_name
+    run = run_folder(pipeline.out, pipeline.run_name)
     return _command(
         "bundle", str(run), {"folds": ",".join(map(str, folds)), "out": pipeline.ensemble or run / "ensemble"}
     )
@@ -106,7 +107,7 @@ def _ensemble(pipeline: PipelineConfig, folds: Sequence[int]) -> Command:
 
 def _inference(pipeline: PipelineConfig, scans: Path, folds: Sequence[int]) -> Command:
     """Segment scans with the models of the folds, and not with their ensemble, which takes networks of MONAI's only."""
-    first, *others = [str(pipeline.out / "runs" / pipeline.run_name / f"fold_{fold}") for fold in folds]
+    first, *others = [str(fold_folder(run_folder(pipeline.out, pipeline.run_name), fold)) for fold in folds]
     name, *options = _command("infer", first, {"out": pipeline.labels or pipeline.out / "labels"}, pipeline.infer)
     models = [word for other in others for word in ("--model", other)]
     return (name, options[0], *models, str(scans), *options[1:])

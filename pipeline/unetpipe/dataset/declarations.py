@@ -1,11 +1,12 @@
 """Declarations about a dataset on the command line, which override those of its folder or list."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.merging import declare_labels
 from unetpipe.dataset.modality import modality_code
-from unetpipe.errors import DatasetError, Fault
+from unetpipe.errors import DatasetError
+from unetpipe.imaging.dicom.label_target import SegmentRules
 from unetpipe.label_values import Range
 
 
@@ -41,16 +42,33 @@ def with_segments(manifest: Manifest, names: Mapping[str, tuple[str, ...]], thre
         threshold: Share of the highest fraction from which a voxel belongs to a fractional segment.
 
     Raises:
+        DatasetError: If names, given or the dataset's own, are for what is no class or region.
+    """
+    own, known = manifest.segment_rules, manifest.label_scheme.names if manifest.labels else ()
+    rules = segment_rules(own, names or own.names, threshold, known)  # a dataset may misspell a class as well
+    return manifest.model_copy(update={"segment_rules": rules})
+
+
+def segment_rules(
+    own: SegmentRules, names: Mapping[str, tuple[str, ...]], threshold: float | None, classes: Collection[str]
+) -> SegmentRules:
+    """Rules for segments of DICOM, and over them those that are given.
+
+    Args:
+        own: Rules of the dataset. Their names are not checked: one that is no class has no effect.
+        names: Names of the segments of a class, by the class; none leave the dataset's.
+        threshold: Share of the highest fraction from which a voxel belongs to a fractional segment; None leaves the
+            dataset's.
+        classes: Names of all classes or regions.
+
+    Raises:
         DatasetError: If names are given for what is no class or region.
     """
-    rules = manifest.segment_rules
-    rules = rules.model_copy(update={"names": names} if names else {})
-    rules = rules.model_copy(update={"threshold": threshold} if threshold is not None else {})
-    known = manifest.label_scheme.names if manifest.labels else ()
-    if unknown := sorted(set(rules.names) - set(known)):
-        expected = ", ".join(known) or "none"
-        raise _refused("bad_segments", f"names of segments: {unknown[0]} is no class; expected {expected}")
-    return manifest.model_copy(update={"segment_rules": rules})
+    if unknown := sorted(set(names) - set(classes)):
+        expected = ", ".join(classes) or "none"
+        raise DatasetError.of("bad_segments", f"names of segments: {unknown[0]} is no class; expected {expected}")
+    given = {"names": names or None, "threshold": threshold}
+    return own.model_copy(update={key: value for key, value in given.items() if value is not None})
 
 
 def with_modalities(manifest: Manifest, modalities: Sequence[str]) -> Manifest:
@@ -67,7 +85,7 @@ def with_modalities(manifest: Manifest, modalities: Sequence[str]) -> Manifest:
         return manifest
     codes = [modality_code(name) for name in modalities]
     if unknown := [name for name, code in zip(modalities, codes, strict=True) if code is None]:
-        raise _refused(
+        raise DatasetError.of(
             "bad_modality",
             f"--modality: {unknown[0]!r} is no modality; expected DICOM's code, such as CT, MR, PT or US",
         )
@@ -75,9 +93,5 @@ def with_modalities(manifest: Manifest, modalities: Sequence[str]) -> Manifest:
     if len(codes) not in (1, channels):
         names = ", ".join(manifest.channels)
         expected = f"expected one modality, or one for each of the {channels} channels ({names})"
-        raise _refused("bad_modality", f"--modality: {expected}, got {len(codes)}")
+        raise DatasetError.of("bad_modality", f"--modality: {expected}, got {len(codes)}")
     return manifest.model_copy(update={"modalities": tuple(codes if len(codes) == channels else codes * channels)})
-
-
-def _refused(kind: str, message: str) -> DatasetError:
-    return DatasetError([Fault(case="dataset", kind=kind, message=message)])

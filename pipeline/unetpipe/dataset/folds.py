@@ -11,7 +11,7 @@ from pydantic import model_validator
 from unetpipe.dataset.case_names import former_ids
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.documents import Record, read_document
-from unetpipe.errors import DatasetError, Fault, TrainingError
+from unetpipe.errors import DatasetError, TrainingError
 
 FOLDS_SCHEMA: Final = 1
 
@@ -72,7 +72,7 @@ def make_folds(manifest: Manifest, k: int, seed: int) -> Folds:
     if len(names) < k:
         what = "patients" if any(case.patient for case in manifest.cases) else "cases"
         message = f"{k} folds need at least {k} {what}, the dataset has {len(names)}"
-        raise DatasetError([Fault(case="dataset", kind="too_few_cases", message=message)])
+        raise DatasetError.of("too_few_cases", message)
     # the legacy generator is scikit-learn's, whose folds these are
     order = np.random.RandomState(seed).permutation(len(names))
     folds = []
@@ -97,7 +97,7 @@ def _declared_folds(manifest: Manifest, seed: int) -> Folds:
     )
     if not all(fold.train for fold in folds):
         message = "all cases are declared to be in one fold, which leaves none to train on"
-        raise DatasetError([Fault(case="dataset", kind="too_few_cases", message=message)])
+        raise DatasetError.of("too_few_cases", message)
     known = [case for case in manifest.cases if case.patient is not None]
     together = len({(case.patient, case.fold) for case in known}) == len({case.patient for case in known})
     return Folds(seed=seed, by_patient=bool(known) and together, folds=folds)

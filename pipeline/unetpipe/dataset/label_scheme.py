@@ -1,8 +1,11 @@
-"""What a network's outputs stand for: classes, or regions that overlap. No other module makes this distinction itself.
+"""What a network's outputs stand for: classes, or regions that overlap.
 
 Usually outputs are classes, of which each voxel has exactly one: probabilities are a softmax, and the largest logit
 decides. A dataset may declare regions instead, sets of label values that overlap, such as a whole tumour and its core:
 each output has a sigmoid of its own, and a region is found where its logit is above 0.
+
+What outputs are called, which values they have and how many there are, `LabelScheme` says. Other modules ask whether
+outputs overlap where they treat logits, probabilities or files of the two kinds differently.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,9 +58,24 @@ class LabelScheme:
         return len(self.regions or self.labels)
 
     @property
+    def output_names(self) -> tuple[str, ...]:
+        """Name of each of the L outputs: of all classes with the background, or of the regions."""
+        return tuple(one.name for one in self.regions or self.labels)
+
+    @property
+    def output_values(self) -> tuple[int, ...]:
+        """Label value of each of the L outputs: that of the class, or the one that is written for the region."""
+        return tuple(region.written for region in self.regions) or tuple(label.value for label in self.labels)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the structures to be found: the foreground classes, or the regions."""
         return tuple(one.name for one in self.regions or self.labels[1:])
+
+    @property
+    def names_by_value(self) -> dict[int, str]:
+        """Name of each class in label files, the background's included, by its value."""
+        return {label.value: label.name for label in self.labels}
 
     @property
     def written_values(self) -> tuple[int, ...]:
@@ -82,6 +100,10 @@ class LabelScheme:
         if not self.regions:
             return tuple(range(len(self.labels)))
         return (0, *(self._index(region.written) for region in self.regions))
+
+    def per_output(self, given: Mapping[str, float], default: float = 1.0) -> tuple[float, ...]:
+        """The figure given for each of the L outputs by its name, or the default."""
+        return tuple(given.get(name, default) for name in self.output_names)
 
     def _index(self, value: int) -> int:
         return next(index for index, label in enumerate(self.labels) if label.value == value)

@@ -107,7 +107,7 @@ class Manifest(Record):
     @cached_property
     def values_of_segments(self) -> Mapping[frozenset[str], int]:
         """Value of a voxel by the names of the classes or regions that hold it, for segmentations that name them."""
-        return values_of_segments({label.value: label.name for label in self.labels}, self.regions)
+        return values_of_segments(self.label_scheme.names_by_value, self.regions)
 
     def label_target(self, grid: Grid) -> LabelTarget:
         """What segments of DICOM are drawn into, for an image's grid."""
@@ -117,6 +117,11 @@ class Manifest(Record):
     def file_names(self) -> Mapping[str, str]:
         """Name of each case's files, without suffix, by case id."""
         return file_names(case.id for case in self.cases)
+
+    @property
+    def prediction_suffix(self) -> str:
+        """Suffix of the files of labels that are predicted for held-out cases."""
+        return ".nii.gz" if self.spatial_dims == 3 else ".png"
 
     @property
     def label_values(self) -> tuple[int, ...]:

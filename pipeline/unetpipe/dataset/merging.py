@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.documents import Record
-from unetpipe.errors import DatasetError, Fault
+from unetpipe.errors import DatasetError
 from unetpipe.label_values import Range
 
 BACKGROUND = "background"
@@ -121,4 +121,4 @@ def merge_counts(counts: Mapping[int, int], merged: Sequence[MergedValues]) -> d
 
 
 def _refused(message: str) -> DatasetError:
-    return DatasetError([Fault(case="dataset", kind="bad_labels", message=f"--labels: {message}")])
+    return DatasetError.of("bad_labels", f"--labels: {message}")

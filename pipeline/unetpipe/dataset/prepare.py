@@ -26,6 +26,7 @@ from unetpipe.imaging.image import read_image
 from unetpipe.imaging.network_input import CroppedImage, network_label
 from unetpipe.imaging.preprocessing import Preprocessing
 from unetpipe.progress import Progress
+from unetpipe.torch_threads import torch_threads
 
 _LARGEST = float(np.finfo(np.float16).max)
 _WRITERS = 4
@@ -135,7 +136,7 @@ def prepare_cases(
             room.release()
 
     with (
-        _shared_cores(workers),
+        torch_threads(torch.get_num_threads() // workers),  # with all threads in each worker, they wait for each other
         progress.task("preprocessing", len(cases)) as advance,
         ThreadPoolExecutor(_WRITERS) as writers,
         ThreadPoolExecutor(workers) as threads,
@@ -161,14 +162,3 @@ def _blamed_on(case: Case) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"while preprocessing case {case.id}")
         raise
-
-
-@contextmanager
-def _shared_cores(workers: int) -> Iterator[None]:
-    """Divide torch's threads among the workers: with all threads in each worker, they wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before // workers))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -9,7 +9,7 @@ from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.planning.plan import Configuration, Plan, read_plan
 from unetpipe.dataset.store import CaseStore
 from unetpipe.errors import TrainingError
-from unetpipe.imaging.preprocessing import step_code
+from unetpipe.imaging.preprocessing import Preprocessing, step_code
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,11 @@ class TrainingSet:
     training: tuple[str, ...]
     validation: tuple[str, ...]
     first_stage: CaseStore | None = None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing of the images that the cases were made from."""
+        return self.plan.preprocessing(self.name)
 
     @property
     def input_channels(self) -> int:

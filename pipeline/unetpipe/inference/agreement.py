@@ -16,7 +16,7 @@ from torch import Tensor
 from unetpipe.networks.determinism import sums_by_class
 from unetpipe.networks.device import exact
 
-# bounds of the table of votes, which has all classes
+# bounds of the table of votes, which has all classes, and of the members' classes
 _VOXELS = 1 << 17
 _VOTES_ON_GPU = 1 << 25
 
@@ -47,14 +47,14 @@ class Agreement:
             self._common = exact(torch.zeros(classes, device=labels[0].device))
             self._size = torch.zeros_like(self._common)
         on_gpu = labels[0].device.type == "cuda"
-        count, at_once = (_common_of_voxels, _VOTES_ON_GPU // classes) if on_gpu else (_common_of_members, _VOXELS)
+        at_once = _VOTES_ON_GPU // (classes + 4 * len(labels)) if on_gpu else _VOXELS
         stacked = torch.stack([member.flatten() for member in labels])
         for part in torch.split(stacked, at_once, 1):
             members = part.long()
             votes = torch.zeros((classes, part.shape[1]), dtype=torch.int16, device=part.device)
             for member in members:
                 votes.scatter_add_(0, member[None], torch.ones_like(votes[:1]))
-            common, size = count(members, votes)
+            common, size = _common_of_voxels(votes) if on_gpu else _common_of_members(members, votes)
             self._common += exact(common) / (len(members) - 1)
             self._size += exact(size)
 
@@ -92,6 +92,7 @@ def _common_of_members(members: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
     return common, size
 
 
-def _common_of_voxels(_members: Tensor, votes: Tensor) -> tuple[Tensor, Tensor]:
+def _common_of_voxels(votes: Tensor) -> tuple[Tensor, Tensor]:
     """The same from the votes alone: a GPU waits for each of its histograms."""
-    return (votes * (votes - 1)).sum(1), votes.sum(1)
+    many = votes.int()
+    return (many * (many - 1)).sum(1), many.sum(1)

@@ -5,7 +5,6 @@ Shape legend: L logits per voxel; the scan's grid is the cropped RAS+ one, (I, J
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -19,6 +18,7 @@ from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.resampling import Chunk, SlabResampler, label_dtype
 from unetpipe.inference.sliding_window import Planes
+from unetpipe.torch_threads import torch_threads
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ def label_scan(
         torch.zeros((scheme.count, *out), dtype=torch.float16) if probabilities else None,
     )
     for axis, chunk in _chunks(group, out):
-        with _one_thread():
+        # a chunk is thousands of products and comparisons of some 100 µs: handing each to several threads takes longer
+        # than it saves, and on a machine that does other work ten times as long
+        with torch_threads(1):
             _write(prediction, axis, chunk, scheme, group)
     return prediction
 
@@ -156,21 +158,6 @@ def _largest(chunk: Chunk, labels: Tensor) -> Tensor:
 def _require_finite(values: Tensor) -> None:
     if not torch.isfinite(values).all():
         raise UnetpipeError("the network's output is NaN or infinite in some voxels: try --precision fp32")
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Work in the calling thread alone.
-
-    A chunk is thousands of products and comparisons of some 100 µs: handing each to several threads takes longer than
-    it saves, and on a machine that does other work ten times as long.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _chunks(group: GroupLogits, out: Shape) -> Iterator[tuple[int, Chunk]]:

@@ -47,7 +47,7 @@ class OutputFolder:
     def write_labels(self, case: InputCase, labels: NDArray[Any], grid: Grid) -> Path:
         """Write label values (*spatial), and return their file."""
         path = self.labels_path(case)
-        write_labels(path, labels, grid, {label.value: label.name for label in self.scheme.labels})
+        write_labels(path, labels, grid, self.scheme.names_by_value)
         return path
 
     def entropy_path(self, case: InputCase) -> Path:
@@ -65,10 +65,9 @@ class OutputFolder:
 
     def write_probabilities(self, case: InputCase, probabilities: NDArray[np.float16], grid: Grid) -> None:
         """Write ``probabilities/CASE.npz``: probabilities (L, *spatial), the label value of each, and the affine."""
-        scheme = self.scheme
-        values = scheme.written_values if scheme.overlapping else [label.value for label in scheme.labels]
         with atomic_path(self.probabilities_path(case)) as temporary:
-            np.savez(temporary, probabilities=probabilities, values=np.array(values), affine=grid.matrix)
+            values = np.array(self.scheme.output_values)
+            np.savez(temporary, probabilities=probabilities, values=values, affine=grid.matrix)
 
     def further_paths(self, case: InputCase) -> set[Path]:
         """What may be written of a scan beside its labels, in the scan's own format or NIfTI."""

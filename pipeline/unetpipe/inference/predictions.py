@@ -121,11 +121,6 @@ def _part(shard: str | None) -> str:
     return "" if shard is None else "-" + shard.replace("/", "-of-")
 
 
-def write_predictions(path: Path, predictions: Predictions) -> None:
-    """Write predictions.json, atomically."""
-    write_document(path, predictions)
-
-
 def read_predictions(path: Path) -> Predictions | None:
     """Read the predictions.json of an earlier run; None if it is missing or not readable."""
     try:
@@ -234,7 +229,7 @@ class PredictionsFile:
         """Write all outcomes so far, with the attributes that `Predictions` has beside them."""
         records = list(self.predictions.values())  # in one go, since another thread may be adding one
         cases = tuple(sorted(records, key=lambda record: record.id))
-        write_predictions(
+        write_document(
             self.path,
             Predictions(
                 models=models,

@@ -1,9 +1,10 @@
-"""From finished logits on the network's grid to logits on the scan's, a few planes and one class at a time.
+"""From finished logits on the network's grid to logits on the scan's, a few planes at a time.
 
-A class is resampled only inside the box where it can win: linear interpolation stays between its neighbours, so a class
-whose largest neighbour is below another class's smallest one cannot be the largest anywhere between them. On a scan
-with a hundred organs that leaves little more than a hundred small boxes; where every class is possible everywhere it
-costs one more pass over the logits.
+On a CPU that is done for one class after the other, and only inside the box where it can win: linear interpolation
+stays between its neighbours, so a class whose largest neighbour is below another class's smallest one cannot be the
+largest anywhere between them. On a scan with a hundred organs that leaves little more than a hundred small boxes; where
+every class is possible everywhere it costs one more pass over the logits. On a GPU, where starting a kernel takes
+longer than most of them run, all classes are resampled everywhere, many planes and classes together.
 
 Shape legend: L classes; spatial axes are turned so that the slab's axis comes first, (P, A[, B]).
 """
@@ -51,10 +52,10 @@ class SlabResampler:
         axes = [axis_matrix(*kind, logits.device) for kind in self._kinds]
         along = axes[0]
         ready = along.complete(planes.first + logits.shape[1])
-        across = math.prod(axis.out for axis in axes[1:])
         at_once = _BLOCK
         if logits.device.type == "cuda":  # where few large pieces take less time than many small ones
-            at_once = max(_BLOCK, _VALUES_AT_ONCE // (len(logits) * across))
+            of_plane = math.prod(max(axis.size, axis.out) for axis in axes[1:]) * math.ceil(along.out / along.size)
+            at_once = max(_BLOCK, _VALUES_AT_ONCE // (len(logits) * of_plane))
         while self._next < ready:
             low = along.inputs(self._next, self._next + 1)[0]
             end = min(along.outputs(low, low + at_once)[1], ready)
@@ -117,7 +118,7 @@ class Chunk:
 
     def groups(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the resampled logits of all classes, some at a time: the number of the first, and (some, P, A[, B])."""
-        at_once = max(1, _VALUES_AT_ONCE // math.prod(self.shape))
+        at_once = max(1, _VALUES_AT_ONCE // math.prod(self.shape)) if self.device.type == "cuda" else 1
         for first in range(0, self.classes, at_once):
             yield first, self._resampled(slice(first, first + at_once))
 

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from unetpipe.dataset.label_scheme import LabelScheme
-from unetpipe.errors import BundleError
+from unetpipe.documents import first_fault
+from unetpipe.errors import BundleError, listed
 from unetpipe.imaging.dicom.derived.codes import CodedSegment, SegmentCode, uncoded_class
 from unetpipe.imaging.dicom.derived.structures import code_of_structure
-
-_LISTED = 8
 
 
 def coded_segments(scheme: LabelScheme, codes: Mapping[str, SegmentCode], *, uncoded: bool) -> tuple[CodedSegment, ...]:
@@ -27,9 +26,8 @@ def coded_segments(scheme: LabelScheme, codes: Mapping[str, SegmentCode], *, unc
     found = {name: codes.get(name) or code_of_structure(name) for name in scheme.names}
     lacking = [name for name, code in found.items() if code is None]
     if lacking and not uncoded:
-        more = f" and {len(lacking) - _LISTED} more" if len(lacking) > _LISTED else ""
         raise BundleError(
-            f"the model has no code for {', '.join(lacking[:_LISTED])}{more}: give it codes by `unetpipe bundle MODEL "
+            f"the model has no code for {listed(lacking)}: give it codes by `unetpipe bundle MODEL "
             "--segments FILE`, or write private codes by --uncoded"
         )
     segments = []
@@ -37,6 +35,6 @@ def coded_segments(scheme: LabelScheme, codes: Mapping[str, SegmentCode], *, unc
         try:
             segments.append(CodedSegment(name=name, values=values, code=code or uncoded_class(name, written)))
         except ValidationError as error:
-            reason = error.errors()[0]["msg"]
+            _, reason = first_fault(error)
             raise BundleError(f"class {name!r:.80} cannot be the label of a DICOM segment: {reason}") from error
     return tuple(segments)

@@ -59,10 +59,10 @@ _Chosen = Sequence[tuple[_Volume, tuple[int, ...]]]
 class SharedBatches:
     """Mean logits of volumes, one volume after the other.
 
-    Where the memory of the network's device does not hold a slab, logits are summed on the CPU.
+    Where the memory of the network's device does not hold a slab, or no window beside it, logits are summed on the CPU.
 
     Args:
-        images: Functions that give (C, *spatial) on the network's device. They are called when their windows are
+        images: Functions that give (C, *spatial), best on the network's device. They are called when their windows are
             needed; what they raise, the planes of their volume raise.
         lay: Windows over a volume of some shape; all have the same patch.
         forward: Networks.
@@ -122,46 +122,27 @@ class SharedBatches:
             volume = self._open[place]
             chosen += ((volume, corner) for corner in islice(volume.corners, self._batch - len(chosen)))
             place += 1
-        try:
-            self._run(chosen)
-        except Exception:
-            for volume in {id(volume): volume for volume, _ in chosen}.values():
-                try:
-                    self._run_alone([one for one in chosen if one[0] is volume])
-                except Exception as error:
-                    volume.fault = error
+        if self._fault_of(chosen) is None:
+            return
+        for volume in {id(volume): volume for volume, _ in chosen}.values():
+            own, slab = [one for one in chosen if one[0] is volume], self._open[0].slab
+            fault = self._fault_of(own)
+            if fault is not None and is_out_of_memory(fault) and slab is not None and slab.device.type != "cpu":
+                log.warning("out of memory: summing logits on the CPU")
+                slab.move_to_cpu()
+                fault = self._fault_of(own)
+            volume.fault = fault
 
-    def _run_alone(self, chosen: _Chosen) -> None:
-        """Compute windows of one volume, in the memory that the sums of logits leave, or else in theirs."""
+    def _fault_of(self, chosen: _Chosen) -> Exception | None:
+        """Compute windows, or say what stopped that, without the tensors that its traceback would keep."""
         try:
             self._run(chosen)
         except Exception as error:
-            slab = self._open[0].slab
-            if not is_out_of_memory(error) or slab is None or slab.device.type == "cpu":
-                raise
-        else:
-            return
-        log.warning("out of memory: summing logits on the CPU")
-        slab.move_to_cpu()
-        self._run(chosen)
+            return error.with_traceback(None)
+        return None
 
     def _run(self, chosen: _Chosen) -> None:
         windows = [volume.padded[window_box(corner, volume.windows.patch)] for volume, corner in chosen]
         logits = self._forward(torch.stack(windows), [volume.agreement for volume, _ in chosen])
         for (volume, corner), one in zip(chosen, logits, strict=True):
             volume.computed.append((corner, one))
-
-
-def finished_planes(
-    image: Tensor, windows: Windows, forward: Callable[[Tensor], Tensor], *, batch: int
-) -> Iterator[Planes]:
-    """Mean logits of a single volume.
-
-    Args:
-        image: (C, *spatial), on the network's device.
-        windows: Windows over `image`.
-        forward: Network, or another function of a batch of windows: (B, C, *patch) to (B, L, *patch).
-        batch: Windows per call of `forward`.
-    """
-    alone = SharedBatches([lambda: image], lambda _: windows, lambda x, _: forward(x), batch)
-    return next(iter(alone)).planes

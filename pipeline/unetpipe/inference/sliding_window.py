@@ -156,7 +156,7 @@ class Planes:
 
 def central_window(image: Tensor, patch: Shape, blending: Blending = GAUSSIAN) -> Tensor:
     """The window (1, C, *patch) in the middle of a volume (C, *spatial), padded as windows are."""
-    windows = Windows.over(tuple(image.shape[1:]), patch, 0.5, blending)
+    windows = Windows.over(tuple(image.shape[1:]), patch, STEP, blending)
     corner = tuple((n - p) // 2 for n, p in zip(windows.padded, patch, strict=True))
     return padded_image(image, windows)[window_box(corner, patch)][None]
 
@@ -206,10 +206,13 @@ class Slab:
         return self._sum.device
 
     def move_to_cpu(self) -> None:
-        """Go on with sums on the CPU."""
+        """Go on with sums on the CPU; planes that were handed out before are no more."""
+        before = self._sum
         self._sum, self._weight, self._weights_of_window = (
-            tensor.cpu() for tensor in (self._sum, self._weight, self._weights_of_window)
+            tensor.cpu() for tensor in (before, self._weight, self._weights_of_window)
         )
+        if before.device.type != "cpu":
+            before.untyped_storage().resize_(0)  # those planes may still be somebody's
 
     def add(self, corner: tuple[int, ...], logits: Tensor) -> None:
         """Add one window's logits (L, *patch). Its corner lies at the slab's first plane along the axis."""
@@ -236,9 +239,9 @@ class Slab:
             yield Planes(self._axis, max(self._first - low, 0), done[inside])
         self._first = start
         thickness = self._windows.patch[self._axis]
-        along = self._axis + 1
+        along, left = self._axis + 1, max(thickness - count, 0)
         for some in itertools.chain(torch.split(self._sum, _CLASSES_AT_ONCE), [self._weight]):
-            if count < thickness:
-                behind = some.narrow(along, count, thickness - count).clone()
-                some.narrow(along, 0, thickness - count).copy_(behind)
+            for at in range(0, left, count):  # as many at a time as do not lie over each other
+                part = min(count, left - at)
+                some.narrow(along, at, part).copy_(some.narrow(along, at + count, part))
             some.narrow(along, max(thickness - count, 0), min(count, thickness)).zero_()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from unetpipe.report.held_out import basis
-from unetpipe.training.outcome import HeldOutResult, TrainingOutcome, mean_of_known
+from unetpipe.training.outcome import HeldOutResult, TrainingOutcome, mean_of_known, mean_over_folds
 from unetpipe.training.state import EpochRecord
 
 FINAL_FILES = ("curves.png", "overlay.png", "config.yaml")
@@ -26,9 +26,14 @@ def epoch_figures(record: EpochRecord, classes: Sequence[str]) -> dict[str, floa
 
 def final_figures(result: HeldOutResult | TrainingOutcome, seconds: float) -> dict[str, float]:
     """What the deployed weights gave on held-out cases, and how long training took."""
-    figures = {f"final_dice/{name}": value for name, value in known(result.dice).items()}
     mean = mean_of_known(result.dice.values())
-    return figures | ({} if mean is None else {"final_mean_dice": mean}) | {"duration_seconds": seconds}
+    means = {} if mean is None else {"final_mean_dice": mean}
+    return _final_dice(result.dice) | means | {"duration_seconds": seconds}
+
+
+def mean_figures(outcomes: Sequence[TrainingOutcome]) -> dict[str, float]:
+    """What folds gave on average. A mean of more folds is a later point: its step is their number."""
+    return _final_dice(mean_over_folds(outcomes))
 
 
 def final_tags(result: HeldOutResult | TrainingOutcome, held_out: int) -> dict[str, str]:
@@ -39,3 +44,7 @@ def final_tags(result: HeldOutResult | TrainingOutcome, held_out: int) -> dict[s
 def known(dice: Mapping[str, float | None]) -> dict[str, float]:
     """The values that are not None."""
     return {name: value for name, value in dice.items() if value is not None}
+
+
+def _final_dice(dice: Mapping[str, float | None]) -> dict[str, float]:
+    return {f"final_dice/{name}": value for name, value in known(dice).items()}

@@ -18,7 +18,7 @@ from unetpipe.service.node import Node, opened
 from unetpipe.service.rules import Rule, read_rules
 from unetpipe.service.segmenter import Segmenter
 from unetpipe.service.worker import Worker
-from unetpipe.training.signals import stop_requested
+from unetpipe.stop_signals import stop_requested
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.cores import available_cores
 from unetpipe.documents import Record
-from unetpipe.errors import UnetpipeError
+from unetpipe.errors import UnetpipeError, listed
 from unetpipe.evaluation.comparison import compare
 from unetpipe.evaluation.definitions import DEFINITIONS
 from unetpipe.evaluation.document import Evaluation, ModelEvaluation, digest
@@ -256,8 +256,8 @@ def _reasons(evaluation: Evaluation, inputs: Inputs, config: EvaluateConfig) -> 
     for model, found in zip(evaluation.models, inputs.models, strict=True):
         lead = f"{model.name}: " if len(evaluation.models) > 1 else ""
         if found.missing:
-            listed = ", ".join(found.missing)
-            reasons.append(f"{lead}{len(found.missing)} of {evaluation.cases} cases have no prediction: {listed}")
+            names = listed(found.missing)
+            reasons.append(f"{lead}{len(found.missing)} of {evaluation.cases} cases have no prediction: {names}")
         failures = gate_failures(model.classes, config.fail_under, evaluation.higher_is_better)
         reasons += [lead + failure for failure in failures]
     return reasons

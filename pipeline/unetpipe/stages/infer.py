@@ -13,7 +13,7 @@ from pathlib import Path
 
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import Bundle
-from unetpipe.bundle.spec import ModelSpec
+from unetpipe.bundle.usable import with_first_stage
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import CaseIds
@@ -314,8 +314,8 @@ def _coding(config: InferConfig) -> dict[str, str | bool]:
 
 def _code(predictor: Predictor) -> dict[str, str]:
     """A hash of the extensions' code that reads and prepares scans; nothing where there is none."""
-    own = [model.spec for model in predictor.bundles if isinstance(model.spec, ModelSpec)]
-    steps = [step for spec in own for step in spec.preprocessing.steps]
+    own = [stage for model in predictor.bundles if isinstance(model, Bundle) for stage in with_first_stage(model)]
+    steps = [step for model in own for step in model.spec.preprocessing.steps]
     found = [*step_code(steps), *filter(None, (code_digest(Path(f"x{suffix}")) for suffix in reader_suffixes()))]
     return {"code": hashlib.sha256("".join(found).encode()).hexdigest()[:16]} if found else {}
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from unetpipe import __version__
 from unetpipe.config.info import InfoConfig
 from unetpipe.cores import available_cores
+from unetpipe.dataset.run_folders import fold_folders, run_folders
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError
 from unetpipe.imaging.dicom.sources import is_dicom
@@ -20,7 +21,6 @@ from unetpipe.training.budget_choice import Considered
 if TYPE_CHECKING:  # they import torch or numpy, which `unetpipe --help` has no use for
     from torch import nn
 
-    from unetpipe.dataset.label_scheme import LabelClass
     from unetpipe.imaging.preprocessing import Preprocessing
 
 _LIBRARIES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom", "blosc2", "mlflow")
@@ -217,7 +217,7 @@ def _work_folder(path: Path) -> WorkFolder:
         cases=len(manifest.cases),
         labelled=sum(case.label is not None or not case.images for case in manifest.cases),
         channels=manifest.channels,
-        labels=_values(manifest.labels),
+        labels=scheme.names_by_value,
         folds=len(read_folds(path).folds),
         configuration=plan.default,
         spacing_mm=chosen.spacing_mm,
@@ -225,7 +225,7 @@ def _work_folder(path: Path) -> WorkFolder:
         batch_size=chosen.batch_size,
         features=chosen.features,
         **_network_summary(build_network(definition), definition, chosen.patch_size),
-        runs=tuple(sorted(str(run.relative_to(path)) for run in path.glob("runs/*/fold_*"))),
+        runs=tuple(str(fold.relative_to(path)) for run in run_folders(path) for fold in fold_folders(run).values()),
     )
 
 
@@ -240,7 +240,7 @@ def _bundle(path: Path) -> BundleFolder | ForeignBundleFolder:
         return ForeignBundleFolder(
             **_network_summary(bundle.network(), bundle.network_def, windows.patch_size),
             channels=bundle.spec.channels,
-            labels=_values(bundle.spec.labels),
+            labels=bundle.spec.label_scheme.names_by_value,
             preprocessing=preprocessing_lines(bundle.spec),
             windows=windows_line(bundle.spec),
             postprocessing=readout_lines(bundle.spec),
@@ -252,7 +252,7 @@ def _bundle(path: Path) -> BundleFolder | ForeignBundleFolder:
         **_network_summary(bundle.networks()[0], bundle.network_def, bundle.spec.patch_size),
         networks=len(bundle.network_defs),
         channels=bundle.spec.channels,
-        labels=_values(bundle.spec.labels),
+        labels=bundle.spec.label_scheme.names_by_value,
         spacing_mm=bundle.spec.preprocessing.spacing_mm,
         normalization=_schemes(bundle.spec.preprocessing),
         patch_size=bundle.spec.patch_size,
@@ -304,10 +304,6 @@ def _network_summary(network: "nn.Module", definition: dict[str, Any], patch: tu
 def _layers(words: list[str]) -> str:
     """Layers in a row, with repeated ones counted."""
     return ", ".join(f"{count} x {word}" if count > 1 else word for word, count in Counter(words).items())
-
-
-def _values(labels: "tuple[LabelClass, ...]") -> dict[int, str]:
-    return {label.value: label.name for label in labels}
 
 
 def _schemes(preprocessing: "Preprocessing") -> tuple[str, ...]:

@@ -6,15 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from unetpipe.config.infer import MergeConfig
-from unetpipe.documents import Record
+from unetpipe.documents import Record, write_document
 from unetpipe.errors import DatasetError, Fault
-from unetpipe.inference.predictions import (
-    Prediction,
-    Predictions,
-    predictions_path,
-    read_predictions,
-    write_predictions,
-)
+from unetpipe.inference.predictions import Prediction, Predictions, predictions_path, read_predictions
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +46,7 @@ def merge(config: MergeConfig) -> MergeResult:
     if faults:
         raise DatasetError(faults)
     path = predictions_path(config.out)
-    write_predictions(path, _merged(reports, cases))
+    write_document(path, _merged(reports, cases))
     failed = {case.id: case.error or "" for case in cases if case.status == "failed"}
     return MergeResult(scans=len(cases), predictions=path, failed=failed)
 

@@ -27,6 +27,7 @@ from unetpipe.config.package import PackageConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
 from unetpipe.dataset.layouts.reading import read_text
 from unetpipe.dataset.planning.plan import read_plan
+from unetpipe.dataset.run_folders import fold_folders
 from unetpipe.dataset.store import CaseStore, cases_folder
 from unetpipe.documents import Record
 from unetpipe.errors import BundleError
@@ -145,20 +146,15 @@ def _import_nnunet(model: Path, out: Path, folds: str | None) -> None:
     """Make a bundle of a model folder of nnU-Net's."""
     chosen = None
     if folds not in (None, "all"):
-        chosen = choose_folds(str(folds), max([_number(path) for path in model.glob("fold_*")], default=0) + 1)
+        chosen = choose_folds(str(folds), max(fold_folders(model), default=0) + 1)
     taken = convert(model, out, None if chosen is None else tuple(chosen))
     log.info("%s: made of fold %s of %s", out, ", ".join(map(str, taken)), model.name)
-
-
-def _number(fold: Path) -> int:
-    digits = fold.name.removeprefix("fold_")
-    return int(digits) if digits.isdecimal() else 0
 
 
 def _ensemble(config: PackageConfig, run: Path, out: Path, segments: Mapping[str, SegmentCode] | None) -> Path:
     """Make one bundle of the folds of a run."""
     work = _work_folder(config)
-    found = {int(path.name.removeprefix("fold_")): path for path in run.glob("fold_*") if path.name[5:].isdigit()}
+    found = fold_folders(run)
     if not found:
         raise BundleError(f"{run}: no fold_* in it: --folds takes a run's folder, such as WORK/runs/default")
     count = len(read_folds(work).folds) if (work / "folds.json").is_file() else max(found) + 1

@@ -208,7 +208,7 @@ def _check(
 
 
 def _severest_first(fault: Fault) -> tuple[bool, bool, str, str]:
-    return fault.severity != "error", fault.case != "dataset", fault.case, fault.kind
+    return fault.severity != "error", *fault.order
 
 
 def _all_faults(

@@ -50,19 +50,19 @@ def evidence_of(setup: Setup, state: RunState, result: HeldOutResult) -> Evidenc
 def training_recipe(setup: Setup, state: RunState) -> TrainingRecipe:
     """The part of a run's training that MONAI and PyTorch can repeat, and what they cannot."""
     config, data, scheme = setup.config, setup.data, setup.data.manifest.label_scheme
-    names = scheme.names if scheme.overlapping else [label.name for label in scheme.labels]
     weighted = config.class_weights and output_channels(state.definition) > 1
-    optimizer = _portable(_recipe(setup, state).optimizer([nn.Parameter(torch.zeros(1))]))
+    recipe = _recipe(setup, state)
+    optimizer = _portable(recipe.optimizer([nn.Parameter(torch.zeros(1))]))
     patches = state.iteration * state.budget.batch_size  # of a budget in minutes, only the end tells how many
     return TrainingRecipe(
         loss=next((name for name in LOSSES if name == config.loss), "dice_ce"),
-        class_weights=tuple(config.class_weights.get(name, 1.0) for name in names) if weighted else (),
+        class_weights=scheme.per_output(config.class_weights) if weighted else (),
         optimizer=optimizer or _portable(adamw([nn.Parameter(torch.zeros(1))])) or {},
         epochs=max(1, round(patches / len(data.training))),
         batch_size=state.budget.batch_size,
         foreground_share=config.foreground_share,
         augmented=config.augmentation != "none",
-        differences=tuple(_differences(setup, state, replaced=optimizer is None)),
+        differences=tuple(_differences(setup, state, recipe, replaced=optimizer is None)),
     )
 
 
@@ -83,14 +83,13 @@ def _portable(optimizer: torch.optim.Optimizer) -> Definition | None:
     return {"_target_": f"torch.optim.{kind.__name__}", **options}
 
 
-def _differences(setup: Setup, state: RunState, *, replaced: bool) -> Iterator[str]:
+def _differences(setup: Setup, state: RunState, recipe: Recipe, *, replaced: bool) -> Iterator[str]:
     """What `train.json` leaves out or does otherwise."""
-    config, recipe = setup.config, _recipe(setup, state)
+    config = setup.config
     if replaced:
         yield f"{recipe.optimizer_name} as the optimiser"
-    schedule = config.schedule or ("poly" if recipe.optimizer_name == "sgd" else "one_cycle")
-    if schedule != "poly":
-        yield f"the learning rate schedule {target_of(schedule)}"
+    if recipe.named_schedule != "poly":
+        yield f"the learning rate schedule {target_of(recipe.named_schedule)}"
     if config.loss not in LOSSES:
         yield f"the loss {target_of(config.loss)}"
     if config.class_weights and output_channels(state.definition) == 1:

@@ -10,6 +10,7 @@ from unetpipe.bundle.spec import ModelSpec, Part
 from unetpipe.bundle.write import MODEL, write_bundle, write_weights
 from unetpipe.dataset.held_out_sample import write_sample
 from unetpipe.dataset.planning.fingerprint import read_fingerprint
+from unetpipe.dataset.run_folders import VALIDATION, fold_folder, run_folder
 from unetpipe.dataset.training_domain import training_domain
 from unetpipe.errors import BundleError
 from unetpipe.folder_lock import Claim
@@ -69,7 +70,7 @@ class FolderRecorder:
         if (known := self._tracker.wait_for_id()) and known != state.tracking_run:
             self.save(state)  # else, killed after the store has closed the run, the same command would start another
         self._result = result
-        write_sample(self._folder / "validation", result.sample, self._setup.config.seed)
+        write_sample(self._folder / VALIDATION, result.sample, self._setup.config.seed)
         self._write_bundle(state, weights)
         self._journal.end(state, result, example)
 
@@ -95,7 +96,7 @@ class FolderRecorder:
             regions=data.manifest.regions,
             merged=data.manifest.merged,
             ignore_value=data.manifest.ignore_value,
-            preprocessing=data.plan.preprocessing(data.name),
+            preprocessing=data.preprocessing,
             step_code=step_code(data.plan.steps),
             patch_size=data.configuration.patch_size,
             first_stage=self._first_stage,
@@ -121,7 +122,7 @@ def _first_stage_part(setup: Setup) -> Part | None:
     run, fold = setup.config.first_stage, setup.config.fold
     if run is None:
         return None
-    bundle = read_bundle(setup.config.work / "runs" / run / f"fold_{fold}")
+    bundle = read_bundle(fold_folder(run_folder(setup.config.work, run), fold))
     spec = bundle.spec
     if not spec.finished or spec.folds or spec.parts or spec.registered_network is not None:
         raise BundleError(f"--first-stage {run}: fold {fold} is no finished single network of MONAI's")

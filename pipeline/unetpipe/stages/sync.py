@@ -12,19 +12,19 @@ from pathlib import Path
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.revise import write_tracking_run
 from unetpipe.config.sync import SyncConfig
+from unetpipe.dataset.run_folders import fold_folders
 from unetpipe.dataset.training_set import TrainingSet, read_training_set
 from unetpipe.documents import Record
 from unetpipe.errors import PlanError, TrainingError
 from unetpipe.folder_lock import claimed
 from unetpipe.report.journal import read_history
-from unetpipe.report.run_figures import FINAL_FILES, epoch_figures, final_figures, final_tags, known
+from unetpipe.report.run_figures import FINAL_FILES, epoch_figures, final_figures, final_tags, mean_figures
 from unetpipe.tracking.catch_up import CatchUpTracker
 from unetpipe.tracking.parent import note_run, noted_run
-from unetpipe.tracking.run import tracked_datasets, training_parameters, work_tags
+from unetpipe.tracking.run import folds_parameters, tracked_datasets, training_parameters, work_tags
 from unetpipe.tracking.store import store_errors
 from unetpipe.tracking.tracker import TrackedRun
 from unetpipe.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
-from unetpipe.training.outcome import mean_of_known
 from unetpipe.training.state import RunState
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def sync(config: SyncConfig) -> SyncResult:
     """
     rows: list[SyncedRun] = []
     for run in config.runs:
-        folds = sorted(path for path in run.glob("fold_*") if has_checkpoint(path))
+        folds = [folder for folder in fold_folders(run).values() if has_checkpoint(folder)]
         if folds:
             rows += _sync_folds(run.resolve(), folds)
         elif has_checkpoint(run):
@@ -84,12 +84,9 @@ def _sync_folds(run: Path, folds: Sequence[Path]) -> list[SyncedRun]:
     rows, states = zip(*(_sync_fold(fold, parent.run_id) for fold in folds), strict=True)
     outcomes = [state.outcome for state in states if state.outcome]
     with store_errors(f"{run.name} cannot be sent"):
-        options = states[0].identity.options
-        parent.parameters({"config": {name: value for name, value in options.items() if name != "fold"}})
+        parent.parameters(folds_parameters(states[0].identity.options))
         if len(outcomes) == len(folds):
-            means = {name: mean_of_known(one.dice[name] for one in outcomes) for name in outcomes[0].dice}
-            # a mean of more folds is a later point
-            parent.metrics({f"final_dice/{name}": mean for name, mean in known(means).items()}, step=len(outcomes))
+            parent.metrics(mean_figures(outcomes), step=len(outcomes))
         parent.finish("FINISHED" if len(outcomes) == len(folds) else "KILLED")
     return [SyncedRun(run=run.name, tracking_run=parent.run_id, points=parent.added), *rows]
 

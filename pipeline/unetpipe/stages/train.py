@@ -18,6 +18,7 @@ from unetpipe.bundle.initial import read_initial_model
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import choose_folds, read_folds
 from unetpipe.dataset.planning.plan import Plan
+from unetpipe.dataset.run_folders import run_folder
 from unetpipe.documents import Record
 from unetpipe.errors import TrainingError
 from unetpipe.extensions import load_extensions
@@ -27,11 +28,13 @@ from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.networks.determinism import deterministic
 from unetpipe.networks.device import resolve_device
 from unetpipe.progress import Progress, SilentProgress
+from unetpipe.report.run_figures import mean_figures
 from unetpipe.stages.run_recorder import FolderRecorder
+from unetpipe.stop_signals import stop_requested
 from unetpipe.tracking.background import OpenTracker
 from unetpipe.tracking.named import find_tracker
 from unetpipe.tracking.parent import note_run, noted_run, submission_run
-from unetpipe.tracking.run import tracked, tracked_datasets, training_parameters
+from unetpipe.tracking.run import folds_parameters, tracked, tracked_datasets, training_parameters
 from unetpipe.tracking.tracker import TrackedRun
 from unetpipe.training.budget_choice import BudgetChoice
 from unetpipe.training.checkpoint import load_checkpoint
@@ -40,11 +43,10 @@ from unetpipe.training.distributed.group import Group, joined
 from unetpipe.training.distributed.launcher import launch
 from unetpipe.training.distributed.ranks import find_ranks
 from unetpipe.training.first_state import first_state
-from unetpipe.training.outcome import TrainingOutcome, mean_of_known
+from unetpipe.training.outcome import TrainingOutcome, mean_over_folds
 from unetpipe.training.recorder import NullRecorder, RunRecorder
-from unetpipe.training.run_identity import RunIdentity, run_folder, run_options
+from unetpipe.training.run_identity import RunIdentity, own_folder, run_options
 from unetpipe.training.setup import Setup
-from unetpipe.training.signals import stop_requested
 from unetpipe.training.state import RunState
 from unetpipe.training.trainer import Trainer
 from unetpipe.yaml_text import dump_yaml
@@ -95,7 +97,7 @@ class FoldsResult(Record):
         """Sum up the results of single folds."""
         return cls(
             folds=tuple(FoldRow.model_validate(one.model_dump(include=set(FoldRow.model_fields))) for one in results),
-            dice={name: mean_of_known(one.dice[name] for one in results) for name in results[0].dice},
+            dice=mean_over_folds(results),
             tracking_run=tracking_run,
         )
 
@@ -146,15 +148,12 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult 
 def _train_folds(config: TrainConfig, group: Group, device: torch.device, progress: Progress) -> FoldsResult:
     folds = _each_fold(config)
     folder = _run_of_folds(config)
-    options = {name: value for name, value in run_options(config).items() if name != "fold"}
     run = TrackedRun(work=config.work, name=config.run_name, run_id=noted_run(folder), parent_id=submission_run())
     tracker = config.tracking if group.rank == 0 else "none"
-    with tracked(tracker, run, {"config": options}, known=partial(note_run, folder)) as parent:
+    with tracked(tracker, run, folds_parameters(run_options(config)), known=partial(note_run, folder)) as parent:
         results = [_train_fold(one, group, device, progress, parent) for one in folds]
-        result = FoldsResult.of(results, None)
-        means = {f"final_dice/{name}": mean for name, mean in result.dice.items() if mean is not None}
-        parent.metrics(means, step=len(results))  # a mean of more folds is a later point
-    return result.model_copy(update={"tracking_run": parent.run_id})
+        parent.metrics(mean_figures(results), step=len(results))
+    return FoldsResult.of(results, parent.run_id)
 
 
 def _train_fold(
@@ -254,7 +253,7 @@ def _finished(config: TrainConfig) -> TrainResult | FoldsResult:
     """The result of what other processes have trained, from its checkpoints."""
     results = []
     for one in _each_fold(config):
-        state = load_checkpoint(run_folder(one))
+        state = load_checkpoint(own_folder(one))
         if state is None or state.outcome is None:
             raise TrainingError(f"run {one.run_name}/fold_{one.fold} has not come to its end")
         results.append(_result(one, state, state.outcome))
@@ -263,10 +262,10 @@ def _finished(config: TrainConfig) -> TrainResult | FoldsResult:
 
 def _result(config: TrainConfig, state: RunState, outcome: TrainingOutcome) -> TrainResult:
     return TrainResult(
-        **outcome.model_dump(), fold=config.fold, bundle=run_folder(config), tracking_run=state.tracking_run
+        **outcome.model_dump(), fold=config.fold, bundle=own_folder(config), tracking_run=state.tracking_run
     )
 
 
 def _run_of_folds(config: TrainConfig) -> Path:
     """Folder of all folds of a run."""
-    return run_folder(config).parent
+    return run_folder(config.work, config.run_name)

@@ -53,6 +53,15 @@ def training_parameters(state: RunState, data: TrainingSet | None) -> dict[str, 
     }
 
 
+def folds_parameters(options: Mapping[str, Any]) -> dict[str, object]:
+    """Parameters of the run that those of several folds are part of: the options that they share.
+
+    Args:
+        options: Options of any of the folds, as `run_options` gives them.
+    """
+    return {"config": {name: value for name, value in options.items() if name != "fold"}}
+
+
 def work_tags(work: Path) -> dict[str, str]:
     """Digests that identify the dataset and the plan of a work folder."""
     files = {"dataset": "fingerprint.json", "plan": "plan.yaml"}

@@ -49,7 +49,8 @@ class Cost:
     """Measured, or estimated, seconds of a candidate on this device.
 
     Attributes:
-        step_seconds: An optimiser step, sampling and augmentation included.
+        step_seconds: An optimiser step, sampling and augmentation included; infinite where the device has too little
+            memory for it, and the others then count for nothing.
         window_seconds: A window of a held-out case, predicted in a batch.
         case_seconds: What predicting a held-out case from its file takes, without the network, on one rank.
         ranks: Processes that held-out cases are divided among.
@@ -63,6 +64,11 @@ class Cost:
     ranks: int = 1
     saving_seconds: float
     elapsed_seconds: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has the memory for a step."""
+        return math.isfinite(self.step_seconds)
 
 
 class Considered(Record):
@@ -123,8 +129,8 @@ class BudgetChoice(Record):
         return f"{reason}, so that it is made smaller: {changes}; now {chosen.steps} steps of {self.step_seconds:.2g} s"
 
 
-Measure = Callable[[Candidate], Cost | None]
-"""Measures a candidate on the device; None where that has too little memory for it."""
+Measure = Callable[[Candidate], Cost]
+"""Measures a candidate on the device."""
 
 
 def choose(
@@ -140,7 +146,7 @@ def choose(
 
     The cheapest is measured first, and what it says of the others is estimated from their work. Whatever is chosen is
     measured itself before that is settled, and the one before it where that seems nearly fast enough, so that measuring
-    never takes longer than a few steps of the run.
+    never takes longer than a few steps of the run. What does not fit into memory is passed over, with what is larger.
 
     Args:
         candidates: Candidates, best first.
@@ -155,11 +161,16 @@ def choose(
     """
     ordered = preferred(candidates)
     first = min(range(len(ordered)), key=lambda index: ordered[index].step_work)
-    cheapest = measure(ordered[first])
-    if cheapest is None:
+    measured = {first: measure(ordered[first])}
+    if not measured[first].fits:
         raise TrainingError("the device has too little memory for a step of the smallest version of the plan")
-    measured, too_large = {first: cheapest}, set[int]()
     while True:
+        too_large = {
+            index
+            for index, one in enumerate(ordered)
+            for tried, cost in measured.items()
+            if index <= tried and one.name == ordered[tried].name and not cost.fits
+        }
         times = [
             _timetable(one, _cost(index, ordered, measured), limit_seconds, cases, iterations)
             for index, one in enumerate(ordered)
@@ -171,11 +182,7 @@ def choose(
         one = chosen - 1 if unsure else chosen
         if one in measured:
             break
-        cost = measure(ordered[one])
-        if cost is None:
-            too_large.add(one)
-        else:
-            measured[one] = cost
+        measured[one] = measure(ordered[one])
     best, time = ordered[chosen], times[chosen]
     if time.steps < 1:
         cost = time.cost
@@ -198,7 +205,7 @@ def choose(
                 change=one.change if one.name == ordered[0].name else f"{one.name}: {one.change}",
                 step_seconds=None if index in too_large else round(times[index].cost.step_seconds, 4),
                 steps=max(0, int(times[index].steps)),
-                measured=index in measured or index in too_large,
+                measured=index in measured,
             )
             for index, one in enumerate(ordered[: chosen + 1])
         ),
@@ -258,7 +265,8 @@ def _enough(index: int, candidates: Sequence[Candidate], wanted: int) -> int:
 def _cost(index: int, candidates: Sequence[Candidate], measured: Mapping[int, Cost]) -> Cost:
     """A candidate's cost: its own where it is measured, else from the measured one whose step is most like its own."""
     own = candidates[index]
-    like = min(measured, key=lambda one: (abs(math.log(candidates[one].step_work / own.step_work)), one != index))
+    fitting = [one for one, cost in measured.items() if cost.fits]
+    like = min(fitting, key=lambda one: (abs(math.log(candidates[one].step_work / own.step_work)), one != index))
     cost, other = measured[like], candidates[like]
     return replace(
         cost,

@@ -70,12 +70,11 @@ class CaseFiles:
 
     def predicted(self, case: str, folder: Path) -> Path:
         """The file of the labels that are predicted for a case: ``.nii.gz``, or ``.png`` of a 2-D image."""
-        suffix = ".nii.gz" if self._manifest.spatial_dims == 3 else ".png"
-        return folder / f"{self._manifest.file_names[case]}{suffix}"
+        return folder / f"{self._manifest.file_names[case]}{self._manifest.prediction_suffix}"
 
     def write(self, case: str, indices: Labels, source: Grid, folder: Path) -> None:
         """Write predicted labels, with the dataset's label values, into a folder."""
-        names = {label.value: label.name for label in self._manifest.labels}
+        names = self._scheme.names_by_value
         values = dict(enumerate(self._manifest.label_values))
         write_labels(self.predicted(case, folder), renumbered(indices, values, other=values[0]), source, names)
 

@@ -14,6 +14,7 @@ import torch
 
 from unetpipe.dataset.folds import Fold, read_folds
 from unetpipe.dataset.manifest import Manifest
+from unetpipe.dataset.run_folders import VALIDATION, fold_folder, run_folder
 from unetpipe.dataset.store import CaseStore, cases_folder, encode_case, stored_key
 from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.errors import TrainingError
@@ -36,11 +37,10 @@ def held_out_labels(run: Path, manifest: Manifest, folds: Sequence[Fold]) -> dic
         TrainingError: If a fold is not trained to its end, or predicted a case that it does not hold out now, and may
             have learned from others that it does.
     """
-    cases = {name: case for case, name in manifest.file_names.items()}
-    suffix = ".nii.gz" if manifest.spatial_dims == 3 else ".png"
+    cases, suffix = {name: case for case, name in manifest.file_names.items()}, manifest.prediction_suffix
     found: dict[str, Path] = {}
     for number, fold in enumerate(folds):
-        folder = run / f"fold_{number}" / "validation"
+        folder = fold_folder(run, number) / VALIDATION
         if not folder.is_dir():
             raise TrainingError(f"fold {number} has not been trained to its end")
         files = [path.name for path in folder.iterdir() if path.name.endswith(suffix) and path.name[0] != "."]
@@ -64,11 +64,11 @@ def with_first_stage(data: TrainingSet, work: Path, run: str, group: Group) -> T
         TrainingError: If a case has no such label, or the plan's preprocessing is not one that a cascade can follow.
     """
     folds = read_folds(work).folds
-    preprocessing = data.plan.preprocessing(data.name)
+    preprocessing = data.preprocessing
     if not preprocessing.only_normalizes or preprocessing.orientation != "RAS" or preprocessing.resampling != "fixed":
         raise TrainingError("--first-stage needs a plan whose only preprocessing step is normalize")
     try:
-        folders = held_out_labels(work / "runs" / run, data.manifest, folds)
+        folders = held_out_labels(run_folder(work, run), data.manifest, folds)
     except TrainingError as error:
         raise TrainingError(f"--first-stage {run}: {error}: unetpipe train {work} --folds all") from error
     cases = [*data.training, *data.validation]
@@ -107,7 +107,7 @@ class _Labels:
                 f"{case}: labels of the first stage have shape {indices.shape}, the image {placement.source.shape}"
             )
         cropped = orientation_to_ras(placement.source).to_ras(indices)[placement.box]
-        interpolation = self._data.plan.preprocessing(self._data.name).interpolation
+        interpolation = self._data.preprocessing.interpolation
         onto = resample_label(torch.from_numpy(cropped.astype(np.int16))[None], placement.shape, interpolation)
         encoded = encode_case(
             onto.numpy().astype(np.float16),

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from unetpipe.dataset.planning.reduction import SMALL_BATCH, patch_work, reductions
+from unetpipe.dataset.run_folders import fold_folders
 from unetpipe.errors import PlanError, TrainingError
 from unetpipe.networks.definition import follows_plan
 from unetpipe.training.budget_choice import ENOUGH_STEPS, BudgetChoice, Candidate, choose
@@ -120,10 +121,9 @@ def _can_be_trained(setup: Setup, name: str) -> bool:
 
 
 def _patch_of_another_fold(setup: Setup) -> RunPatch | None:
-    for folder in sorted(setup.folder.parent.glob("fold_*")):
-        if folder != setup.folder and has_checkpoint(folder):
+    for fold, folder in fold_folders(setup.folder.parent).items():
+        if fold != setup.config.fold and has_checkpoint(folder):
             state = load_checkpoint(folder)
             if state is not None and (choice := state.choice) is not None:
-                fold = int(folder.name.removeprefix("fold_"))
                 return RunPatch(fold=fold, name=choice.name, patch_size=choice.configuration.patch_size)
     return None

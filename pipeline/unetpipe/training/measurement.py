@@ -31,11 +31,8 @@ class Stopwatch:
     limit_seconds: float
     _reading: dict[str, float] = field(default_factory=dict)
 
-    def measure(self, candidate: Candidate) -> Cost | None:
+    def measure(self, candidate: Candidate) -> Cost:
         """Let a network that has learned nothing take a few steps, predict windows and be saved, and read a case.
-
-        Returns:
-            What it costs; None if some rank has too little memory for it.
 
         Raises:
             PlanError: If the network cannot be built.
@@ -44,13 +41,11 @@ class Stopwatch:
         try:
             times = self._seconds(candidate)
         except Exception as error:
-            if not is_out_of_memory(error):
+            if self.setup.group.size > 1 or not is_out_of_memory(error):  # other ranks may wait in the middle of a step
                 raise
-            times = [math.inf] * 5
+            times = [*[math.inf] * 4, time.monotonic() - self.setup.started]
         slowest = (max(values) for values in zip(*self.setup.group.gather(times), strict=True))
         step, window, reading, saving, elapsed = slowest
-        if math.isinf(step):
-            return None
         return Cost(
             step_seconds=step,
             window_seconds=window,

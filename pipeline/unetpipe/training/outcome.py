@@ -1,6 +1,6 @@
 """The result of a training run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,6 +69,11 @@ class TrainingOutcome(Record):
     mean_dice: float | None
     cases: int
     unseen: bool = Field(validation_alias=AliasChoices("unseen", "blind"))
+
+
+def mean_over_folds(outcomes: Sequence[TrainingOutcome]) -> dict[str, float | None]:
+    """Mean over the folds of each foreground class's Dice; None where no fold has the class."""
+    return {name: mean_of_known(one.dice[name] for one in outcomes) for name in outcomes[0].dice}
 
 
 def mean_of_known(values: Iterable[float | None]) -> float | None:

@@ -117,13 +117,12 @@ def _require_torchscript(network: nn.Module, channels: int, patch: Shape) -> Non
 
 def _task(config: TrainConfig, data: TrainingSet) -> Task:
     given, scheme = config.class_weights, data.manifest.label_scheme
-    names = scheme.names if scheme.overlapping else [label.name for label in scheme.labels]
     for name in given:
-        if name not in names:
-            raise TrainingError(f"--class-weights: no class {name!r}, only {', '.join(names)}")
+        if name not in scheme.output_names:
+            raise TrainingError(f"--class-weights: no class {name!r}, only {', '.join(scheme.output_names)}")
     return Task(
         classes=len(scheme.labels),
         regions=scheme.class_indices if scheme.overlapping else None,
-        weights=tuple(given.get(name, 1.0) for name in names) if given else None,
+        weights=scheme.per_output(given) if given else None,
         ignoring=data.manifest.ignore_value is not None,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.config.train import TrainConfig
+from unetpipe.dataset.run_folders import fold_folder, run_folder
 from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.extensions import extension_digest, extension_name, package_digest
 from unetpipe.training.initial_model import InitialModel
@@ -75,7 +76,7 @@ class RunIdentity:
 
 def input_digests(data: TrainingSet) -> dict[str, str]:
     """Digests of what a fold is trained on, by the name of the file in which a person would find the difference."""
-    plan = [data.name, data.configuration.model_dump(mode="json"), data.plan.preprocessing(data.name).model_dump()]
+    plan = [data.name, data.configuration.model_dump(mode="json"), data.preprocessing.model_dump()]
     dataset = [data.manifest.channels, [label.model_dump() for label in data.manifest.labels]]
     dataset += [[region.model_dump() for region in data.manifest.regions]] if data.manifest.regions else []
     parts = {"plan.yaml": plan, "manifest.json": dataset, "folds.json": [data.training, data.validation]}
@@ -86,9 +87,9 @@ def input_digests(data: TrainingSet) -> dict[str, str]:
     return {name: _digest(part) for name, part in parts.items()}
 
 
-def run_folder(config: TrainConfig) -> Path:
+def own_folder(config: TrainConfig) -> Path:
     """The folder that holds the run of a config's fold."""
-    return config.work / "runs" / config.run_name / f"fold_{config.fold}"
+    return fold_folder(run_folder(config.work, config.run_name), config.fold)
 
 
 def run_options(config: TrainConfig) -> dict[str, Any]:

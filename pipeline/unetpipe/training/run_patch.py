@@ -7,6 +7,7 @@ time cannot see each other's checkpoints yet: the first of them to choose writes
 import time
 from pathlib import Path
 
+from unetpipe.dataset.run_folders import fold_folder
 from unetpipe.documents import Record, read_document
 from unetpipe.files import new_path
 from unetpipe.imaging.geometry import Shape
@@ -42,7 +43,7 @@ def agree_on_patch(run: Path, own: RunPatch) -> RunPatch:
     if path.is_file():
         found = read_document(path, RunPatch)
         is_fresh = time.time() - path.stat().st_mtime < _FRESH_SECONDS
-        if found.fold == own.fold or not (is_fresh or (run / f"fold_{found.fold}").is_dir()):
+        if found.fold == own.fold or not (is_fresh or fold_folder(run, found.fold).is_dir()):
             path.unlink()
     with new_path(path) as temporary:
         temporary.write_text(own.model_dump_json() + "\n", encoding="utf-8")

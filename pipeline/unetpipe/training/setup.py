@@ -28,7 +28,7 @@ from unetpipe.training.optimization.loss import LossFunction
 from unetpipe.training.optimization.recipe import Recipe, RecipeName
 from unetpipe.training.optimization.start import StartingWeights
 from unetpipe.training.parts import axes_to_mirror, chosen_augmentation, chosen_loss, chosen_network, try_parts
-from unetpipe.training.run_identity import run_folder
+from unetpipe.training.run_identity import own_folder
 from unetpipe.training.validation import HeldOut
 
 _MEASURED_STEPS = 2
@@ -82,8 +82,8 @@ class Setup:
         _require_a_patch_each(data.configuration.batch_size, group)
         if initial is not None:
             initial.require_suits(data)
-        if not (preprocessing := data.plan.preprocessing(data.name)).only_normalizes:
-            require_steps(preprocessing)  # the held-out cases go through them at the end
+        if not data.preprocessing.only_normalizes:
+            require_steps(data.preprocessing)  # the held-out cases go through them at the end
         loss = chosen_loss(config, data)
         try_parts(config, data, loss, initial)
         axes = axes_to_mirror(data)
@@ -103,13 +103,11 @@ class Setup:
     @property
     def folder(self) -> Path:
         """Folder of the run."""
-        return run_folder(self.config)
+        return own_folder(self.config)
 
     def held_out(self) -> HeldOut:
         """Open the cases that the fold holds out."""
-        data = self.data
-        preprocessing = data.plan.preprocessing(data.name)
-        return HeldOut(data, preprocessing, self.device, self.dtype)
+        return HeldOut(self.data, self.device, self.dtype)
 
     def loader(self, batch_size: int) -> PatchLoader:
         """Open the training cases, for batches of so many patches on all ranks together.

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unetpipe.dataset.run_folders import VALIDATION
 from unetpipe.errors import TrainingError
 from unetpipe.metrics.overlap import Overlap, mean_dice
 from unetpipe.networks.build import build_network, network_features, network_name
@@ -209,7 +210,7 @@ class Trainer:
 
     def _predict_held_out_cases(self, stop: threading.Event) -> HeldOutResult:
         """Predict the held-out cases on their own grids; they are predicted anew when an interrupted run goes on."""
-        setup, state, held_out, folder = self._setup, self._state, self._held_out, self._setup.folder / "validation"
+        setup, state, held_out, folder = self._setup, self._state, self._held_out, self._setup.folder / VALIDATION
         self._learner.share_statistics()
         self._learner.free_memory()
         data, deploy, weights = setup.data, setup.config.deploy, self._learner.weights()

@@ -21,7 +21,6 @@ from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.errors import TrainingError, UnetpipeError
 from unetpipe.imaging.geometry import Grid, Shape
 from unetpipe.imaging.network_input import NetworkImage, network_image
-from unetpipe.imaging.preprocessing import Preprocessing
 from unetpipe.inference.cascade import label_channels
 from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import GroupLogits, label_scan
@@ -69,17 +68,11 @@ class HeldOut:
         unseen: The other cases, which decide nothing.
     """
 
-    def __init__(
-        self,
-        data: TrainingSet,
-        preprocessing: Preprocessing,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
+    def __init__(self, data: TrainingSet, device: torch.device, dtype: torch.dtype) -> None:
         """Start without reading anything yet."""
         self._data, self._store, self._configuration = data, data.store, data.configuration
         self._ids, manifest = data.validation, data.manifest
-        self._preprocessing, self._device, self._dtype = preprocessing, device, dtype
+        self._device, self._dtype = device, dtype
         self._scheme = manifest.label_scheme
         self._files = CaseFiles(manifest)
         self._patients = patients = {case.id: case.patient or case.id for case in manifest.cases}
@@ -167,7 +160,7 @@ class HeldOut:
             prediction=self._on_network_grid(network, case, data),
             reference=data[-1].astype(np.int16),
             spacing_mm=self._store.record(case).spacing_mm,
-            is_ras=data.ndim == 4 and self._preprocessing.orientation == "RAS",
+            is_ras=self._data.preprocessing.turns_axes,
         )
 
     def predictions(self, network: nn.Module, cases: Iterable[str], folder: Path) -> Iterator[CaseResult]:
@@ -216,7 +209,7 @@ class HeldOut:
 
     def _group(self, network: nn.Module) -> NetworkGroup:
         ensemble = Ensemble([network.eval()], device=self._device, dtype=self._dtype)
-        return NetworkGroup.of(self._preprocessing, ensemble, self._configuration.patch_size)
+        return NetworkGroup.of(self._data.preprocessing, ensemble, self._configuration.patch_size)
 
     def _decided(self, logits: GroupLogits, out: Shape, confidence: Confidence | None = None) -> Tensor:
         with torch.inference_mode():
@@ -251,7 +244,7 @@ class HeldOut:
         """Read a case's files anew, and preprocess them."""
         read = self._files.image(case)
         try:
-            image = network_image(read, self._preprocessing)
+            image = network_image(read, self._data.preprocessing)
         except UnetpipeError as error:
             raise TrainingError(f"{case}: its image cannot be preprocessed again: {error}") from error
         stored = self._store.record(case).placement

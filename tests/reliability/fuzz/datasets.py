@@ -96,7 +96,8 @@ def read_work(folder: Path, _changed: Path, out: Path) -> None:
 
 def make_predictions(folder: Path) -> None:
     """Labels that `infer` wrote, what it says about them, references, and a table of groups."""
-    from unetpipe.inference.predictions import ModelUsed, Prediction, Predictions, write_predictions
+    from unetpipe.documents import write_document
+    from unetpipe.inference.predictions import ModelUsed, Prediction, Predictions
     from unetpipe.inference.quality import PredictedDice
 
     make_decathlon(folder)
@@ -110,7 +111,7 @@ def make_predictions(folder: Path) -> None:
         )
         for n in range(3)
     ]
-    write_predictions(
+    write_document(
         folder / "labels" / "predictions.json",
         Predictions(
             models=(ModelUsed(name="m", version="1.0.0", sha256="0" * 64, tracking_run=None),),

@@ -11,6 +11,7 @@ from unetpipe.bundle.configs.transforms import (
     transform,
 )
 from unetpipe.bundle.spec import ModelSpec
+from unetpipe.inference.sliding_window import STEP
 
 DEVICE = "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')"
 
@@ -81,13 +82,13 @@ def images_of(files: str, channels: int) -> str:
 
 def sliding_window(spec: ModelSpec) -> Config:
     """Define the inferer that `unetpipe infer` equals."""
+    sigma = spec.blending.sigma_scale
     return {
         "_target_": "monai.inferers.SlidingWindowInferer",
         "roi_size": list(spec.patch_size),
         "sw_batch_size": 4,
-        "overlap": 0.5,
-        "mode": "gaussian",
-        "sigma_scale": 0.125,
+        "overlap": 1 - STEP,
+        **({"mode": "constant"} if sigma is None else {"mode": "gaussian", "sigma_scale": sigma}),
     }
 
 

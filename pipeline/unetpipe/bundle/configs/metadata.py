@@ -24,8 +24,7 @@ def metadata(spec: ModelSpec, release: Release, about: About, versions: dict[str
     """
     scheme = spec.label_scheme
     kind = "regions" if scheme.overlapping else "classes"
-    found = scheme.names if scheme.overlapping else [label.name for label in spec.labels]
-    classes = {str(index): name for index, name in enumerate(found)}
+    classes = {str(index): name for index, name in enumerate(scheme.output_names)}
     structures = ", ".join(scheme.names)
     image = {
         "type": "image",

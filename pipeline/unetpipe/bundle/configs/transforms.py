@@ -59,7 +59,7 @@ def preprocessing(spec: ModelSpec, *, labelled: bool = False) -> list[Config | s
     keys = ["scan", *(["first"] if spec.first_stage else []), *(["label"] if labelled else [])]
     return [
         transform("LoadImaged", keys, image_only=True, ensure_channel_first=True),
-        *([transform("Orientationd", keys, axcodes="RAS")] if _turned(spec) else []),
+        *([transform("Orientationd", keys, axcodes="RAS")] if spec.preprocessing.turns_axes else []),
         transform("CropForegroundd", keys, source_key="scan", select_fn="$lambda x: x != 0", allow_smaller=True),
         transform("CopyItemsd", "scan", names="image"),
         *_steps(spec, keys),
@@ -92,10 +92,6 @@ def _first_stage_expression(spec: ModelSpec) -> str:
     resized = _nested(_resizes(spec, labels=True), "m", "d['image'].shape[1:]")
     joined = f"torch.cat([d['image'], *((c == i).to(d['image']) for i in range(1, {len(spec.labels)}))])"
     return f"$lambda d: (lambda m: (lambda c: {{**d, 'image': {joined}}})({resized}.argmax(0, keepdim=True)))({masks})"
-
-
-def _turned(spec: ModelSpec) -> bool:
-    return spec.spatial_dims == 3 and spec.preprocessing.orientation == "RAS"
 
 
 def class_indices(spec: ModelSpec) -> Config:

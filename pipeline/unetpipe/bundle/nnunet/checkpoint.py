@@ -48,8 +48,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     name = f"{path.parent.name}/{path.name}"
     if not path.is_file():
         raise BundleError(f"{name} is missing")
-    if path.stat().st_size > _LARGEST or not zipfile.is_zipfile(path):
-        raise BundleError(f"{name} is no checkpoint of PyTorch's, or implausibly large")
+    if (size := path.stat().st_size) > _LARGEST:
+        raise BundleError(f"{name}: {size:,} bytes, more than the {_LARGEST:,} that are read")
+    if not zipfile.is_zipfile(path):
+        raise BundleError(f"{name} is no checkpoint of PyTorch's: expected a zip, got a file of {size:,} bytes")
     raw = path.read_bytes()
     require_plain_archive(name, path.name, raw)
     try:

@@ -16,6 +16,7 @@ from unetpipe.bundle.recipe import TrainingRecipe
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
 from unetpipe.bundle.write import write_members
 from unetpipe.dataset.label_scheme import LabelClass, Region
+from unetpipe.documents import first_fault
 from unetpipe.errors import BundleError, PlanError, UnetpipeError
 from unetpipe.inference.sliding_window import Blending
 
@@ -86,7 +87,7 @@ def _spec(
             training_domain=None,
         )
     except ValidationError as error:
-        raise BundleError(f"{name}: {shown(error.errors()[0]['msg'])}") from error
+        raise BundleError(f"{name}: {shown(first_fault(error)[1])}") from error
     return parse_spec(name, {SPEC_KEY: json.loads(spec.model_dump_json())})  # its values, within limits
 
 

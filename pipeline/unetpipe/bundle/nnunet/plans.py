@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unetpipe.bundle.archive import shown
 from unetpipe.dataset.label_scheme import LabelClass, Region
+from unetpipe.documents import first_fault
 from unetpipe.errors import BundleError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import ChannelNormalization, Interpolation, Orientation, Preprocessing
@@ -128,9 +129,8 @@ def read_model_plan(name: str, plans: dict[str, Any], configuration: str) -> Mod
     try:
         general, own = _Plans.model_validate(plans), _Configuration.model_validate(chosen)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = shown(".".join(map(str, fault["loc"])))
-        raise BundleError(f"{name}: plans.json: {configuration}: {where}: {shown(fault['msg'])}") from error
+        key, reason = first_fault(error)
+        raise BundleError(f"{name}: plans.json: {configuration}: {shown(key)}: {shown(reason)}") from error
     _require_known(name, general, own)
     forward = general.transpose_forward
     # our axis o is nnU-Net's untransposed axis 2 - o, which is at this place after the transposition

@@ -16,6 +16,7 @@ from unetpipe.bundle.archive import shown
 from unetpipe.bundle.nnunet.plans import ModelPlan, UNetShape
 from unetpipe.components import Definition
 from unetpipe.dataset.planning.plan import Configuration
+from unetpipe.documents import first_fault
 from unetpipe.errors import BundleError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.networks.build import build_network
@@ -176,4 +177,4 @@ def _configuration(plan: ModelPlan, kernels: tuple[Shape, ...]) -> Configuration
             encoder_blocks=shape.blocks if shape.kind == "ResidualEncoderUNet" else None,
         )
     except ValidationError as error:
-        raise BundleError(error.errors()[0]["msg"]) from error
+        raise BundleError(first_fault(error)[1]) from error

@@ -145,13 +145,14 @@ def _check_window(name: str, channel: int, scheme: ChannelNormalization, fingerp
     assert scheme.std is not None
     window = f"{scheme.lower:g} to {scheme.upper:g}"
     if scheme.upper - scheme.lower <= _FLAT * scheme.std or scheme.std <= 0:
-        return [_warning("flat_window", f"plan.yaml clips channel {name} to {window}, which leaves a constant image")]
+        message = f"plan.yaml clips channel {name} to {window}, which leaves a constant image"
+        return [Fault.warning("flat_window", message)]
     reason = _lacking(fingerprint, channel)
     if reason is None:
         return []
     if scheme == _ct(fingerprint, channel):
         message = f"channel {name}: {reason}, which is no window for CT; the images are clipped to their own, {window}"
-        return [_warning("flat_window", message)]
+        return [Fault.warning("flat_window", message)]
     return []
 
 
@@ -161,7 +162,7 @@ def _check_outliers(name: str, channel: int, statistics: Sequence[CaseStatistics
         return []
     found = drowned[0].channels[channel]
     return [
-        _warning(
+        Fault.warning(
             "outliers",
             f"channel {name}: in {len(drowned)} of {len(statistics)} cases, such as {drowned[0].id}, a few voxels lie "
             f"so far from all others ({found.minimum:g} to {found.maximum:g}; 99 % of the image between "
@@ -184,7 +185,3 @@ def _contrast(found: ChannelStatistics, voxels: int) -> float:
     elif spans[0] == 0:
         return float("inf")
     return max(spans) / std if std else float("inf")
-
-
-def _warning(kind: str, message: str) -> Fault:
-    return Fault(case="dataset", kind=kind, message=message, severity="warning")

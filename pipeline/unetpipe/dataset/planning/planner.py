@@ -25,12 +25,10 @@ from unetpipe.dataset.planning.presets import BUDGETS, REFERENCE_BATCH, Budget
 from unetpipe.dataset.planning.topology import Topology, feature_map_size, make_topology
 from unetpipe.errors import PlanError
 from unetpipe.imaging.geometry import Shape, Spacing, resampled_shape
-from unetpipe.imaging.preprocessing import Interpolation
+from unetpipe.imaging.preprocessing import ANISOTROPY, Interpolation
 
 Floats = NDArray[np.float64]
 
-ANISOTROPY = 3.0
-"""An axis this much coarser than the others is treated apart."""
 _INITIAL_VOXELS = {2: 2048**2, 3: 256**3}
 _MIN_BATCH = 2
 _LOW_RESOLUTION_FRACTION = 0.25

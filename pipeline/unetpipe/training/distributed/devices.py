@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from unetpipe.cores import available_cores
 from unetpipe.errors import TrainingError
+from unetpipe.torch_threads import torch_threads
 from unetpipe.training.distributed.ranks import Ranks
 
 
@@ -30,11 +31,8 @@ def rank_device(ranks: Ranks, device: torch.device) -> Iterator[torch.device]:
     elif device.type == "cpu":
         threads, available = torch.get_num_threads(), available_cores()
         own = ranks.own_cores(available, os.cpu_count() or 1)
-        torch.set_num_threads(max(1, threads * own // available))  # threads are fewer where cores are hyper-threaded
-        try:
+        with torch_threads(threads * own // available):  # threads are fewer where cores are hyper-threaded
             yield device
-        finally:
-            torch.set_num_threads(threads)
     elif device.type == "cuda" and device.index is None:
         device = own_gpu(ranks, torch.cuda.device_count())
         torch.cuda.set_device(device)

@@ -27,6 +27,7 @@ class Recipe:
         loss: Loss that is minimised.
         optimizer_name: Registered name or class of the optimiser.
         optimizer: Function that builds the optimiser, at its peak learning rate.
+        named_schedule: Registered name or definition of the schedule.
         schedule: Factor of the learning rate, from progress.
         clip: Largest norm of the gradient in a step; 0 leaves every gradient as it is.
         ema: Memory of the average of weights that is deployed, as a share of the whole run.
@@ -35,6 +36,7 @@ class Recipe:
     loss: LossFunction
     optimizer_name: str
     optimizer: OptimizerFactory
+    named_schedule: str | Definition
     schedule: Schedule
     clip: float
     ema: float
@@ -52,6 +54,7 @@ class Recipe:
             loss=loss,
             optimizer_name=str(target_of(optimizer)).rsplit(".", 1)[-1],
             optimizer=optimizer_factory(optimizer, config.learning_rate, config.weight_decay),
+            named_schedule=schedule,
             schedule=make_schedule(schedule),
             clip=config.clip,
             ema=config.ema,

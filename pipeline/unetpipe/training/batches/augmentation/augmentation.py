@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from unetpipe.config.train import Strength
-from unetpipe.documents import Record
+from unetpipe.documents import Record, reason_of
 from unetpipe.errors import TrainingError
 from unetpipe.imaging.geometry import Shape
 from unetpipe.inference.cascade import label_channels
@@ -89,8 +89,8 @@ class Augmentation(Record):
             augmentation = cls.model_validate(values)
         except ValidationError as error:
             fault = error.errors()[0]
-            reason = fault["msg"].removeprefix("Value error, ")
-            raise _refused(f"{'.'.join(map(str, fault['loc'][:2]))}: {reason}, got {fault['input']!r}") from error
+            key = ".".join(map(str, fault["loc"][:2]))
+            raise _refused(f"{key}: {reason_of(fault)}, got {fault['input']!r}") from error
         if any(not 0 <= axis < dims for axis in augmentation.mirror.axes):
             raise _refused(f"mirror.axes are from 0 to {dims - 1}, got {list(augmentation.mirror.axes)}")
         return augmentation
