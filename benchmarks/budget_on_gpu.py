@@ -15,18 +15,15 @@ import multiprocessing
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from recipes import FOLD, train
 
 from unetpipe.config.train import TrainConfig
-from unetpipe.dataset.planning import reduction
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.training.budget_choice import Candidate, Cost, _timetable, choose
 from unetpipe.training.distributed.group import Group
@@ -46,9 +43,6 @@ def main() -> None:
     measuring = commands.add_parser("measure", help="steps of each version that this CPU has time for")
     measuring.add_argument("work", type=Path, nargs="+")
     measuring.add_argument("--minutes", type=float, nargs="+", required=True)
-    measuring.add_argument(
-        "--further", action="store_true", help="with patches that are too small for the rule as well"
-    )
     measuring.set_defaults(run=measure)
     reaching = commands.add_parser("reach", help="Dice after as many steps")
     reaching.add_argument("steps", type=Path, help="what `measure` printed")
@@ -68,9 +62,8 @@ def measure(options: argparse.Namespace) -> None:
     """Print a row for each version and budget: how many steps, and whether the rule takes it."""
     for work in options.work:
         setup = Setup.of(TrainConfig(work=work, fold=FOLD, device="cpu"), Group(), torch.device("cpu"))
-        cases, weighed = len(setup.data.validation), [one.configuration for one in _candidates(setup)]
-        with further() if options.further else nullcontext():
-            candidates = [one for one in _candidates(setup) if one.name == setup.data.name]
+        cases = len(setup.data.validation)
+        candidates = [one for one in _candidates(setup) if one.name == setup.data.name]
         shortest, longest = (60 * f(options.minutes) for f in (min, max))
         costs: dict[int, Cost] = {}
         for number in sorted(range(len(candidates)), key=lambda n: candidates[n].step_work):
@@ -90,7 +83,7 @@ def measure(options: argparse.Namespace) -> None:
                 return known[id(candidate)]
 
             chosen = choose(
-                [candidates[n] for n in numbers if candidates[n].configuration in weighed],
+                [candidates[n] for n in numbers],
                 cost,
                 limit_seconds=limit,
                 cases=cases,
@@ -108,11 +101,6 @@ def measure(options: argparse.Namespace) -> None:
                     "rule": own == chosen.configuration,
                 }
                 print(json.dumps(row), flush=True)
-
-
-def further() -> AbstractContextManager[object]:
-    """Let patches be halved to axes half as long as the rule lets them be."""
-    return mock.patch.dict(reduction._SHORTEST_AXIS, {axes: n // 2 for axes, n in reduction._SHORTEST_AXIS.items()})
 
 
 def reach(options: argparse.Namespace) -> None:
