@@ -8,7 +8,7 @@ from unetpipe.dataset.run_folders import fold_folder, fold_folders, run_folder, 
 def test_folds_are_found_by_their_numbers_and_nothing_else_is(tmp_path: Path) -> None:
     """Folds come in the order of their numbers; a copy, a file, and a number that no fold is written with are none."""
     run = run_folder(tmp_path, "default")
-    for name in ("fold_10", "fold_2", "fold_0", "fold_0_backup", "fold_²", "fold_01", "fold_1000", "old_fold_3"):
+    for name in ("fold_10", "fold_2", "fold_0", "fold_0_backup", "fold_²", "fold_01", "fold_1e3", "old_fold_3"):
         (run / name).mkdir(parents=True)
     (run / "fold_4").touch()
     assert fold_folders(run) == {number: fold_folder(run, number) for number in (0, 2, 10)}

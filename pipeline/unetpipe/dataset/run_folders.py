@@ -7,7 +7,7 @@ VALIDATION = "validation"
 """Folder of a fold that holds the labels predicted for the cases that it held out."""
 
 _RUNS = "runs"
-_FOLD = re.compile(r"fold_(0|[1-9][0-9]{0,2})")
+_FOLD = re.compile(r"fold_(0|[1-9][0-9]*)")
 
 
 def run_folder(work: Path, name: str) -> Path:

@@ -45,11 +45,13 @@ def find_met(reference: NDArray[np.integer], prediction: NDArray[np.integer]) ->
     same = 2 * int(np.count_nonzero(ours & (reference == prediction)))
     if 2 * int(np.count_nonzero(ours & theirs)) < least or same >= least:
         return {}
-    met = {}
-    below, values = reference[theirs], prediction[theirs]
-    for value in np.unique(values):
-        found, counts = np.unique(below[values == value], return_counts=True)
-        met[int(value)] = int(found[counts.argmax()])
+    values, row = np.unique(prediction[theirs], return_inverse=True)
+    below, column = np.unique(reference[theirs], return_inverse=True)
+    pairs, counts = np.unique(row.astype(np.int64) * len(below) + column, return_counts=True)
+    rows, columns = np.divmod(pairs, len(below))
+    order = np.lexsort((columns, -counts, rows))  # for each value what it lies on most, of equal ones the lowest, first
+    first = order[np.unique(rows[order], return_index=True)[1]]
+    met = {int(values[rows[n]]): int(below[columns[n]]) for n in first}
     return {value: other for value, other in met.items() if other not in (0, value)}
 
 

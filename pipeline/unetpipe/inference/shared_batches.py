@@ -134,11 +134,11 @@ class SharedBatches:
             volume.fault = fault
 
     def _fault_of(self, chosen: _Chosen) -> Exception | None:
-        """Compute windows, or say what stopped that, without the tensors that its traceback would keep."""
+        """Compute windows, or say what stopped that: memory that ran out without the tensors of its traceback."""
         try:
             self._run(chosen)
         except Exception as error:
-            return error.with_traceback(None)
+            return error.with_traceback(None) if is_out_of_memory(error) else error
         return None
 
     def _run(self, chosen: _Chosen) -> None:

@@ -74,6 +74,15 @@ def test_labels_that_are_shown_inverted_keep_their_values(series) -> None:
     assert not label.notes
 
 
+def test_labels_that_are_saved_with_the_header_of_a_ct_keep_their_values(series) -> None:
+    """Its rescale is one of intensities."""
+    stored = read_volume(series.path).array
+    series.edit(lambda image: setattr(image, "RescaleIntercept", -1024))
+    series.edit(lambda image: setattr(image, "RescaleSlope", 1))
+    assert np.array_equal(read_label_volume(series.path).array, stored)
+    assert np.array_equal(read_volume(series.path).array, stored - 1024.0)
+
+
 def test_labels_of_pet_keep_their_values(series) -> None:
     """A label map may have the modality of the scan that it was drawn on, and no activity to make SUV of."""
     stored = read_volume(series.path).array

@@ -20,10 +20,10 @@ from unetpipe.imaging.files import code_digest, files_of, has_image_suffix
 from unetpipe.imaging.geometry import Shape, Spacing, Unit
 from unetpipe.imaging.labels import whole_numbers
 
-STATISTICS_SCHEMA = 4
+STATISTICS_SCHEMA = 5
 """Version of the statistics: raise it when the same file leads to other statistics."""
-_READ_ANEW = b"2"
-"""Version of how DICOM and PNG are read: raise it when the same bytes become other voxels."""
+_READ_ANEW = b"3"
+"""Version of how DICOM, PNG and TIFF are read: raise it when the same bytes become other voxels."""
 BLOCKS = 8
 """Blocks of the signature along each axis."""
 _CHUNK = 1 << 22
@@ -89,12 +89,12 @@ def read_known_statistics(work: Path) -> dict[str, CaseStatistics]:
 def content_hash(paths: Sequence[Path], dicom: Sequence[DicomOptions] = ()) -> str:
     """Hash the bytes of files and folders, an extension's code that reads them, and choices of DICOM volumes.
 
-    Of a folder its files and those of its subfolders, by name; of a header the files that hold its voxels, too. DICOM
-    and PNG have another hash since the same bytes were last read as other voxels.
+    Of a folder its files and those of its subfolders, by name; of a header the files that hold its voxels, too. DICOM,
+    PNG and TIFF have another hash since the same bytes were last read as other voxels.
     """
     digest = hashlib.sha256()
     for path in paths:
-        if path.suffix.lower() == ".png" or not has_image_suffix(path.name):
+        if path.suffix.lower() in (".png", ".tif", ".tiff") or not has_image_suffix(path.name):
             digest.update(_READ_ANEW)
         for member in _members(path) if path.is_dir() else files_of(path):
             with member.open("rb") as file:

@@ -52,7 +52,7 @@ class Meaning:
 
     def of_labels(self) -> "Meaning":
         """The same for labels, whose stored values are the classes however they are shown."""
-        return replace(self, inverted=False, looked_up=False)
+        return replace(self, slope=1.0, intercept=0.0, inverted=False, looked_up=False)
 
 
 def meaning_of(frame: Dataset, photometric: str, modality: str) -> Meaning:
