@@ -133,8 +133,8 @@ def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progr
     higher_is_better = {**HIGHER_IS_BETTER, **{metric.name: metric.higher_is_better for metric in metrics}}
     workers = config.workers or available_cores()
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
-    for case in missing:
-        log.warning("%s: no prediction; counts as a failure", case)
+    if missing:
+        log.warning("%d missing predictions count as failures: %s", len(missing), listed(missing))
     if extra:
         log.warning("%d predictions without a reference are left out, such as %s", len(extra), extra[0])
     if not config.resample:
