@@ -119,7 +119,7 @@ def _foreground(values: NDArray[Any], classes: NDArray[Any], outside: Sequence[i
     return Foreground(
         mean=mean,
         std=float(np.sqrt(max(squares / seen - mean**2, 0.0))),
-        quantiles=tuple(float(f"{value:.6g}") for value in quantiles),
+        quantiles=tuple(float(f"{value:.6g}") for value in quantiles.tolist()),
     )
 
 

@@ -165,7 +165,7 @@ def signature(channel: NDArray[Any]) -> tuple[int, ...]:
         blocks /= sizes.reshape([-1 if other == axis else 1 for other in range(channel.ndim)])
     low, high = float(blocks.min()), float(blocks.max())
     scaled = np.rint((blocks - low) * (255.0 / max(high - low, 1e-30)))
-    return tuple(int(value) for value in scaled.ravel())
+    return tuple(scaled.astype(int).ravel().tolist())
 
 
 def _chunks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
