@@ -63,7 +63,7 @@ def test_metadata_follow_the_schema(
 def test_large_files_are_listed_and_keep_their_address(
     bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file above the limit is in `large_files.yml` with its hash; an address that was filled in stays with it."""
+    """A file above the limit is in `large_files.yml` with its hash; an address filled in stays, notes or not."""
     assert not (bundle_folder / "large_files.yml").exists()
     monkeypatch.setattr(large_files, "_LARGEST", 1000)
     assert "above 25 MB" in _faults(bundle_folder)["sizes"]
@@ -71,7 +71,7 @@ def test_large_files_are_listed_and_keep_their_address(
     path = bundle_folder / "large_files.yml"
     listed = yaml.safe_load(path.read_text())["large_files"]
     assert [one["path"] for one in listed] == ["models/model.pt"]
-    path.write_text(path.read_text().replace("url: ''", "url: https://example.org/model.pt"))
+    path.write_text(path.read_text().replace("url: ''", "url: https://example.org/model.pt\n  note: by hand"))
     assert package(PackageConfig(model=bundle_folder, zip=tmp_path / "model.zip")).passed
     assert "https://example.org/model.pt" in path.read_text()
 

@@ -17,10 +17,9 @@ from monai.bundle.properties import InferProperties, MetaProperties, TrainProper
 from monai.utils import BundleProperty, BundlePropertyConfig
 
 from unetpipe.bundle.archive import open_bundle, read_config, read_metadata, shown
-from unetpipe.bundle.large_files import LARGE_FILES, large_files
+from unetpipe.bundle.large_files import LARGE_FILES, large_files, listed_urls
 from unetpipe.bundle.limits import parse_spec
 from unetpipe.errors import BundleError
-from unetpipe.yaml_text import read_yaml
 
 _WORKFLOWS = {"train": TrainProperties, "evaluate": InferProperties, "inference": InferProperties}
 
@@ -78,15 +77,11 @@ def check_sizes(folder: Path) -> str:
     Raises:
         BundleError: If one is not, or has another content than is listed.
     """
-    expected = {one.path: one.hash_val for one in large_files(folder)}
+    expected = large_files(folder)
     if not expected:
         return "no file above 25 MB"
-    try:
-        listed = read_yaml(folder / LARGE_FILES)
-        found = {one["path"]: one["hash_val"] for one in listed["large_files"]}
-    except (ValueError, KeyError, TypeError):
-        found = {}
-    missing = [path for path, digest in expected.items() if found.get(path) != digest]
+    listed = listed_urls(folder)
+    missing = [one.path for one in expected if (one.path, one.hash_val) not in listed]
     if missing:
         raise BundleError(f"above 25 MB, and not in {LARGE_FILES} with its hash: {', '.join(missing)}")
     return f"{len(expected)} files above 25 MB, in {LARGE_FILES}"

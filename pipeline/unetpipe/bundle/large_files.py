@@ -1,7 +1,6 @@
 """`large_files.yml`: the files of a bundle that the Model Zoo keeps outside of its repository, in the Zoo's form."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -38,6 +37,15 @@ def large_files(folder: Path) -> list[LargeFile]:
     return [LargeFile(path=path.relative_to(folder).as_posix(), hash_val=_sha256(path)) for path in found]
 
 
+def listed_urls(folder: Path) -> dict[tuple[str, str], str]:
+    """The address of each file that a bundle lists, by its path and hash; none where there is no list of this form."""
+    try:
+        listed = read_yaml(folder / LARGE_FILES)
+        return {(one["path"], one["hash_val"]): str(one.get("url") or "") for one in listed["large_files"]}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
 def write_large_files(folder: Path) -> None:
     """List the files that are too large; no list where none is. An address stays that of a file as long as its hash.
 
@@ -48,19 +56,11 @@ def write_large_files(folder: Path) -> None:
         if (folder / LARGE_FILES).is_file():
             (folder / LARGE_FILES).unlink()
         return
-    urls = {(one.path, one.hash_val): one.url for one in _listed(folder)}
+    urls = listed_urls(folder)
     known = [one.model_copy(update={"url": urls.get((one.path, one.hash_val), "")}) for one in found]
     content = yaml.safe_dump({"large_files": [one.model_dump() for one in known]}, sort_keys=False)
     if not (folder / LARGE_FILES).is_file() or (folder / LARGE_FILES).read_bytes() != content.encode():
         write_text(folder / LARGE_FILES, content)
-
-
-def _listed(folder: Path) -> Iterator[LargeFile]:
-    try:
-        listed = read_yaml(folder / LARGE_FILES)
-        yield from (LargeFile.model_validate(one) for one in listed["large_files"])
-    except (ValueError, KeyError, TypeError):  # no list of ours, whose addresses could stay
-        return
 
 
 def _sha256(path: Path) -> str:
