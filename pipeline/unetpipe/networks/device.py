@@ -76,10 +76,13 @@ def exact(values: Tensor) -> Tensor:
 
 def peak_memory_gb(device: torch.device) -> float:
     """Return the most memory that was in use so far: the GPU's tensors, or on other devices the whole process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else peak_process_memory_gb()
+
+
+def peak_process_memory_gb() -> float:
+    """Return the largest resident memory of the process so far, in GiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)  # bytes there, KiB here
 
 
 def forget_peak_memory(device: torch.device) -> None:

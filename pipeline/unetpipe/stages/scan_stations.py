@@ -1,9 +1,7 @@
 """One scan on its way through `infer`: loaded, segmented and written, each at a station of its own."""
 
 import os
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from unetpipe.inference.dicom_outputs import DicomOutputs, Predicted
 from unetpipe.inference.inputs import InputCase
 from unetpipe.inference.outputs import OutputFolder
 from unetpipe.inference.predictions import Prediction, Seconds, label_warnings, low_classes, volumes_ml
+from unetpipe.networks.device import peak_process_memory_gb
 from unetpipe.streaming import paired
 
 _Item = TypeVar("_Item")
@@ -162,7 +161,7 @@ class Stations:
                 predict=round(found.seconds, 3),
                 write=round(time.perf_counter() - start, 3),
             ),
-            "peak_memory_mb": _peak_memory_mb(),
+            "peak_memory_mb": round(peak_process_memory_gb() * 2**10, 1),
             "volumes_ml": volumes,
             "agreement": round(fmean(agreement.values()), 4) if agreement else None,
             "class_agreement": {name: round(value, 4) for name, value in agreement.items()},
@@ -193,9 +192,3 @@ class _Clock:
             if item is None:
                 return
             yield item
-
-
-def _peak_memory_mb() -> float:
-    """Largest resident memory of the process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)  # bytes there, KiB here
