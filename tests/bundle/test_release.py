@@ -12,7 +12,7 @@ import torch
 from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.release import Release
 from unetpipe.bundle.revise import write_segments
-from unetpipe.bundle.segment_codes import read_segments
+from unetpipe.bundle.segment_codes import read_segment_codes
 from unetpipe.bundle.write import write_bundle
 from unetpipe.config.package import PackageConfig
 from unetpipe.errors import BundleError, DatasetError
@@ -138,7 +138,7 @@ def test_codes_of_segments_stay(make_bundle: MakeBundle, tmp_path: Path) -> None
     folder, table = make_bundle(), tmp_path / "segments.yaml"
     name = read_bundle(folder).spec.label_scheme.names[0]
     table.write_text(f"{name}: {{type: {{value: 10200004, meaning: Liver}}}}")
-    write_segments(folder, read_segments(table))
+    write_segments(folder, read_segment_codes(table))
     coded = read_bundle(folder)
     assert name in coded.spec.segments
     renewed = rewritten(folder, shift=0.5, segments={})

@@ -7,7 +7,7 @@ import pytest
 
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.revise import write_segments
-from unetpipe.bundle.segment_codes import read_segments
+from unetpipe.bundle.segment_codes import read_segment_codes
 from unetpipe.config.package import PackageConfig
 from unetpipe.errors import BundleError
 from unetpipe.imaging.dicom.derived.structures import code_of_structure
@@ -21,7 +21,7 @@ def test_the_table_of_the_docs_can_be_read(tmp_path: Path) -> None:
     """As it stands there, with the codes that it says."""
     (block,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "segments.yaml").write_text(block)
-    codes = read_segments(tmp_path / "segments.yaml")
+    codes = read_segment_codes(tmp_path / "segments.yaml")
     assert codes["Anterior"].rgb == (0x20, 0xB2, 0xAA)
     assert codes["tumour"].region is not None
     assert codes["tumour"].region.meaning == "Liver"
@@ -44,7 +44,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, reason: str) -> None:
     """By class and key, in one line each."""
     (tmp_path / "segments.yaml").write_text(text)
     with pytest.raises(BundleError, match=reason):
-        read_segments(tmp_path / "segments.yaml")
+        read_segment_codes(tmp_path / "segments.yaml")
 
 
 def test_a_bundle_keeps_the_table(bundle_folder: Path, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_bundle_keeps_the_table(bundle_folder: Path, tmp_path: Path) -> None:
         assert (bundle.version, bundle.release.changelog["0.2.0"]) == ("0.2.0", "changed: segments")
     table.write_text(LIVER + "livre: {type: {value: 10200004, meaning: Liver}}\n")
     with pytest.raises(BundleError, match="livre: no class or region of the model; expected liver, spleen"):
-        write_segments(bundle_folder, read_segments(table))
+        write_segments(bundle_folder, read_segment_codes(table))
     assert read_bundle(bundle_folder).version == "0.2.0"
 
 

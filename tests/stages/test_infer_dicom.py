@@ -12,7 +12,7 @@ from highdicom import sr
 
 from unetpipe import infer
 from unetpipe.bundle.revise import write_segments
-from unetpipe.bundle.segment_codes import read_segments
+from unetpipe.bundle.segment_codes import read_segment_codes
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.label_scheme import LabelClass, Region
@@ -77,7 +77,7 @@ def test_a_scan_that_fails_keeps_no_objects_of_before(make_bundle: MakeBundle, s
         run(model, series, format=FORMATS, seg_type="labelmap", skip_existing=True)
     table = series.parent / "segments.yaml"
     table.write_text("liver: {type: {value: 10200004, meaning: Liver}}")
-    write_segments(model, read_segments(table))
+    write_segments(model, read_segment_codes(table))
     with pytest.raises(UnetpipeError, match="of another model or of other options are there already"):
         run(model, series, format=FORMATS, skip_existing=True)
     (out / "rtstruct").mkdir()
@@ -132,7 +132,7 @@ def test_classes_need_codes(make_bundle: MakeBundle, series: Path) -> None:
         "class 1: {type: {value: 10200004, meaning: Liver}}\n"
         "class 2: {type: {value: '78961009', meaning: Spleen}, laterality: left, colour: '#102030'}\n"
     )
-    write_segments(model, read_segments(table))
+    write_segments(model, read_segment_codes(table))
     assert run(model, series, format=("dicom-seg",)).failed == {}
     segments = pydicom.dcmread(path).SegmentSequence
     assert [one.SegmentedPropertyTypeCodeSequence[0].CodeMeaning for one in segments] == ["Liver", "Spleen"]

@@ -15,7 +15,7 @@ class _Table(RootModel[dict[str, SegmentCode]]):
     """Codes by the name of a class or region."""
 
 
-def read_segments(path: Path) -> Mapping[str, SegmentCode]:
+def read_segment_codes(path: Path) -> Mapping[str, SegmentCode]:
     """Read the codes of classes from a YAML file.
 
     Returns:

@@ -22,7 +22,7 @@ from unetpipe.evaluation.summary import patients_of
 from unetpipe.extensions import load_extensions
 from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.progress import Progress, SilentProgress
-from unetpipe.stages.evaluate import evaluate, require_usable
+from unetpipe.stages.evaluate import evaluate, require_evaluable
 from unetpipe.stages.package import package
 
 CHOICE_SCHEMA: Final = 1
@@ -103,7 +103,7 @@ def choose(
     (work,) = config.predictions
     manifest, folds = read_manifest(work), read_folds(work).folds
     runs = trained_runs(work, manifest, folds)
-    require_usable(_evaluation(config, [runs[0].folds[0]]))  # else refused when all networks have run
+    require_evaluable(_evaluation(config, [runs[0].folds[0]]))  # else refused when all networks have run
     candidates = candidates_of(runs)
     labels = config.out / "candidates"
     with reading_at_most(config.max_voxels):

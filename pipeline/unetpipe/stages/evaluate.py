@@ -102,7 +102,7 @@ def evaluate(
         return _evaluate(config, inputs, niivue, progress)
 
 
-def require_usable(config: EvaluateConfig) -> None:
+def require_evaluable(config: EvaluateConfig) -> None:
     """See that `evaluate` can be run with these options, before all that it is to evaluate is made.
 
     Args:

@@ -18,7 +18,7 @@ from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.registration import register_bundle
 from unetpipe.bundle.release import Release
 from unetpipe.bundle.revise import add_missing, read_about, write_about, write_release, write_segments
-from unetpipe.bundle.segment_codes import read_segments
+from unetpipe.bundle.segment_codes import read_segment_codes
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.torchscript import SCRIPT
 from unetpipe.bundle.verify import Check, verify_bundle
@@ -70,7 +70,7 @@ def package(config: PackageConfig) -> PackageResult:
         DatasetError: If the licence of the data is no text.
         TrackingError: If the bundle cannot be registered.
     """
-    segments = read_segments(config.segments) if config.segments else None
+    segments = read_segment_codes(config.segments) if config.segments else None
     data_license = read_text(config.data_license) if config.data_license else None
     folder = _folder(config, segments)
     bundle = _readable(folder)

@@ -150,9 +150,9 @@ def make_segments(folder: Path) -> None:
 
 def use_segments(_folder: Path, changed: Path, _out: Path) -> None:
     """Codes of segments read."""
-    from unetpipe.bundle.segment_codes import read_segments
+    from unetpipe.bundle.segment_codes import read_segment_codes
 
-    read_segments(changed)
+    read_segment_codes(changed)
 
 
 _PICKLE = mutators.zipped(lambda _: mutators.any_bytes)
