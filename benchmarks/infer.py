@@ -253,7 +253,8 @@ def compare_windows(arguments: argparse.Namespace) -> None:
     from monai.inferers import sliding_window_inference
 
     from unetpipe.inference.decoding import GroupLogits, label_scan
-    from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
+    from unetpipe.inference.ensemble import Ensemble, for_inference
+    from unetpipe.inference.slab_inferer import SlabInferer
     from unetpipe.inference.sliding_window import Windows
     from unetpipe.networks.build import build_network
     from unetpipe.networks.device import autocast, compute_dtype, resolve_device

@@ -1,14 +1,13 @@
-"""The ensemble under memory pressure, and the slab inferer as any MONAI inferer."""
+"""The ensemble under memory pressure."""
 
 import threading
 
 import pytest
 import torch
-from monai.inferers import SlidingWindowInferer
 from torch import Tensor, nn
 
 from unetpipe.errors import BundleError, is_out_of_memory
-from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
+from unetpipe.inference.ensemble import Ensemble, for_inference
 
 
 class Hungry(nn.Module):
@@ -66,17 +65,6 @@ def test_other_errors_are_not_retried() -> None:
     with pytest.raises(BundleError, match="the network fails on a window of 1 x 4 x 4: shape mismatch"):
         ensemble(network)(torch.zeros(4, 1, 4, 4))
     assert network.seen == [4]
-
-
-def test_slab_inferer_is_a_monai_inferer() -> None:
-    """Called with a batch and a network it gives what SlidingWindowInferer gives."""
-    torch.manual_seed(0)
-    network = nn.Conv3d(2, 4, 3, padding=1).eval()
-    x = torch.randn(2, 2, 21, 17, 30)
-    with torch.inference_mode():
-        expected = SlidingWindowInferer((8, 16, 8), 3, overlap=0.25, mode="gaussian")(x, network)
-        got = SlabInferer((8, 16, 8), step=0.75, batch=2)(x, network)
-    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_weights_cast_once_give_what_autocast_gives() -> None:

@@ -18,8 +18,9 @@ from unetpipe.imaging.network_input import NetworkImage
 from unetpipe.inference.cascade import CascadeGroup, CascadeImage
 from unetpipe.inference.decoding import GroupLogits
 from unetpipe.inference.engines.openvino import OpenvinoNetwork
-from unetpipe.inference.ensemble import Ensemble, SlabInferer, for_inference
+from unetpipe.inference.ensemble import Ensemble, for_inference
 from unetpipe.inference.group import NetworkGroup, default_batch
+from unetpipe.inference.slab_inferer import SlabInferer
 from unetpipe.inference.sliding_window import STEP
 
 Group = NetworkGroup | CascadeGroup | ForeignGroup

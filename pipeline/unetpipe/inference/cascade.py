@@ -20,8 +20,9 @@ from unetpipe.imaging.resample_label import resample_label
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.decoding import GroupLogits, label_scan
-from unetpipe.inference.ensemble import Ensemble, SlabInferer
+from unetpipe.inference.ensemble import Ensemble
 from unetpipe.inference.group import NetworkGroup
+from unetpipe.inference.slab_inferer import SlabInferer
 from unetpipe.inference.sliding_window import Planes
 
 

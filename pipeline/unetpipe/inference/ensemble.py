@@ -1,22 +1,18 @@
-"""Networks over a volume: what turns windows into logits, and the MONAI inferer that walks them over a scan."""
+"""Networks as one: what turns windows into mean logits."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from unetpipe.components import first_line
 from unetpipe.errors import BundleError, is_out_of_memory
-from unetpipe.imaging.geometry import Shape
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.resampling import label_dtype
-from unetpipe.inference.shared_batches import Forward, SharedBatches, VolumePlanes
-from unetpipe.inference.sliding_window import GAUSSIAN, STEP, Blending, Windows
 from unetpipe.networks.device import autocast
 from unetpipe.networks.memory_format import use_fastest_layout
 
@@ -164,41 +160,3 @@ def for_inference(network: nn.Module, device: torch.device, dtype: torch.dtype) 
     dims = 3 if any(isinstance(module, nn.Conv3d) for module in network.modules()) else 2
     use_fastest_layout(network.to(device), device, dims)
     return network.eval().requires_grad_(False)
-
-
-class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
-    """Sliding window inference whose finished planes can be used before the last window.
-
-    Called as any MONAI inferer, it returns the logits of the whole volume, equal to those of
-    ``SlidingWindowInferer(patch, overlap=1 - step, mode="gaussian")``, or with the blending asked for. `planes` yields
-    them piece by piece, so that they never exist as a whole.
-
-    Args:
-        patch: Shape of a window.
-        step: Distance between windows as a fraction of the patch.
-        batch: Windows per call of the network.
-        blending: How windows are averaged and the volume padded.
-    """
-
-    def __init__(self, patch: Shape, *, step: float = STEP, batch: int = 1, blending: Blending = GAUSSIAN) -> None:
-        super().__init__()
-        self.patch = patch
-        self.step = step
-        self.batch = batch
-        self.blending = blending
-
-    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Map (B, C, *spatial) to logits (B, L, *spatial)."""
-        images = ((lambda image=image: image) for image in inputs)
-        volumes = []
-        for volume in self.planes(images, lambda x, _: network(x, *args, **kwargs)):
-            parts = [(p.axis, p.logits.clone()) for p in volume.planes]
-            volumes.append(torch.cat([logits for _, logits in parts], dim=1 + parts[0][0]))
-        return torch.stack(volumes)
-
-    def planes(self, images: Iterable[Callable[[], Tensor]], forward: Forward) -> Iterator[VolumePlanes]:
-        """Yield the mean logits of volumes, whose windows share batches (`SharedBatches`)."""
-        return iter(SharedBatches(images, self._windows, forward, self.batch))
-
-    def _windows(self, shape: Shape) -> Windows:
-        return Windows.over(shape, self.patch, self.step, self.blending)

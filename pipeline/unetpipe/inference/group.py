@@ -15,8 +15,9 @@ from unetpipe.imaging.image import Image
 from unetpipe.imaging.network_input import NetworkImage, network_image
 from unetpipe.imaging.preprocessing import Interpolation, Preprocessing
 from unetpipe.inference.decoding import GroupLogits
-from unetpipe.inference.ensemble import Ensemble, SlabInferer
+from unetpipe.inference.ensemble import Ensemble
 from unetpipe.inference.shared_batches import VolumePlanes
+from unetpipe.inference.slab_inferer import SlabInferer
 from unetpipe.inference.sliding_window import GAUSSIAN, STEP, Blending
 from unetpipe.streaming import paired
 

@@ -17,9 +17,10 @@ from unetpipe.imaging.interpolation import Sampling
 from unetpipe.imaging.transform_chain import ChainedImage, chained_image
 from unetpipe.inference.components import keep_largest
 from unetpipe.inference.decoding import GroupLogits
-from unetpipe.inference.ensemble import Ensemble, SlabInferer
+from unetpipe.inference.ensemble import Ensemble
 from unetpipe.inference.group import moved
 from unetpipe.inference.shared_batches import VolumePlanes
+from unetpipe.inference.slab_inferer import SlabInferer
 from unetpipe.inference.sliding_window import Planes
 from unetpipe.streaming import paired
 
