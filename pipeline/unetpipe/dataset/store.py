@@ -6,7 +6,6 @@ are one voxel thick. So a patch costs little more than itself. The JSON is writt
 whole. The only module that knows blosc2.
 """
 
-import hashlib
 import json
 import math
 import unicodedata
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import PlainSerializer, model_validator
 
 from unetpipe.dataset.case_names import case_id
+from unetpipe.dataset.class_locations import locate_annotated, locate_classes
 from unetpipe.documents import Record, read_document
 from unetpipe.errors import PlanError
 from unetpipe.files import atomic_path, write_text
@@ -33,7 +33,6 @@ if TYPE_CHECKING:  # it takes a third of a second to import: only where arrays a
 
 STORE_SCHEMA = 5
 """Part of every case's key: raise it when the same input leads to another preprocessed case."""
-MAX_LOCATIONS = 1000
 _EDGES = {2: (2048, 128), 3: (256, 32)}
 """Longest edges of chunks and of blocks, by the number of axes along which patches have more than one voxel. Each chunk
 takes blosc2 a tenth of a millisecond or more, whatever it holds."""
@@ -305,50 +304,3 @@ def remove_others(work: Path, configuration: str, keep: set[str]) -> None:
         is_kept = unicodedata.normalize("NFC", path.stem) in kept
         if path.name.startswith(".tmp-") or (path.suffix in {".b2nd", ".json"} and not is_kept):
             path.unlink()
-
-
-def locate_classes(index: NDArray[np.float16], classes: int, seed: str) -> tuple[tuple[int, ...], dict[str, Places]]:
-    """Count every class and draw voxels of each foreground class.
-
-    Args:
-        index: Class index of each voxel, any shape; -1 is no class.
-        classes: Number of classes.
-        seed: The draw is the same for the same text.
-
-    Returns:
-        Voxels per class, and for each foreground class that occurs up to 1000 ascending positions in the flat array.
-    """
-    flat = index.ravel()
-    bits = flat.view(np.int16)  # of the same sign and zero as the halves, and compared ten times as fast
-    inside = np.flatnonzero(bits > 0)
-    found = flat[inside].astype(np.uint8 if classes <= 256 else np.uint16)  # bytes are sorted in one pass
-    order = np.argsort(found, kind="stable")
-    sizes = np.bincount(found, minlength=classes)
-    ends = np.cumsum(sizes)
-    sizes[0] = int(np.count_nonzero(bits == 0))
-    generator = _generator(seed)
-    locations: dict[str, Places] = {}
-    for value in range(1, classes):
-        if sizes[value]:
-            drawn = generator.choice(int(sizes[value]), min(int(sizes[value]), MAX_LOCATIONS), replace=False)
-            locations[str(value)] = inside[order[ends[value] - sizes[value] + np.sort(drawn)]].tolist()
-    return tuple(int(size) for size in sizes[:classes]), locations
-
-
-def locate_annotated(index: NDArray[np.float16], seed: str) -> tuple[int, ...]:
-    """Draw up to 1000 voxels that are not ignored, as ascending positions in the flat array; none where all are such.
-
-    Args:
-        index: Class index of each voxel, any shape; -1 is ignored.
-        seed: The draw is the same for the same text.
-    """
-    known = index.ravel().view(np.int16) >= 0  # of the same sign as the halves, and compared ten times as fast
-    if known.all():
-        return ()
-    places = np.flatnonzero(known)
-    drawn = _generator(seed).choice(len(places), min(len(places), MAX_LOCATIONS), replace=False)
-    return tuple(places[np.sort(drawn)].tolist())
-
-
-def _generator(seed: str) -> np.random.Generator:
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big"))
