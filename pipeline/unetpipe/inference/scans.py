@@ -1,7 +1,6 @@
 """The scans behind a path that a person gives: a file, a folder, a DICOM source, a zip, a dataset or a list."""
 
 import logging
-import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +14,20 @@ from unetpipe.dataset.manifest import Case
 from unetpipe.errors import DatasetError, Fault, ImageFileError, listed
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.dicom.sources import is_dicom
-from unetpipe.imaging.files import has_image_suffix, strip_suffix
+from unetpipe.imaging.files import strip_suffix
 from unetpipe.inference.archives import folders_of, unpack
+from unetpipe.inference.scan_folders import (
+    common_folder,
+    folders_below,
+    holds_dicom,
+    image_files_in,
+    is_dicom_file,
+    is_zip,
+    segmentations_in,
+    visible_in,
+)
 
 log = logging.getLogger(__name__)
-_SEGMENTATION = ".seg.nrrd"
 _PICTURES = (".png", ".jpg", ".jpeg")  # previews, where they lie in a tree of DICOM series
 _WAY_ON = "name them by a wildcard, or by --images patterns"
 _LISTED = 5
@@ -87,15 +95,15 @@ class ScanFinder:
                 self._fault(path.name, "missing", reason)
             elif reason:
                 files.append(path)
-            elif self._patterns or (is_dataset(path) and not _images(path)):
+            elif self._patterns or (is_dataset(path) and not image_files_in(path)):
                 scans += self._in_dataset(path)
             elif path.is_dir():
                 scans += self._in_folder(path)
-            elif _is_zip(path):
+            elif is_zip(path):
                 scans += self._in_zip(path)
             else:
                 files.append(path)
-        dicom = {path for path in files if _is_dicom_file(path)}
+        dicom = {path for path in files if is_dicom_file(path)}
         return [*scans, *self._slices(sorted(dicom)), *self._by_channel([path for path in files if path not in dicom])]
 
     def _in_dataset(self, path: Path) -> list[Scan]:
@@ -145,22 +153,22 @@ class ScanFinder:
 
     def _in_folder(self, folder: Path) -> list[Scan]:
         """The images and zips in a folder, and the DICOM series in it or anywhere below."""
-        if _holds_dicom(folder):
+        if holds_dicom(folder):
             return self._by_study(folder)
-        series, others = _walk(folder)
+        series, others = folders_below(folder)
         of_series = self._series(series)
-        images, pictures = _without_pictures(_images(folder), beside=of_series)
+        images, pictures = _without_pictures(image_files_in(folder), beside=of_series)
         scans = self._by_channel(images, whole_folder=True)
         named = self._says_names and not series  # folders of DICOM files are often called after patients
         said = folder.name if named else "a folder"
-        segmentations = [path for path in _visible(folder) if path.name.lower().endswith(_SEGMENTATION)]
+        segmentations = segmentations_in(folder)
         if segmentations:
             log.warning("%s: segmentations are left out: %s", said, self._names(segmentations, said=named))
-        for path in _visible(folder):
+        for path in visible_in(folder):
             if path.suffix.lower() == ".zip" and path.is_file():
                 scans += self._in_zip(path)
         scans += of_series
-        left_out = sorted([*pictures, *(image for other in others[1:] for image in _images(other))])
+        left_out = sorted([*pictures, *(image for other in others[1:] for image in image_files_in(other))])
         if left_out and series:
             log.warning(
                 "images of other formats in a tree of DICOM series are left out: %d; %s", len(left_out), _WAY_ON
@@ -183,11 +191,11 @@ class ScanFinder:
             folder = unpack(archive, self._scratch)
         except ImageFileError as error:
             return [Scan(archive, (archive,), fault=str(error))]
-        series, others = _walk(folder)
+        series, others = folders_below(folder)
         scans = of_series = self._series(series)
         left_out = 0
         for other in others:
-            images, pictures = _without_pictures(_images(other), beside=of_series)
+            images, pictures = _without_pictures(image_files_in(other), beside=of_series)
             scans = scans + self._by_channel(images, whole_folder=True)
             left_out += len(pictures)
         if left_out:
@@ -245,7 +253,7 @@ class ScanFinder:
             together = [folder for parts in series.values() for folder in parts]
             for parts in [together] if _is_alone(together, below) else series.values():
                 if _is_alone(parts, below):
-                    scans.append(_series_in(_common(parts)))
+                    scans.append(_series_in(common_folder(parts)))
                 else:
                     message = f"one series is spread over {len(parts)} folders that hold others too"
                     self._fault(_DICOM, "spread", f"{message}: give each series a folder")
@@ -303,13 +311,7 @@ class ScanFinder:
 
 def _is_alone(folders: Sequence[Path], below: Mapping[Path, int]) -> bool:
     """Whether the folder that holds these folders holds no other one with DICOM files, of which it has so many."""
-    return below[_common(folders)] == len(folders)
-
-
-def _common(folders: Sequence[Path]) -> Path:
-    """The lowest folder that is each of these folders or holds it."""
-    first = folders[0]
-    return next(place for place in (first, *first.parents) if all(one.is_relative_to(place) for one in folders))
+    return below[common_folder(folders)] == len(folders)
 
 
 def _others_of(places: Iterable[tuple[Path, str]], named: Collection[Path]) -> set[tuple[Path, str]]:
@@ -319,7 +321,7 @@ def _others_of(places: Iterable[tuple[Path, str]], named: Collection[Path]) -> s
         wanted[folder].add(series)
     found: set[tuple[Path, str]] = set()
     for folder, sought in wanted.items():
-        for file in _visible(folder):
+        for file in visible_in(folder):
             if not sought:
                 break
             if file not in named and file.is_file() and (series := _series_of(file)) in sought:
@@ -335,60 +337,14 @@ def _series_of(file: Path) -> str:
     return "" if found is None else found[1]
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _images(path: Path) -> list[Path]:
-    """Image files of a folder by their names, but no segmentations; none of a file."""
-    names = _visible(path) if path.is_dir() else []
-    images = [one for one in names if has_image_suffix(one.name) and not one.name.lower().endswith(_SEGMENTATION)]
-    return [one for one in images if not one.is_dir()]
-
-
 def _without_pictures(images: list[Path], *, beside: Sequence[Scan]) -> tuple[list[Path], list[Path]]:
     """Images of a folder that are scans, and pictures that are not, as they lie beside series; all are without any."""
     pictures = [image for image in images if beside and image.name.lower().endswith(_PICTURES)]
     return [image for image in images if image not in pictures], pictures
 
 
-def _is_zip(path: Path) -> bool:
-    """Whether a file is a zip by its content, or should be one by its name."""
-    return path.suffix.lower() == ".zip" or (zipfile.is_zipfile(path) and not has_image_suffix(path.name))
-
-
-def _is_dicom_file(path: Path) -> bool:
-    other = has_image_suffix(path.name) or path.suffix.lower() == ".zip"
-    return not other and path.is_file() and is_dicom(path)
-
-
-def _holds_dicom(folder: Path) -> bool:
-    """Whether DICOM files lie in the folder itself."""
-    return any(_is_dicom_file(path) for path in _visible(folder))
-
-
 def _series_in(folder: Path) -> Scan:
-    images = _images(folder)
+    images = image_files_in(folder)
     if images:
         log.warning("images of other formats beside the files of a DICOM series are left out: %d", len(images))
     return Scan(folder, (folder,))
-
-
-def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Folders that hold DICOM files, and others, from one on downwards: each once, and none below a series."""
-    series: list[Path] = []
-    others: list[Path] = []
-    seen: set[tuple[int, int]] = set()
-    waiting = [folder]
-    while waiting:
-        path = waiting.pop()
-        status = path.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        if _holds_dicom(path):
-            series.append(path)
-        else:
-            others.append(path)
-            waiting += [inside for inside in _visible(path) if inside.is_dir()]
-    return sorted(series), others
