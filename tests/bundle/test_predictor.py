@@ -316,7 +316,7 @@ def test_a_scan_is_segmented_where_float32_does_not_fit(
         raise torch.OutOfMemoryError
 
     half = Predictor(make_bundle(), device="cpu", precision="bf16")
-    monkeypatch.setattr("unetpipe.bundle.predictor.differing_share", fail)
+    monkeypatch.setattr("unetpipe.bundle.float32_comparison.differing_share", fail)
     for _ in range(2):
         assert half.predict(scan((24, 24, 24)), np.eye(4)).shape == (24, 24, 24)
     assert half.differs is None

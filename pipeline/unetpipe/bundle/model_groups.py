@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from unetpipe.bundle.averaging import common_mirror_axes, grouped, of_one_task, require_first_stage
 from unetpipe.bundle.foreign.group import ForeignGroup, ForeignImage
@@ -21,7 +21,7 @@ from unetpipe.inference.engines.openvino import OpenvinoNetwork
 from unetpipe.inference.ensemble import Ensemble, for_inference
 from unetpipe.inference.group import NetworkGroup, default_batch
 from unetpipe.inference.slab_inferer import SlabInferer
-from unetpipe.inference.sliding_window import STEP
+from unetpipe.inference.sliding_window import STEP, central_window
 
 Group = NetworkGroup | CascadeGroup | ForeignGroup
 
@@ -119,3 +119,20 @@ def logits_of(group: Group, images: Iterable[PreparedImage]) -> Iterator[GroupLo
     if isinstance(group, CascadeGroup):
         return group.logits_of(image for image in images if isinstance(image, CascadeImage))
     return group.logits_of((one.values, one.interpolation) for one in images if isinstance(one, NetworkImage))
+
+
+def middle_window(group: Group, values: Tensor, channels: int) -> Tensor:
+    """The window in the middle of a scan as a group's networks are given it, without labels of a first stage.
+
+    Args:
+        group: Networks.
+        values: Preprocessed scan (C, *spatial).
+        channels: Channels of the networks' input, of which those after the scan's stay 0.
+
+    Returns:
+        (1, channels, *patch), on the device that computes.
+    """
+    inferer = group.inferer
+    window = central_window(values.cpu(), inferer.patch, inferer.blending)
+    labels = window.new_zeros(1, channels - len(values), *inferer.patch)
+    return torch.cat([window, labels], 1).to(group.ensemble.device)

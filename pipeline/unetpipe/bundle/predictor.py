@@ -1,6 +1,5 @@
 """Arrays in, labels out: the models of one or several bundles, loaded once."""
 
-import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,12 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpipe.bundle.averaging import (
-    agreed_postprocessing,
-    of_one_task,
-)
+from unetpipe.bundle.averaging import agreed_postprocessing, of_one_task
 from unetpipe.bundle.engine_trial import openvino_if_faster
-from unetpipe.bundle.model_groups import Computation, logits_of
+from unetpipe.bundle.float32_comparison import share_unlike_float32
+from unetpipe.bundle.model_groups import Computation, logits_of, middle_window
 from unetpipe.bundle.named import read_models
 from unetpipe.bundle.segmentation import PreparedImage, Segmentation, restored
 from unetpipe.bundle.spec import ModelSpec, ModelTask
@@ -26,7 +23,7 @@ from unetpipe.bundle.usable import require_usable
 from unetpipe.config.base import Precision
 from unetpipe.config.infer import Engine
 from unetpipe.dataset.training_domain import domain_check
-from unetpipe.errors import BundleError, GeometryError, ImageFileError, UnetpipeError, is_out_of_memory
+from unetpipe.errors import BundleError, GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.finite import refuse_non_finite
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
@@ -35,15 +32,11 @@ from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import GroupLogits, label_scan, on_scan_grid
 from unetpipe.inference.quality import Quality, mean_prediction
-from unetpipe.inference.sliding_window import Windows, central_window
+from unetpipe.inference.sliding_window import Windows
 from unetpipe.networks.device import compute_dtype, resolve_device
-from unetpipe.networks.precision import differing_share
 from unetpipe.streaming import paired
 
-log = logging.getLogger(__name__)
-
 _PINNED_BYTES = 1 << 28
-_MUCH = 0.01  # of a window's voxels that get another class
 
 
 class Predictor:
@@ -270,7 +263,9 @@ class Predictor:
             self._take_all_cores()
             if not self._compared and (self.dtype, self.engine) != (torch.float32, "torch"):
                 self._compared = True
-                self._compare_with_float32(images[0].values)
+                self.differs = share_unlike_float32(
+                    self.bundles[0], self._groups[0], images[0].values, self.dtype, self.engine
+                )
             out = images[0].decision_shape
             prediction = label_scan(
                 logits, out, scheme, entropy=entropy, probabilities=probabilities, confidence=confidence
@@ -318,7 +313,8 @@ class Predictor:
         with self._turn:
             groups, inferer = self._groups, self._groups[0].inferer
             values = images[0].values
-            windows = self._central_window(values).repeat(inferer.batch, *[1] * values.ndim)
+            window = middle_window(groups[0], values, self.bundles[0].spec.input_channels)
+            windows = window.repeat(inferer.batch, *[1] * values.ndim)
             count = Windows.over(tuple(values.shape[1:]), inferer.patch, inferer.step, inferer.blending).count
             faster = openvino_if_faster(
                 groups[0].ensemble,
@@ -335,30 +331,6 @@ class Predictor:
             self._seen.known = True
             if torch.get_num_threads() < self._cores:
                 torch.set_num_threads(self._cores)
-
-    def _central_window(self, values: Tensor) -> Tensor:
-        """The window (1, C, *patch) in the middle of a scan, on the device, without labels of a first stage."""
-        inferer = self._groups[0].inferer
-        window = central_window(values.cpu(), inferer.patch, inferer.blending)
-        labels = window.new_zeros(1, self.bundles[0].spec.input_channels - len(values), *inferer.patch)
-        return torch.cat([window, labels], 1).to(self.device)
-
-    def _compare_with_float32(self, values: Tensor) -> None:
-        """Measure on one window what the precision, or the engine, changes; warn where that is much."""
-        bundle, network = self.bundles[0], self._groups[0].ensemble.networks[0]
-        regions = self.spec.label_scheme.overlapping
-        try:
-            window = self._central_window(values)
-            reference = bundle.networks()[0].to(self.device)
-            self.differs = differing_share(network, reference, window, self.dtype, overlapping=regions)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            log.warning("%s is not compared with float32, which the device has too little memory for", bundle.name)
-            return
-        if self.differs > _MUCH:
-            name = f"{self.engine} in {str(self.dtype).removeprefix('torch.')}"
-            log.warning("%s gives %.1f %% of a window's voxels another class than float32", name, 100 * self.differs)
 
 
 def _plain(array: NDArray[Any] | Tensor) -> NDArray[Any]:
