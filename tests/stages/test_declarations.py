@@ -22,7 +22,7 @@ from unetpipe.imaging.geometry import Grid, Orientation
 from unetpipe.stages.evaluate import evaluate
 from unetpipe.stages.preprocess import PreprocessResult, preprocess
 from unetpipe.stages.train import train
-from unetpipe.training import trainer
+from unetpipe.training import held_out_prediction
 
 GRID = Grid.of((24, 20, 16), np.diag([1.5, 1.5, 2.0, 1.0]))
 
@@ -202,7 +202,7 @@ def test_declarations_reach_training_and_evaluation(tmp_path: Path, monkeypatch:
         "features": [4, 8, 8][: len(plan["configurations"]["3d_fullres"]["features"])]
     }
     (work / "plan.yaml").write_text(yaml.safe_dump(plan))
-    monkeypatch.setattr(trainer, "classes_to_reduce", lambda _gains: [])
+    monkeypatch.setattr(held_out_prediction, "classes_to_reduce", lambda _gains: [])
     result = train(TrainConfig(work=work, device="cpu", precision="fp32", epochs=1, iterations=2))
 
     for number in range(6):

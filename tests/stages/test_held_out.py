@@ -18,7 +18,7 @@ from unetpipe.stages.evaluate import evaluate
 from unetpipe.stages.infer import infer
 from unetpipe.stages.preprocess import preprocess
 from unetpipe.stages.train import train
-from unetpipe.training import trainer
+from unetpipe.training import held_out_prediction
 
 
 @pytest.mark.parametrize("reduced", [False, True], ids=["as found", "largest component"])
@@ -29,7 +29,7 @@ def test_the_reported_dice_is_that_of_infer_and_evaluate(
     work = tmp_path / "work"
     preprocess(PreprocessConfig(dataset=balls, out=work, preview=False, folds=2, spacing_mm=(1.2, 1.0, 0.9)))
     _plan_small(work)
-    monkeypatch.setattr(trainer, "classes_to_reduce", lambda _gains: [1] if reduced else [])
+    monkeypatch.setattr(held_out_prediction, "classes_to_reduce", lambda _gains: [1] if reduced else [])
     result = train(TrainConfig(work=work, device="cpu", precision="fp32", epochs=3, iterations=16))
     assert all(dice is not None and 0 < dice < 1 for dice in result.dice.values())
     assert (result.cases, result.unseen) == ((1, True) if reduced else (3, True))  # what decided is left out

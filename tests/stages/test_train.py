@@ -22,7 +22,7 @@ from unetpipe.errors import PlanError, TrainingError, UnetpipeError
 from unetpipe.folder_lock import claimed
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.stages.train import FoldsResult, TrainResult, train
-from unetpipe.training import measurement, setup, trainer, validation
+from unetpipe.training import held_out_prediction, measurement, setup, trainer, validation
 from unetpipe.training.checkpoint import CHECKPOINT
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.validation import HeldOut
@@ -259,7 +259,7 @@ def test_minutes_are_kept(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Learner, "step", slow)
     monkeypatch.setattr(validation.HeldOut, "window_seconds", lambda *_: 0.25)
-    for module in (setup, measurement, trainer, validation):
+    for module in (setup, measurement, trainer, validation, held_out_prediction):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     result = run(work, epochs=None, iterations=250, max_minutes=1)
     evidence = read_bundle(result.bundle).spec.evidence

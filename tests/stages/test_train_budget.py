@@ -23,7 +23,7 @@ from unetpipe.stages.info import BundleFolder, info
 from unetpipe.stages.preprocess import preprocess
 from unetpipe.stages.sync import sync
 from unetpipe.stages.train import TrainResult, train
-from unetpipe.training import first_state, measurement, setup, trainer, validation
+from unetpipe.training import first_state, held_out_prediction, measurement, setup, trainer, validation
 from unetpipe.training.distributed.group import Group
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.setup import Setup
@@ -42,7 +42,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
         return step(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Learner, "step", slower)
-    for module in (setup, measurement, trainer, validation):
+    for module in (setup, measurement, trainer, validation, held_out_prediction):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     monkeypatch.setattr(reduction, "_SHORTEST_AXIS", {3: 8})
     monkeypatch.setattr(HeldOut, "case_seconds", lambda _self: 4.0)

@@ -4,16 +4,15 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unetpipe.dataset.run_folders import VALIDATION
 from unetpipe.errors import TrainingError
-from unetpipe.metrics.overlap import Overlap, mean_dice
+from unetpipe.metrics.overlap import mean_dice
 from unetpipe.networks.build import build_network, network_features, network_name
 from unetpipe.networks.device import forget_peak_memory, machine_use, peak_memory_gb
 from unetpipe.progress import Advance, Progress
@@ -23,15 +22,14 @@ from unetpipe.training.distributed.group import AgreedStopError
 from unetpipe.training.early_stopping import best_epoch, reason_to_stop, smoothed_dice
 from unetpipe.training.epoch import Epoch
 from unetpipe.training.freed_memory import give_back
+from unetpipe.training.held_out_prediction import held_out_result, predict_cases
 from unetpipe.training.optimization.compilation import compile_if_faster
 from unetpipe.training.outcome import HeldOutResult, TrainingOutcome, mean_of_known
-from unetpipe.training.postprocessing import classes_to_reduce
-from unetpipe.training.quality import fit_quality
 from unetpipe.training.recorder import RunRecorder
 from unetpipe.training.schedule import Cooldown
 from unetpipe.training.setup import Setup
-from unetpipe.training.state import EpochRecord, RunState
-from unetpipe.training.validation import CaseResult
+from unetpipe.training.state import EpochRecord, RunState, Weights
+from unetpipe.training.validation import overlaps_of
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +200,7 @@ class Trainer:
         """Mean Dice of each foreground class over selection cases, on the network's grid."""
         network, held_out = self._learner.network, self._held_out
         found = self._setup.group.map(lambda case: held_out.count(network, case), self._validating)
-        return tuple(mean_dice(_overlaps(found)))
+        return tuple(mean_dice(overlaps_of(found)))
 
     def _save(self) -> None:
         self._state.seconds, self._state.learner = self._elapsed(), self._learner.state()
@@ -210,59 +208,27 @@ class Trainer:
 
     def _predict_held_out_cases(self, stop: threading.Event) -> HeldOutResult:
         """Predict the held-out cases on their own grids; they are predicted anew when an interrupted run goes on."""
-        setup, state, held_out, folder = self._setup, self._state, self._held_out, self._setup.folder / VALIDATION
+        setup, state, held_out = self._setup, self._state, self._held_out
         self._learner.share_statistics()
         self._learner.free_memory()
-        data, deploy, weights = setup.data, setup.config.deploy, self._learner.weights()
-        predicted = held_out.to_predict(
-            state.choice.held_out if state.choice else len(data.validation), setup.config.seed
-        )
-        if state.best is not None:
-            self._recorder.keep_weights("last", weights)
-            weights = state.best
+        weights = self._weights_to_deploy()
         network = build_network(state.definition).to(setup.device)
         network.load_state_dict(weights)
-
-        own = held_out.predictions(network, predicted[setup.group.rank :: setup.group.size], folder)
-
-        def predict(_case: str) -> CaseResult:
-            return next(own)
-
-        started = time.monotonic()
-        forget_peak_memory(setup.device)
-        with self._progress.task("held-out cases", len(predicted)) as advance:
-            found = setup.group.map(predict, predicted, stop, advance)
-        seconds = (time.monotonic() - started) * min(setup.group.size, len(predicted))
-        counts, gains, expected = ([one[index] for one in found] for index in range(3))
-        reduced = classes_to_reduce(
-            np.array([one for case, one in zip(predicted, gains, strict=True) if case in held_out.selection])
-        )
-        if reduced:
-            counts = setup.group.map(lambda case: held_out.reduce(case, reduced, folder), predicted, stop)
-        selected = deploy == "best" or state.cooldown is not None or bool(reduced)
-        unseen = [case for case in predicted if case not in held_out.selection]
-        cases = (unseen or predicted) if selected else predicted
-        overlaps = _overlaps(counts)
-        of_case = dict(zip(predicted, overlaps, strict=True))
-        dice = mean_dice(of_case[case] for case in cases)
-        each = zip(*([one.known_dice for one in of_case[case]] for case in cases), strict=True)
-        result = HeldOutResult(
-            dice=dict(zip(data.foreground, dice, strict=True)),
-            cases=len(cases),
-            held_out=len(data.validation),
-            sample=tuple(predicted) if len(predicted) < len(data.validation) else (),
-            weights=deploy,
-            unseen=bool(unseen) or not selected,
-            largest=tuple(data.manifest.labels[index].name for index in reduced),
-            case_dice=dict(zip(data.foreground, each, strict=True)),
-            patients=held_out.patients(cases),
-            seconds_per_case=seconds / len(predicted),
-            memory_gb=round(peak_memory_gb(setup.device), 3) if setup.device.type == "cuda" else None,
-            quality=fit_quality(data.manifest.label_scheme.names, overlaps, expected),
-        )
+        count = state.choice.held_out if state.choice else len(setup.data.validation)
+        cases = held_out.to_predict(count, setup.config.seed)
+        predicted = predict_cases(setup, held_out, network, cases, stop, self._progress)
+        result = held_out_result(setup, held_out, predicted, stopped_early=state.cooldown is not None)
         state.seconds = self._elapsed()
         self._recorder.held_out_cases_predicted(state, weights, result, held_out.example(network))
         return result
+
+    def _weights_to_deploy(self) -> Weights:
+        """The best weights where these are asked for, and then the last ones are kept besides; else the last ones."""
+        last, best = self._learner.weights(), self._state.best
+        if best is None:
+            return last
+        self._recorder.keep_weights("last", last)
+        return best
 
     def _compile_if_it_pays(self) -> None:
         """Try torch.compile on a single GPU, where enough steps are left to make up for the trial."""
@@ -292,11 +258,6 @@ class Trainer:
             f"{budget.iterations} steps an epoch, {self._learner.recipe.optimizer_name}; {processes}"
             f"{setup.device.type} {str(self._learner.dtype).removeprefix('torch.')}"
         )
-
-
-def _overlaps(cases: Iterable[Iterable[Sequence[int]]]) -> list[list[Overlap]]:
-    """Overlaps of each case, which other ranks send as plain lists."""
-    return [[Overlap(*counts) for counts in case] for case in cases]
 
 
 class _Percent:

@@ -50,6 +50,11 @@ class CaseResult(NamedTuple):
     expected: Mapping[str, float | None]
 
 
+def overlaps_of(cases: Iterable[Iterable[Sequence[int]]]) -> list[list[Overlap]]:
+    """Overlaps of each case, which other ranks send as plain lists."""
+    return [[Overlap(*counts) for counts in case] for case in cases]
+
+
 class _Segmented(NamedTuple):
     """Labels of a case on the grid of its files, and the Dice that the network expects of each structure."""
 
