@@ -10,7 +10,7 @@ from unetpipe.bundle.evidence import Evidence
 from unetpipe.bundle.member import Member
 from unetpipe.bundle.read import Bundle, read_bundle
 from unetpipe.bundle.revise import coded
-from unetpipe.bundle.spec import ModelSpec, Part
+from unetpipe.bundle.spec import BundlePart, ModelSpec
 from unetpipe.bundle.write import write_members
 from unetpipe.errors import BundleError
 from unetpipe.imaging.dicom.derived.codes import SegmentCode
@@ -108,10 +108,10 @@ def write_averaged(folder: Path, models: Mapping[str, Ensemble]) -> None:
     write_ensemble(folder, replace(first, spec=first.spec.model_copy(update={"averaged_with": parts})))
 
 
-def write_part(folder: Path, name: str, model: Ensemble) -> Part:
+def write_part(folder: Path, name: str, model: Ensemble) -> BundlePart:
     """Write a model into a bundle folder as one of its parts, or renew it there."""
     write_ensemble(folder / PARTS / name, model)
-    return Part(name=name, sha256=read_bundle(folder / PARTS / name).sha256)
+    return BundlePart(name=name, sha256=read_bundle(folder / PARTS / name).sha256)
 
 
 def _pooled(evidence: Sequence[Evidence | None]) -> Evidence | None:

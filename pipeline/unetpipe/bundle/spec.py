@@ -52,7 +52,7 @@ class ModelTask(Record):
         return LabelScheme(self.labels, self.regions)
 
 
-class Part(Record):
+class BundlePart(Record):
     """Another bundle inside of a bundle, in its folder `parts/NAME`.
 
     Attributes:
@@ -106,8 +106,8 @@ class ModelSpec(ModelTask):
     ignore_value: int | None = None
     mirror_axes: tuple[int, ...]
     folds: tuple[int, ...] = ()
-    first_stage: Part | None = None
-    averaged_with: tuple[Part, ...] = ()
+    first_stage: BundlePart | None = None
+    averaged_with: tuple[BundlePart, ...] = ()
     registered_network: Definition | None = None
     quality: Quality | None = None
     weights: Literal["last", "best"] = "last"
@@ -123,7 +123,7 @@ class ModelSpec(ModelTask):
         return tuple(f"models/model_fold{fold}.pt" for fold in self.folds) or ("models/model.pt",)
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[BundlePart, ...]:
         """All bundles inside of the bundle."""
         return (*((self.first_stage,) if self.first_stage else ()), *self.averaged_with)
 

@@ -14,7 +14,7 @@ from unetpipe.bundle.exports import EXPORTED_FILES, require_exports_fit
 from unetpipe.bundle.large_files import LARGE_FILES
 from unetpipe.bundle.limits import parse_spec
 from unetpipe.bundle.read import Bundle, read_bundle
-from unetpipe.bundle.spec import ModelSpec, Part
+from unetpipe.bundle.spec import BundlePart, ModelSpec
 from unetpipe.bundle.targets import check_targets
 from unetpipe.bundle.torchscript import SCRIPT, load_torchscript
 from unetpipe.components import first_line
@@ -117,7 +117,7 @@ def _weight_files(folder: Path) -> tuple[str, ...]:
     return spec.weight_files if spec else ("models/model.pt",)
 
 
-def _parts(folder: Path) -> tuple[Part, ...]:
+def _parts(folder: Path) -> tuple[BundlePart, ...]:
     spec = _spec(folder)
     return spec.parts if spec else ()
 

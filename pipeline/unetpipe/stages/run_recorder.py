@@ -6,7 +6,7 @@ import torch
 
 from unetpipe.bundle.ensemble import Ensemble, write_part
 from unetpipe.bundle.read import read_bundle
-from unetpipe.bundle.spec import ModelSpec, Part
+from unetpipe.bundle.spec import BundlePart, ModelSpec
 from unetpipe.bundle.write import MODEL, write_bundle, write_weights
 from unetpipe.dataset.held_out_sample import write_sample
 from unetpipe.dataset.planning.fingerprint import read_fingerprint
@@ -113,7 +113,7 @@ class FolderRecorder:
         write_bundle(self._folder, spec, state.definition, weights)
 
 
-def _first_stage_part(setup: Setup) -> Part | None:
+def _first_stage_part(setup: Setup) -> BundlePart | None:
     """Put the first stage of a cascade, of the same fold, into the run's bundle; None where there is no cascade.
 
     Raises:

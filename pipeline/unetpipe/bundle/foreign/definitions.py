@@ -13,7 +13,7 @@ _DISABLED = "_disabled_"
 _ABOUT_BUILDING = {TARGET, DESCRIPTION, _DISABLED}
 
 
-class Part:
+class ForeignComponent:
     """A definition of which arguments are taken one by one; what is left over at the end is not understood.
 
     Args:
@@ -81,7 +81,7 @@ class Part:
             raise self.refused(f"{self.name}: the argument {key}={value!r} is not understood")
 
 
-def parts_of(where: str, config: Any) -> Iterator[Part]:
+def transforms_of(where: str, config: Any) -> Iterator[ForeignComponent]:
     """Yield the transforms of a ``Compose``, or of a list, in order, without those that are disabled.
 
     Raises:
@@ -90,7 +90,7 @@ def parts_of(where: str, config: Any) -> Iterator[Part]:
     if _is_compose(config):
         if _is_disabled(where, config):
             raise BundleError(f"{where}: its Compose is disabled, and MONAI runs nothing in its place")
-        yield from parts_of(where, config.get("transforms"))
+        yield from transforms_of(where, config.get("transforms"))
         return
     if not isinstance(config, list):
         raise BundleError(f"{where}: expected a Compose of transforms, got {shown(repr(config))}")
@@ -100,9 +100,9 @@ def parts_of(where: str, config: Any) -> Iterator[Part]:
         if _is_disabled(where, item):
             continue
         if _is_compose(item):
-            yield from parts_of(where, item)
+            yield from transforms_of(where, item)
         else:
-            yield Part(where, item)
+            yield ForeignComponent(where, item)
 
 
 def _is_compose(config: Any) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from unetpipe.bundle.archive import shown
-from unetpipe.bundle.foreign.definitions import Part, parts_of
+from unetpipe.bundle.foreign.definitions import ForeignComponent, transforms_of
 from unetpipe.bundle.foreign.preprocessing import cuts_off, interpolates
 from unetpipe.bundle.foreign.rules import label_rule
 from unetpipe.bundle.foreign.spec import Readout
@@ -68,80 +68,80 @@ class PostprocessingReader:
             "KeepLargestConnectedComponentd": self._keep_largest,
             "Lambdad": self._apply_rule,
         }
-        for part in parts_of(self._where, config):
-            keys = part.take("keys")
+        for component in transforms_of(self._where, config):
+            keys = component.take("keys")
             if _PREDICTION not in (keys if isinstance(keys, list) else [keys]):
-                raise part.refused(f"{part.name}: expected it to work on {_PREDICTION!r}, got {keys!r}")
-            part.ignore("allow_missing_keys", "meta_keys", "meta_key_postfix", "orig_meta_keys")
-            if part.name == "SaveImaged":
+                raise component.refused(f"{component.name}: expected it to work on {_PREDICTION!r}, got {keys!r}")
+            component.ignore("allow_missing_keys", "meta_keys", "meta_key_postfix", "orig_meta_keys")
+            if component.name == "SaveImaged":
                 break
-            if part.name in handled:
-                handled[part.name](part)
-                part.require_all_taken()
-            elif part.name not in _TYPES:
+            if component.name in handled:
+                handled[component.name](component)
+                component.require_all_taken()
+            elif component.name not in _TYPES:
                 known = ", ".join([*handled, "SaveImaged"])
-                raise part.refused(f"{part.name} is not among the transforms that are run: {known}")
+                raise component.refused(f"{component.name} is not among the transforms that are run: {known}")
         return self._result()
 
-    def _activate(self, part: Part) -> None:
-        softmax, sigmoid = part.flag("softmax"), part.flag("sigmoid")
+    def _activate(self, component: ForeignComponent) -> None:
+        softmax, sigmoid = component.flag("softmax"), component.flag("sigmoid")
         if softmax == sigmoid or self._activation != "none" or self._decided or self._undone:
-            raise part.refused("Activationsd: expected either softmax or sigmoid, once, before anything else")
+            raise component.refused("Activationsd: expected either softmax or sigmoid, once, before anything else")
         self._activation = "softmax" if softmax else "sigmoid"
 
-    def _decide(self, part: Part) -> None:
-        argmax, threshold = part.flag("argmax"), part.take("threshold")
+    def _decide(self, component: ForeignComponent) -> None:
+        argmax, threshold = component.flag("argmax"), component.take("threshold")
         if self._decided or argmax == (threshold is not None):
-            raise part.refused("AsDiscreted: expected either argmax or a threshold, once")
-        if part.take("to_onehot") is not None or part.take("rounding") is not None:
-            raise part.refused("AsDiscreted: to_onehot and rounding are not understood")
+            raise component.refused("AsDiscreted: expected either argmax or a threshold, once")
+        if component.take("to_onehot") is not None or component.take("rounding") is not None:
+            raise component.refused("AsDiscreted: to_onehot and rounding are not understood")
         if argmax:
             self._decided = "classes"
         elif isinstance(threshold, int | float) and not isinstance(threshold, bool):
             self._decided, self._threshold = "regions", float(threshold)
         else:
-            raise part.refused(f"AsDiscreted: the threshold {threshold!r} is not understood")
+            raise component.refused(f"AsDiscreted: the threshold {threshold!r} is not understood")
 
-    def _undo(self, part: Part) -> None:
-        part.ignore("orig_keys", "to_tensor", "device")
-        nearest = part.flag("nearest_interp", default=True)
-        transform = part.unread("transform")
+    def _undo(self, component: ForeignComponent) -> None:
+        component.ignore("orig_keys", "to_tensor", "device")
+        nearest = component.flag("nearest_interp", default=True)
+        transform = component.unread("transform")
         if transform != self._preprocessing:
-            raise part.refused("Invertd: expected @preprocessing as its transform")
+            raise component.refused("Invertd: expected @preprocessing as its transform")
         if self._undone:
-            raise part.refused("Invertd: the preprocessing has been undone before")
+            raise component.refused("Invertd: the preprocessing has been undone before")
         self._cuts_undecided = self._decided is None and cuts_off(self._chain)
         if nearest or not interpolates(self._chain):
             self._undone = "after"  # by nearest neighbours it is the same before and after the decision
         elif self._decided == "regions":
-            raise part.refused("Invertd: interpolates regions linearly after they were decided")
+            raise component.refused("Invertd: interpolates regions linearly after they were decided")
         else:
             self._undone = "linearly" if self._decided else "before"
 
-    def _keep_largest(self, part: Part) -> None:
-        if self._decided != "classes" or part.take("is_onehot"):
-            raise part.refused("KeepLargestConnectedComponentd: expected it after AsDiscreted with argmax")
-        if not part.flag("independent", default=True) or part.take("num_components", 1) != 1:
-            raise part.refused("KeepLargestConnectedComponentd: independent and num_components are not understood")
-        if part.take("connectivity") is not None:
-            raise part.refused("KeepLargestConnectedComponentd: connectivity is not understood")
-        applied = part.take("applied_labels")
+    def _keep_largest(self, component: ForeignComponent) -> None:
+        if self._decided != "classes" or component.take("is_onehot"):
+            raise component.refused("KeepLargestConnectedComponentd: expected it after AsDiscreted with argmax")
+        if not component.flag("independent", default=True) or component.take("num_components", 1) != 1:
+            raise component.refused("KeepLargestConnectedComponentd: independent and num_components are not understood")
+        if component.take("connectivity") is not None:
+            raise component.refused("KeepLargestConnectedComponentd: connectivity is not understood")
+        applied = component.take("applied_labels")
         classes = list(range(1, self._channels)) if applied is None else applied
         classes = classes if isinstance(classes, list) else [classes]
         if not all(type(one) is int and 0 < one < self._channels for one in classes):
-            raise part.refused(f"KeepLargestConnectedComponentd: applied_labels={applied!r} is not understood")
+            raise component.refused(f"KeepLargestConnectedComponentd: applied_labels={applied!r} is not understood")
         if self._undone:
             self._largest_last += tuple(classes)
         else:
             self._largest_first += tuple(classes)
 
-    def _apply_rule(self, part: Part) -> None:
-        code = str(part.unread("func"))
+    def _apply_rule(self, component: ForeignComponent) -> None:
+        code = str(component.unread("func"))
         rule = label_rule(code)
         if self._decided != "regions" or self._rule or not rule:
-            raise part.refused(f"Lambdad: its function is not evaluated: {code}")
+            raise component.refused(f"Lambdad: its function is not evaluated: {code}")
         if any(channel >= self._channels for channel, _ in rule):
-            raise part.refused(f"Lambdad: names a channel beyond the {self._channels} of the network")
+            raise component.refused(f"Lambdad: names a channel beyond the {self._channels} of the network")
         self._rule = rule
 
     def _result(self) -> Reading:

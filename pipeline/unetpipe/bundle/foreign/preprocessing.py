@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from unetpipe.bundle.foreign.definitions import Part, parts_of
+from unetpipe.bundle.foreign.definitions import ForeignComponent, transforms_of
 from unetpipe.components import TARGET, Definition
 from unetpipe.imaging.steps import IMAGE
 from unetpipe.imaging.transform_chain import SPACING
@@ -48,15 +48,17 @@ def transform_chain(where: str, config: Any) -> tuple[Definition, ...]:
     """
     key: str | None = None
     chain: list[Definition] = []
-    for part in parts_of(where, config):
-        key = _key(part, key)
-        if part.name in _READING:
+    for component in transforms_of(where, config):
+        key = _key(component, key)
+        if component.name in _READING:
             continue
-        if part.name not in _KNOWN:
-            raise part.refused(f"{part.name} is not among the transforms that are run: {', '.join(sorted(_KNOWN))}")
-        chain.append(_definition(part))
-        if part.name in SPATIAL:
-            _require_order(part, chain)
+        if component.name not in _KNOWN:
+            raise component.refused(
+                f"{component.name} is not among the transforms that are run: {', '.join(sorted(_KNOWN))}"
+            )
+        chain.append(_definition(component))
+        if component.name in SPATIAL:
+            _require_order(component, chain)
     return tuple(chain)
 
 
@@ -70,58 +72,60 @@ def cuts_off(chain: Sequence[Definition]) -> bool:
     return any(step[TARGET] == _MODULE + "CropForegroundd" for step in chain)
 
 
-def _key(part: Part, known: str | None) -> str:
+def _key(component: ForeignComponent, known: str | None) -> str:
     """The key of the image, which all transforms work on."""
-    keys = part.take("keys")
+    keys = component.take("keys")
     given = keys if isinstance(keys, list) else [keys]
     if len(given) != 1 or not isinstance(given[0], str):
-        raise part.refused(f"{part.name}: expected the image as its only key, got {keys!r}")
+        raise component.refused(f"{component.name}: expected the image as its only key, got {keys!r}")
     if known not in (None, given[0]):
-        raise part.refused(f"{part.name}: works on {given[0]!r}, the transforms before it on {known!r}")
-    if part.name == "CropForegroundd" and part.take("source_key") != given[0]:
-        raise part.refused("CropForegroundd: source_key must be the image")
+        raise component.refused(f"{component.name}: works on {given[0]!r}, the transforms before it on {known!r}")
+    if component.name == "CropForegroundd" and component.take("source_key") != given[0]:
+        raise component.refused("CropForegroundd: source_key must be the image")
     return str(given[0])
 
 
-def _definition(part: Part) -> Definition:
-    part.ignore(*_WITHOUT_EFFECT)
-    if part.name == "CropForegroundd" and (code := part.unread("select_fn")) not in {None, *_POSITIVE}:
-        raise part.refused(f"CropForegroundd: select_fn is an expression, which is not evaluated: {code}")
-    arguments = part.rest()
+def _definition(component: ForeignComponent) -> Definition:
+    component.ignore(*_WITHOUT_EFFECT)
+    if component.name == "CropForegroundd" and (code := component.unread("select_fn")) not in {None, *_POSITIVE}:
+        raise component.refused(f"CropForegroundd: select_fn is an expression, which is not evaluated: {code}")
+    arguments = component.rest()
     for name in arguments:
-        if name not in _KNOWN[part.name]:
-            raise part.refused(f"{part.name}: the argument {name} is not understood")
-    definition = {TARGET: _MODULE + part.name, "keys": [IMAGE], **arguments}
-    if part.name == "CropForegroundd":
+        if name not in _KNOWN[component.name]:
+            raise component.refused(f"{component.name}: the argument {name} is not understood")
+    definition = {TARGET: _MODULE + component.name, "keys": [IMAGE], **arguments}
+    if component.name == "CropForegroundd":
         definition["source_key"] = IMAGE
-    if part.name == "Spacingd":
-        _require_spacing(part, arguments)
+    if component.name == "Spacingd":
+        _require_spacing(component, arguments)
         definition["mode"] = _single(arguments.get("mode", "bilinear"))
-    if part.name in ("SpatialPadd", "DivisiblePadd", "CropForegroundd"):
+    if component.name in ("SpatialPadd", "DivisiblePadd", "CropForegroundd"):
         sizes = [arguments.get(name) for name in ("spatial_size", "k", "margin", "k_divisible")]
         if not all(isinstance(size, int) and abs(size) <= _LARGEST_SIZE for size in _flat(sizes)):
-            raise part.refused(f"{part.name}: expected sizes of at most {_LARGEST_SIZE} voxels")
+            raise component.refused(f"{component.name}: expected sizes of at most {_LARGEST_SIZE} voxels")
     return definition
 
 
-def _require_spacing(part: Part, arguments: Definition) -> None:
+def _require_spacing(component: ForeignComponent, arguments: Definition) -> None:
     pixdim = arguments.get("pixdim")
     low, high = _SPACING_MM
     sizes = pixdim if isinstance(pixdim, list) else [pixdim]
     if not 1 <= len(sizes) <= 3 or not all(isinstance(mm, int | float) and low <= mm <= high for mm in sizes):
-        raise part.refused(f"Spacingd: expected a pixdim of voxel sizes from {low:g} to {high:g} mm, got {pixdim!r}")
+        raise component.refused(
+            f"Spacingd: expected a pixdim of voxel sizes from {low:g} to {high:g} mm, got {pixdim!r}"
+        )
     if _single(arguments.get("mode", "bilinear")) not in ("bilinear", "nearest"):
-        raise part.refused(f"Spacingd: the mode {arguments['mode']!r} is not understood")
+        raise component.refused(f"Spacingd: the mode {arguments['mode']!r} is not understood")
     if arguments.get("padding_mode", "border") != "border":
-        raise part.refused(f"Spacingd: the padding_mode {arguments['padding_mode']!r} is not understood")
+        raise component.refused(f"Spacingd: the padding_mode {arguments['padding_mode']!r} is not understood")
     if arguments.get("diagonal"):
-        raise part.refused("Spacingd: diagonal turns the axes of oblique scans")
+        raise component.refused("Spacingd: diagonal turns the axes of oblique scans")
 
 
-def _require_order(part: Part, chain: Sequence[Definition]) -> None:
+def _require_order(component: ForeignComponent, chain: Sequence[Definition]) -> None:
     """See that there is one ``Spacingd``, and that after it voxels are only cropped and padded."""
-    if SPACING in [step[TARGET] for step in chain[:-1]] and part.name in ("Spacingd", "Orientationd"):
-        raise part.refused(f"{part.name} after Spacingd is not understood")
+    if SPACING in [step[TARGET] for step in chain[:-1]] and component.name in ("Spacingd", "Orientationd"):
+        raise component.refused(f"{component.name} after Spacingd is not understood")
 
 
 def _single(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from unetpipe.bundle.foreign.definitions import Part
+from unetpipe.bundle.foreign.definitions import ForeignComponent
 from unetpipe.bundle.foreign.spec import WindowPlan
 from unetpipe.inference.sliding_window import Blending
 
@@ -22,39 +22,39 @@ def window_plan(where: str, config: Any, dims: int) -> WindowPlan:
     Raises:
         BundleError: If it is another inferer, or an argument is not understood.
     """
-    part = Part(where, config if isinstance(config, dict) else {})
-    if part.name not in ("SlidingWindowInferer", "SliceInferer"):
-        raise part.refused(f"{part.name} is not understood, expected SlidingWindowInferer or SliceInferer")
-    part.ignore(*_WITHOUT_EFFECT)
-    sizes = part.take("roi_size")
+    component = ForeignComponent(where, config if isinstance(config, dict) else {})
+    if component.name not in ("SlidingWindowInferer", "SliceInferer"):
+        raise component.refused(f"{component.name} is not understood, expected SlidingWindowInferer or SliceInferer")
+    component.ignore(*_WITHOUT_EFFECT)
+    sizes = component.take("roi_size")
     patch = [sizes] * dims if isinstance(sizes, int) else sizes
     if not isinstance(patch, list) or len(patch) != dims or not all(type(n) is int and n > 0 for n in patch):
-        raise part.refused(f"{part.name}: expected a roi_size of {dims} positive sizes, got {sizes!r}")
-    overlap = part.take("overlap", 0.25)
+        raise component.refused(f"{component.name}: expected a roi_size of {dims} positive sizes, got {sizes!r}")
+    overlap = component.take("overlap", 0.25)
     if isinstance(overlap, list) and len(set(map(repr, overlap))) == 1:
         overlap = overlap[0]
     if not isinstance(overlap, int | float) or not 0 <= overlap < 1:
-        raise part.refused(f"{part.name}: expected an overlap from 0 to 1, got {overlap!r}")
+        raise component.refused(f"{component.name}: expected an overlap from 0 to 1, got {overlap!r}")
     axis = None
-    if part.name == "SliceInferer":
-        axis = part.take("spatial_dim", 0)
+    if component.name == "SliceInferer":
+        axis = component.take("spatial_dim", 0)
         if dims != 2 or axis not in (0, 1, 2) or isinstance(axis, bool):
-            raise part.refused(f"SliceInferer: expected a 2-D network and a spatial_dim from 0 to 2, got {axis!r}")
+            raise component.refused(f"SliceInferer: expected a 2-D network and a spatial_dim from 0 to 2, got {axis!r}")
         patch = [*patch[:axis], 1, *patch[axis:]]
-    blending = _blending(part)
-    part.require_all_taken()
+    blending = _blending(component)
+    component.require_all_taken()
     return WindowPlan(patch_size=tuple(patch), overlap=float(overlap), blending=blending, slice_axis=axis)
 
 
-def _blending(part: Part) -> Blending:
+def _blending(component: ForeignComponent) -> Blending:
     mode, sigma, padding, fill = (
-        part.take("mode", "constant"),
-        part.take("sigma_scale", 0.125),
-        part.take("padding_mode", "constant"),
-        part.take("cval", 0.0),
+        component.take("mode", "constant"),
+        component.take("sigma_scale", 0.125),
+        component.take("padding_mode", "constant"),
+        component.take("cval", 0.0),
     )
     if mode not in ("constant", "gaussian") or not isinstance(sigma, int | float) or not 0.01 <= sigma <= 10:
-        raise part.refused(f"{part.name}: mode={mode!r} with sigma_scale={sigma!r} is not understood")
+        raise component.refused(f"{component.name}: mode={mode!r} with sigma_scale={sigma!r} is not understood")
     if padding not in _PADDINGS or not isinstance(fill, int | float) or not abs(fill) < 1e6:
-        raise part.refused(f"{part.name}: padding_mode={padding!r} with cval={fill!r} is not understood")
+        raise component.refused(f"{component.name}: padding_mode={padding!r} with cval={fill!r} is not understood")
     return Blending(sigma_scale=float(sigma) if mode == "gaussian" else None, padding=padding, fill=float(fill))

@@ -14,7 +14,7 @@ from unetpipe.errors import GeometryError, ImageFileError, listed
 from unetpipe.imaging.dicom.attributes import texts, without_validation
 from unetpipe.imaging.dicom.frames import Frame
 from unetpipe.imaging.dicom.options import Condition, parse_series
-from unetpipe.imaging.dicom.phases import Part
+from unetpipe.imaging.dicom.phases import SeriesPart
 from unetpipe.imaging.dicom.slices import mixture_of
 from unetpipe.imaging.dicom.study import Contents, Series, candidates, read_contents
 
@@ -100,7 +100,7 @@ def first_met(path: Path, choices: Sequence[str | None]) -> int | None:
     return next(met, None)
 
 
-def describe(part: Part) -> str:
+def describe(part: SeriesPart) -> str:
     """Describe a volume without identifying the patient: numbers are given, texts and times are not."""
     known = (f"{name} {value:g}" for name, value in part.values.items() if isinstance(value, float))
     return ", ".join([_slices(part), *known])
@@ -156,7 +156,7 @@ def _refuse_damage(contents: Contents, series: Series) -> None:
             raise ImageFileError(damaged.reason)
 
 
-def _part(series: Series, phase: int | None) -> Part:
+def _part(series: Series, phase: int | None) -> SeriesPart:
     parts = series.volumes
     if phase is not None and phase > len(parts):
         raise ImageFileError(f"--phase {phase}: the series has {len(parts)} volumes")
@@ -169,7 +169,7 @@ def _part(series: Series, phase: int | None) -> Part:
     raise GeometryError(f"{reason} ({volumes}): choose one with --phase")
 
 
-def _notes(contents: Contents, series: Series, part: Part) -> list[str]:
+def _notes(contents: Contents, series: Series, part: SeriesPart) -> list[str]:
     notes = []
     if left_out := contents.described_left_out:
         notes.append(f"Left out of the DICOM source: {left_out}.")
@@ -190,5 +190,5 @@ def _kinds(series: Sequence[Series]) -> str:
     return listed([f"{one.number}: {one.kind}" for one in series], _LISTED)
 
 
-def _slices(part: Part) -> str:
+def _slices(part: SeriesPart) -> str:
     return "1 slice" if len(part.frames) == 1 else f"{len(part.frames)} slices"

@@ -7,7 +7,7 @@ import numpy as np
 
 from unetpipe.errors import GeometryError
 from unetpipe.imaging.dicom.attributes import text, without_validation
-from unetpipe.imaging.dicom.phases import Part
+from unetpipe.imaging.dicom.phases import SeriesPart
 from unetpipe.imaging.dicom.slices import Slice, stack
 from unetpipe.imaging.dicom.study import Contents, Series, read_contents
 from unetpipe.imaging.dicom.volume_row import VolumeRow
@@ -47,7 +47,7 @@ def _rows(series: Series, study: int) -> Iterator[VolumeRow]:
         )
 
 
-def _geometry(part: Part | None) -> tuple[str, str, str, str]:
+def _geometry(part: SeriesPart | None) -> tuple[str, str, str, str]:
     """Size, spacing, plane and what is wrong."""
     if part is None:
         return "", "", "", ""

@@ -23,7 +23,7 @@ _BETWEEN = ("AcquisitionNumber", "AcquisitionTime")
 
 
 @dataclass(frozen=True)
-class Part:
+class SeriesPart:
     """Frames of one volume.
 
     Attributes:
@@ -35,7 +35,7 @@ class Part:
     values: Mapping[str, Value | None] = field(default_factory=dict)
 
 
-def volumes_in(frames: Iterable[Frame]) -> list[Part]:
+def volumes_in(frames: Iterable[Frame]) -> list[SeriesPart]:
     """Split the frames of a series into its volumes, ordered by geometry and then by the values that separate them."""
     return [part for plane in _by_plane(frames) for part in _of_one_plane(plane)]
 
@@ -52,14 +52,14 @@ def _by_plane(frames: Iterable[Frame]) -> list[list[Frame]]:
     return planes
 
 
-def _of_one_plane(frames: list[Frame]) -> list[Part]:
-    parts = [Part(tuple(frames))]
+def _of_one_plane(frames: list[Frame]) -> list[SeriesPart]:
+    parts = [SeriesPart(tuple(frames))]
     for name in CONTENT:
         parts = [piece for part in parts for piece in _by_content(part, name)]
     return [piece for part in parts for piece in _by_occasion(part)]
 
 
-def _by_content(part: Part, name: str) -> list[Part]:
+def _by_content(part: SeriesPart, name: str) -> list[SeriesPart]:
     groups = _groups(part, name)
     if len(groups) == 1:
         return [part]
@@ -71,7 +71,7 @@ def _by_content(part: Part, name: str) -> list[Part]:
     return [part] if differs_from_slice_to_slice and not differs_at_one_place else _named(part, name, groups)
 
 
-def _by_occasion(part: Part) -> list[Part]:
+def _by_occasion(part: SeriesPart) -> list[SeriesPart]:
     times = max(Counter(_places(part.frames)).values())
     if times > 1:
         for name in OCCASION:
@@ -84,7 +84,7 @@ def _by_occasion(part: Part) -> list[Part]:
     return [part]
 
 
-def _apart(part: Part, name: str, times: int) -> dict[Value | None, list[Frame]]:
+def _apart(part: SeriesPart, name: str, times: int) -> dict[Value | None, list[Frame]]:
     """Frames that lie at one place up to `times` times, as volumes with one frame per place; empty if impossible.
 
     Either all frames of a volume have one value, or values are in the same order at each place.
@@ -119,7 +119,7 @@ def _lie_between(groups: Sequence[Sequence[Frame]]) -> bool:
     return all(after[0] < before[1] for before, after in pairwise(spans))
 
 
-def _groups(part: Part, name: str) -> dict[Value | None, list[Frame]]:
+def _groups(part: SeriesPart, name: str) -> dict[Value | None, list[Frame]]:
     """Frames by their value of an attribute, ordered by it."""
     groups: dict[Value | None, list[Frame]] = {}
     for frame in part.frames:
@@ -127,8 +127,8 @@ def _groups(part: Part, name: str) -> dict[Value | None, list[Frame]]:
     return {value: groups[value] for value in sorted(groups, key=_sortable)}
 
 
-def _named(part: Part, name: str, groups: Mapping[Value | None, Sequence[Frame]]) -> list[Part]:
-    return [Part(tuple(frames), {**part.values, name: value}) for value, frames in groups.items()]
+def _named(part: SeriesPart, name: str, groups: Mapping[Value | None, Sequence[Frame]]) -> list[SeriesPart]:
+    return [SeriesPart(tuple(frames), {**part.values, name: value}) for value, frames in groups.items()]
 
 
 def _places(frames: Sequence[Frame]) -> list[int]:

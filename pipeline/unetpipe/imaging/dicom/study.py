@@ -11,7 +11,7 @@ from unetpipe.errors import GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.dicom.attributes import number_if_sound, text, without_validation
 from unetpipe.imaging.dicom.frames import Frame, frames_of, in_one_sense
 from unetpipe.imaging.dicom.headers import Damaged, Image, read_header
-from unetpipe.imaging.dicom.phases import Part, volumes_in
+from unetpipe.imaging.dicom.phases import SeriesPart, volumes_in
 from unetpipe.imaging.dicom.sources import DicomFile, ImageNames, list_files, looks_like_dicom, resembles
 
 _AHEAD = 32
@@ -63,7 +63,7 @@ class Series:
         return f"{count} {self.modality or 'unknown'} images of {self.images[0].size}"
 
     @cached_property
-    def volumes(self) -> list[Part]:
+    def volumes(self) -> list[SeriesPart]:
         """The volumes of the series."""
         return volumes_in(self.frames)
 
