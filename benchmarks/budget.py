@@ -30,7 +30,7 @@ from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid
 from unetpipe.stages.train import TrainResult, train
 from unetpipe.training import first_state
-from unetpipe.training.budget_choice import Candidate
+from unetpipe.training.budget_choice import PlanVersion
 from unetpipe.training.checkpoint import load_checkpoint
 from unetpipe.training.setup import Setup
 
@@ -79,7 +79,7 @@ def row(work: Path, minutes: float, version: int | None) -> dict[str, object]:
     """Train by the rule, or a version of the plan, and say what came of it."""
     name = f"{minutes:g}_minutes_" + ("rule" if version is None else f"version_{version}")
     config = TrainConfig(work=work, max_minutes=minutes, device="cpu", run_name=name, tracking="none")
-    with mock.patch.object(first_state, "_candidates", only(version)):
+    with mock.patch.object(first_state, "_versions", only(version)):
         result = train(config)
     assert isinstance(result, TrainResult)
     state = load_checkpoint(result.bundle)
@@ -102,10 +102,10 @@ def row(work: Path, minutes: float, version: int | None) -> dict[str, object]:
 
 
 def only(version: int | None) -> object:
-    """What lists candidates: all of them, or one."""
-    every = first_state._candidates
+    """What lists versions: all of them, or one."""
+    every = first_state._versions
 
-    def listed(setup: Setup) -> Iterator[Candidate]:
+    def listed(setup: Setup) -> Iterator[PlanVersion]:
         found = list(every(setup))
         yield from found if version is None else found[version : version + 1]
 

@@ -25,9 +25,9 @@ from recipes import FOLD, train
 
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.planning.plan import Configuration
-from unetpipe.training.budget_choice import Candidate, Cost, _timetable, choose
+from unetpipe.training.budget_choice import Cost, PlanVersion, _timetable, choose
 from unetpipe.training.distributed.group import Group
-from unetpipe.training.first_state import _candidates
+from unetpipe.training.first_state import _versions
 from unetpipe.training.measurement import Stopwatch
 from unetpipe.training.setup import Setup
 
@@ -63,41 +63,41 @@ def measure(options: argparse.Namespace) -> None:
     for work in options.work:
         setup = Setup.of(TrainConfig(work=work, fold=FOLD, device="cpu"), Group(), torch.device("cpu"))
         cases = len(setup.data.validation)
-        candidates = [one for one in _candidates(setup) if one.name == setup.data.name]
+        versions = [one for one in _versions(setup) if one.name == setup.data.name]
         shortest, longest = (60 * f(options.minutes) for f in (min, max))
         costs: dict[int, Cost] = {}
-        for number in sorted(range(len(candidates)), key=lambda n: candidates[n].step_work):
-            like = min(costs, key=lambda n: abs(candidates[n].step_work - candidates[number].step_work), default=None)
+        for number in sorted(range(len(versions)), key=lambda n: versions[n].step_work):
+            like = min(costs, key=lambda n: abs(versions[n].step_work - versions[number].step_work), default=None)
             if like is not None:
-                factor = candidates[number].step_work / candidates[like].step_work
+                factor = versions[number].step_work / versions[like].step_work
                 if longest / (costs[like].step_seconds * factor) < FEWEST:
                     break
-            costs[number] = Stopwatch(setup, shortest).measure(candidates[number])
-            print(candidates[number].change, costs[number], file=sys.stderr)
+            costs[number] = Stopwatch(setup, shortest).measure(versions[number])
+            print(versions[number].change, costs[number], file=sys.stderr)
         numbers = sorted(costs)
         for minutes in options.minutes:
             limit = 60 * minutes
-            known = {id(candidates[n]): replace(costs[n], elapsed_seconds=SETTING_UP * limit) for n in numbers}
+            known = {id(versions[n]): replace(costs[n], elapsed_seconds=SETTING_UP * limit) for n in numbers}
 
-            def cost(candidate: Candidate, known: dict[int, Cost] = known) -> Cost:
-                return known[id(candidate)]
+            def cost(version: PlanVersion, known: dict[int, Cost] = known) -> Cost:
+                return known[id(version)]
 
             chosen = choose(
-                [candidates[n] for n in numbers],
+                [versions[n] for n in numbers],
                 cost,
                 limit_seconds=limit,
                 cases=cases,
                 iterations=ITERATIONS,
             )
             for n in numbers:
-                own = candidates[n].configuration
+                own = versions[n].configuration
                 row = {
                     "data": work.name,
                     "minutes": minutes,
                     "version": n,
                     "configuration": own.model_dump(mode="json"),
                     "step_seconds": round(costs[n].step_seconds, 4),
-                    "steps": int(_timetable(candidates[n], cost(candidates[n]), limit, cases, ITERATIONS).steps),
+                    "steps": int(_timetable(versions[n], cost(versions[n]), limit, cases, ITERATIONS).steps),
                     "rule": own == chosen.configuration,
                 }
                 print(json.dumps(row), flush=True)

@@ -119,5 +119,5 @@ def test_other_configurations_are_weighed_where_the_network_fits_them(
     """Slices of volumes suit a network that follows the plan; not one that halves every axis or has its own size."""
     preprocess(PreprocessConfig(dataset=balls, out=work, configuration="2d", folds=3, preview=False))
     config = TrainConfig(work=work, max_minutes=1, device="cpu", network=network)
-    found = {one.name for one in first_state._candidates(Setup.of(config, Group(), torch.device("cpu")))}
+    found = {one.name for one in first_state._versions(Setup.of(config, Group(), torch.device("cpu")))}
     assert found == {"3d_fullres", *others}

@@ -21,14 +21,14 @@ _SEES_ENOUGH = 0.25  # of the median image: nnU-Net plans a low resolution where
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class PlanVersion:
     """A version of a configuration.
 
     Attributes:
         name: Name of the plan's configuration.
         configuration: The configuration, or a smaller version of it.
-        change: What is smaller than in the candidate before it.
-        work: Work of one patch, on a scale that all candidates share.
+        change: What is smaller than in the version before it.
+        work: Work of one patch, on a scale that all versions share.
         windows: Windows of a held-out case, on the mean.
     """
 
@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Measured, or estimated, seconds of a candidate on this device.
+    """Measured, or estimated, seconds of a version on this device.
 
     Attributes:
         step_seconds: An optimiser step, sampling and augmentation included; infinite where the device has too little
@@ -72,7 +72,7 @@ class Cost:
 
 
 class Considered(Record):
-    """A candidate that was weighed, for people.
+    """A version that was weighed, for people.
 
     Attributes:
         change: What is smaller than in the one before it.
@@ -100,7 +100,7 @@ class BudgetChoice(Record):
         seconds: Seconds for optimiser steps and the validations between them, counted from the start of the run.
         setup_seconds: Seconds from the start of the run to its first step.
         held_out: Number of held-out cases that are predicted at the end.
-        considered: Candidates in the order of preference, as far as the chosen one.
+        considered: Versions in the order of preference, as far as the chosen one.
     """
 
     name: str
@@ -129,12 +129,12 @@ class BudgetChoice(Record):
         return f"{reason}, so that it is made smaller: {changes}; now {chosen.steps} steps of {self.step_seconds:.2g} s"
 
 
-Measure = Callable[[Candidate], Cost]
-"""Measures a candidate on the device."""
+Measure = Callable[[PlanVersion], Cost]
+"""Measures a version on the device."""
 
 
 def choose(
-    candidates: Sequence[Candidate],
+    versions: Sequence[PlanVersion],
     measure: Measure,
     *,
     limit_seconds: float,
@@ -142,14 +142,14 @@ def choose(
     iterations: int,
     wanted: int = ENOUGH_STEPS,
 ) -> BudgetChoice:
-    """Choose the first candidate that leaves time for enough steps, or else the cheapest.
+    """Choose the first version that leaves time for enough steps, or else the cheapest.
 
     The cheapest is measured first, and what it says of the others is estimated from their work. Whatever is chosen is
     measured itself before that is settled, and the one before it where that seems nearly fast enough, so that measuring
     never takes longer than a few steps of the run. What does not fit into memory is passed over, with what is larger.
 
     Args:
-        candidates: Candidates, best first.
+        versions: Versions, best first.
         measure: Measures one of them.
         limit_seconds: Time limit of the whole run, in seconds.
         cases: Number of held-out cases.
@@ -159,7 +159,7 @@ def choose(
     Raises:
         TrainingError: If there is not time for a single step, or too little memory for the cheapest.
     """
-    ordered = preferred(candidates)
+    ordered = preferred(versions)
     first = min(range(len(ordered)), key=lambda index: ordered[index].step_work)
     measured = {first: measure(ordered[first])}
     if not measured[first].fits:
@@ -212,28 +212,28 @@ def choose(
     )
 
 
-def preferred(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Candidates in the order in which they are tried: those that see little of an image come after all that see more.
+def preferred(versions: Sequence[PlanVersion]) -> list[PlanVersion]:
+    """Versions in the order in which they are tried: those that see little of an image come after all that see more.
 
     Where a single configuration is prepared that is the order in which it is made smaller.
     """
-    whole: dict[str, Candidate] = {}
-    for one in candidates:
+    whole: dict[str, PlanVersion] = {}
+    for one in versions:
         whole.setdefault(one.name, one)
 
-    def sees_little(one: Candidate) -> bool:
+    def sees_little(one: PlanVersion) -> bool:
         own = one.configuration
         if own.patch_size == whole[one.name].configuration.patch_size or len(whole) == 1:
             return False
         axes = [(p, n) for p, n in zip(own.patch_size, own.median_shape, strict=True) if p > 1]
         return math.prod(min(1.0, p / n) for p, n in axes) < _SEES_ENOUGH
 
-    return sorted(candidates, key=sees_little)
+    return sorted(versions, key=sees_little)
 
 
 @dataclass(frozen=True)
 class _Timetable:
-    """The course of a run with a candidate: `steps` is below 1 where there is no time."""
+    """The course of a run with a version: `steps` is below 1 where there is no time."""
 
     cost: Cost
     steps: float
@@ -242,32 +242,32 @@ class _Timetable:
     held_out: int
 
 
-def _first_with_enough(candidates: Sequence[Candidate], times: Sequence[_Timetable], wanted: int) -> int:
-    """The first candidate with enough steps, or the cheapest; slices of volumes only where volumes leave too few."""
-    volumes = [index for index, one in enumerate(candidates) if min(one.configuration.patch_size) > 1]
-    every = range(len(candidates))
+def _first_with_enough(versions: Sequence[PlanVersion], times: Sequence[_Timetable], wanted: int) -> int:
+    """The first version with enough steps, or the cheapest; slices of volumes only where volumes leave too few."""
+    volumes = [index for index, one in enumerate(versions) if min(one.configuration.patch_size) > 1]
+    every = range(len(versions))
     for indices in (volumes, every) if volumes else (every,):
-        cheapest = min(indices, key=lambda index: candidates[index].step_work)
-        chosen = next((n for n in indices if times[n].steps >= _enough(n, candidates, wanted)), cheapest)
+        cheapest = min(indices, key=lambda index: versions[index].step_work)
+        chosen = next((n for n in indices if times[n].steps >= _enough(n, versions, wanted)), cheapest)
         if times[chosen].steps >= _FEWEST_STEPS:
             break
     return chosen
 
 
-def _enough(index: int, candidates: Sequence[Candidate], wanted: int) -> int:
-    """Steps that are enough for a candidate: fewer where what comes after it has a smaller patch, and nothing else."""
-    own = candidates[index].configuration
-    later = [one.configuration for one in candidates[index + 1 :] if one.name == candidates[index].name]
+def _enough(index: int, versions: Sequence[PlanVersion], wanted: int) -> int:
+    """Steps that are enough for a version: fewer where what comes after it has a smaller patch, and nothing else."""
+    own = versions[index].configuration
+    later = [one.configuration for one in versions[index + 1 :] if one.name == versions[index].name]
     only_patch = all((one.features[0], one.batch_size) == (own.features[0], own.batch_size) for one in later)
     return min(wanted, _ENOUGH_OF_A_PATCH) if only_patch else wanted
 
 
-def _cost(index: int, candidates: Sequence[Candidate], measured: Mapping[int, Cost]) -> Cost:
-    """A candidate's cost: its own where it is measured, else from the measured one whose step is most like its own."""
-    own = candidates[index]
+def _cost(index: int, versions: Sequence[PlanVersion], measured: Mapping[int, Cost]) -> Cost:
+    """A version's cost: its own where it is measured, else from the measured one whose step is most like its own."""
+    own = versions[index]
     fitting = [one for one, cost in measured.items() if cost.fits]
-    like = min(fitting, key=lambda one: (abs(math.log(candidates[one].step_work / own.step_work)), one != index))
-    cost, other = measured[like], candidates[like]
+    like = min(fitting, key=lambda one: (abs(math.log(versions[one].step_work / own.step_work)), one != index))
+    cost, other = measured[like], versions[like]
     return replace(
         cost,
         step_seconds=cost.step_seconds * own.step_work / other.step_work,
@@ -276,19 +276,19 @@ def _cost(index: int, candidates: Sequence[Candidate], measured: Mapping[int, Co
     )
 
 
-def _timetable(candidate: Candidate, cost: Cost, limit: float, cases: int, iterations: int) -> _Timetable:
+def _timetable(version: PlanVersion, cost: Cost, limit: float, cases: int, iterations: int) -> _Timetable:
     """Validation at the end takes a tenth of the time at most, unless two cases take longer."""
-    batch, step, window = candidate.configuration.batch_size, cost.step_seconds, cost.window_seconds
-    per_case = _SLOWER * (cost.case_seconds + candidate.windows * window)
+    batch, step, window = version.configuration.batch_size, cost.step_seconds, cost.window_seconds
+    per_case = _SLOWER * (cost.case_seconds + version.windows * window)
     affordable = max(2, cost.ranks * int(_VALIDATION_SHARE * limit / per_case)) if per_case else cases
     held_out = min(cases, affordable)
     seconds = limit - SAVING_SECONDS - math.ceil(held_out / cost.ranks) * per_case  # each rank takes one at a time
     left = seconds - cost.elapsed_seconds
     # at least one case is validated after each epoch: epochs are long enough for that to be a small part of them
-    least = candidate.windows * window + cost.saving_seconds
+    least = version.windows * window + cost.saving_seconds
     epoch = max(int(left / step) // EPOCHS, math.ceil(least / (_VALIDATION_SHARE * step)))
     epoch = max(1, min(iterations, epoch))
-    selecting = math.ceil(cases / 2) * candidate.windows  # those of every other patient
-    windows = max(min(WINDOWS * epoch * batch, selecting) / cost.ranks, candidate.windows)  # one case is one rank's
+    selecting = math.ceil(cases / 2) * version.windows  # those of every other patient
+    windows = max(min(WINDOWS * epoch * batch, selecting) / cost.ranks, version.windows)  # one case is one rank's
     between = windows * window + cost.saving_seconds
     return _Timetable(cost, left / (step + between / epoch), epoch, seconds, held_out)

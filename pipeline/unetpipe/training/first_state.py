@@ -7,7 +7,7 @@ from unetpipe.dataset.planning.reduction import SMALL_BATCH, patch_work, reducti
 from unetpipe.dataset.run_folders import fold_folders
 from unetpipe.errors import PlanError, TrainingError
 from unetpipe.networks.definition import follows_plan
-from unetpipe.training.budget_choice import ENOUGH_STEPS, BudgetChoice, Candidate, choose
+from unetpipe.training.budget_choice import ENOUGH_STEPS, BudgetChoice, PlanVersion, choose
 from unetpipe.training.checkpoint import has_checkpoint, load_checkpoint
 from unetpipe.training.measurement import Stopwatch
 from unetpipe.training.run_identity import RunIdentity
@@ -50,11 +50,11 @@ def _choice(setup: Setup) -> BudgetChoice | None:
     limit, wanted = 60 * config.max_minutes, ENOUGH_STEPS
     if config.epochs is not None:
         wanted = min(wanted, config.epochs * config.iterations)
-    candidates = list(_candidates(setup))
+    versions = list(_versions(setup))
 
     def chosen(patch: RunPatch | None) -> BudgetChoice:
         return choose(
-            _of_one_patch(candidates, patch),
+            _of_one_patch(versions, patch),
             Stopwatch(setup, limit).measure,
             limit_seconds=limit,
             cases=len(setup.data.validation),
@@ -81,7 +81,7 @@ def _choice(setup: Setup) -> BudgetChoice | None:
     return choice
 
 
-def _candidates(setup: Setup) -> Iterator[Candidate]:
+def _versions(setup: Setup) -> Iterator[PlanVersion]:
     """Versions of the configuration, and of others that are prepared if the network follows the plan."""
     names = [setup.data.name]
     classes, channels = setup.data.manifest.label_scheme.count, setup.data.input_channels
@@ -92,7 +92,7 @@ def _candidates(setup: Setup) -> Iterator[Candidate]:
         whole = setup.data.plan.configurations[name]
         held_out = setup.following(name, whole).held_out()
         for one in reductions(whole, smallest_batch=max(SMALL_BATCH, setup.group.size), fixed_network=fixed):
-            yield Candidate(
+            yield PlanVersion(
                 name=name,
                 configuration=one.configuration,
                 change=one.change,
@@ -101,12 +101,12 @@ def _candidates(setup: Setup) -> Iterator[Candidate]:
             )
 
 
-def _of_one_patch(candidates: Sequence[Candidate], earlier: RunPatch | None) -> Sequence[Candidate]:
-    """Candidates with the patch of an earlier fold of the run, so that their networks can be averaged."""
+def _of_one_patch(versions: Sequence[PlanVersion], earlier: RunPatch | None) -> Sequence[PlanVersion]:
+    """Versions with the patch of an earlier fold of the run, so that their networks can be averaged."""
     if earlier is None:
-        return candidates
+        return versions
     patch = (earlier.name, earlier.patch_size)
-    return [one for one in candidates if (one.name, one.configuration.patch_size) == patch] or candidates
+    return [one for one in versions if (one.name, one.configuration.patch_size) == patch] or versions
 
 
 def _can_be_trained(setup: Setup, name: str) -> bool:

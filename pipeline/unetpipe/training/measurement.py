@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from unetpipe.errors import is_out_of_memory
-from unetpipe.training.budget_choice import Candidate, Cost
+from unetpipe.training.budget_choice import Cost, PlanVersion
 from unetpipe.training.optimization.learner import Learner
 from unetpipe.training.optimization.recipe import choose_recipe
 from unetpipe.training.setup import Setup
@@ -20,7 +20,7 @@ _DRAWING_SECONDS = 0.5  # for curves and configs, after each epoch
 
 @dataclass
 class Stopwatch:
-    """Measures candidates on all ranks, which wait for the slowest.
+    """Measures versions on all ranks, which wait for the slowest.
 
     Attributes:
         setup: Parts of the run.
@@ -31,7 +31,7 @@ class Stopwatch:
     limit_seconds: float
     _reading: dict[str, float] = field(default_factory=dict)
 
-    def measure(self, candidate: Candidate) -> Cost:
+    def measure(self, version: PlanVersion) -> Cost:
         """Let a network that has learned nothing take a few steps, predict windows and be saved, and read a case.
 
         Raises:
@@ -39,7 +39,7 @@ class Stopwatch:
             TrainingError: If the middle one of the held-out cases cannot be read.
         """
         try:
-            times = self._seconds(candidate)
+            times = self._seconds(version)
         except Exception as error:
             if self.setup.group.size > 1 or not is_out_of_memory(error):  # other ranks may wait in the middle of a step
                 raise
@@ -55,17 +55,17 @@ class Stopwatch:
             elapsed_seconds=elapsed,
         )
 
-    def _seconds(self, candidate: Candidate) -> list[float]:
+    def _seconds(self, version: PlanVersion) -> list[float]:
         """Of a step, a window, reading a case, and saving; and those that the run has taken so far."""
-        setup = self.setup.following(candidate.name, candidate.configuration)
+        setup = self.setup.following(version.name, version.configuration)
         learner = setup.learner(setup.network(), choose_recipe(0))
-        batch, seconds = candidate.configuration.batch_size, _SHARE * self.limit_seconds
+        batch, seconds = version.configuration.batch_size, _SHARE * self.limit_seconds
         step = setup.measure_step(learner, batch, at_least_seconds=seconds).seconds
         window = setup.held_out().window_seconds(learner.network)
-        if candidate.name not in self._reading:
-            self._reading[candidate.name] = setup.held_out().case_seconds()
+        if version.name not in self._reading:
+            self._reading[version.name] = setup.held_out().case_seconds()
         saving = _DRAWING_SECONDS + _SAVED * _saving_seconds(setup, learner)
-        return [step, window, self._reading[candidate.name], saving, time.monotonic() - setup.started]
+        return [step, window, self._reading[version.name], saving, time.monotonic() - setup.started]
 
 
 def _saving_seconds(setup: Setup, learner: Learner) -> float:
