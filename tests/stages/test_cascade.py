@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from unetpipe.bundle.ensemble import Ensemble, ensemble_of, write_ensemble, write_part
+from unetpipe.bundle.ensemble import TrainedModel, ensemble_of, write_ensemble, write_part
 from unetpipe.bundle.pack import pack
 from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
@@ -144,7 +144,7 @@ def copying_cascade(work: Path, fold: int, spacing_mm: float = 1.0, run: str = "
             "preprocessing": preprocessing,
             "patch_size": (16, 16, 16),
             "postprocessing": (),
-            "first_stage": write_part(folder, "first_stage", Ensemble(first.spec, first.members())),
+            "first_stage": write_part(folder, "first_stage", TrainedModel(first.spec, first.members())),
         }
     )
     network = linear_network([[0.0, -1.0, -1.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]], [1.0, 0.0, 0.0])
@@ -168,7 +168,7 @@ def test_a_first_stage_of_another_task_is_refused(work: Path) -> None:
     bundle = read_bundle(copying_cascade(work, 0))
     first = bundle.parts["first_stage"]
     labels = (*first.spec.labels[:2], LabelClass(name="kidney", value=9))
-    other = Ensemble(first.spec.model_copy(update={"labels": labels}), first.members())
+    other = TrainedModel(first.spec.model_copy(update={"labels": labels}), first.members())
     folder = work / "runs" / "copy" / "fold_0"
     part = write_part(folder, "first_stage", other)
     write_bundle(folder, bundle.spec.model_copy(update={"first_stage": part}), bundle.network_def, bundle.state_dict())

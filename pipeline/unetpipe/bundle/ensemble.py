@@ -18,21 +18,21 @@ from unetpipe.inference.quality import mean_quality
 
 
 @dataclass(frozen=True)
-class Ensemble:
-    """The networks of several folds as one model.
+class TrainedModel:
+    """What a bundle is written of: one network, or those of several folds as one model.
 
     Attributes:
-        spec: What the folds have in common, and what is decided once for all of them.
-        members: Network of each fold.
+        spec: What the networks have in common, and what is decided once for all of them.
+        members: The network, or that of each fold.
         first_stage: First stage of a cascade, of the same folds.
     """
 
     spec: ModelSpec
     members: tuple[Member, ...]
-    first_stage: "Ensemble | None" = None
+    first_stage: "TrainedModel | None" = None
 
 
-def ensemble_of(folds: Mapping[int, Bundle], tracking_run: str | None = None) -> Ensemble:
+def ensemble_of(folds: Mapping[int, Bundle], tracking_run: str | None = None) -> TrainedModel:
     """Make one model of several folds.
 
     It mirrors along the axes along which all members may be, keeps the largest component of the classes that more than
@@ -78,10 +78,10 @@ def ensemble_of(folds: Mapping[int, Bundle], tracking_run: str | None = None) ->
             "tracking_run": tracking_run,
         }
     )
-    return Ensemble(spec, tuple(member for bundle in folds.values() for member in bundle.members()), first_stage)
+    return TrainedModel(spec, tuple(member for bundle in folds.values() for member in bundle.members()), first_stage)
 
 
-def write_ensemble(folder: Path, ensemble: Ensemble, segments: Mapping[str, SegmentCode] | None = None) -> None:
+def write_ensemble(folder: Path, ensemble: TrainedModel, segments: Mapping[str, SegmentCode] | None = None) -> None:
     """Write a bundle of an ensemble, or renew it.
 
     Args:
@@ -96,7 +96,7 @@ def write_ensemble(folder: Path, ensemble: Ensemble, segments: Mapping[str, Segm
     write_members(folder, spec, ensemble.members)
 
 
-def write_averaged(folder: Path, models: Mapping[str, Ensemble]) -> None:
+def write_averaged(folder: Path, models: Mapping[str, TrainedModel]) -> None:
     """Write one bundle of models on different grids, whose logits are averaged on the scan's, or renew it.
 
     Args:
@@ -108,7 +108,7 @@ def write_averaged(folder: Path, models: Mapping[str, Ensemble]) -> None:
     write_ensemble(folder, replace(first, spec=first.spec.model_copy(update={"averaged_with": parts})))
 
 
-def write_part(folder: Path, name: str, model: Ensemble) -> BundlePart:
+def write_part(folder: Path, name: str, model: TrainedModel) -> BundlePart:
     """Write a model into a bundle folder as one of its parts, or renew it there."""
     write_ensemble(folder / PARTS / name, model)
     return BundlePart(name=name, sha256=read_bundle(folder / PARTS / name).sha256)

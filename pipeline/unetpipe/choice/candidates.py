@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 
 from unetpipe.bundle.averaging import of_one_task
-from unetpipe.bundle.ensemble import Ensemble, ensemble_of
+from unetpipe.bundle.ensemble import TrainedModel, ensemble_of
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.dataset.folds import Fold
@@ -35,7 +35,7 @@ class TrainedRun:
     name: str
     configuration: str
     folds: tuple[Path, ...]
-    ensemble: Ensemble
+    ensemble: TrainedModel
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unetpipe.bundle.ensemble import Ensemble
+from unetpipe.bundle.ensemble import TrainedModel
 from unetpipe.bundle.evidence import Evidence, FoldEvidence
 from unetpipe.choice.candidates import Candidate
 from unetpipe.choice.decision import classes_reduced
@@ -47,13 +47,13 @@ class FinishedModel:
     overlaps: Sequence[Sequence[Overlap]]
     manifest: Manifest
 
-    def parts(self, ranking: Sequence[str]) -> dict[str, Ensemble]:
+    def parts(self, ranking: Sequence[str]) -> dict[str, TrainedModel]:
         """The models that the bundle holds, by names that nobody typed; the better one is the first.
 
         Args:
             ranking: Names of all candidates, the best first.
         """
-        parts: dict[str, Ensemble] = {}
+        parts: dict[str, TrainedModel] = {}
         for run in sorted(self.candidate.runs, key=lambda run: ranking.index(run.name)):
             spec = run.ensemble.spec.model_copy(update={"postprocessing": self.largest})
             if not parts and spec.evidence is not None:

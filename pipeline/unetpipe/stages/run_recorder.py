@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 
-from unetpipe.bundle.ensemble import Ensemble, write_part
+from unetpipe.bundle.ensemble import TrainedModel, write_part
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.spec import BundlePart, ModelSpec
 from unetpipe.bundle.write import MODEL, write_bundle, write_weights
@@ -129,4 +129,4 @@ def _first_stage_part(setup: Setup) -> BundlePart | None:
     manifest = setup.data.manifest
     if (spec.channels, spec.labels, spec.regions) != (manifest.channels, manifest.labels, manifest.regions):
         raise BundleError(f"--first-stage {run}: fold {fold} was trained on other channels or classes")
-    return write_part(setup.folder, "first_stage", Ensemble(spec, bundle.members()))
+    return write_part(setup.folder, "first_stage", TrainedModel(spec, bundle.members()))
