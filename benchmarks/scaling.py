@@ -130,7 +130,7 @@ def listing_and_merging(count: int, shards: int, out: Path) -> None:
             (folder / f"scan_{number:07}.nii.gz").touch()
     before = perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        cases = find_inputs([scans], 1, scratch=Path(scratch))
+        cases = find_inputs([scans], ["image"], scratch=Path(scratch))
     print(f"listing {len(cases)} scans: {perf_counter() - before:.1f} s")
     model = ModelUsed(name="model", version="1", sha256="0" * 64)
     for number in range(1, shards + 1):

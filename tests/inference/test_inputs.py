@@ -18,7 +18,7 @@ def touch(folder: Path, *names: str) -> list[Path]:
 
 
 def find(scratch: Path, *inputs: Path, channels: int = 1, patterns: tuple[str, ...] = ()) -> list[InputCase]:
-    return find_inputs(inputs, channels, patterns=patterns, scratch=scratch)
+    return find_inputs(inputs, [f"channel {n}" for n in range(channels)], patterns=patterns, scratch=scratch)
 
 
 def ids(cases: list[InputCase]) -> list[str]:

@@ -47,7 +47,7 @@ def pack(archive: Path, folder: Path) -> Path:
 
 
 def find(scratch: Path, *inputs: Path, channels: int = 1, patterns: tuple[str, ...] = ()) -> list[InputCase]:
-    return find_inputs(inputs, channels, patterns=patterns, scratch=scratch)
+    return find_inputs(inputs, [f"channel {n}" for n in range(channels)], patterns=patterns, scratch=scratch)
 
 
 def ids(cases: list[InputCase]) -> list[str]:
@@ -150,7 +150,7 @@ def test_studies_of_one_folder_are_scans_of_their_own(tmp_path: Path, scratch: P
         cases = find(scratch, given)
         assert ids(cases) == names
         assert [read_volume(case.paths[0], case.dicom[0]).grid.shape for case in cases] == [GRID.shape] * 2
-    one = find_inputs([tmp_path / "flat"], 1, dicom=(DicomOptions(series="2"),), scratch=scratch)
+    one = find_inputs([tmp_path / "flat"], ["image"], dicom=(DicomOptions(series="2"),), scratch=scratch)
     assert ids(one) == ["flat"]
 
 
@@ -301,11 +301,11 @@ def test_names_are_not_said_where_pseudonyms_are_asked_for(
     hashed = CaseIds("hash", tmp_path / "site" / "out")
     one = tmp_path / "Doe_a"
     put(one / "Doe.nrrd", one / "Doe.seg.nrrd", one / "Doe_Jane" / "t1.nii.gz")
-    assert len(find_inputs([one], 1, ids=hashed, scratch=scratch)) == 1
+    assert len(find_inputs([one], ["image"], ids=hashed, scratch=scratch)) == 1
     put(tmp_path / "Doe_b" / "Doe" / "t1.nii.gz", tmp_path / "Doe_c" / "Doe_0000.nii.gz")
     for name, message in (("Doe_b", "its images are in subfolders: 1;"), ("Doe_c", "channel files missing: ..._0001")):
         with pytest.raises(DatasetError, match=message) as error:
-            find_inputs([tmp_path / name], 2, ids=hashed, scratch=scratch)
+            find_inputs([tmp_path / name], ["T1", "T2"], ids=hashed, scratch=scratch)
         assert "Doe" not in str(error.value)
     assert "segmentations are left out: 1" in caplog.text
     assert "Doe" not in caplog.text
@@ -341,7 +341,7 @@ def test_channels_of_a_dataset_are_put_in_the_models_order(
     (tmp_path / "dataset.json").write_text(json.dumps(declared))
 
     def channels(*names: str) -> list[str]:
-        (case,) = find_inputs([tmp_path], len(names), names_of_channels=names, scratch=scratch)
+        (case,) = find_inputs([tmp_path], names, scratch=scratch)
         return [path.name[2:6] for path in case.paths]
 
     assert channels("flair", "t1w") == ["0002", "0000"]
@@ -372,7 +372,7 @@ def test_a_folder_of_series_is_not_named(tmp_path: Path, scratch: Path, caplog: 
     """It is often called after the patient, also where other files lie beside the series."""
     write_series(tmp_path / "Doe_John" / "CT", np.zeros((4, 3, 2), np.int16), Grid.of((4, 3, 2), np.eye(4)), seed=1)
     put(tmp_path / "Doe_John" / "Doe.seg.nrrd")
-    assert len(find_inputs([tmp_path / "Doe_John"], 1, scratch=scratch)) == 1
+    assert len(find_inputs([tmp_path / "Doe_John"], ["image"], scratch=scratch)) == 1
     assert "segmentations are left out: 1" in caplog.text
     assert "Doe" not in caplog.text
 
@@ -381,14 +381,14 @@ def test_two_files_of_one_channel_are_refused(tmp_path: Path, scratch: Path) -> 
     """A copy in another format beside the original: neither is taken in place of the other."""
     put(tmp_path / "p_0000.nii", tmp_path / "p_0000.nii.gz", tmp_path / "p_0001.nii.gz")
     with pytest.raises(DatasetError, match="two files of channel 0000"):
-        find_inputs([tmp_path], 2, scratch=scratch)
+        find_inputs([tmp_path], ["T1", "T2"], scratch=scratch)
 
 
 def test_the_target_of_a_broken_link_is_not_said(tmp_path: Path, scratch: Path) -> None:
     """Archives are often ordered by patient."""
     put(tmp_path / "in" / "b.nii.gz")
     (tmp_path / "in" / "a.nii.gz").symlink_to(tmp_path / "archive" / "Doe_John" / "ct.nii.gz")
-    (broken, _) = find_inputs([tmp_path / "in"], 1, scratch=scratch)
+    (broken, _) = find_inputs([tmp_path / "in"], ["image"], scratch=scratch)
     assert broken.fault is not None
     assert "Doe" not in broken.fault
 
@@ -405,7 +405,7 @@ def test_headers_are_read_once_of_files_that_are_named_one_by_one(
     read: list[Path] = []
     of = scans._series_of
     monkeypatch.setattr(scans, "_series_of", lambda file: (read.append(file), of(file))[1])
-    assert len(find_inputs(files, 1, scratch=scratch)) == 6
+    assert len(find_inputs(files, ["image"], scratch=scratch)) == 6
     assert len(read) == 6
 
 
@@ -418,7 +418,7 @@ def test_one_slice_is_told_from_its_series_by_one_header(
     read: list[Path] = []
     of = scans._series_of
     monkeypatch.setattr(scans, "_series_of", lambda file: (read.append(file), of(file))[1])
-    assert len(find_inputs([first], 1, scratch=scratch)) == 1
+    assert len(find_inputs([first], ["image"], scratch=scratch)) == 1
     assert "other files of the series" in caplog.text
     assert len(read) == 2
 
@@ -427,7 +427,7 @@ def test_studies_below_a_path_with_two_slashes_are_found(tmp_path: Path, scratch
     """As a variable that ends in a slash makes it: the two are kept by Python, and are one folder."""
     for number in range(2):
         write_series(tmp_path / f"study_{number}" / "CT", ARRAY, GRID, seed=number)
-    assert len(find_inputs([Path(f"/{tmp_path}")], 1, scratch=scratch)) == 2
+    assert len(find_inputs([Path(f"/{tmp_path}")], ["image"], scratch=scratch)) == 2
 
 
 def test_each_study_of_a_folder_reads_its_own_headers(
@@ -440,14 +440,14 @@ def test_each_study_of_a_folder_reads_its_own_headers(
         write_series(tmp_path / str(number), ARRAY + number, GRID, seed=number)
         for file in sorted((tmp_path / str(number)).iterdir()):
             file.rename(folder / f"{number}_{file.name}")
-    cases = find_inputs([folder], 1, scratch=scratch)
+    cases = find_inputs([folder], ["image"], scratch=scratch)
     study._STUDIES.clear()
     expected = [read_volume(case.paths[0], case.dicom[0]).array for case in cases]
     count = len(list(folder.iterdir()))
     read: list[object] = []
     header = study.read_header
     monkeypatch.setattr(study, "read_header", lambda file, *more: (read.append(file), header(file, *more))[1])
-    cases = find_inputs([folder], 1, scratch=scratch)
+    cases = find_inputs([folder], ["image"], scratch=scratch)
     found = [read_volume(case.paths[0], case.dicom[0]).array for case in cases]
     assert len(cases) == 5
     assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))

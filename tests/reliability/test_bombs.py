@@ -238,7 +238,7 @@ def test_a_zip_of_a_million_members_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "study.zip"
     path.write_bytes(listing + end)
     del listing
-    for read in (read_volume, read_bundle, lambda one: find_inputs([one], 1, scratch=tmp_path)):
+    for read in (read_volume, read_bundle, lambda one: find_inputs([one], ["image"], scratch=tmp_path)):
         with little_memory(), pytest.raises(UnetpipeError, match=r"lists more files|holds no DICOM"):
             read(path)
 

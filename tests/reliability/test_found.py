@@ -127,7 +127,7 @@ def test_a_zip_that_ends_early_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "study.zip").write_bytes(content)
     assert not is_dicom(tmp_path / "study.zip")
     with pytest.raises(UnetpipeError, match="zip"):
-        find_inputs([tmp_path / "study.zip"], 1, scratch=tmp_path)
+        find_inputs([tmp_path / "study.zip"], ["image"], scratch=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "ab\0c"])
@@ -136,7 +136,7 @@ def test_names_that_no_file_can_have_are_missing(name: str, tmp_path: Path) -> N
     (tmp_path / "scans.txt").write_text(f"{name}\n")
     (tmp_path / "cases.csv").write_text(f"image,label\n{name},{name}\n")
     for read in (
-        lambda: find_inputs(read_list(tmp_path / "scans.txt"), 1, scratch=tmp_path),
+        lambda: find_inputs(read_list(tmp_path / "scans.txt"), ["image"], scratch=tmp_path),
         lambda: preprocess(PreprocessConfig(dataset=tmp_path / "cases.csv", check=True)),
     ):
         with pytest.raises(UnetpipeError, match="cannot be reached"):

@@ -52,9 +52,8 @@ class InputCase:
 
 def find_inputs(
     inputs: Iterable[Path],
-    channels: int,
+    channels: Sequence[str],
     *,
-    names_of_channels: Sequence[str] = (),
     patterns: Sequence[str] = (),
     dicom: Sequence[DicomOptions] = (),
     ids: CaseIds = KEEP_NAMES,
@@ -69,8 +68,8 @@ def find_inputs(
     Args:
         inputs: Image files, DICOM files, zips, folders of these, DICOM series and trees of them, datasets of any layout
             with or without labels, CSV and JSON lists, wildcards.
-        channels: Number of the model's channels. If several, files CASE_0000, CASE_0001, ... are the channels of CASE.
-        names_of_channels: Their names, by which those of a dataset that names its own are put in order.
+        channels: Names of the model's channels, by which those of a dataset that names its own are put in order. If
+            several, files CASE_0000, CASE_0001, ... are the channels of CASE.
         patterns: One per channel, to apply to inputs that are folders; see `dataset.layouts.patterns`.
         dicom: Choice of the volume in DICOM sources, one for all channels or one per channel.
         ids: What scans are called.
@@ -86,7 +85,6 @@ def find_inputs(
         channels,
         patterns,
         scratch,
-        names_of_channels=names_of_channels,
         splits=splits,
         says_names=ids.kind != "hash",
     )

@@ -62,27 +62,25 @@ class ScanFinder:
 
     def __init__(
         self,
-        channels: int,
+        channels: Sequence[str],
         patterns: Sequence[str],
         scratch: Path,
         *,
-        names_of_channels: Sequence[str] = (),
         splits: bool = True,
         says_names: bool = True,
     ) -> None:
         """Start without reading anything yet.
 
         Args:
-            channels: Number of the model's channels. If several, files CASE_0000, CASE_0001, ... are channels of CASE.
+            channels: Names of the model's channels, by which those of a dataset that names its own are put in order. If
+                several, files CASE_0000, CASE_0001, ... are channels of CASE.
             patterns: One per channel, to apply to folders; see `dataset.layouts.patterns`.
             scratch: Temporary folder for what zips hold; it must be there until the scans have been read.
-            names_of_channels: Names of the model's channels, by which those of a dataset that names its own are put in
-                order; nothing is looked at where there are none.
             splits: Make a scan of each study of a folder that holds files of several studies.
             says_names: Name what lies in folders, where something is wrong with it; else it is counted.
         """
         self._channels, self._patterns, self._scratch, self._splits = channels, patterns, scratch, splits
-        self._says_names, self._names_of_channels = says_names, names_of_channels
+        self._says_names = says_names
         self.faults: list[Fault] = []
 
     def find(self, paths: Iterable[Path]) -> list[Scan]:
@@ -118,16 +116,16 @@ class ScanFinder:
 
     def _in_order(self, path: Path, cases: list[Case], names: Sequence[str]) -> list[Case]:
         """Scans with their channels in the model's order, where the dataset names them as the model does."""
-        wanted = [name.casefold() for name in self._names_of_channels]
+        wanted = [name.casefold() for name in self._channels]
         found = [name.casefold() for name in names]
         if len(wanted) < 2 or not found or wanted == found:
             return cases
         if not set(wanted) <= set(found) or len(set(found)) < len(found):
-            pairs = ", ".join(f"{own} for {name}" for name, own in zip(self._names_of_channels, names, strict=False))
+            pairs = ", ".join(f"{own} for {name}" for name, own in zip(self._channels, names, strict=False))
             log.warning("channels are called otherwise than the model's; by their order %s", pairs)
             return cases
         if not all(len(case.images) == len(found) for case in cases):
-            own, theirs = ", ".join(self._names_of_channels), ", ".join(names)
+            own, theirs = ", ".join(self._channels), ", ".join(names)
             self._fault(path.name, "channels", f"the model takes {own} in this order, and files hold {theirs}")
             return cases
         order = [found.index(name) for name in wanted]
@@ -275,13 +273,14 @@ class ScanFinder:
 
     def _by_channel(self, files: Sequence[Path], *, whole_folder: bool = False) -> list[Scan]:
         """Image files, or groups of them where the model takes several channels."""
+        count = len(self._channels)
         matches = {file: CHANNEL_SUFFIX.fullmatch(strip_suffix(file.name)) for file in files}
         # a folder in nnU-Net's naming; a lone CASE_0000 may simply be called so
         numbered = whole_folder and all(match and match[2] == "0000" for match in matches.values())
         alone: list[Path] = []
         grouped: dict[Path, dict[int, Path]] = defaultdict(dict)
         for file, match in matches.items():
-            if match and int(match[2]) < self._channels > 1:
+            if match and int(match[2]) < count > 1:
                 first = grouped[file.with_name(match[1])].setdefault(int(match[2]), file)
                 if first != file:
                     self._fault(match[1], "channels", f"two files of channel {match[2]}: keep one of them")
@@ -289,11 +288,11 @@ class ScanFinder:
                 alone.append(file)
         scans: list[Scan] = []
         for place, parts in grouped.items():
-            if holds_every_channel(parts[min(parts)], self._channels):  # numbered pictures in colour, or 4-D images
+            if holds_every_channel(parts[min(parts)], count):  # numbered pictures in colour, or 4-D images
                 alone += parts.values()
                 continue
             name = place.name if self._says_names else "..."
-            lacking = [f"{name}_{n:04d}" for n in range(self._channels) if n not in parts]
+            lacking = [f"{name}_{n:04d}" for n in range(count) if n not in parts]
             if lacking:
                 self._fault(place.name, "channels", f"channel files missing: {', '.join(lacking)}")
             scans.append(Scan(place, tuple(parts[n] for n in sorted(parts))))

@@ -139,11 +139,9 @@ def infer_with(
         tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch,
         deterministic(config.deterministic, predictor.device),
     ):
-        names = predictor.spec.channels
         cases = find_inputs(
             inputs,
-            len(names),
-            names_of_channels=names,
+            predictor.spec.channels,
             patterns=config.images,
             dicom=dicom,
             ids=CaseIds(config.case_ids, config.out),

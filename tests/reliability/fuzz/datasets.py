@@ -61,7 +61,7 @@ def read_lists(_folder: Path, changed: Path, out: Path) -> None:
     from unetpipe.inference.inputs import find_inputs, read_list
 
     def scans() -> object:
-        return find_inputs(read_list(changed), 1, scratch=out)
+        return find_inputs(read_list(changed), ["image"], scratch=out)
 
     each(*([scans] if changed.suffix == ".txt" else [scans, lambda: check(changed)]))
 

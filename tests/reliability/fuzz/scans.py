@@ -251,7 +251,7 @@ def read_zip(_folder: Path, changed: Path, out: Path) -> None:
     from unetpipe.inference.inputs import find_inputs
 
     def read_scans() -> None:
-        for case in find_inputs([changed], 1, scratch=out):
+        for case in find_inputs([changed], ["image"], scratch=out):
             each(*(lambda path=path, choice=choice: read_volume(path, choice) for path, choice in _sources(case)))
 
     each(read_scans, lambda: list_volumes(changed))
