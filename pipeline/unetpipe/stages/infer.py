@@ -1,9 +1,7 @@
 """Scans in, label maps out: load, segment and write at the same time, small scans several at once."""
 
 import contextlib
-import hashlib
 import importlib.metadata
-import json
 import logging
 import os
 import tempfile
@@ -12,8 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unetpipe.bundle.predictor import Predictor
-from unetpipe.bundle.read import Bundle
-from unetpipe.bundle.usable import with_first_stage
+from unetpipe.bundle.provenance import models_used, settings_used
 from unetpipe.config.infer import InferConfig
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import CaseIds
@@ -24,14 +21,10 @@ from unetpipe.extensions import load_extensions
 from unetpipe.folder_lock import claimed
 from unetpipe.imaging.dicom.derived.algorithm import Algorithm, Model
 from unetpipe.imaging.dicom.options import dicom_choices
-from unetpipe.imaging.files import code_digest
-from unetpipe.imaging.formats.registered import reader_suffixes
-from unetpipe.imaging.preprocessing import step_code
 from unetpipe.imaging.size_limit import reading_at_most
 from unetpipe.inference.dicom_outputs import DicomOutputs, dicom_outputs, require_dicom
 from unetpipe.inference.inputs import InputCase, find_inputs, read_list, shard_of
 from unetpipe.inference.predictions import (
-    ModelUsed,
     Prediction,
     PredictionsFile,
     lock_name,
@@ -167,7 +160,7 @@ def _require_other_files(stations: Stations, cases: Sequence[InputCase]) -> None
 def _infer(stations: Stations, cases: Sequence[InputCase], progress: Progress) -> InferResult:
     config, predictor = stations.config, stations.predictor
     file = PredictionsFile(config.out, config.shard, len(cases))
-    used = _models(predictor), _settings(config, predictor)
+    used = models_used(predictor), settings_used(config, predictor)
     done = _done(stations, cases, unreported_since(file.path, *used)) if config.skip_existing else []
     others = made_otherwise(config.out, {case.id for case in done}, *used)
     if others:
@@ -256,66 +249,11 @@ def _dicom_outputs(config: InferConfig, predictor: Predictor) -> DicomOutputs:
 
 def _write(file: PredictionsFile, config: InferConfig, predictor: Predictor) -> None:
     file.write(
-        models=_models(predictor),
+        models=models_used(predictor),
         versions={name: importlib.metadata.version(name) for name in ("unetpipe", "monai", predictor.engine)},
         device=predictor.device_name,
-        settings=_settings(config, predictor),
+        settings=settings_used(config, predictor),
     )
-
-
-def _models(predictor: Predictor) -> tuple[ModelUsed, ...]:
-    return tuple(
-        ModelUsed(
-            name=bundle.name,
-            version=bundle.version,
-            sha256=bundle.sha256,
-            tracking_run=bundle.spec.tracking_run if isinstance(bundle, Bundle) else None,
-        )
-        for bundle in predictor.bundles
-    )
-
-
-def _settings(config: InferConfig, predictor: Predictor) -> dict[str, str | float | int | bool]:
-    differs = {} if predictor.differs is None else {"differs_from_float32": round(predictor.differs, 6)}
-    return {
-        "precision": str(predictor.dtype).removeprefix("torch."),
-        "engine": predictor.engine,
-        **differs,
-        "step": predictor.step,
-        "tta": config.tta,
-        "postprocess": config.postprocess,
-        **_reading(config),
-        **_coding(config),
-        **_code(predictor),
-    }
-
-
-def _reading(config: InferConfig) -> dict[str, str]:
-    """A hash of what decides which volume of a source is read, and where it lies; nothing where all is as usual.
-
-    The choice of a series may hold UIDs and descriptions.
-    """
-    options = config.model_dump(mode="json", include={"series", "phase", "fix_geometry", "fix_affine"})
-    usual = {name: InferConfig.model_fields[name].get_default(call_default_factory=True) for name in options}
-    if all(getattr(config, name) == value for name, value in usual.items()):
-        return {}
-    return {"reading": hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]}
-
-
-def _coding(config: InferConfig) -> dict[str, str | bool]:
-    """What decides how DICOM objects hold the labels; nothing where none is written, or all is as usual."""
-    if not set(config.format) - {"nifti"}:
-        return {}
-    chosen: dict[str, str | bool] = {"seg_type": config.seg_type, "uncoded": config.uncoded}
-    return {name: value for name, value in chosen.items() if value != InferConfig.model_fields[name].default}
-
-
-def _code(predictor: Predictor) -> dict[str, str]:
-    """A hash of the extensions' code that reads and prepares scans; nothing where there is none."""
-    own = [stage for model in predictor.bundles if isinstance(model, Bundle) for stage in with_first_stage(model)]
-    steps = [step for model in own for step in model.spec.preprocessing.steps]
-    found = [*step_code(steps), *filter(None, (code_digest(Path(f"x{suffix}")) for suffix in reader_suffixes()))]
-    return {"code": hashlib.sha256("".join(found).encode()).hexdigest()[:16]} if found else {}
 
 
 def _reason(error: Exception, case: InputCase) -> str:
