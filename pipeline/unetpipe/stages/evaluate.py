@@ -8,18 +8,17 @@ from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.cores import available_cores
 from unetpipe.documents import Record
 from unetpipe.errors import UnetpipeError, listed
-from unetpipe.evaluation.comparison import compare
-from unetpipe.evaluation.definitions import DEFINITIONS
-from unetpipe.evaluation.document import Evaluation, ModelEvaluation, digest
+from unetpipe.evaluation.conclusions import draw_conclusions
+from unetpipe.evaluation.document import Evaluation
 from unetpipe.evaluation.gate import gate_failures, require_measured
 from unetpipe.evaluation.groups_table import read_groups
 from unetpipe.evaluation.inputs import Inputs
 from unetpipe.evaluation.labels import reference_grid
 from unetpipe.evaluation.named_metrics import NamedMetric, find_metrics
 from unetpipe.evaluation.pairing import gather_inputs, work_of
-from unetpipe.evaluation.predicted_dice import PredictionCheck, check_predictions
+from unetpipe.evaluation.predicted_dice import PredictionCheck
 from unetpipe.evaluation.pseudonyms import names_of_files
-from unetpipe.evaluation.ranking import RankedModel, rank_scores
+from unetpipe.evaluation.ranking import RankedModel
 from unetpipe.evaluation.rows import (
     ClassRow,
     ComparisonRow,
@@ -30,8 +29,6 @@ from unetpipe.evaluation.rows import (
     prediction_rows,
 )
 from unetpipe.evaluation.scoring import check_grids, require_classes, score_all
-from unetpipe.evaluation.subgroups import compare_subgroups
-from unetpipe.evaluation.summary import summarise
 from unetpipe.extensions import load_extensions
 from unetpipe.folder_lock import claimed
 from unetpipe.imaging.size_limit import reading_at_most
@@ -130,7 +127,6 @@ def _parts(config: EvaluateConfig, inputs: Inputs) -> tuple[list[NamedMetric], d
 
 def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progress: Progress) -> EvaluateResult:
     metrics, columns = _parts(config, inputs)
-    higher_is_better = {**HIGHER_IS_BETTER, **{metric.name: metric.higher_is_better for metric in metrics}}
     workers = config.workers or available_cores()
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
     if missing:
@@ -140,35 +136,10 @@ def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progr
     if not config.resample:
         check_grids(inputs, workers)
     scored = score_all(inputs, config, metrics, workers, progress)
-    classes, scores = scored.classes, scored.scores
-    evaluation = Evaluation(
-        dataset=inputs.dataset,
-        cases=len(inputs.references),
-        references_sha256=digest(inputs.references),
-        seed=config.seed,
-        models=tuple(
-            ModelEvaluation(
-                name=model.name,
-                made_by=model.made_by,
-                missing=model.missing,
-                extra=model.extra,
-                classes=tuple(summarise(scores[model.name], classes, inputs.patients, config.seed)),
-            )
-            for model in inputs.models
-        ),
-        ranking=tuple(rank_scores(scores, classes, inputs.patients, config.seed)) if len(scores) > 1 else (),
-        comparisons=(
-            tuple(compare(scores, classes, inputs.patients, config.seed, higher_is_better)) if len(scores) > 1 else ()
-        ),
-        predicted_dice=tuple(check_predictions(scores, classes, {one.name: one.predicted for one in inputs.models})),
-        subgroups=tuple(compare_subgroups(scores, classes, inputs.patients, columns, config.seed)),
-        definitions=DEFINITIONS | {metric.name: metric.meaning for metric in metrics},
-        higher_is_better=higher_is_better,
-        hints=scored.hints,
-    )
+    evaluation = draw_conclusions(scored, inputs, metrics, columns, config.seed)
     reasons = _reasons(evaluation, inputs, config)
     metrics_csv, summary_json = config.out / "metrics.csv", config.out / "summary.json"
-    write_metrics(metrics_csv, scores, classes)
+    write_metrics(metrics_csv, scored.scores, scored.classes)
     write_summary(summary_json, evaluation)
     files = [metrics_csv, summary_json]
     report_html = viewer_html = None
@@ -176,7 +147,7 @@ def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progr
         from unetpipe.report.html import write_report  # a quarter of a second
 
         report_html = config.out / "report.html"
-        viewer_html = write_report(report_html, evaluation, scores, classes, inputs, reasons, niivue)
+        viewer_html = write_report(report_html, evaluation, scored.scores, scored.classes, inputs, reasons, niivue)
         files += [report_html, viewer_html] if viewer_html else [report_html]
     return EvaluateResult(
         passed=not reasons,
