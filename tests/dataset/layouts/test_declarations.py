@@ -98,3 +98,26 @@ def test_regions_may_have_their_order_as_text() -> None:
         ("core", (2,), 2),
     ]
     assert listing.training_faults == []
+
+
+TUMOUR = {"background": 0, "whole": [1, 2, 3], "core": [1, 3], "enhancing": 3}
+
+
+@pytest.mark.parametrize(
+    ("labels", "order", "messages"),
+    [
+        (TUMOUR, [2, 1, 3], []),
+        ({"background": 0, "whole": [1, 2, 3], "enhancing": 3}, [1, 3], []),  # 1 and 2 are told apart by no region
+        (TUMOUR, [1, 2, 3], ["value 1 (whole, core) would be predicted as 2 (whole)", "value 2 (whole)"]),
+        (dict(reversed(TUMOUR.items())), [3, 1, 2], ["value 1 (core, whole)", "value 3 (enhancing, core, whole)"]),
+    ],
+)
+def test_regions_whose_labels_would_say_something_else_are_warned_of(
+    labels: Any, order: list[int], messages: list[str]
+) -> None:
+    """Where a right prediction is written as the value of other regions, that value is named."""
+    listing = Listing(name="x")
+    declare_classes(labels, order, "labels", listing)
+    assert len(listing.regions) == len(order)
+    assert [fault.severity for fault in listing.training_faults] == ["warning"] * len(messages)
+    assert all(text in fault.message for text, fault in zip(messages, listing.training_faults, strict=True))

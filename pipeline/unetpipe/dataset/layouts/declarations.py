@@ -163,6 +163,25 @@ def _set_regions(regions: Mapping[str, tuple[int, ...]], order: Any, listing: Li
             Region(name=name, values=values, written=number)
             for (name, values), number in zip(regions.items(), written, strict=True)
         )
+        _check_written(listing)
+
+
+def _check_written(listing: Listing) -> None:
+    """Warn of voxels that would be written as a value of other regions than those that hold them.
+
+    A prediction that is right everywhere has the last of a voxel's regions written over all others. Where the value
+    written for that one belongs to other regions, the labels say something else than the network did.
+    """
+    for value in sorted({value for region in listing.regions for value in region.values}):
+        held = [region for region in listing.regions if value in region.values]
+        written = held[-1].written
+        meant = [region.name for region in listing.regions if written in region.values]
+        if meant != [region.name for region in held]:
+            found = f"voxels of value {value} ({', '.join(region.name for region in held)})"
+            predicted = f"predicted as {written} ({', '.join(meant)})"
+            rule = "regions are written in their order, later ones over earlier"
+            message = f"'regions_class_order': {found} would be {predicted}; {rule}"
+            listing.training_fault("regions", message, warning=True)
 
 
 def _shown(value: Any) -> str:
