@@ -211,6 +211,28 @@ def test_edited_folds_are_kept(small: Path, tmp_path: Path) -> None:
     assert json.loads((work / "folds.json").read_text()) == content
     preprocess(PreprocessConfig(dataset=small, out=work, folds=3))
     assert len(read_folds(work).folds) == 3
+    preprocess(PreprocessConfig(dataset=small, out=work, configuration="2d"))
+    assert len(read_folds(work).folds) == 3
+
+
+def test_a_single_split_of_a_person_is_kept(small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One fold is enough if every case is in it; what takes its place when it is asked for is said with the reason."""
+    work = tmp_path / "work"
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    content = json.loads((work / "folds.json").read_text())
+    content["folds"] = content["folds"][:1]
+    (work / "folds.json").write_text(json.dumps(content))
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    assert json.loads((work / "folds.json").read_text()) == content
+    assert caplog.messages == []
+    preprocess(PreprocessConfig(dataset=small, out=work, folds=5))
+    assert len(read_folds(work).folds) == 5
+    assert "folds.json is made anew, since it had 1 folds and 5 are asked for" in caplog.text
+    content["folds"][0]["train"] = content["folds"][0]["train"][1:]
+    (work / "folds.json").write_text(json.dumps(content))
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    assert len(read_folds(work).folds) == 5
+    assert "since the dataset's cases or patients are others" in caplog.text
 
 
 def test_other_configurations(small: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from unetpipe.components import registered, target_of
 from unetpipe.config.infer import InferConfig
 from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.config.train import TrainConfig
-from unetpipe.dataset.folds import choose_folds, make_folds, read_folds
+from unetpipe.dataset.folds import FOLDS, choose_folds, make_folds, read_folds
 from unetpipe.dataset.layouts.recognition import inspect_dataset
 from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.dataset.run_folders import fold_folder, run_folder
@@ -153,4 +153,4 @@ def _count_folds(config: PreprocessConfig) -> int:
         return len(read_folds(config.out).folds)
     load_extensions(config.extension)  # whose readers say what an image is
     manifest, _ = inspect_dataset(config.dataset, config.images, config.label, ids=CaseIds(config.case_ids))
-    return len(make_folds(manifest, config.folds, config.seed).folds)
+    return len(make_folds(manifest, config.folds or FOLDS, config.seed).folds)

@@ -76,8 +76,9 @@ class PreprocessConfig(Config):
     max_memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Limit in GB of the estimated memory of the cases that are processed at the same time; further cases wait."""
     max_voxels: MaxVoxels = MAX_VOXELS
-    folds: Annotated[int, Field(ge=2)] = 5
-    """Number of folds of the cross-validation, unless the dataset declares its own."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Number of folds of the cross-validation, unless the dataset declares its own. Default: as many as the work folder
+    has, else 5."""
     seed: Seed = 12345
     """Seed of the split into folds and of the sampling of intensities."""
     preview: bool = True

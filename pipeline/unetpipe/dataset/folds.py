@@ -14,6 +14,8 @@ from unetpipe.documents import Record, read_document
 from unetpipe.errors import DatasetError, TrainingError
 
 FOLDS_SCHEMA: Final = 1
+FOLDS: Final = 5
+"""Number of folds unless another one is asked for, nnU-Net's."""
 
 
 class Fold(Record):
@@ -63,7 +65,7 @@ def make_folds(manifest: Manifest, k: int, seed: int) -> Folds:
     Raises:
         DatasetError: If there are fewer patients than folds, or a declared fold leaves nothing to train on.
     """
-    if any(case.fold is not None for case in manifest.cases):
+    if _declared(manifest):
         return _declared_folds(manifest, seed)
     groups: dict[str, list[str]] = defaultdict(list)
     for case in manifest.cases:
@@ -103,18 +105,19 @@ def _declared_folds(manifest: Manifest, seed: int) -> Folds:
     return Folds(seed=seed, by_patient=bool(known) and together, folds=folds)
 
 
-def keep_folds(found: Folds, made: Folds, manifest: Manifest) -> Folds:
+def keep_folds(found: Folds, made: Folds, manifest: Manifest, count: int | None = None) -> Folds:
     """The folds of an earlier run where they still hold, as a person may have changed them; else new ones.
 
-    They hold where the dataset declares none, where they hold out the same cases, and where they keep patients together
-    if new ones do.
+    They hold where the dataset declares none, where each of its cases and no other one is in them, and where they keep
+    patients together if new ones do.
 
     Args:
         found: Folds read from the work folder. Their case ids may be those of earlier versions.
         made: Folds that `make_folds` makes from the same manifest.
         manifest: Current manifest of the dataset.
+        count: Number of folds that is asked for, if one is.
     """
-    if any(case.fold is not None for case in manifest.cases):
+    if _declared(manifest):
         return made  # declared folds are changed where they are declared
     renamed = former_ids(case.id for case in manifest.cases)
 
@@ -122,16 +125,27 @@ def keep_folds(found: Folds, made: Folds, manifest: Manifest) -> Folds:
         return tuple(renamed.get(case, case) for case in cases)
 
     kept = tuple(Fold(train=ids(fold.train), validation=ids(fold.validation)) for fold in found.folds)
-    same = (found.seed, len(kept), found.by_patient) == (made.seed, len(made.folds), made.by_patient)
-    known = {case.id for case in manifest.cases}
-    inside = all(set(fold.validation) | set(fold.train) <= known for fold in kept)
+    same = (found.seed, found.by_patient) == (made.seed, made.by_patient) and count in (None, len(kept))
+    complete = {case for fold in kept for case in (*fold.train, *fold.validation)} == {
+        case.id for case in manifest.cases
+    }
     together = not any(fold.split_patient(manifest) for fold in kept)
-    holds = same and inside and together and _held_out(kept) == _held_out(made.folds)
-    return found.model_copy(update={"folds": kept}) if holds else made
+    return found.model_copy(update={"folds": kept}) if same and complete and together else made
 
 
-def _held_out(folds: Sequence[Fold]) -> set[str]:
-    return {case for fold in folds for case in fold.validation}
+def why_not_kept(found: Folds, made: Folds, manifest: Manifest, count: int | None = None) -> str:
+    """Why `keep_folds` gave new folds, in words."""
+    if _declared(manifest):
+        return "the dataset declares others"
+    if count not in (None, len(found.folds)):
+        return f"it had {len(found.folds)} folds and {count} are asked for"
+    if found.seed != made.seed:
+        return f"its seed was {found.seed} and is {made.seed}"
+    return "the dataset's cases or patients are others"
+
+
+def _declared(manifest: Manifest) -> bool:
+    return any(case.fold is not None for case in manifest.cases)
 
 
 def choose_folds(text: str, count: int) -> tuple[int, ...]:
