@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from unetpipe.dataset.layouts.recognition import inspect_dataset, read_dataset
+from unetpipe.dataset.layouts.recognition import inspect_dataset, inspect_scans, read_dataset
 
 
 @pytest.fixture
@@ -91,6 +91,15 @@ def test_file_endings(files: Any, nnunet: Any) -> None:
     manifest, faults = inspect_dataset(folder)
     assert [case.id for case in manifest.cases] == ["a", "b"]
     assert [(fault.kind, fault.severity) for fault in faults] == [("other_ending", "warning")]
+
+
+def test_an_ending_that_no_file_has(files: Any, nnunet: Any) -> None:
+    """A dataset of which all files are left out is an error, which leads the warnings, for training and inference."""
+    folder = nnunet(file_ending=".mha")
+    assert files.faults()[0] == ("dataset", "no_cases")
+    files.image("imagesTs/x_0000.nii.gz", "imagesTs/x_0001.nii.gz")
+    cases, faults, _ = inspect_scans(folder)
+    assert (cases, [fault.kind for fault in faults]) == ([], ["no_cases", "other_ending", "other_ending"])
 
 
 def test_an_ending_without_its_dot(nnunet: Any) -> None:

@@ -73,7 +73,7 @@ def inspect_dataset(
     hide_sources(listing, ids)
     cases = [case for case in _present(listing.cases, listing) if case.label is not None]
     if not cases:
-        raise DatasetError(_sorted([*listing.faults, *listing.training_faults]) or [_no_cases(path, "training cases")])
+        raise DatasetError(_with_error([*listing.faults, *listing.training_faults], path, "training cases"))
     cases = [_with_choice(case, dicom, listing) for case in cases]
     _check_patients(cases, listing)
     channels, spatial_dims = _look_at_headers(cases)
@@ -118,9 +118,9 @@ def inspect_scans(path: Path, images: Sequence[str] = ()) -> tuple[list[Case], l
     listing = _list(path.absolute(), images, None)
     wanted = listing.tests or listing
     cases = _present([case.model_copy(update={"label": None}) for case in wanted.cases], wanted, named_only=True)
-    if not cases and not wanted.faults:
+    if not cases:
         what = "test cases (name a folder of images, such as imagesTr, to take others)" if listing.tests else "cases"
-        return [], [_no_cases(path, what)], ()
+        return [], _with_error(wanted.faults, path, what), ()
     return cases, _sorted(wanted.faults), listing.channels or ()
 
 
@@ -233,8 +233,10 @@ def _look_at_headers(cases: list[Case]) -> tuple[tuple[str, ...], Literal[2, 3]]
     return ("image",), 3
 
 
-def _no_cases(path: Path, what: str) -> Fault:
-    return Fault(case=DATASET, kind="no_cases", message=f"no {what} found in {path.name}")
+def _with_error(faults: Sequence[Fault], path: Path, what: str) -> list[Fault]:
+    """The faults of a dataset without a case, led by one that says so where the others are warnings."""
+    none = Fault(case=DATASET, kind="no_cases", message=f"no {what} found in {path.name}")
+    return [*([] if any(fault.severity == "error" for fault in faults) else [none]), *_sorted(faults)]
 
 
 def _modalities(listing: Listing, channels: int) -> tuple[str | None, ...]:
