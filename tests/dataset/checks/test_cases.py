@@ -192,6 +192,20 @@ def test_near_duplicates(decathlon: Path, sample: Any) -> None:
     assert check(manifest.model_copy(update={"cases": same})).faults == ()
 
 
+def test_many_duplicates_have_a_line_each(decathlon: Path, sample: Any) -> None:
+    """Frames of one scan that no patient holds together do not bury other warnings under all of their pairs."""
+    smooth = np.linspace(0, 100, 12 * 14 * 10).reshape(sample.SHAPE).astype(np.float32)
+    manifest = read_dataset(decathlon)
+    for number, case in enumerate(manifest.cases[:6]):
+        write_image(case.images[0], (1 + max(0, number - 1)) * smooth[None], sample.grid())  # the first two are equal
+    messages = {fault.case: fault.message for fault in check(manifest).faults}
+    ids = [case.id for case in manifest.cases]
+    assert list(messages) == ids[1:6]
+    assert messages[ids[1]].startswith(f"has the same image as {ids[0]}, which counts as another patient: the two may")
+    alike = f"has nearly the same image as {ids[0]}, {ids[1]}, {ids[2]} and 2 more, which count as other patients: they"
+    assert messages[ids[5]].startswith(alike)
+
+
 @pytest.mark.parametrize(("unit", "kinds"), [("mm", {"implausible_spacing"}), ("um", set())])
 def test_voxels_of_a_microscope(tmp_path: Path, sample: Any, unit: Unit, kinds: set[str]) -> None:
     """Voxels of half a micrometre are implausible in mm, and nothing odd where the file states lengths in µm."""

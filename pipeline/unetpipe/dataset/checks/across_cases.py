@@ -27,6 +27,8 @@ _RARE_SHARE = 0.001
 _MANY = 10
 """More classes than these below that share, and nobody declared them: edges in every case."""
 _LISTED = 10
+_EQUALS = 3
+"""Cases of the same image that a warning names."""
 _WHITE = 255
 """What masks hold that are also pictures to look at; others of the same class hold 1."""
 _ROWS = 1024
@@ -59,13 +61,16 @@ def _names(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fau
 
 
 def _duplicates(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
-    """Equal or nearly equal images of different patients, which would leak from training to validation."""
+    """Equal or nearly equal images of different patients, which would leak from training to validation.
+
+    Each case has one warning of either kind, about the cases before it: of many frames of one scan all pairs are alike.
+    """
     patients = {case.id: case.patient if case.patient is not None else case.id for case in manifest.cases}
     alike: dict[tuple[object, ...], list[CaseStatistics]] = defaultdict(list)
     for one in statistics:
         spacing = tuple(float(f"{spacing:.4g}") for spacing in one.spacing_mm)
         alike[(one.shape, spacing, len(one.signature))].append(one)
-    faults = []
+    found: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for group in alike.values():
         if len(group) < 2:
             continue
@@ -74,15 +79,22 @@ def _duplicates(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> lis
         signatures /= np.maximum(np.linalg.norm(signatures, axis=1, keepdims=True), 1e-9)
         for first, second in _near_pairs(signatures):
             one, other = group[first], group[second]
-            if patients[one.id] == patients[other.id]:
-                continue
-            kind = "the same" if one.image_hash == other.image_hash else "nearly the same"
-            message = (
-                f"has {kind} image as {one.id}, which counts as another patient: "
-                "the two may end up in training and validation"
-            )
-            faults.append(Fault.warning("duplicate_image", message, other.id))
-    return faults
+            if patients[one.id] != patients[other.id]:
+                kind = "nearly the same" if one.image_hash != other.image_hash else "the same"
+                found[other.id][kind].append(one.id)
+    return [
+        Fault.warning(
+            "duplicate_image", f"has {kind} image as {_others(others)} end up in training and validation", case
+        )
+        for case, kinds in found.items()
+        for kind, others in kinds.items()
+    ]
+
+
+def _others(cases: Sequence[str]) -> str:
+    if len(cases) == 1:
+        return f"{cases[0]}, which counts as another patient: the two may"
+    return f"{listed(cases, _EQUALS)}, which count as other patients: they may"
 
 
 def _near_pairs(signatures: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
