@@ -40,11 +40,10 @@ def training_parameters(state: RunState, data: TrainingSet | None) -> dict[str, 
         state: State of the run.
         data: Cases of the fold; None where they are not known any more.
     """
-    given: dict[str, object] = {
-        "config": state.identity.options,
-        "network": state.definition,
-        "budget": asdict(state.budget),
-    }
+    budget = asdict(state.budget)
+    if state.identity.options.get("optimizer") is not None:
+        del budget["recipe"]  # what the length of the run would have chosen
+    given: dict[str, object] = {"config": state.identity.options, "network": state.definition, "budget": budget}
     if data is None:
         return given
     return given | {
