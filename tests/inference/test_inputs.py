@@ -76,6 +76,13 @@ def test_wildcards_and_lists(tmp_path: Path) -> None:
         read_list(tmp_path / "none.txt")
 
 
+def test_no_scan_at_all_is_an_error(tmp_path: Path) -> None:
+    """A list that a script left empty does not pass for one whose scans were all segmented."""
+    (tmp_path / "list.txt").write_text("# none\n")
+    with pytest.raises(DatasetError, match="there is no scan to segment"):
+        find(tmp_path, *read_list(tmp_path / "list.txt"))
+
+
 def test_lists_of_other_systems(tmp_path: Path) -> None:
     """A text list may have backslashes, another normal form of letters and another letter case, as tables may."""
     decomposed, composed = (unicodedata.normalize(form, "Müller") for form in ("NFD", "NFC"))

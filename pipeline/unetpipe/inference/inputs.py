@@ -15,7 +15,7 @@ from unetpipe.dataset.layouts.recognition import LISTS
 from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import KEEP_NAMES, CaseIds, hidden
 from unetpipe.dataset.privacy.source_names import SourceNames
-from unetpipe.errors import DatasetError, Fault
+from unetpipe.errors import DATASET, DatasetError, Fault
 from unetpipe.imaging.dicom.options import DicomOptions, choice_per_image
 from unetpipe.imaging.dicom.sources import is_dicom
 from unetpipe.inference.scans import ScanFinder
@@ -76,8 +76,8 @@ def find_inputs(
         scratch: Temporary folder for what zips hold; it must be there until the scans have been read.
 
     Raises:
-        DatasetError: Listing every input that does not exist or holds no scan, every missing channel, and every id that
-            lists give to two scans, or every scan's fault where none can be read.
+        DatasetError: If there is no scan; listing every input that does not exist or holds none, every missing channel,
+            and every id that lists give to two scans, or every scan's fault where none can be read.
         ImageFileError: If there are several choices of a series, and another number of images.
     """
     splits = not any(one.names_one_series for one in dicom)
@@ -101,6 +101,10 @@ def find_inputs(
     for name, count in Counter(case.id for case in cases).items():
         if count > 1:
             faults.append(Fault(case=name, kind="duplicate", message=f"{count} inputs have this name"))
+    if not cases and not faults:
+        faults.append(
+            Fault(case=DATASET, kind="no_cases", message="there is no scan to segment, such as in an empty list")
+        )
     if faults or all(unusable):
         faults += [
             Fault(case=case.id if case.name else case.images[0].name, kind="unreadable", message=reason)
