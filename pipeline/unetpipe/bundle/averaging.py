@@ -7,7 +7,8 @@ from unetpipe.bundle.foreign.read import ForeignBundle
 from unetpipe.bundle.models import AnyBundle
 from unetpipe.bundle.read import Bundle
 from unetpipe.bundle.spec import ModelSpec, ModelTask
-from unetpipe.errors import BundleError
+from unetpipe.documents import Record
+from unetpipe.errors import BundleError, listed
 
 TASK = ("spatial_dims", "channels", "labels", "regions")
 """Keys of a spec that models of one task agree on."""
@@ -82,8 +83,17 @@ def require_same(first: Bundle, other: Bundle, names: Sequence[str]) -> None:
         BundleError: If they do not; names the key.
     """
     for name in names:
-        if getattr(first.spec, name) != getattr(other.spec, name):
-            raise BundleError(f"{first.name} and {other.name} cannot be averaged: their {name} differ")
+        one, two = getattr(first.spec, name), getattr(other.spec, name)
+        if one != two:
+            found = "" if isinstance(one, Record) else f": {_shown(one)} and {_shown(two)}"  # folds may have one name
+            raise BundleError(f"{first.name} and {other.name} cannot be averaged: their {name} differ{found}")
+
+
+def _shown(value: object) -> str:
+    """A value of a spec in a line, of classes and regions the names."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return f"({listed([getattr(item, 'name', item) for item in value])})"
 
 
 def common_mirror_axes(specs: Sequence[ModelSpec]) -> tuple[int, ...]:

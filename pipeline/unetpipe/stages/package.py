@@ -160,7 +160,8 @@ def _ensemble(config: PackageConfig, run: Path, out: Path, segments: Mapping[str
     count = len(read_folds(work).folds) if (work / "folds.json").is_file() else max(found) + 1
     wanted = choose_folds(str(config.folds), count)
     if absent := [str(fold) for fold in wanted if fold not in found]:
-        raise BundleError(f"{run}: fold {', '.join(absent)} has not been trained: name those that have, --folds 0,1")
+        trained = ",".join(map(str, sorted(found)))
+        raise BundleError(f"{run}: not trained: fold {', '.join(absent)}; --folds {trained} takes those that are")
     bundles = {fold: read_bundle(found[fold]) for fold in wanted}
     earlier = _readable(out) if segments is None else None
     if earlier is not None and earlier.spec.label_scheme.names == bundles[wanted[0]].spec.label_scheme.names:
