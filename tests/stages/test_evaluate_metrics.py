@@ -66,6 +66,9 @@ def test_named_metrics_are_in_every_output(folders: tuple[Path, Path, Path], tmp
         }
     )
     result = evaluate(config)
+    further = {(row.name, row.metric): (row.n, row.mean) for row in result.further}
+    assert len(further) == 8  # two models, classes and metrics
+    assert further["shifted: 1", "test_centres_mm"] == (7, 5.0)
     with (tmp_path / "out" / "metrics.csv").open(newline="") as file:
         rows = {(row["model"], row["case"], row["class"]): row for row in csv.DictReader(file)}
     assert float(rows["shifted", "a", "1"]["test_centres_mm"]) == pytest.approx(5.0)

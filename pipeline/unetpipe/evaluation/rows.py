@@ -1,6 +1,7 @@
 """What a command shows of an evaluation: rounded figures, a row for each class, comparison and group."""
 
 import math
+from collections.abc import Sequence
 
 from unetpipe.documents import Record
 from unetpipe.evaluation.document import Evaluation
@@ -25,6 +26,21 @@ class ClassRow(Record):
     nsd: float | None
     hd95_mm: float | None
     volume_pct: float | None
+
+
+class FurtherRow(Record):
+    """Rounded mean of a metric that was asked for, of one class over the cases.
+
+    Attributes:
+        name: Name of the class, after that of the model if there are several.
+        n: Number of patients for whom the metric is defined.
+    """
+
+    name: str
+    metric: str
+    n: int
+    mean: float | None
+    mean_95: str
 
 
 class ComparisonRow(Record):
@@ -70,6 +86,23 @@ def class_rows(evaluation: Evaluation) -> tuple[ClassRow, ...]:
         )
         for model in evaluation.models
         for item in model.classes
+    )
+
+
+def further_rows(evaluation: Evaluation, metrics: Sequence[str]) -> tuple[FurtherRow, ...]:
+    """The figures of some metrics, of every class of every model."""
+    return tuple(
+        FurtherRow(
+            name=_full_name(model.name, item.name, evaluation),
+            metric=metric,
+            n=(figure := item.figures[metric]).n,
+            mean=_mean(figure),
+            mean_95=interval(figure.low, figure.high),
+        )
+        for model in evaluation.models
+        for item in model.classes
+        for metric in metrics
+        if metric in item.figures
     )
 
 

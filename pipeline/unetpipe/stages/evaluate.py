@@ -22,9 +22,11 @@ from unetpipe.evaluation.ranking import RankedModel
 from unetpipe.evaluation.rows import (
     ClassRow,
     ComparisonRow,
+    FurtherRow,
     GroupRow,
     class_rows,
     comparison_rows,
+    further_rows,
     group_rows,
     prediction_rows,
 )
@@ -40,6 +42,8 @@ from unetpipe.tracking.named import find_tracker
 
 log = logging.getLogger(__name__)
 
+_ALWAYS = [name for name in HIGHER_IS_BETTER if not name.startswith("lesion")]
+
 
 class EvaluateResult(Record):
     """The results and files of `evaluate`.
@@ -51,6 +55,7 @@ class EvaluateResult(Record):
         extra: Predictions without a reference, which are not evaluated.
         hints: Sentences about label values and orientations that suggest a mistake in the files.
         classes: The figures asked for most; all of them are in summary.json.
+        further: The figures of `--metric` and `--lesions`.
         ranking: Models in the order of their mean Dice; empty where there is one.
         comparison: Every further model against the first.
         groups: Every group of cases that was asked for.
@@ -68,6 +73,7 @@ class EvaluateResult(Record):
     report_html: Path | None
     viewer_html: Path | None
     classes: tuple[ClassRow, ...]
+    further: tuple[FurtherRow, ...]
     ranking: tuple[RankedModel, ...]
     comparison: tuple[ComparisonRow, ...]
     groups: tuple[GroupRow, ...]
@@ -118,7 +124,7 @@ def _parts(config: EvaluateConfig, inputs: Inputs) -> tuple[list[NamedMetric], d
     """The metrics and columns that the options name."""
     metrics = _metrics(config, inputs)
     columns = _columns(config, inputs)
-    counted = [name for name in HIGHER_IS_BETTER if config.lesions or not name.startswith("lesion")]
+    counted = list(HIGHER_IS_BETTER) if config.lesions else _ALWAYS
     require_measured(config.fail_under, [*counted, *(metric.name for metric in metrics)])
     if inputs.classes:
         require_classes(config.tolerances_mm, inputs.classes)
@@ -160,6 +166,7 @@ def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progr
         report_html=report_html,
         viewer_html=viewer_html,
         classes=class_rows(evaluation),
+        further=further_rows(evaluation, [name for name in higher_is_better if name not in _ALWAYS]),
         ranking=evaluation.ranking,
         comparison=comparison_rows(evaluation),
         groups=group_rows(evaluation),
