@@ -166,7 +166,7 @@ def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progr
         report_html=report_html,
         viewer_html=viewer_html,
         classes=class_rows(evaluation),
-        further=further_rows(evaluation, [name for name in higher_is_better if name not in _ALWAYS]),
+        further=further_rows(evaluation, [name for name in evaluation.higher_is_better if name not in _ALWAYS]),
         ranking=evaluation.ranking,
         comparison=comparison_rows(evaluation),
         groups=group_rows(evaluation),
