@@ -92,6 +92,18 @@ def aligned(volume: Volume, reference: Grid, *, adopt_affine: bool = False) -> V
     return replace(volume, array=array, grid=reference)
 
 
+def about_frames(first: Volume, other: Volume) -> tuple[str, ...]:
+    """A sentence where two files of a case state different frames of reference; none where one states none.
+
+    Coordinates of two frames of reference have nothing to do with each other (PS3.3, C.7.4.1): equal grids, which one
+    protocol gives at every time point, do not make the voxels the same.
+    """
+    stated = first.frames_of_reference, other.frames_of_reference
+    if not all(stated) or stated[0] == stated[1]:
+        return ()
+    return ("Its frame of reference is not that of the first image: make sure that both are of one examination.",)
+
+
 def aligned_channels(volumes: Sequence[Volume], *, adopt_affine: bool = False) -> list[Volume]:
     """Bring the files of one image to the grid and axis order of the first.
 
@@ -106,10 +118,12 @@ def aligned_channels(volumes: Sequence[Volume], *, adopt_affine: bool = False) -
     channels = [first]
     for number, volume in enumerate(others, start=2):
         try:
-            channels.append(aligned(volume, first.grid, adopt_affine=adopt_affine))
+            placed = aligned(volume, first.grid, adopt_affine=adopt_affine)
         except GeometryError as error:
             hint = adoption_hint(first.grid, volume.grid)
             raise GeometryError(f"file {number} of the image has {error}{hint}") from error
+        notes = [f"Channel file {number}: {note}" for note in about_frames(first, volume)]
+        channels.append(replace(placed, notes=(*placed.notes, *notes)))
     return channels
 
 

@@ -21,6 +21,7 @@ class Volume:
         notes: Full sentences about what reading decided or left out, for a person to check; they name no file and no
             patient.
         names: Names of label values, where a file that was read as a label map names them.
+        frames_of_reference: UIDs of the frames of reference that a DICOM source states; to be compared, never shown.
     """
 
     array: NDArray[Any]
@@ -28,3 +29,4 @@ class Volume:
     modality: str | None = None
     notes: tuple[str, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
+    frames_of_reference: frozenset[str] = field(default=frozenset(), repr=False)

@@ -14,6 +14,7 @@ from unetpipe.dataset.checks.cases import CheckReport, check_cases, discover_lab
 from unetpipe.dataset.declarations import with_labels
 from unetpipe.dataset.layouts.recognition import read_dataset
 from unetpipe.dataset.manifest import Case, Manifest
+from unetpipe.imaging.dicom.synthetic import write_series
 from unetpipe.imaging.files import write_image, write_labels
 from unetpipe.imaging.geometry import Grid, Unit
 from unetpipe.progress import SilentProgress
@@ -334,6 +335,19 @@ def test_what_reading_decided_is_warned_of(tmp_path: Path, sample: Any) -> None:
     report = check(read_dataset(tmp_path))
     assert found(report) == [("b", "reading", "warning")]
     assert report.faults[0].message == "image b.nii: the header's sform is all zero; the qform is taken"
+
+
+def test_a_label_of_another_frame_of_reference_is_warned_of(tmp_path: Path, sample: Any) -> None:
+    """Such as that of another time point, whose grid is the same by protocol."""
+    for case, seeds in {"a": (1, 1), "b": (2, 3)}.items():
+        for kind, seed in zip(("images", "labels"), seeds, strict=True):
+            array = sample.image(seed) if kind == "images" else sample.label()
+            write_series(tmp_path / kind / case, array.astype(np.int16), sample.grid(), seed=seed)
+    rows = "".join(f"{case},images/{case},labels/{case}\n" for case in "ab")
+    (tmp_path / "list.csv").write_text(f"id,image,label\n{rows}")
+    report = check(read_dataset(tmp_path / "list.csv"))
+    assert found(report) == [("b", "reading", "warning")]
+    assert report.faults[0].message.startswith("label (DICOM): Its frame of reference is not that of the first image")
 
 
 @pytest.mark.parametrize("equal", [True, False])

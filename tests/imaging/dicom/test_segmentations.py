@@ -22,7 +22,7 @@ from pydicom.uid import (
 from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.imaging.dicom.label_target import LabelTarget, SegmentRules
 from unetpipe.imaging.dicom.synthetic import write_series
-from unetpipe.imaging.files import read_grid
+from unetpipe.imaging.files import read_grid, read_volume
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_volume
 
@@ -75,6 +75,20 @@ def write_segmentation(image: Path, path: Path, pixels: NDArray, kind: str, **mo
 def frames(labels: NDArray) -> NDArray:
     """(I, J, K) as (K, rows, columns)."""
     return np.ascontiguousarray(labels.transpose(2, 1, 0))
+
+
+def test_frames_of_reference_can_be_compared(tmp_path: Path, image: Path, oblique: Grid) -> None:
+    """A segmentation and the structures that are drawn keep those that they state, to be held against the image's."""
+    of_image = read_volume(image).frames_of_reference
+    write_segmentation(image, tmp_path / "seg.dcm", frames(label_map(oblique)), "BINARY")
+    grid = read_grid(image)[1]
+    assert read_label_volume(tmp_path / "seg.dcm", LabelTarget(grid, VALUES)).frames_of_reference == of_image
+    structure_set(tmp_path / "rt.dcm", grid, {"liver": [(2, square(1, 3))], "couch": [(2, square(1, 3))]})
+    data = pydicom.dcmread(tmp_path / "rt.dcm")
+    for item, uid in zip(data.StructureSetROISequence, ("1.2.3", "1.2.4"), strict=True):
+        item.ReferencedFrameOfReferenceUID = uid
+    data.save_as(tmp_path / "rt.dcm")
+    assert read_label_volume(tmp_path / "rt.dcm", LabelTarget(grid, VALUES)).frames_of_reference == {"1.2.3"}
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "LABELMAP", "FRACTIONAL"])

@@ -90,6 +90,22 @@ def test_a_series_and_a_file_of_the_same_scan_are_the_same_image(oblique: Grid, 
     assert np.allclose(image.grid.matrix, oblique.canonical().matrix, atol=1e-6)
 
 
+@pytest.mark.parametrize(("second", "warned"), [("copy", False), ("other examination", True), ("unstated", False)])
+def test_channels_of_two_frames_of_reference_are_warned_of(
+    tmp_path: Path, oblique: Grid, second: str, warned: bool
+) -> None:
+    """One protocol gives equal grids at every time point; where a series states no frame, nothing can be said."""
+    array = np.zeros(oblique.shape, np.int16)
+    for name, seed in (("first", 1), ("second", 2 if second == "other examination" else 1)):
+        write_series(tmp_path / name, array, oblique, seed=seed)
+    for file in (tmp_path / "second").iterdir() if second == "unstated" else ():
+        image = pydicom.dcmread(file)
+        del image.FrameOfReferenceUID
+        image.save_as(file)
+    notes = read_image([tmp_path / "first", tmp_path / "second"]).notes
+    assert [note.startswith("Channel file 2: Its frame of reference is not") for note in notes] == [True] * warned
+
+
 @pytest.mark.parametrize("name", ["brain_t1_oblique", "brain_t2_oblique", "hippocampus_crop"])
 def test_real_series_equal_simpleitk(shared_data: Path, name: str) -> None:
     """Voxels and geometry of its series reader; 1e-5 mm."""

@@ -17,7 +17,7 @@ from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.merging import merge_counts, merge_values
 from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.errors import Fault, GeometryError, ImageFileError, listed
-from unetpipe.imaging.alignment import adoption_hint, aligned, in_mm
+from unetpipe.imaging.alignment import about_frames, adoption_hint, aligned, in_mm
 from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.dicom.label_target import SegmentRules
 from unetpipe.imaging.dicom.options import DicomOptions
@@ -231,7 +231,7 @@ class CaseCheck:
         return tuple(
             self._names.hide(f"{what} {path.name if has_image_suffix(path.name) else '(DICOM)'}: {note}")
             for (path, what), volume in zip(files, volumes, strict=True)
-            for note in volume.notes
+            for note in (*volume.notes, *about_frames(volumes[0], volume))
         )
 
     def _judge(self, found: CaseStatistics) -> None:

@@ -35,8 +35,10 @@ def read_rtstruct(data: Dataset, target: LabelTarget) -> Volume:
             numbers of structures are no labels where no classes are declared.
         GeometryError: If contours do not lie in slices of the image, or all lie outside of it.
     """
-    structures = [_structure(item) for item in items(data, "StructureSetROISequence")]
-    builder = LabelMapBuilder(structures, target)
+    frame_of = {
+        _structure(item): text(item, "ReferencedFrameOfReferenceUID") for item in items(data, "StructureSetROISequence")
+    }
+    builder = LabelMapBuilder(frame_of, target)
     notes = list(builder.notes)
     for item in items(data, "ROIContourSequence"):
         given = number(item, "ReferencedROINumber")
@@ -50,7 +52,13 @@ def read_rtstruct(data: Dataset, target: LabelTarget) -> Volume:
                     where[axis] = index
                     rows, columns = np.delete(target.grid.shape, axis)
                     builder.draw(structure.number, tuple(where), fill_polygons(polygons, (int(rows), int(columns))))
-    return Volume(builder.labels()[None], target.grid, notes=tuple(notes), names=builder.names())
+    return Volume(
+        builder.labels()[None],
+        target.grid,
+        notes=tuple(notes),
+        names=builder.names(),
+        frames_of_reference=frozenset(filter(None, map(frame_of.get, builder.segments.values()))),
+    )
 
 
 def _structure(item: Dataset) -> Segment:

@@ -62,7 +62,13 @@ def read_seg(data: Dataset, syntax: UID, target: LabelTarget | None) -> Volume:
     notes = list(builder.notes)
     if kind == "FRACTIONAL":
         notes.append(f"Fractional segments are taken from {target.rules.threshold:g} on.")
-    return Volume(builder.labels()[None], target.grid, notes=tuple(notes), names=builder.names())
+    return Volume(
+        builder.labels()[None],
+        target.grid,
+        notes=tuple(notes),
+        names=builder.names(),
+        frames_of_reference=frozenset(filter(None, [text(data, "FrameOfReferenceUID")])),
+    )
 
 
 def _segments(data: Dataset, background: int | None) -> list[Segment]:

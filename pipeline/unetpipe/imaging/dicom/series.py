@@ -55,8 +55,15 @@ def read(path: Path, options: DicomOptions = _DEFAULT, *, as_label: bool = False
         if factor != 1.0:
             frames = [replace(frame, meaning=frame.meaning.scaled(factor)) for frame in frames]
         array = mended.resample(read_pixels(frames))
-    notes = (*chosen.notes, *mended.notes, *filter(None, [note]))
-    return Volume(array.transpose(2, 1, 0)[None], mended.grid, chosen.modality or None, notes)
+    return Volume(
+        array.transpose(2, 1, 0)[None],
+        mended.grid,
+        chosen.modality or None,
+        (*chosen.notes, *mended.notes, *filter(None, [note])),
+        frames_of_reference=frozenset(
+            filter(None, (text(frame.image.data, "FrameOfReferenceUID") for frame in chosen.frames))
+        ),
+    )
 
 
 @without_validation
