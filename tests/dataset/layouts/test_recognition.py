@@ -28,6 +28,8 @@ def test_no_dataset(files: Any, tmp_path: Path) -> None:
     """An empty folder, a path that does not exist and a folder of something else say what was expected."""
     assert files.faults() == [("dataset", "empty_folder")]
     assert files.faults("gone") == [("dataset", "no_dataset")]
+    with pytest.raises(DatasetError, match=r"list\.csv does not exist"):
+        read_dataset(tmp_path / "list.csv")
     files.text("notes.txt", "hello")
     with pytest.raises(DatasetError, match=r"expected dataset\.json"):
         read_dataset(tmp_path)

@@ -125,6 +125,8 @@ def inspect_scans(path: Path, images: Sequence[str] = ()) -> tuple[list[Case], l
 
 
 def _list(path: Path, images: Sequence[str], label: str | None) -> Listing:
+    if not path.exists():
+        raise DatasetError.of("no_dataset", f"{path} does not exist")
     if images:
         if not path.is_dir():
             raise DatasetError.of("no_dataset", f"{path} is no folder, but patterns were given")
