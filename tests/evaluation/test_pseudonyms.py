@@ -84,6 +84,14 @@ def test_a_lost_table_is_missed(tmp_path: Path, predictions: Path, caplog: pytes
     assert "no table in" in caplog.text
 
 
+def test_no_table_is_missed_that_is_there(tmp_path: Path, predictions: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A prediction whose name the table has lacks a reference; that another reference has no prediction is no clue."""
+    touch(tmp_path / "labels" / "Other.nii.gz")
+    inputs = gather(tmp_path, predictions, reference=tmp_path / "labels")
+    assert (inputs.models[0].missing, inputs.models[0].extra) == (("Other",), (OTHER,))
+    assert "no table in" not in caplog.text
+
+
 def test_a_single_file_called_after_the_patient_names_no_model(tmp_path: Path, predictions: Path) -> None:
     """The model is called by the pseudonym of the case, as the case is."""
     touch(predictions / "Muster.nii.gz", tmp_path / "labels" / "Muster.nii.gz")

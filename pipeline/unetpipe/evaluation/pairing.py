@@ -26,7 +26,7 @@ from unetpipe.errors import DatasetError
 from unetpipe.evaluation.inputs import Inputs, Model
 from unetpipe.evaluation.label_files import Files, files_by_case, label_files, validations
 from unetpipe.evaluation.predicted_dice import PredictedOfCases
-from unetpipe.evaluation.pseudonyms import Pseudonyms, warn_of_lost_names
+from unetpipe.evaluation.pseudonyms import Pseudonyms
 from unetpipe.imaging.dicom.label_target import SegmentRules
 from unetpipe.imaging.files import has_image_suffix, strip_suffix
 from unetpipe.imaging.labels import read_label_names
@@ -78,7 +78,7 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
                 extra=tuple(sorted(set(files) - set(references))),
             )
         )
-        warn_of_lost_names(models[-1].missing, models[-1].extra, path)
+        pseudonyms.warn_of_lost_names(models[-1].missing, models[-1].extra, path)
     images = pseudonyms.reported(files_by_case(label_files(config.images), ids)) if config.images else _scans(manifest)
     declared = _declared(config, manifest)
     classes = _classes(declared, references, models)

@@ -65,6 +65,16 @@ class Pseudonyms:
             raise DatasetError([Fault(case=case, kind="duplicate", message=message) for case in twice])
         return found
 
+    def warn_of_lost_names(self, missing: Iterable[str], extra: Iterable[str], predictions: Path) -> None:
+        """Say why predictions have no references, where they have pseudonyms that no table explains."""
+        if any(missing) and any(is_pseudonym(case) and case not in self.ids for case in extra):
+            log.warning(
+                "predictions have pseudonyms, and no table in %s says whose they are: it lies where they were made, or "
+                "in the folder that %s names",
+                private_folder(predictions),
+                VARIABLE,
+            )
+
 
 def names_of_files(*files: Mapping[str, Path]) -> SourceNames:
     """The names of files, by the ids of their cases, whose cases have pseudonyms."""
@@ -74,14 +84,3 @@ def names_of_files(*files: Mapping[str, Path]) -> SourceNames:
         for case, path in of_case.items()
         if is_pseudonym(case) and not is_pseudonym(strip_suffix(path.name))
     )
-
-
-def warn_of_lost_names(missing: Iterable[str], extra: Iterable[str], predictions: Path) -> None:
-    """Say why predictions have no references, where they have pseudonyms that no table explains."""
-    if any(missing) and any(map(is_pseudonym, extra)):
-        log.warning(
-            "predictions have pseudonyms, and no table in %s says whose they are: it lies where they were made, or in "
-            "the folder that %s names",
-            private_folder(predictions),
-            VARIABLE,
-        )
