@@ -77,7 +77,8 @@ def write_segmentation(
     storage = _LABEL_MAP_STORAGE if kind == "labelmap" else SegmentationStorage
     new = NewInstance.of("segmentation", storage, source)
     images = _classic_images(source)
-    if not pixels.any():
+    is_empty = not pixels.any()
+    if is_empty:
         pixels, images = pixels[:1], images[:1]
     instance = hd.seg.Segmentation(
         source_images=images,
@@ -94,6 +95,7 @@ def write_segmentation(
         device_serial_number=algorithm.serial_number,
         transfer_syntax_uid=ExplicitVRLittleEndian if kind == "binary" else RLELossless,
         max_fractional_value=_HIGHEST_FRACTION,
+        omit_empty_frames=not is_empty,
         content_label="SEGMENTATION",
         content_description=new.description,
         series_description=new.description,
