@@ -28,6 +28,7 @@ class Outcome(Config):
     passed: bool = False
     cases: int = 12
     loss: float = 0.25
+    small: float = 0.0015
     tiny: float = 2e-6
     nothing: None = None
     empty: tuple[str, ...] = ()
@@ -54,6 +55,11 @@ def test_single_values_are_a_list() -> None:
     for line in ("out labels", "passed no", "cases 12", "loss 0.250", "tiny 2e-06", "many 0, 1, 2, 3, 4, … (9)"):
         assert line in lines
     assert not any(line.startswith(("nothing", "empty")) for line in lines)
+
+
+def test_small_values_keep_their_digits() -> None:
+    """Voxels of 1.5 µm are no 0.002 mm."""
+    assert "small 0.0015" in [" ".join(line.split()) for line in _shown(Outcome())]
 
 
 def test_sentences_have_a_line_each() -> None:

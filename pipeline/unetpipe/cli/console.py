@@ -183,7 +183,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.3f}" if 0.001 <= abs(value) < 1 else f"{value:.4g}"
+        return f"{value:.3f}" if 0.1 <= abs(value) < 1 else f"{value:.4g}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         items = [_text(item) for item in value[:_LISTED]]
         more = [f"… ({len(value)})"] if len(value) > _LISTED else []
