@@ -207,6 +207,22 @@ def test_many_duplicates_have_a_line_each(decathlon: Path, sample: Any) -> None:
     assert messages[ids[5]].startswith(alike)
 
 
+@pytest.mark.parametrize(
+    ("numbers", "found"), [((4, 12, 9), True), ((4, 12, 12), False), ((4, 10, 9), False), ((4, 13, 9), False)]
+)
+def test_numbered_objects_are_no_classes(tmp_path: Path, sample: Any, numbers: tuple[int, ...], found: bool) -> None:
+    """Values that run from 1 to another, also large, number in each case are said to be objects; gaps mean classes."""
+    for case, number in enumerate(numbers):
+        label = np.zeros(sample.SHAPE, np.uint8)
+        label.flat[: 20 * number] = np.repeat(np.arange(1, number + 1), 20)
+        label[label == 11] = 14 if number == 13 else 11
+        write_image(tmp_path / "images" / f"{case}.nii.gz", sample.image(case)[None], sample.grid())
+        write_labels(tmp_path / "labels" / f"{case}.nii.gz", label, sample.grid(), {})
+    warned = [fault.message for fault in check(read_dataset(tmp_path)).faults if fault.kind == "numbered_objects"]
+    assert bool(warned) == found
+    assert all(message.endswith("--labels NAME=1-12 makes them one class") for message in warned)
+
+
 @pytest.mark.parametrize(("unit", "kinds"), [("mm", {"implausible_spacing"}), ("um", set())])
 def test_voxels_of_a_microscope(tmp_path: Path, sample: Any, unit: Unit, kinds: set[str]) -> None:
     """Voxels of half a micrometre are implausible in mm, and nothing odd where the file states lengths in µm."""

@@ -26,6 +26,8 @@ _RARE_SHARE = 0.001
 """Share of all foreground below which a class that only one case has is suspicious."""
 _MANY = 10
 """More classes than these below that share, and nobody declared them: edges in every case."""
+_DIFFERENT_NUMBERS = 3
+"""Numbers of values in a case from which they are taken for counted objects, where all count from 1."""
 _LISTED = 10
 _EQUALS = 3
 """Cases of the same image that a warning names."""
@@ -42,7 +44,7 @@ def compare_cases(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> l
         *_duplicates(manifest, statistics),
         *_spacing_outliers(statistics),
         *_absent_classes(manifest, statistics),
-        *_rare_classes(manifest, statistics),
+        *(_numbered_objects(manifest, statistics) or _rare_classes(manifest, statistics)),
         *_two_kinds_of_masks(manifest, statistics),
     ]
 
@@ -160,6 +162,20 @@ def _rare_classes(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> l
         "--labels NAME=LOW-HIGH merges them into a class"
     )
     return [Fault.warning("rare_class", message)]
+
+
+def _numbered_objects(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
+    """Values that count the objects of each case, such as cells, which nobody declared: they are no classes."""
+    found = [set(one.label_counts) - {0, manifest.ignore_value} for one in statistics]
+    sizes = sorted({len(values) for values in found if values})
+    counted = all(values == set(range(1, len(values) + 1)) for values in found)
+    if manifest.labels or not counted or len(sizes) < _DIFFERENT_NUMBERS or sizes[-1] <= _MANY:
+        return []
+    message = (
+        f"label values run from 1 to another number in each case, {sizes[0]} to {sizes[-1]}: if they number objects of "
+        f"one kind, such as cells, --labels NAME=1-{sizes[-1]} makes them one class"
+    )
+    return [Fault.warning("numbered_objects", message)]
 
 
 def _two_kinds_of_masks(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
