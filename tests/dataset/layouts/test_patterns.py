@@ -109,6 +109,16 @@ def test_one_scan_per_patient(tmp_path: Path) -> None:
     assert [(case.id, case.patient) for case in manifest.cases] == [("b_c", "b_c")]
 
 
+def test_a_mask_for_each_class_is_no_label_map(tmp_path: Path) -> None:
+    """Several masks of one case, as TotalSegmentator writes them, are refused with what to do."""
+    put_image(tmp_path / "a" / "ct.nii.gz")
+    for organ in ("liver", "spleen"):
+        put_label(tmp_path / "a" / "masks" / f"{organ}.nii.gz")
+    _, found = inspect_dataset(tmp_path, ("{case}/ct.nii.gz",), "{case}/masks/*.nii.gz")
+    (message,) = [fault.message for fault in found if fault.kind == "ambiguous"]
+    assert "merged into one label map" in message
+
+
 def test_faults_come_together(tmp_path: Path) -> None:
     """What lacks an image or a label, and what matches twice, is named."""
     put_image(tmp_path / "a" / "t1.nii.gz")

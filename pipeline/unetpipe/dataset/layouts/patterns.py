@@ -20,6 +20,7 @@ _Key = tuple[str | None, str | None]
 """Texts that ``{patient}`` and ``{case}`` matched; None where a pattern lacks the one."""
 _PART = re.compile(r"\{case\}|\{patient\}|\*\*/|\*|\?")
 _PLACES = ("{patient}", "{case}")
+_ONE_LABEL = "; masks of one class each are to be merged into one label map of the case first"
 _MEANINGS = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
 
 
@@ -41,7 +42,7 @@ def list_patterns(folder: Path, images: Sequence[str], label: str | None) -> Lis
             message = f"pattern {pattern!r} should hold {{case}} or {{patient}}, such as {example}"
             raise DatasetError.of("bad_pattern", message)
     listing = Listing(name=folder_name(folder))
-    labels = {} if label is None else _matches(folder, label, set(), listing)
+    labels = {} if label is None else _matches(folder, label, set(), listing, _ONE_LABEL)
     channels = [_matches(folder, pattern, set(labels.values()), listing) for pattern in images]
     ids = _ids(patterns, [*channels, labels])
     files = [_by_case(found, ids, listing) for found in channels]
@@ -59,8 +60,11 @@ def list_patterns(folder: Path, images: Sequence[str], label: str | None) -> Lis
     return listing
 
 
-def _matches(folder: Path, pattern: str, taken: set[Path], listing: Listing) -> dict[_Key, Path]:
-    """The files or DICOM folders that match, by what the pattern's places matched."""
+def _matches(folder: Path, pattern: str, taken: set[Path], listing: Listing, advice: str = "") -> dict[_Key, Path]:
+    """The files or DICOM folders that match, by what the pattern's places matched.
+
+    Where several match for one case, that is a fault, which ends in the advice.
+    """
     expression, wildcard = _expression(pattern), pattern.replace("[", "[[]")
     for place in _PLACES:
         wildcard = wildcard.replace(place, "*")
@@ -73,7 +77,7 @@ def _matches(folder: Path, pattern: str, taken: set[Path], listing: Listing) -> 
         key = (places.get("patient"), places.get("case"))  # macOS decomposes letters that other systems compose
         if key in found:
             both = f"{found[key].relative_to(folder).as_posix()}, {name}"
-            listing.fault("ambiguous", f"several files match {pattern}: {both}", case=_joined(key))
+            listing.fault("ambiguous", f"several files match {pattern}: {both}{advice}", case=_joined(key))
         found.setdefault(key, path)
     return found
 
