@@ -351,6 +351,13 @@ def test_a_full_disk_is_one_line_too() -> None:
     assert "No space left on device: 'labels/a.nii.gz'" in result.stderr
 
 
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    """Where a folder was to be made and a file is, the line says so."""
+    (file := tmp_path / "report").touch()
+    result = _raising(FileExistsError(17, "File exists", str(file)))
+    assert (result.exit_code, result.stderr) == (1, f"error: {file} is a file; expected a folder\n")
+
+
 def test_debug_keeps_the_traceback() -> None:
     """With --debug the error itself comes through."""
     assert isinstance(_raising(PlanError("plan.yaml is missing"), "--debug").exception, PlanError)

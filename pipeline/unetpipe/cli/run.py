@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import typer
 from pydantic import BaseModel
@@ -107,13 +108,20 @@ def errors_as_lines(context: typer.Context, *, debug: bool, as_json: bool) -> It
     except OSError as error:
         if debug:
             raise
-        _print_error(str(error))
+        _print_error(_system_error(error))
         raise typer.Exit(FAILED) from None
     except Exception as error:
         if debug or not is_out_of_memory(error):
             raise
         _print_error("out of memory")
         raise typer.Exit(FAILED) from None
+
+
+def _system_error(error: OSError) -> str:
+    """What the system says; of a file where a folder was to be made, what is wrong with it."""
+    if isinstance(error, FileExistsError) and error.filename is not None and Path(error.filename).is_file():
+        return f"{error.filename} is a file; expected a folder"
+    return str(error)
 
 
 def _print_error(message: str) -> None:
