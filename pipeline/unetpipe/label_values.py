@@ -13,16 +13,18 @@ def parse_label_values(given: Any) -> Any:
     """Ranges of label values, both ends included.
 
     Args:
-        given: Text such as ``126-130``; or a number; or ranges as an earlier call gave them.
+        given: Text such as ``126-130``; or a number; or a list of these; or ranges as an earlier call gave them.
 
     Returns:
-        ``((126, 130),)``; what is neither text nor a number is left for pydantic to judge.
+        ``((126, 130),)``; what is none of these is left for pydantic to judge.
 
     Raises:
         ValueError: If the text is no list of numbers and ranges, or a range ends before it begins.
     """
     if isinstance(given, int) and not isinstance(given, bool):
         return ((given, given),)
+    if isinstance(given, list) and given and all(type(one) in (int, str) for one in given):  # as YAML has several
+        return tuple(found for one in given for found in parse_label_values(one))
     if not isinstance(given, str):
         return given
     ranges = []
