@@ -36,9 +36,10 @@ def test_the_share_of_the_centreline_counts(ndim: int, prediction: dict[str, int
     assert found == pytest.approx(expected, abs=0.06)
 
 
-def test_it_is_a_metric_by_name() -> None:
-    """`--metric cldice`: higher is better, and the definition is written beside the values."""
-    (metric,) = find_metrics(["cldice"], 3)
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_it_is_a_metric_by_name(ndim: int) -> None:
+    """`--metric cldice`: higher is better, and the definition is written beside the values; in pictures too."""
+    (metric,) = find_metrics(["cldice"], ndim)
     assert (metric.name, metric.higher_is_better) == ("cldice", True)
     assert "skeleton" in metric.meaning
 

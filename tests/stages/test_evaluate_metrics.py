@@ -105,7 +105,7 @@ def test_a_metric_that_cannot_be_used_stops_before_any_file(folders: tuple[Path,
 def test_a_metric_that_fails_on_a_case_names_it(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """What a dummy does not show is said with the case: here, masks of another shape than the dummies'."""
     code = CENTRES.replace("test_centres_mm", "test_choosy").replace(
-        "    corners", "    assert len(reference) == 24\n    corners"
+        "    corners", "    assert len(reference) == 40\n    corners"
     )
     (tmp_path / "choosy.py").write_text(code)
     options = {"metric": ("test_choosy",), "extension": (str(tmp_path / "choosy.py"),)}

@@ -136,7 +136,7 @@ def _higher_is_better(name: str, metric: Metric, ndim: int) -> bool:
     It may ignore one of the two errors, as precision and sensitivity do.
     """
     spacing_mm = (1.0, 1.5, 2.0)[:ndim]
-    reference, small, large = (_cube(ndim, first, last) for first, last in ((8, 16), (10, 14), (5, 19)))
+    reference, small, large = (_bar(ndim, *margins) for margins in ((10, 4), (16, 6), (1, 1)))
     right, *wrong = (_value(name, metric, reference, mask, spacing_mm) for mask in (reference, small, large))
     if any(math.isnan(value) for value in (right, *wrong)):
         raise ComponentError(f"metric {name} gives no finite number for two masks that hold voxels")
@@ -149,9 +149,10 @@ def _higher_is_better(name: str, metric: Metric, ndim: int) -> bool:
     )
 
 
-def _cube(ndim: int, first: int, last: int) -> Mask:
-    mask = np.zeros((24,) * ndim, np.bool_)
-    mask[(slice(first, last),) * ndim] = True
+def _bar(ndim: int, along: int, across: int) -> Mask:
+    """A mask longer than wide, at these margins: the centreline of a square is about a point, which tells nothing."""
+    mask = np.zeros((40, *(16,) * (ndim - 1)), np.bool_)
+    mask[slice(along, -along), *(slice(across, -across),) * (ndim - 1)] = True
     mask.flags.writeable = False
     return mask
 
