@@ -115,7 +115,7 @@ def _limit_check(job: Job) -> str:
 
 def _command(job: Job) -> str:
     # since Slurm 22.05 srun ignores the cores of the job, and by default it lets ranks wait for one that has failed
-    srun = ["srun", "--unbuffered", "--kill-on-bad-exit=1", f"--cpus-per-task={job.resources.cpus}"]
+    srun = ["srun", "--kill-on-bad-exit=1", f"--cpus-per-task={job.resources.cpus}"]
     srun += [f"--{name}={value}" for name, value in job.resources.srun.items()]
     options, rest = split_options(job.command)
     words = [*srun, *environment_words(job.environment), *program_words(job.resources.program), *options]

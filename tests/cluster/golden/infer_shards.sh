@@ -13,7 +13,7 @@
 #SBATCH --signal=USR2@120
 
 rm -f /home/lab/slurm/3/infer_"$SLURM_ARRAY_TASK_ID".exit
-srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=2 unetpipe infer model scans --out labels --skip-existing --shard "$SLURM_ARRAY_TASK_ID/2"
+srun --kill-on-bad-exit=1 --cpus-per-task=2 unetpipe infer model scans --out labels --skip-existing --shard "$SLURM_ARRAY_TASK_ID/2"
 code=$?
 
 stopped_by_slurm() {

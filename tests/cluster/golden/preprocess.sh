@@ -11,7 +11,7 @@
 #SBATCH --requeue
 
 rm -f /home/lab/slurm/3/preprocess.exit
-srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=2 unetpipe preprocess 'Task 04' --out work
+srun --kill-on-bad-exit=1 --cpus-per-task=2 unetpipe preprocess 'Task 04' --out work
 code=$?
 
 stopped_by_slurm() {

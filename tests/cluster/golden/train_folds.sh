@@ -17,7 +17,7 @@
 #SBATCH --constraint='a100&nvlink'
 
 rm -f /home/lab/slurm/3/train_"$SLURM_ARRAY_TASK_ID".exit
-srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=8 --mpi=none apptainer exec --nv unetpipe.sif unetpipe train work --fold "$SLURM_ARRAY_TASK_ID"
+srun --kill-on-bad-exit=1 --cpus-per-task=8 --mpi=none apptainer exec --nv unetpipe.sif unetpipe train work --fold "$SLURM_ARRAY_TASK_ID"
 code=$?
 
 stopped_by_slurm() {
