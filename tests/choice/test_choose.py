@@ -13,13 +13,16 @@ from unetpipe.bundle.predictor import Predictor
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.bundle.write import write_bundle
+from unetpipe.choice.candidates import trained_runs
 from unetpipe.choice.choose import ChoiceResult, choose
 from unetpipe.choice.decision import classes_reduced
 from unetpipe.choice.held_out import HeldOutCase
 from unetpipe.config.evaluate import EvaluateConfig
-from unetpipe.dataset.folds import read_folds
+from unetpipe.dataset.folds import Fold, read_folds
+from unetpipe.dataset.held_out_sample import write_sample
 from unetpipe.dataset.manifest import read_manifest
 from unetpipe.dataset.planning.plan import read_plan
+from unetpipe.documents import write_document
 from unetpipe.errors import ComponentError, TrainingError, UnetpipeError
 from unetpipe.imaging.geometry import Grid
 from unetpipe.networks.build import build_network
@@ -99,6 +102,34 @@ def test_of_equal_models_the_one_with_the_fewest_parts_is_taken(work: Path, tmp_
     assert {row.name for row in result.candidates} == {"one", "two", "one+two"}
     assert read_bundle(result.bundle).spec.parts == ()
     assert "run unfinished is not compared: fold 2 has not been trained to its end" in logged
+    assert "run stale is not compared: fold 0 held out other cases than folds.json says now" in logged
+
+
+def test_a_run_that_learned_from_a_case_that_its_fold_holds_out_now_is_left_out(
+    work: Path, tmp_path: Path, logged: list[str]
+) -> None:
+    """Also where the case is none of those that the fold that held it out had time to predict."""
+    add_run(work, "kept", [0.0, 4.0, -4.0])
+    add_run(work, "stale", BRIGHT)
+    document = read_folds(work)
+    first, second, *others = document.folds
+    moved = first.validation[-1]
+    labels = work / "runs/stale/fold_0/validation"
+    (labels / f"{read_manifest(work).file_names[moved]}.nii.gz").unlink()
+    write_sample(labels, first.validation[:-1], first.validation, seed=0)
+    assert {run.name for run in trained_runs(work, read_manifest(work), document.folds)} == {"kept", "stale"}
+    for case in (work / "runs/kept").glob(f"fold_0/validation/{read_manifest(work).file_names[moved]}*"):
+        case.rename(work / "runs/kept/fold_1/validation" / case.name)
+    changed = [
+        Fold(train=(*first.train, moved), validation=first.validation[:-1]),
+        Fold(
+            train=tuple(case for case in second.train if case != moved),
+            validation=(*second.validation, moved),
+        ),
+        *others,
+    ]
+    write_document(work / "folds.json", document.model_copy(update={"folds": tuple(changed)}))
+    assert {row.name for row in run(work, tmp_path / "out").candidates} == {"kept"}
     assert "run stale is not compared: fold 0 held out other cases than folds.json says now" in logged
 
 

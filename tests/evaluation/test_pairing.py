@@ -116,12 +116,12 @@ def test_cases_that_a_budget_left_no_time_for_are_left_out(tmp_path: Path, logge
     work = work_folder(tmp_path / "work", NAMES)
     folder = work / "runs" / "default" / "fold_0" / "validation"
     (folder / f"{read_manifest(work).file_names[NAMES[1]]}.nii.gz").unlink()
-    write_sample(folder, NAMES[:1], seed=0)
+    write_sample(folder, NAMES[:1], NAMES[:2], seed=0)
     inputs = gather(tmp_path, work, reference=None, cross_validation=True)
     assert set(inputs.references) == {NAMES[0], NAMES[2]}
     assert inputs.models[0].missing == ()
     assert any("1 held-out cases are left out" in line for line in logged)
-    write_sample(folder, (), seed=0)
+    write_sample(folder, (), NAMES[:2], seed=0)
     assert gather(tmp_path, work, reference=None, cross_validation=True).models[0].missing == (NAMES[1],)
 
 

@@ -15,25 +15,34 @@ class HeldOutSample(Record):
     Attributes:
         seed: Seed that drew them.
         cases: Ids of the cases.
+        held_out: Ids of all cases that the fold held out; empty in files of earlier versions.
     """
 
     schema_version: Literal[1] = 1
     seed: int
     cases: tuple[str, ...]
+    held_out: tuple[str, ...] = ()
 
 
-def write_sample(folder: Path, cases: Sequence[str], seed: int) -> None:
-    """Name the cases beside their labels; where there are none, as all were predicted, forget an earlier draw."""
+def write_sample(folder: Path, cases: Sequence[str], held_out: Sequence[str], seed: int) -> None:
+    """Name the cases beside their labels; where there are none, as all were predicted, forget an earlier draw.
+
+    Args:
+        folder: Folder of the labels.
+        cases: Ids of the cases that were drawn.
+        held_out: Ids of all cases that the fold holds out.
+        seed: Seed that drew them.
+    """
     if cases:
-        write_document(folder / SAMPLE, HeldOutSample(seed=seed, cases=tuple(cases)))
+        write_document(folder / SAMPLE, HeldOutSample(seed=seed, cases=tuple(cases), held_out=tuple(held_out)))
     else:
         (folder / SAMPLE).unlink(missing_ok=True)
 
 
-def read_sample(folder: Path) -> tuple[str, ...] | None:
-    """Cases that were drawn; None where all were predicted.
+def read_sample(folder: Path) -> HeldOutSample | None:
+    """The draw; None where all cases were predicted.
 
     Raises:
         PlanError: If the file is malformed.
     """
-    return read_document(folder / SAMPLE, HeldOutSample).cases if (folder / SAMPLE).is_file() else None
+    return read_document(folder / SAMPLE, HeldOutSample) if (folder / SAMPLE).is_file() else None

@@ -202,7 +202,7 @@ def _predicted_by_folds(references: Files, works: Sequence[Path], run: str) -> F
             held_out |= set(fold.validation)
             if folder.is_dir():  # a fold that was started and failed is missed
                 drawn = read_sample(folder / VALIDATION)
-                expected |= set(fold.validation if drawn is None else drawn)
+                expected |= set(fold.validation if drawn is None else drawn.cases)
         if expected:  # else there is no such run, which is said where its predictions are looked for
             left_out |= held_out - expected
     if left_out := left_out & set(references):

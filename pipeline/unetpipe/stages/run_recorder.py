@@ -70,7 +70,8 @@ class FolderRecorder:
         if (known := self._tracker.wait_for_id()) and known != state.tracking_run:
             self.save(state)  # else, killed after the store has closed the run, the same command would start another
         self._result = result
-        write_sample(self._folder / VALIDATION, result.sample, self._setup.config.seed)
+        held_out, seed = self._setup.data.validation, self._setup.config.seed
+        write_sample(self._folder / VALIDATION, result.sample, held_out, seed)
         self._write_bundle(state, weights)
         self._journal.end(state, result, example)
 

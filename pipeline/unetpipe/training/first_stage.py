@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from unetpipe.dataset.folds import Fold, read_folds
+from unetpipe.dataset.held_out_sample import read_sample
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.run_folders import VALIDATION, fold_folder, run_folder
 from unetpipe.dataset.store import CaseStore, cases_folder, encode_case, stored_key
@@ -34,8 +35,9 @@ def held_out_labels(run: Path, manifest: Manifest, folds: Sequence[Fold]) -> dic
         folds: All folds of the work folder.
 
     Raises:
-        TrainingError: If a fold is not trained to its end, or predicted a case that it does not hold out now, and may
+        TrainingError: If a fold is not trained to its end, or held out a case that it does not hold out now, and may
             have learned from others that it does.
+        PlanError: If the note of what a fold predicted is malformed.
     """
     cases, suffix = {name: case for case, name in manifest.file_names.items()}, manifest.prediction_suffix
     found: dict[str, Path] = {}
@@ -45,7 +47,9 @@ def held_out_labels(run: Path, manifest: Manifest, folds: Sequence[Fold]) -> dic
             raise TrainingError(f"fold {number} has not been trained to its end")
         files = [path.name for path in folder.iterdir() if path.name.endswith(suffix) and path.name[0] != "."]
         predicted = {cases.get(strip_suffix(name)) for name in files}
-        if not predicted or not predicted <= set(fold.validation):
+        drawn = read_sample(folder)
+        held_out = predicted | set(drawn.held_out if drawn else ())
+        if not predicted or not held_out <= set(fold.validation):
             raise TrainingError(f"fold {number} held out other cases than folds.json says now")
         found |= {case: folder for case in predicted if case is not None}
     return found
