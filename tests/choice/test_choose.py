@@ -133,6 +133,18 @@ def test_a_run_that_learned_from_a_case_that_its_fold_holds_out_now_is_left_out(
     assert "run stale is not compared: fold 0 held out other cases than folds.json says now" in logged
 
 
+def test_a_run_of_other_classes_is_left_out(work: Path, tmp_path: Path, logged: list[str]) -> None:
+    """Its first logit stands for what the work folder has as its second class since its labels were declared anew."""
+    add_run(work, "stale", [0.0, 4.0, -4.0])
+    manifest = read_manifest(work)
+    background, one, other = manifest.labels
+    swapped = (background, one.model_copy(update={"value": other.value}), other.model_copy(update={"value": one.value}))
+    write_document(work / "manifest.json", manifest.model_copy(update={"labels": swapped}))
+    add_run(work, "kept", [0.0, 4.0, -4.0])
+    assert {row.name for row in run(work, tmp_path / "out").candidates} == {"kept"}
+    assert "run stale is not compared: its classes are not those that the work folder has now" in logged
+
+
 def test_one_run_is_packaged_too_and_none_is_refused(work: Path, tmp_path: Path) -> None:
     """There is nothing to compare with, but post-processing to decide on."""
     with pytest.raises(TrainingError, match=r"no run in .* has all 3 folds"):

@@ -75,6 +75,9 @@ def trained_runs(work: Path, manifest: Manifest, folds: Sequence[Fold]) -> list[
         except (TrainingError, BundleError) as error:
             log.warning("run %s is not compared: %s", folder.name, error)
             continue
+        if ensemble.spec.label_scheme != manifest.label_scheme:
+            log.warning("run %s is not compared: its classes are not those that the work folder has now", folder.name)
+            continue
         runs.append(TrainedRun(folder.name, _configuration(plan, ensemble.spec), paths, ensemble))
     if not runs:
         raise TrainingError(f"no run in {work / 'runs'} has all {len(folds)} folds: unetpipe train {work} --folds all")
