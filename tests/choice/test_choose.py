@@ -145,6 +145,20 @@ def test_a_run_of_other_classes_is_left_out(work: Path, tmp_path: Path, logged: 
     assert "run stale is not compared: its classes are not those that the work folder has now" in logged
 
 
+def test_cases_in_no_group_are_counted_once(work: Path, tmp_path: Path, logged: list[str]) -> None:
+    """Though the table is read before networks run and after it."""
+    add_run(work, "bright", BRIGHT)
+    table = tmp_path / "cases.csv"
+    table.write_text("case,scanner\n" + "".join(f"ball_{number},{'ab'[number % 2]}\n" for number in range(4)))
+    config = EvaluateConfig(
+        **{"predictions": (work,), "cross_validation": True, "choose": True, "out": tmp_path / "out", "report": False},
+        by=("scanner",),
+        table=table,
+    )
+    choose(config)
+    assert sum("cases without a value in column scanner" in line for line in logged) == 1
+
+
 def test_one_run_is_packaged_too_and_none_is_refused(work: Path, tmp_path: Path) -> None:
     """There is nothing to compare with, but post-processing to decide on."""
     with pytest.raises(TrainingError, match=r"no run in .* has all 3 folds"):

@@ -133,6 +133,9 @@ def _parts(config: EvaluateConfig, inputs: Inputs) -> tuple[list[NamedMetric], d
 
 def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progress: Progress) -> EvaluateResult:
     metrics, columns = _parts(config, inputs)
+    for column, values in columns.items():
+        if lacking := len(inputs.references) - len(values):
+            log.warning("cases without a value in column %s, which are in no group: %d", column, lacking)
     workers = config.workers or available_cores()
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
     if missing:
@@ -192,8 +195,6 @@ def _columns(config: EvaluateConfig, inputs: Inputs) -> dict[str, dict[str, str]
     for column, values in columns.items():
         if not values:
             raise UnetpipeError(f"--by: column {column} of {config.table.name} has no value of any evaluated case")
-        if lacking := len(inputs.references) - len(values):
-            log.warning("cases without a value in column %s, which are in no group: %d", column, lacking)
     return columns
 
 
