@@ -147,6 +147,15 @@ def test_runs_of_earlier_versions_are_found(tmp_path: Path) -> None:
     assert (inputs.models[0].missing, inputs.models[0].extra) == ((), ())
 
 
+def test_folds_that_held_out_one_case_are_named(tmp_path: Path) -> None:
+    """Each predicted it under the same name, before and after the split was made anew."""
+    work = work_folder(tmp_path / "work", NAMES)
+    name = f"{read_manifest(work).file_names[NAMES[1]]}.nii.gz"
+    shutil.copy(*(work / "runs" / "default" / fold / "validation" / name for fold in ("fold_0", "fold_1")))
+    with pytest.raises(DatasetError, match="predicted by fold_0 and fold_1, which should hold out different cases"):
+        gather(tmp_path, work, reference=None, cross_validation=True)
+
+
 def test_two_files_of_one_case_are_refused(tmp_path: Path) -> None:
     """Which of two files counts is not guessed; every such case is named."""
     touch(*(tmp_path / "reference" / name for name in ("a.nii", "a.nii.gz", "b.mha", "b.nrrd", "c.nii")))

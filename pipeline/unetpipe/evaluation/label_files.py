@@ -50,13 +50,21 @@ def files_by_case(files: Sequence[Path], ids: Iterable[str]) -> Files:
         if reason := absence(file):
             faults.append(Fault(case=case, kind="missing", message=f"{file.name} {reason}"))
         if case in found:
-            faults.append(Fault(case=case, kind="duplicate", message=f"two files: {found[case].name} and {file.name}"))
+            faults.append(Fault(case=case, kind="duplicate", message=_both(found[case], file)))
         found[case] = file
     if faults:
         raise DatasetError(faults)
     if not found:
         raise DatasetError.of("empty", "a folder of label files is empty")
     return found
+
+
+def _both(one: Path, other: Path) -> str:
+    """Say which two files belong to one case; those of one name are in two folds of a run."""
+    if one.name != other.name:
+        return f"two files: {one.name} and {other.name}"
+    folds = f"{one.parent.parent.name} and {other.parent.parent.name}"
+    return f"predicted by {folds}, which should hold out different cases: they were trained with different folds.json"
 
 
 def _is_text(name: str) -> bool:
