@@ -15,6 +15,8 @@ from unetpipe.training.initial_model import InitialModel
 
 _ELSEWHERE = {"work", "folds", "init"}  # fields that do not say what a run is; work and init are paths
 _WITHOUT_EFFECT = {"gpus"}  # a run is the same for any number of processes
+_OF_MODEL = {"init_rate"}  # without effect where a run starts from no model; earlier versions had another default
+_MODEL = "the model of --init"
 # what checkpoints of earlier versions do not know of: all preprocessed cases, and all files of a package
 _CASES, _PACKAGE = "dataset", "the code of extension "
 
@@ -42,7 +44,7 @@ class RunIdentity:
                 extensions[f"{_PACKAGE}{extension_name(one)}"] = whole[:16]
         digests = extensions | input_digests(data)
         if initial is not None:
-            digests["the model of --init"] = initial.plan.digest[:16]
+            digests[_MODEL] = initial.plan.digest[:16]
         return cls(options=run_options(config), digests=digests)
 
     def changes(self, now: "RunIdentity") -> list[str]:
@@ -62,10 +64,11 @@ class RunIdentity:
 
     def _other_options(self, other: "RunIdentity") -> list[tuple[str, Any, Any]]:
         own = run_options(TrainConfig(work=Path())) | dict(self.options)
+        unused = _WITHOUT_EFFECT if _MODEL in self.digests else _WITHOUT_EFFECT | _OF_MODEL
         return [
             (f"--{name.replace('_', '-')}", own[name], theirs)
             for name, theirs in other.options.items()
-            if own[name] != theirs and name not in _WITHOUT_EFFECT
+            if own[name] != theirs and name not in unused
         ]
 
     def _other_files(self, other: "RunIdentity") -> list[str]:
