@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unetpipe.dataset.planning.fingerprint import CaseFingerprint, ChannelFingerprint, Fingerprint
-from unetpipe.dataset.training_domain import TrainingDomain, domain_check, training_domain
+from unetpipe.dataset.training_domain import TrainingDomain, domain_check, modality_check, training_domain
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.preprocessing import ChannelNormalization, Placement, Preprocessing
@@ -46,10 +46,11 @@ def test_the_ranges_are_the_fingerprints() -> None:
         for n, (shape, spacing) in enumerate([((10, 20, 30), (1, 1, 2)), ((20, 10, 30), (0.5, 1, 3))])
     )
     channel = ChannelFingerprint(mean=5, std=1, minimum=0, percentile_00_5=1, median=5, percentile_99_5=9, maximum=10)
-    got = training_domain(Fingerprint(cropped_fraction=1, channels=(channel, None), cases=cases))
+    got = training_domain(Fingerprint(cropped_fraction=1, channels=(channel, None), cases=cases), ("PT", None))
     assert got.spacing_mm == ((0.5, 1), (1, 1), (2, 3))
     assert got.extent_mm == ((10, 10), (10, 20), (60, 90))
     assert got.intensity == ((1, 9), None)
+    assert got.modalities == ("PT", None)
 
 
 def test_a_foreground_of_one_intensity_is_no_range() -> None:
@@ -60,7 +61,8 @@ def test_a_foreground_of_one_intensity_is_no_range() -> None:
     air = ChannelFingerprint(
         mean=-1024, std=0, minimum=-1024, percentile_00_5=-1024, median=-1024, percentile_99_5=-1024, maximum=-1024
     )
-    assert training_domain(Fingerprint(cropped_fraction=1, channels=(air,), cases=(case,))).intensity == (None,)
+    known = training_domain(Fingerprint(cropped_fraction=1, channels=(air,), cases=(case,)), (None,))
+    assert known.intensity == (None,)
 
 
 def test_a_scan_like_those_of_training_has_no_warning() -> None:
@@ -92,3 +94,24 @@ def test_a_model_that_does_not_say_goes_by_its_preprocessing() -> None:
     """Three times the network's voxel size, and a CT's window."""
     assert "far from the 1 x 1 x 1 mm" in check(VALUES, (1, 1, 4), (9, 9, 9), MR, None)[0]
     assert "CT in HU?" in check(VALUES + 2000, (1, 1, 1), (9, 9, 9), CT, None)[0]
+
+
+@pytest.mark.parametrize(
+    ("found", "known", "warned"),
+    [
+        (("CT", "PT"), None, ["the header says CT, and the model was trained on MR (channel T1)"]),
+        (("CT", "CT"), ("PT", "PT"), ["CT, and the model was trained on PT (channel T1)", "(channel second)"]),
+        (("MR", "PT"), (), []),
+        (("MR", "CT"), ("MR", None), []),
+        (("OT", None), ("MR", "MR"), []),
+        ((), ("MR", "MR"), []),
+    ],
+)
+def test_another_modality_than_the_models_is_said(
+    found: tuple[str | None, ...], known: tuple[str | None, ...] | None, warned: list[str]
+) -> None:
+    """By the training set, or by the channels' names; what either side does not know, or an array, says nothing."""
+    image = Image((VALUES, VALUES), Grid.of(VALUES.shape, np.eye(4)), modalities=found)
+    domain = None if known is None else KNOWN.model_copy(update={"modalities": known})
+    got = modality_check(image, ("T1", "second"), domain)
+    assert [words in line for words, line in zip(warned, got, strict=True)] == [True] * len(warned)

@@ -211,3 +211,18 @@ def test_segmentations_are_evaluated_like_label_maps(make_bundle: MakeBundle, se
     assert inputs.names_patients
     assert [model.name for model in inputs.models[0].made_by] == ["model"]
     assert {row.dice for row in evaluate(config).classes} == {1.0}
+
+
+def test_another_modality_than_the_models_is_said(make_bundle: MakeBundle, series: Path) -> None:
+    """The same series without a warning, and as what a CT scanner made."""
+    model = make_bundle(labels=ORGANS)
+    metadata = model / "configs" / "metadata.json"
+    metadata.write_text(metadata.read_text().replace('"channel 0"', '"T1w"'))
+    run(model, series)
+    assert not any("trained on" in line for line in case_of(series)["warnings"])
+    for file in series.iterdir():
+        image = pydicom.dcmread(file)
+        image.Modality = "CT"
+        image.save_as(file)
+    run(model, series)
+    assert "the header says CT, and the model was trained on MR (channel T1w)" in case_of(series)["warnings"]

@@ -22,7 +22,7 @@ from unetpipe.bundle.spec import ModelSpec, ModelTask
 from unetpipe.bundle.usable import require_usable
 from unetpipe.config.base import Precision
 from unetpipe.config.infer import Engine
-from unetpipe.dataset.training_domain import domain_check
+from unetpipe.dataset.training_domain import domain_check, modality_check
 from unetpipe.errors import BundleError, GeometryError, ImageFileError, UnetpipeError
 from unetpipe.imaging.finite import refuse_non_finite
 from unetpipe.imaging.geometry import Grid
@@ -189,12 +189,15 @@ class Predictor:
             images: The scan as `prepare` returned it.
 
         Returns:
-            One warning for each thing that is far; none for a foreign bundle, whose training data are not known.
+            One warning for each thing that is far; of a foreign bundle, whose training data are not known, the modality
+            alone is compared.
         """
         spec, first = self.spec, images[0]
         if not isinstance(spec, ModelSpec) or not isinstance(first, NetworkImage):
-            return []
-        return domain_check(image, first.placement, spec.preprocessing, spec.training_domain)
+            return modality_check(image, spec.channels, None)
+        known = spec.training_domain
+        found = modality_check(image, spec.channels, known)
+        return found + domain_check(image, first.placement, spec.preprocessing, known)
 
     def _pinned(self, image: PreparedImage) -> PreparedImage:
         """Move the image to page-locked memory, from which a GPU copies while it computes; only for a GPU.

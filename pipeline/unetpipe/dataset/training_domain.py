@@ -1,10 +1,11 @@
-"""Whether a scan is like those that a model was trained on, in voxel size, extent and intensities."""
+"""Whether a scan is like those that a model was trained on, in modality, voxel size, extent and intensities."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.dataset.modality import modality_code
 from unetpipe.dataset.planning.fingerprint import Fingerprint
 from unetpipe.dataset.planning.normalization import foreground_is_telling
 from unetpipe.documents import Record
@@ -22,22 +23,24 @@ _SAMPLES = 100_000  # voxels whose intensities are compared, about
 
 
 class TrainingDomain(Record):
-    """Ranges of voxel size, extent and intensity of a training set, in RAS+ axis order.
+    """Modalities of a training set, and its ranges of voxel size, extent and intensity, in RAS+ axis order.
 
     Attributes:
         spacing_mm: Smallest and largest voxel size along each axis.
         extent_mm: Smallest and largest extent along each axis, without margins of 0.
         intensity: Per channel, the 0.5th and 99.5th percentile of the foreground; None where the foreground
             is too little or too uniform to say anything.
+        modalities: Per channel, DICOM's code, None where it is not known; empty in models of earlier versions.
     """
 
     spacing_mm: tuple[Range, ...]
     extent_mm: tuple[Range, ...]
     intensity: tuple[Range | None, ...]
+    modalities: tuple[str | None, ...] = ()
 
 
-def training_domain(fingerprint: Fingerprint) -> TrainingDomain:
-    """Return what the cases of a fingerprint span."""
+def training_domain(fingerprint: Fingerprint, modalities: tuple[str | None, ...]) -> TrainingDomain:
+    """Return what the cases of a fingerprint span, whose channels are of these modalities."""
     spacings = np.array([case.spacing_mm for case in fingerprint.cases])
     extents = spacings * np.array([case.cropped_shape for case in fingerprint.cases])
     return TrainingDomain(
@@ -49,6 +52,7 @@ def training_domain(fingerprint: Fingerprint) -> TrainingDomain:
             else None
             for channel, one in enumerate(fingerprint.channels)
         ),
+        modalities=modalities,
     )
 
 
@@ -56,6 +60,26 @@ def _ranges(values: NDArray[np.float64]) -> tuple[Range, ...]:
     return tuple(
         (float(f"{low:.4g}"), float(f"{high:.4g}")) for low, high in zip(values.min(0), values.max(0), strict=True)
     )
+
+
+def modality_check(image: Image, channels: Sequence[str], known: TrainingDomain | None) -> list[str]:
+    """Say which channels of a scan are of another modality than the model's.
+
+    Args:
+        image: Scan to compare, of as many channels.
+        channels: Names of the model's channels, which tell the modality where the training domain does not.
+        known: Training domain of the model; None where the model does not record it.
+
+    Returns:
+        One warning for each channel of which both modalities are known.
+    """
+    trained = (known.modalities if known else ()) or tuple(map(modality_code, channels))
+    found = tuple(modality and modality_code(modality) for modality in image.modalities)
+    return [
+        f"the header says {one}, and the model was trained on {other} (channel {name})"
+        for one, other, name in zip(found, trained, channels, strict=False)  # an array says nothing
+        if one and other and one != other
+    ]
 
 
 def domain_check(image: Image, placement: Placement, spec: Preprocessing, known: TrainingDomain | None) -> list[str]:

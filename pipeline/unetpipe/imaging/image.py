@@ -22,11 +22,13 @@ class Image:
         channels: Arrays (I, J[, K]) in RAS+ order, in the files' own types.
         source: Grid of the first file, in its own axis order.
         notes: Decisions and omissions of reading the files, as full sentences for a person to check.
+        modalities: Modality of each channel, in DICOM's terms, None where its file names none; empty for arrays.
     """
 
     channels: tuple[NDArray[Any], ...]
     source: Grid
     notes: tuple[str, ...] = ()
+    modalities: tuple[str | None, ...] = ()
 
     @classmethod
     def of(cls, array: NDArray[Any], source: Grid) -> Self:
@@ -63,4 +65,5 @@ def read_image(paths: Sequence[Path], dicom: Sequence[DicomOptions] = (), *, ado
     source = volumes[0].grid
     channels = tuple(channel for volume in volumes for channel in Image.of(volume.array, source).channels)
     notes = dict.fromkeys(note for volume in volumes for note in volume.notes)  # of several channels often the same
-    return Image(channels, source, tuple(notes))
+    modalities = tuple(volume.modality for volume in volumes for _ in volume.array)
+    return Image(channels, source, tuple(notes), modalities)

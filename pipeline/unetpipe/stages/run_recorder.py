@@ -8,6 +8,7 @@ from unetpipe.bundle.ensemble import TrainedModel, write_part
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.spec import BundlePart, ModelSpec
 from unetpipe.bundle.write import MODEL, write_bundle, write_weights
+from unetpipe.dataset.checks.modalities import declared_modalities
 from unetpipe.dataset.held_out_sample import write_sample
 from unetpipe.dataset.planning.fingerprint import read_fingerprint
 from unetpipe.dataset.run_folders import VALIDATION, fold_folder, run_folder
@@ -107,7 +108,9 @@ class FolderRecorder:
             quality=result.quality if result else None,
             recipe=training_recipe(self._setup, state),
             evidence=evidence_of(self._setup, state, result) if result else None,
-            training_domain=training_domain(read_fingerprint(self._setup.config.work)),
+            training_domain=training_domain(
+                read_fingerprint(self._setup.config.work), declared_modalities(data.manifest)
+            ),
             tracking_run=self._tracking_run(state),
             finished=result is not None,
         )
