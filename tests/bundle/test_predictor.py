@@ -293,6 +293,21 @@ def test_apples_gpus_give_the_labels_of_a_cpu(make_bundle: MakeBundle) -> None:
     assert found[1].predicted["class 1"].dice == pytest.approx(found[0].predicted["class 1"].dice, abs=1e-3)
 
 
+def test_predicted_dice_counts_the_voxels_that_its_line_was_fitted_to(make_bundle: MakeBundle) -> None:
+    """All of them for a bundle of an earlier version, likely ones for others; together, the older line is left out."""
+    image = Image.of(scan((24, 24, 24)), Grid.of((24, 24, 24), np.eye(4)))
+    line = ClassQuality(name="class 1", intercept=0, slope=1, below=0.2, above=0.1, cases=9, presence=1)
+    old = make_bundle("old", quality=Quality(classes=(line,)))
+    new = make_bundle("new", quality=Quality(classes=(line,), least=0.3))
+
+    def predicted(*bundles: Path) -> float:
+        predictor = Predictor(bundles, device="cpu", precision="fp32")
+        return predictor.segment(predictor.prepare(image)).predicted["class 1"].dice
+
+    assert predicted(new) > predicted(old) + 0.01
+    assert predicted(old, new) == pytest.approx(predicted(new), abs=1e-4)
+
+
 def test_every_network_counts_alike_in_a_mean(make_bundle: MakeBundle) -> None:
     """Also where some share windows and others have a grid of their own."""
     image = Image.of(scan((24, 24, 24)), Grid.of((24, 24, 24), np.eye(4)))

@@ -27,7 +27,7 @@ def test_the_expectation_is_that_of_drawn_truths() -> None:
     """For labels drawn from the probabilities, the mean overlap over the mean sizes is what is expected."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 400, generator=generator) * 2
-    confidence = Confidence(CLASSES)
+    confidence = Confidence(CLASSES, least=0)
     confidence.add(logits[:, :150])
     confidence.add(logits[:, 150:])
     probabilities, found = logits.softmax(0), logits.argmax(0)
@@ -37,6 +37,22 @@ def test_the_expectation_is_that_of_drawn_truths() -> None:
         drawn = truths == index
         dice = 2 * (drawn & mine).sum(0).double().mean() / (mine.sum() + drawn.sum(0).double().mean())
         assert confidence.expected_dice()[name] == pytest.approx(float(dice), abs=0.005)
+
+
+def test_background_that_is_nearly_sure_changes_nothing() -> None:
+    """Ten thousand voxels with a probability of 0.01 each are a hundred only where all count, as in older bundles."""
+    structure = torch.tensor([0.1, 0.4, 0.6, 0.95, 0.95])
+    shares = torch.cat([structure, torch.full((10_000,), 0.01)])
+    logits = torch.stack([torch.zeros_like(shares), shares.logit(), torch.full_like(shares, -50)])
+    confidence, everywhere = Confidence(CLASSES), Confidence(CLASSES, least=0)
+    for one in (confidence, everywhere):
+        one.add(logits)
+    assert confidence.expected_dice() == {"a": pytest.approx(2 * 2.5 / (3 + 3)), "b": None}
+    assert everywhere.expected_dice() == {"a": pytest.approx(2 * 2.5 / (3 + 103), rel=1e-4), "b": None}
+    regions = LabelScheme(LABELS[:2], (Region(name="whole", values=(1,), written=1),))
+    region = Confidence(regions)
+    region.add(shares.logit()[None])
+    assert region.expected_dice() == {"whole": pytest.approx(2 * 2.5 / (3 + 3))}
 
 
 def test_regions_are_expected_each_by_itself() -> None:

@@ -9,6 +9,7 @@ from unetpipe.inference.quality import (
     logit,
     mean_prediction,
     mean_quality,
+    of_one_kind,
     sigmoid,
 )
 
@@ -53,3 +54,16 @@ def test_folds_become_one() -> None:
     assert (liver.intercept, liver.slope, liver.cases, liver.presence) == (0.5, 1, 30, 0.9)
     assert tumour == TUMOUR
     assert mean_quality([]) is None
+
+
+def test_lines_of_other_sums_are_not_averaged() -> None:
+    """A bundle of an earlier version counted all voxels, and says so by saying nothing."""
+    old = Quality.model_validate({"classes": [LIVER.model_dump()]})
+    assert old.least == 0
+    new = Quality(classes=(LIVER.model_copy(update={"intercept": 1.0}),), least=0.05)
+    assert of_one_kind([old, new, old]) == [new]
+    assert of_one_kind([old, old]) == [old, old]
+    assert of_one_kind([]) == []
+    found = mean_quality([old, new])
+    assert found is not None
+    assert (found.least, found.classes[0].intercept) == (0.05, 1)

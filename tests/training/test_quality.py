@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from unetpipe.inference.confidence import LEAST_PROBABILITY
 from unetpipe.inference.quality import logit, sigmoid
 from unetpipe.metrics.overlap import Overlap
 from unetpipe.training.quality import LEAST_CASES, fit_quality
@@ -24,6 +25,7 @@ def test_too_much_confidence_is_seen_through() -> None:
     """Line and interval of 40 cases: the mean error on a thousand others is small, and nine of ten lie inside."""
     quality = fit_quality(["organ"], *cases(40, 0))
     assert quality is not None
+    assert quality.least == LEAST_PROBABILITY
     others, expected = cases(1000, 1)
     found = [quality.predicted(one)["organ"] for one in expected]
     true = [one[0].dice for one in others]

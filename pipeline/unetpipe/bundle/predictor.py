@@ -31,7 +31,7 @@ from unetpipe.imaging.network_input import NetworkImage
 from unetpipe.inference.agreement import Agreement
 from unetpipe.inference.confidence import Confidence
 from unetpipe.inference.decoding import GroupLogits, label_scan, on_scan_grid
-from unetpipe.inference.quality import Quality, mean_prediction
+from unetpipe.inference.quality import Quality, mean_prediction, of_one_kind
 from unetpipe.inference.sliding_window import Windows
 from unetpipe.networks.device import compute_dtype, resolve_device
 from unetpipe.streaming import paired
@@ -120,9 +120,9 @@ class Predictor:
 
     @property
     def qualities(self) -> list[Quality]:
-        """What the models know about the worth of their confidence; empty if none does."""
+        """What the models know about the worth of their confidence, as far as it is of one kind; empty if none does."""
         specs = (bundle.spec for bundle in self.bundles)
-        return [spec.quality for spec in specs if isinstance(spec, ModelSpec) and spec.quality is not None]
+        return of_one_kind(spec.quality for spec in specs if isinstance(spec, ModelSpec) and spec.quality is not None)
 
     @property
     def names(self) -> dict[int, str]:
@@ -261,7 +261,8 @@ class Predictor:
         self, images: Sequence[PreparedImage], logits: Sequence[GroupLogits], *, entropy: bool, probabilities: bool
     ) -> Segmentation:
         scheme, agreement = self.spec.label_scheme, Agreement()
-        confidence = Confidence(scheme) if self.qualities else None
+        qualities = self.qualities
+        confidence = Confidence(scheme, qualities[0].least) if qualities else None
         with self._turn, torch.inference_mode():
             self._take_all_cores()
             if not self._compared and (self.dtype, self.engine) != (torch.float32, "torch"):
@@ -276,7 +277,7 @@ class Predictor:
         for one in logits:
             agreement.include(one.agreement)
         expected = confidence.expected_dice() if confidence else {}
-        predicted = mean_prediction([quality.predicted(expected) for quality in self.qualities])
+        predicted = mean_prediction([quality.predicted(expected) for quality in qualities])
         return restored(prediction, images[0], agreement, self.spec, self._largest, predicted)
 
     def scan_logits(self, images: Sequence[PreparedImage]) -> GroupLogits:

@@ -5,6 +5,10 @@ voxels that got the class. A network that is unsure about a structure, its outli
 
 What that is worth is learned from held-out cases (`inference.quality`): networks are too sure of themselves, of images
 that are unlike those they were trained on above all.
+
+Probabilities below 0.05 do not count. In a million voxels around a structure, one in a thousand each would be a
+thousand voxels that are expected to be missed: the score would say how much background a scan has, above all where a
+network was trained for a few minutes, and is nowhere quite sure.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,6 +21,8 @@ from unetpipe.inference.sliding_window import Planes
 from unetpipe.networks.determinism import sums_by_class
 from unetpipe.networks.device import exact
 
+LEAST_PROBABILITY = 0.05
+"""Probability from which on a voxel counts; 0.03 to 0.1 do as well (docs/inference.md)."""
 _VOXELS = 1 << 20
 """Voxels whose probabilities exist at a time, in whole planes."""
 
@@ -26,10 +32,11 @@ class Confidence:
 
     Args:
         scheme: Label scheme of the logits.
+        least: Probability from which on a voxel counts as one that may be of a class; 0 counts all.
     """
 
-    def __init__(self, scheme: LabelScheme) -> None:
-        self._scheme = scheme
+    def __init__(self, scheme: LabelScheme, least: float = LEAST_PROBABILITY) -> None:
+        self._scheme, self._least = scheme, least
         self._sums: Tensor | None = None
 
     def watch(self, planes: Iterable[Planes]) -> Iterator[Planes]:
@@ -51,15 +58,15 @@ class Confidence:
         if self._scheme.overlapping:
             probabilities = flat.sigmoid()
             found = flat > 0
-            sums = [(probabilities * found).sum(1), found.sum(1), probabilities.sum(1)]
+            sums = [(probabilities * found).sum(1), found.sum(1)]
         else:
             probabilities = flat.softmax(0)
             sure, best = probabilities.max(0)
             sums = [
                 sums_by_class(best, sure, len(flat)),
                 torch.bincount(best, minlength=len(flat)),
-                probabilities.sum(1),
             ]
+        sums.append(probabilities.masked_fill_(probabilities < self._least, 0).sum(1))
         total = torch.stack([exact(one) for one in sums])
         self._sums = total if self._sums is None else self._sums.to(total.device) + total
 

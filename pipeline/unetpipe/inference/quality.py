@@ -6,7 +6,7 @@ had, both as logits, and the width within which nine of ten of them lay. A bundl
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from unetpipe.documents import Record
@@ -58,9 +58,16 @@ class ClassQuality(Record):
 
 
 class Quality(Record):
-    """What held-out cases say about a model's classes; those that too few of them hold are left out."""
+    """What held-out cases say about a model's classes; those that too few of them hold are left out.
+
+    Attributes:
+        classes: The classes.
+        least: Probability from which on voxels counted when the lines were fitted (`Confidence`); 0 in bundles of
+            earlier versions, which counted all.
+    """
 
     classes: tuple[ClassQuality, ...]
+    least: float = 0.0
 
     def predicted(self, expected: Mapping[str, float | None]) -> dict[str, PredictedDice]:
         """The Dice of each class that was found, and 0 for one that is missing though all held-out cases held it.
@@ -76,6 +83,12 @@ class Quality(Record):
             elif one.presence == 1:
                 found[one.name] = PredictedDice(dice=0.0, low=0.0, high=one.above)
         return found
+
+
+def of_one_kind(qualities: Iterable[Quality]) -> list[Quality]:
+    """Those that count the same voxels: the ones with the largest `least`, as others' lines are of other sums."""
+    known = list(qualities)
+    return [one for one in known if one.least == max(other.least for other in known)]
 
 
 def mean_prediction(predicted: Sequence[Mapping[str, PredictedDice]]) -> dict[str, PredictedDice]:
@@ -95,10 +108,12 @@ def mean_prediction(predicted: Sequence[Mapping[str, PredictedDice]]) -> dict[st
 def mean_quality(qualities: Sequence[Quality]) -> Quality | None:
     """What several models know, as one: the mean of each class's line and widths; None where none knows anything.
 
-    A class counts as present in all cases where every model found it so.
+    A class counts as present in all cases where every model found it so. Only models that count the same voxels are
+    averaged (`of_one_kind`).
     """
     found = defaultdict(list)
-    for one in qualities:
+    alike = of_one_kind(qualities)
+    for one in alike:
         for own in one.classes:
             found[own.name].append(own)
     classes = tuple(
@@ -113,7 +128,7 @@ def mean_quality(qualities: Sequence[Quality]) -> Quality | None:
         )
         for name, own in found.items()
     )
-    return Quality(classes=classes) if classes else None
+    return Quality(classes=classes, least=alike[0].least) if classes else None
 
 
 def logit(share: float) -> float:

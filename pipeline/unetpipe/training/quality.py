@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from unetpipe.inference.confidence import LEAST_PROBABILITY
 from unetpipe.inference.quality import ClassQuality, Quality, logit, sigmoid
 from unetpipe.metrics.overlap import Overlap
 
@@ -24,7 +25,8 @@ def fit_quality(
     Args:
         names: Name of each class or region, in the order of overlaps.
         overlaps: Of each case, the overlap of each class with the reference.
-        expected: Of each case, the expected Dice of each class; None where it was not found.
+        expected: Of each case, the expected Dice of each class, which counts probabilities from `LEAST_PROBABILITY` on;
+            None where it was not found.
 
     Returns:
         None where no class has enough cases.
@@ -40,7 +42,7 @@ def fit_quality(
         if len(pairs) >= LEAST_CASES:
             presence = sum(overlap.reference > 0 for overlap in own) / len(own)
             classes.append(_fit(name, np.array(pairs), presence))
-    return Quality(classes=tuple(classes)) if classes else None
+    return Quality(classes=tuple(classes), least=LEAST_PROBABILITY) if classes else None
 
 
 def _fit(name: str, pairs: NDArray[np.float64], presence: float) -> ClassQuality:
