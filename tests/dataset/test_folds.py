@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import KFold
 
-from unetpipe.dataset.folds import Fold, keep_folds, make_folds, read_folds
+from unetpipe.dataset.folds import Fold, make_folds, read_folds, why_not_kept, with_present_ids
 from unetpipe.dataset.label_scheme import LabelClass
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.documents import write_document
@@ -88,32 +88,39 @@ def test_folds_of_a_person_are_kept_under_new_ids() -> None:
         Fold(train=("Fall_1__pr__",), validation=("_b", "c", "d_4")),
         Fold(train=("c",), validation=("Fall_1__pr__",)),
     )
-    kept = keep_folds(made.model_copy(update={"folds": edited}), made, manifest)
+    kept = with_present_ids(made.model_copy(update={"folds": edited}), manifest)
+    assert why_not_kept(kept, manifest, 0) is None
     assert kept.folds == (Fold(train=ids[:1], validation=ids[1:]), Fold(train=("c",), validation=ids[:1]))
     fewer = manifest.model_copy(update={"cases": cases[:3]})
-    assert keep_folds(kept, make_folds(fewer, 2, 0), fewer) == make_folds(fewer, 2, 0)
+    assert why_not_kept(kept, fewer, 0) == "its cases are not those of the dataset"
 
 
 def test_folds_that_the_dataset_declares_are_not_kept_from_before() -> None:
     """They are changed where they are declared: a further case that is held out by none is trained on."""
     first, more = declared(0, 0, None), declared(0, 0, None, None)
-    made = make_folds(more, 5, 0)
-    assert keep_folds(make_folds(first, 5, 0), made, more) == made
-    other = declared(0, 1, 0, 1)
-    assert keep_folds(make_folds(manifest_of([None] * 4), 2, 0), make_folds(other, 2, 0), other).folds[0].train == (
-        "case_001",
-        "case_003",
-    )
+    assert why_not_kept(make_folds(first, 5, 0), more, 0) == "the dataset declares others"
+    assert why_not_kept(make_folds(manifest_of([None] * 4), 2, 0), declared(0, 1, 0, 1), 0) is not None
 
 
 def test_folds_that_split_a_patient_are_not_kept() -> None:
     """Patients that were corrected since make other folds."""
     before, after = manifest_of([*"aabbcc"]), manifest_of([*"abbcca"])
-    made = make_folds(after, 3, 0)
     found = make_folds(before, 3, 0)
     assert any(fold.split_patient(after) for fold in found.folds)
-    assert keep_folds(found, made, after) == made
-    assert keep_folds(found, make_folds(before, 3, 0), before) == found
+    assert why_not_kept(found, after, 0) == "a fold in it trains on a patient whom it holds out"
+    assert why_not_kept(found, before, 0) is None
+    unknown = manifest_of([None] * 6)
+    assert why_not_kept(found, unknown, 0) == "what is known of patients has changed"
+    assert why_not_kept(make_folds(unknown, 3, 0), before, 0) == "what is known of patients has changed"
+
+
+def test_other_numbers_than_those_that_are_asked_for_are_not_kept() -> None:
+    """Of folds, or of the seed; any number of folds is kept where none is asked for."""
+    manifest = manifest_of([None] * 6)
+    found = make_folds(manifest, 3, 0)
+    assert why_not_kept(found, manifest, 0, 3) is None
+    assert why_not_kept(found, manifest, 0, 2) == "it had 3 folds and 2 are asked for"
+    assert why_not_kept(found, manifest, 1) == "its seed was 0 and is 1"
 
 
 def test_a_fold_never_trains_on_what_it_holds_out(tmp_path: Path) -> None:

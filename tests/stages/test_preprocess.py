@@ -232,7 +232,19 @@ def test_a_single_split_of_a_person_is_kept(small: Path, tmp_path: Path, caplog:
     (work / "folds.json").write_text(json.dumps(content))
     preprocess(PreprocessConfig(dataset=small, out=work))
     assert len(read_folds(work).folds) == 5
-    assert "since the dataset's cases or patients are others" in caplog.text
+    assert "since its cases are not those of the dataset" in caplog.text
+
+
+def test_folds_of_a_person_may_be_more_than_random_ones_could(small: Path, tmp_path: Path) -> None:
+    """Of as many cases as there are, any number of folds is kept; five random ones might not even be possible."""
+    work = tmp_path / "work"
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    content = json.loads((work / "folds.json").read_text())
+    content["folds"] *= 2
+    assert len(content["folds"]) > len(read_manifest(work).cases)
+    (work / "folds.json").write_text(json.dumps(content))
+    preprocess(PreprocessConfig(dataset=small, out=work))
+    assert json.loads((work / "folds.json").read_text()) == content
 
 
 def test_other_configurations(small: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The split of the cases into training and validation, once per fold: `folds.json`."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
@@ -72,7 +71,7 @@ def make_folds(manifest: Manifest, k: int, seed: int) -> Folds:
         groups[case.id if case.patient is None else f"patient {case.patient}"].append(case.id)
     names = sorted(groups)
     if len(names) < k:
-        what = "patients" if any(case.patient for case in manifest.cases) else "cases"
+        what = "patients" if _knows_patients(manifest) else "cases"
         message = f"{k} folds need at least {k} {what}, the dataset has {len(names)}"
         raise DatasetError.of("too_few_cases", message)
     # the legacy generator is scikit-learn's, whose folds these are
@@ -86,7 +85,7 @@ def make_folds(manifest: Manifest, k: int, seed: int) -> Folds:
                 validation=tuple(case.id for case in manifest.cases if case.id in validating),
             )
         )
-    return Folds(seed=seed, by_patient=any(case.patient for case in manifest.cases), folds=tuple(folds))
+    return Folds(seed=seed, by_patient=_knows_patients(manifest), folds=tuple(folds))
 
 
 def _declared_folds(manifest: Manifest, seed: int) -> Folds:
@@ -105,43 +104,46 @@ def _declared_folds(manifest: Manifest, seed: int) -> Folds:
     return Folds(seed=seed, by_patient=bool(known) and together, folds=folds)
 
 
-def keep_folds(found: Folds, made: Folds, manifest: Manifest, count: int | None = None) -> Folds:
-    """The folds of an earlier run where they still hold, as a person may have changed them; else new ones.
+def with_present_ids(found: Folds, manifest: Manifest) -> Folds:
+    """Folds of a work folder, with the ids that cases have now where earlier versions had changed them."""
+    renamed = former_ids(case.id for case in manifest.cases)
+
+    def ids(cases: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(renamed.get(case, case) for case in cases)
+
+    folds = tuple(Fold(train=ids(fold.train), validation=ids(fold.validation)) for fold in found.folds)
+    return found.model_copy(update={"folds": folds})
+
+
+def why_not_kept(found: Folds, manifest: Manifest, seed: int, count: int | None = None) -> str | None:
+    """Why the folds of a work folder hold no longer, in words; None where they do, as a person may have changed them.
 
     They hold where the dataset declares none, where each of its cases and no other one is in them, and where they keep
-    patients together if new ones do.
+    patients together.
 
     Args:
-        found: Folds read from the work folder. Their case ids may be those of earlier versions.
-        made: Folds that `make_folds` makes from the same manifest.
+        found: Folds of the work folder, with present ids.
         manifest: Current manifest of the dataset.
+        seed: Seed that is asked for.
         count: Number of folds that is asked for, if one is.
     """
     if _declared(manifest):
-        return made  # declared folds are changed where they are declared
-    renamed = former_ids(case.id for case in manifest.cases)
-
-    def ids(cases: Sequence[str]) -> tuple[str, ...]:
-        return tuple(renamed.get(case, case) for case in cases)
-
-    kept = tuple(Fold(train=ids(fold.train), validation=ids(fold.validation)) for fold in found.folds)
-    same = (found.seed, found.by_patient) == (made.seed, made.by_patient) and count in (None, len(kept))
-    complete = {case for fold in kept for case in (*fold.train, *fold.validation)} == {
-        case.id for case in manifest.cases
-    }
-    together = not any(fold.split_patient(manifest) for fold in kept)
-    return found.model_copy(update={"folds": kept}) if same and complete and together else made
-
-
-def why_not_kept(found: Folds, made: Folds, manifest: Manifest, count: int | None = None) -> str:
-    """Why `keep_folds` gave new folds, in words."""
-    if _declared(manifest):
-        return "the dataset declares others"
+        return "the dataset declares others"  # declared folds are changed where they are declared
     if count not in (None, len(found.folds)):
         return f"it had {len(found.folds)} folds and {count} are asked for"
-    if found.seed != made.seed:
-        return f"its seed was {found.seed} and is {made.seed}"
-    return "the dataset's cases or patients are others"
+    if found.seed != seed:
+        return f"its seed was {found.seed} and is {seed}"
+    if {case for fold in found.folds for case in (*fold.train, *fold.validation)} != {one.id for one in manifest.cases}:
+        return "its cases are not those of the dataset"
+    if found.by_patient != _knows_patients(manifest):
+        return "what is known of patients has changed"
+    if any(fold.split_patient(manifest) for fold in found.folds):
+        return "a fold in it trains on a patient whom it holds out"
+    return None
+
+
+def _knows_patients(manifest: Manifest) -> bool:
+    return any(case.patient for case in manifest.cases)
 
 
 def _declared(manifest: Manifest) -> bool:

@@ -18,7 +18,7 @@ from unetpipe.cores import available_cores
 from unetpipe.dataset.checks.cases import CheckReport, check_cases, completed
 from unetpipe.dataset.checks.statistics import CaseStatistics, read_known_statistics
 from unetpipe.dataset.declarations import with_labels, with_modalities, with_segments
-from unetpipe.dataset.folds import FOLDS, Folds, keep_folds, make_folds, read_folds, why_not_kept
+from unetpipe.dataset.folds import FOLDS, Folds, make_folds, read_folds, why_not_kept, with_present_ids
 from unetpipe.dataset.keys import case_keys, source_key
 from unetpipe.dataset.layouts.recognition import inspect_dataset
 from unetpipe.dataset.manifest import Case, Manifest
@@ -228,18 +228,20 @@ def _warning_lines(faults: Sequence[Fault]) -> tuple[WarningLine, ...]:
 
 def _choose_folds(config: PreprocessConfig, work: Path, manifest: Manifest) -> Folds:
     """The folds on disk if they still hold, so that a person may change them; else new ones, as many as there were."""
-    found = read_folds(work) if (work / "folds.json").exists() else None
-    there = FOLDS if found is None or len(found.folds) < 2 else len(found.folds)  # a person may have made a single one
-    made = make_folds(manifest, config.folds or there, config.seed)
+    found, count = None, config.folds or FOLDS
+    if (work / "folds.json").exists():
+        found = with_present_ids(read_folds(work), manifest)
+        reason = why_not_kept(found, manifest, config.seed, config.folds)
+        if reason is None:
+            return found
+        if len(found.folds) > 1:  # a person may have made a single one
+            count = config.folds or len(found.folds)
+    made = make_folds(manifest, count, config.seed)
     if any(case.fold is not None for case in manifest.cases):
         log.info("folds: the %d that the dataset declares", len(made.folds))
-    if found is None:
-        return made
-    folds = keep_folds(found, made, manifest, config.folds)
-    if folds is made and found != made:
-        reason = why_not_kept(found, made, manifest, config.folds)
+    if found not in (None, made):
         log.warning("folds.json is made anew, since %s; earlier runs are of the folds that were in it", reason)
-    return folds
+    return made
 
 
 def _remove_outdated(work: Path, manifest: Manifest, statistics: Sequence[CaseStatistics], plan: Plan) -> None:
