@@ -19,6 +19,8 @@ from unetpipe.config.infer import InferConfig
 from unetpipe.config.package import PackageConfig
 from unetpipe.config.preprocess import PreprocessConfig
 from unetpipe.config.train import TrainConfig
+from unetpipe.dataset.folds import Fold, Folds
+from unetpipe.documents import write_document
 from unetpipe.errors import ClusterError, TrainingError
 
 
@@ -222,3 +224,16 @@ def test_a_pipeline_is_a_chain(balls: Path) -> None:
     assert (checked[3].model, checked[3].folds) == (Path("w/runs/default"), "0,1,2")
     assert isinstance(checked[4], InferConfig)
     assert checked[4].models == tuple(Path(f"w/runs/default/fold_{fold}") for fold in range(3))
+
+
+@pytest.mark.parametrize(("asked", "folds"), [({}, 2), ({"folds": "3"}, 3)])
+def test_a_pipeline_trains_the_folds_that_preprocess_will_leave(
+    balls: Path, tmp_path: Path, asked: dict[str, str], folds: int
+) -> None:
+    """Those of the work folder, or as many as are asked for, by which preprocess replaces them."""
+    fold = Fold(train=("ball_0",), validation=("ball_1",))
+    write_document(tmp_path / "folds.json", Folds(seed=12345, by_patient=False, folds=(fold, fold)))
+    pipeline = PipelineConfig(dataset=balls, out=tmp_path, preprocess=asked)
+    given = SubmitConfig(command=("pipeline",))
+    made = pipeline_jobs(given, pipeline, lambda words: check_command(app, _CONFIGS, words))
+    assert [len(job.tasks) for job in made if job.name == "train"] == [folds]

@@ -149,7 +149,7 @@ def _command(
 
 def _count_folds(config: PreprocessConfig) -> int:
     """Number of folds that preprocessing will make, or has made."""
-    if config.out is not None and (config.out / "folds.json").is_file():
+    if config.folds is None and config.out is not None and (config.out / "folds.json").is_file():
         return len(read_folds(config.out).folds)
     load_extensions(config.extension)  # whose readers say what an image is
     manifest, _ = inspect_dataset(config.dataset, config.images, config.label, ids=CaseIds(config.case_ids))
