@@ -1,5 +1,6 @@
 """The files that describe the project are valid: workflows, forms, citation, versions that agree with each other."""
 
+import ast
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = ROOT / ".github" / "ISSUE_TEMPLATE"
 SCHEMAS = {
@@ -84,3 +86,11 @@ def test_every_dependency_is_pinned() -> None:
     wanted = [*PROJECT["project"]["dependencies"], *(name for extra in extras for name in extra)]
     names = {re.split(r"[\[<>=!; ]", one)[0].lower().replace("_", "-") for one in wanted}
     assert names - {"unetpipe"} <= pinned
+
+
+@pytest.mark.parametrize("script", BENCHMARKS, ids=lambda script: script.stem)
+def test_benchmarks_import_what_is_there(script: Path) -> None:
+    """No script that is seldom run is left behind where a name of the package moved, also inside of its functions."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "unetpipe":
+            exec(ast.unparse(node), {})
