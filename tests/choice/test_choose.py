@@ -133,6 +133,20 @@ def test_a_run_that_learned_from_a_case_that_its_fold_holds_out_now_is_left_out(
     assert "run stale is not compared: fold 0 held out other cases than folds.json says now" in logged
 
 
+@pytest.mark.parametrize("sampled", [False, True])
+def test_a_run_whose_folds_hold_out_more_now_is_left_out(work: Path, sampled: bool) -> None:
+    """The case was held out by no fold, as a single split has them, and the network learned from it."""
+    add_run(work, "stale", BRIGHT)
+    manifest, folds = read_manifest(work), read_folds(work).folds[:1]
+    if sampled:
+        write_sample(work / "runs/stale/fold_0/validation", folds[0].validation, folds[0].validation, seed=0)
+    assert [run.name for run in trained_runs(work, manifest, folds)] == ["stale"]
+    learned, *train = folds[0].train
+    now = Fold(train=tuple(train), validation=(*folds[0].validation, learned))
+    with pytest.raises(TrainingError, match="no run in"):
+        trained_runs(work, manifest, [now])
+
+
 def test_a_run_of_other_classes_is_left_out(work: Path, tmp_path: Path, logged: list[str]) -> None:
     """Its first logit stands for what the work folder has as its second class since its labels were declared anew."""
     add_run(work, "stale", [0.0, 4.0, -4.0])

@@ -1,7 +1,7 @@
 """What can be compared: the runs of a work folder that have all folds, and pairs of them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -11,9 +11,10 @@ from unetpipe.bundle.ensemble import TrainedModel, ensemble_of
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.dataset.folds import Fold
+from unetpipe.dataset.held_out_sample import read_sample
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.planning.plan import Plan, read_plan
-from unetpipe.dataset.run_folders import fold_folder, run_folders
+from unetpipe.dataset.run_folders import VALIDATION, fold_folder, run_folders
 from unetpipe.errors import BundleError, TrainingError
 from unetpipe.tracking.parent import noted_run
 from unetpipe.training.first_stage import held_out_labels
@@ -69,8 +70,9 @@ def trained_runs(work: Path, manifest: Manifest, folds: Sequence[Fold]) -> list[
     runs, plan = [], read_plan(work)
     for folder in run_folders(work):
         try:
-            held_out_labels(folder, manifest, folds)
+            labels = held_out_labels(folder, manifest, folds)
             paths = tuple(fold_folder(folder, fold) for fold in range(len(folds)))
+            _refuse_learned(labels, paths, folds)
             ensemble = ensemble_of({fold: read_bundle(path) for fold, path in enumerate(paths)}, noted_run(folder))
         except (TrainingError, BundleError) as error:
             log.warning("run %s is not compared: %s", folder.name, error)
@@ -86,6 +88,25 @@ def trained_runs(work: Path, manifest: Manifest, folds: Sequence[Fold]) -> list[
         raise TrainingError(f"run {taken[0]} is called as a pair of runs would be: rename its folder")
     of_one_task([read_bundle(run.folds[0]) for run in runs])
     return runs
+
+
+def _refuse_learned(labels: Collection[str], paths: Sequence[Path], folds: Sequence[Fold]) -> None:
+    """Refuse a run of whose held-out cases, now, one was held out by no fold when it was trained.
+
+    Args:
+        labels: Ids of the cases that the run's folds predicted.
+        paths: Folder of each fold.
+        folds: All folds of the work folder.
+
+    Raises:
+        TrainingError: If a fold may have learned from a case that it holds out now.
+    """
+    for number, (path, fold) in enumerate(zip(paths, folds, strict=True)):
+        drawn = read_sample(path / VALIDATION)
+        if drawn is not None and not drawn.held_out:
+            continue  # of an earlier version, which noted only what was predicted
+        if set(fold.validation) - set(labels) - set(drawn.held_out if drawn else ()):
+            raise TrainingError(f"fold {number} held out other cases than folds.json says now")
 
 
 def candidates_of(runs: Sequence[TrainedRun]) -> list[Candidate]:
