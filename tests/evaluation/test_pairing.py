@@ -152,7 +152,7 @@ def test_folds_that_held_out_one_case_are_named(tmp_path: Path) -> None:
     work = work_folder(tmp_path / "work", NAMES)
     name = f"{read_manifest(work).file_names[NAMES[1]]}.nii.gz"
     shutil.copy(*(work / "runs" / "default" / fold / "validation" / name for fold in ("fold_0", "fold_1")))
-    with pytest.raises(DatasetError, match="predicted by fold_0 and fold_1, which should hold out different cases"):
+    with pytest.raises(DatasetError, match=r"predicted by fold_0 and fold_1, which .* or names it in both"):
         gather(tmp_path, work, reference=None, cross_validation=True)
 
 

@@ -64,7 +64,8 @@ def _both(one: Path, other: Path) -> str:
     if one.name != other.name:
         return f"two files: {one.name} and {other.name}"
     folds = f"{one.parent.parent.name} and {other.parent.parent.name}"
-    return f"predicted by {folds}, which should hold out different cases: they were trained with different folds.json"
+    reason = "folds.json is another than it was, or names it in both"
+    return f"predicted by {folds}, which should hold out different cases: {reason}"
 
 
 def _is_text(name: str) -> bool:
