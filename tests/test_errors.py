@@ -2,7 +2,7 @@
 
 import pytest
 
-from unetpipe.errors import DATASET, DatasetError, Fault, is_out_of_memory, listed
+from unetpipe.errors import DATASET, DatasetError, Fault, counted, is_out_of_memory, listed
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,12 @@ def test_many_items_are_a_few_and_a_number() -> None:
     assert listed(["a", "b"], most=2) == "a, b"
     assert listed(["a", "b", "c", "d"], most=2) == "a, b and 2 more"
     assert listed([1, 2, 3], 1, "; ") == "1; and 2 more"
+
+
+def test_one_thing_is_no_several() -> None:
+    """The noun alone, or with its verb."""
+    assert [counted(number, "case") for number in (0, 1, 2)] == ["0 cases", "1 case", "2 cases"]
+    assert [counted(number, "axis is", "axes are") for number in (1, 3)] == ["1 axis is", "3 axes are"]
 
 
 def test_faults_of_the_dataset_come_first() -> None:

@@ -29,6 +29,17 @@ def listed(items: Sequence[object], most: int = 8, separator: str = ", ") -> str
     return f"{shown}{between}and {len(items) - most} more" if len(items) > most else shown
 
 
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number and what it counts, such as ``1 case`` or ``3 cases``.
+
+    Args:
+        number: How many there are.
+        one: Noun of one, with its verb where it has one, such as ``case is``.
+        several: The same of several, such as ``cases are``; the noun with an s unless given.
+    """
+    return f"{number} {one if number == 1 else several or f'{one}s'}"
+
+
 class UnetpipeError(Exception):
     """Base of all errors that are the input's fault rather than the program's. Its text can always be printed."""
 

@@ -63,7 +63,7 @@ def test_the_card_shows_what_was_measured(make_bundle: Callable[..., Path]) -> N
     card = (folder / "docs" / "README.md").read_text()
     for text in (
         "| the model | 40 | 3 |", "| class 1 | 0.8500 | 0.8000 to 0.9000 | 2 |",
-        "| class 2 | 0.4000 | none | 1 |", "Dice in 2 of 3 held-out cases", "the 1 others decided",
+        "| class 2 | 0.4000 | none | 1 |", "Dice in 2 of 3 held-out cases", "the 1 other decided",
         "| class 1 | -0.07 to +0.02 | 30 |", "muon as the optimiser",
         "| NVIDIA H100 | 90.0 min | 6.5 GiB | 0.7 s | 1.2 GiB |",
     ):  # fmt: skip

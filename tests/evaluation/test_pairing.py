@@ -120,7 +120,7 @@ def test_cases_that_a_budget_left_no_time_for_are_left_out(tmp_path: Path, logge
     inputs = gather(tmp_path, work, reference=None, cross_validation=True)
     assert set(inputs.references) == {NAMES[0], NAMES[2]}
     assert inputs.models[0].missing == ()
-    assert any("1 held-out cases are left out" in line for line in logged)
+    assert any("1 held-out case is left out" in line for line in logged)
     write_sample(folder, (), NAMES[:2], seed=0)
     assert gather(tmp_path, work, reference=None, cross_validation=True).models[0].missing == (NAMES[1],)
 
@@ -135,7 +135,7 @@ def test_cases_of_folds_that_were_not_started_are_left_out(tmp_path: Path, logge
     inputs = gather(tmp_path, work, reference=None, cross_validation=True)
     assert set(inputs.references) == set(NAMES[:2])
     assert inputs.models[0].missing == ()
-    assert sum("1 held-out cases are left out" in line for line in logged) == 1
+    assert sum("1 held-out case is left out" in line for line in logged) == 1
 
 
 def test_runs_of_earlier_versions_are_found(tmp_path: Path) -> None:

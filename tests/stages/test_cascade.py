@@ -214,5 +214,5 @@ def test_a_first_stage_that_cannot_be_one_is_refused(work: Path) -> None:
     with pytest.raises(TrainingError, match="--augmentation-steps cannot be given with --first-stage"):
         train(cascade(work, augmentation_steps=(step,)))
     next((work / "runs" / "low" / "fold_2" / "validation").iterdir()).unlink()
-    with pytest.raises(TrainingError, match="1 cases have no labels of the fold that held them out, such as ball_"):
+    with pytest.raises(TrainingError, match="1 case has no labels of the fold that held it out, such as ball_"):
         train(cascade(work))

@@ -238,7 +238,7 @@ def test_labels_whose_report_was_replaced_are_made_anew(
     assert infer(one).written == 1
     result = run(second, tmp_path / "in", skip_existing=True)
     assert (result.written, result.skipped) == (1, 1)
-    assert "1 scans have labels that no report tells of: they are made anew" in logged
+    assert "1 scan has labels that no report tells of: they are made anew" in logged
     result.predictions.write_text("damaged")
     assert run(second, tmp_path / "in", skip_existing=True).skipped == 2
 

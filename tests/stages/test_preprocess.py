@@ -227,7 +227,7 @@ def test_a_single_split_of_a_person_is_kept(small: Path, tmp_path: Path, caplog:
     assert caplog.messages == []
     preprocess(PreprocessConfig(dataset=small, out=work, folds=5))
     assert len(read_folds(work).folds) == 5
-    assert "folds.json is made anew, since it had 1 folds and 5 are asked for" in caplog.text
+    assert "folds.json is made anew, since it had 1 fold and 5 are asked for" in caplog.text
     content["folds"][0]["train"] = content["folds"][0]["train"][1:]
     (work / "folds.json").write_text(json.dumps(content))
     preprocess(PreprocessConfig(dataset=small, out=work))
@@ -272,7 +272,7 @@ def test_what_has_changed_is_gone_from_other_configurations(small: Path, tmp_pat
     assert case in CaseStore(work, "3d_fullres").ids
     assert len(CaseStore(work, "2d").ids) == 5
     assert case not in CaseStore(work, "2d").ids
-    with pytest.raises(TrainingError, match=f"1 cases .* such as {case}: run unetpipe preprocess with --conf.* 2d"):
+    with pytest.raises(TrainingError, match=f"1 case is .* such as {case}: run unetpipe preprocess with --conf.* 2d"):
         read_training_set(work, 0, "2d")
     plan = yaml.safe_load((work / "plan.yaml").read_text())
     plan["configurations"]["2d"]["spacing_mm"][0] *= 2

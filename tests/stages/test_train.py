@@ -216,7 +216,7 @@ def test_reaching_the_target_ends_training_on_a_low_rate(work: Path) -> None:
     assert result.epochs == 2
     assert rows(result)[-1]["learning_rate"] < 2e-4  # type: ignore[operator]  # a tenth of the peak
     assert (result.cases, result.unseen) == (1, True)
-    assert "the 1 others decided" in (result.bundle / "docs" / "README.md").read_text()
+    assert "the 1 other decided" in (result.bundle / "docs" / "README.md").read_text()
 
 
 def test_patience_ends_training(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def test_a_smaller_plan_is_trained_recorded_and_gone_on_with(
     assert predicted.held_out == tuple(held_out)
     assert set(predicted.cases) < set(held_out)
     assert len(predicted.cases) == evidence.choice.held_out == 2
-    assert "There was no time for 1 cases" in (result.bundle / CARD).read_text()
+    assert "There was no time for 1 case," in (result.bundle / CARD).read_text()
     assert "2 of the 3 held-out cases" in " ".join(logged)
 
     shown = info(InfoConfig(path=result.bundle))

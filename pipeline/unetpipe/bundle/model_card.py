@@ -11,6 +11,7 @@ from unetpipe.bundle.about import About
 from unetpipe.bundle.evidence import Evidence, FoldEvidence, dice_figures
 from unetpipe.bundle.spec import ModelSpec
 from unetpipe.components import target_of
+from unetpipe.errors import counted
 from unetpipe.imaging.preprocessing import NORMALIZE, Step
 from unetpipe.inference.quality import Quality
 from unetpipe.networks.build import network_name
@@ -148,15 +149,17 @@ def _basis(spec: ModelSpec, evidence: Evidence) -> str:
     held_out = sum(fold.held_out_cases for fold in evidence.folds)
     skipped = held_out - sum(fold.predicted_cases for fold in evidence.folds)
     others = held_out - skipped - evidence.cases
-    text = f"Dice in {evidence.cases} of {held_out} held-out cases"
+    text = f"Dice in {evidence.cases} of {counted(held_out, 'held-out case')}"
     if not all(fold.unseen for fold in evidence.folds):
         text += ", which also decided on the weights or the end of training: optimistic."
     elif others:
-        text += f", which decided nothing in training; the {others} others decided on the weights or its end."
+        text += (
+            f", which decided nothing in training; the {counted(others, 'other')} decided on the weights or its end."
+        )
     else:
         text += ", which decided nothing in training."
     if skipped:
-        text += f" There was no time for {skipped} cases, which the seed drew."
+        text += f" There was no time for {counted(skipped, 'case')}, which the seed drew."
     if spec.folds:
         text += " Each case was segmented by the one network that had not seen it, not by the ensemble."
     return text

@@ -23,7 +23,7 @@ from unetpipe.bundle.usable import require_usable
 from unetpipe.config.base import Precision
 from unetpipe.config.infer import Engine
 from unetpipe.dataset.training_domain import domain_check, modality_check
-from unetpipe.errors import BundleError, GeometryError, ImageFileError, UnetpipeError
+from unetpipe.errors import BundleError, GeometryError, ImageFileError, UnetpipeError, counted
 from unetpipe.imaging.finite import refuse_non_finite
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
@@ -172,7 +172,7 @@ class Predictor:
         if image.source.ndim != axes:
             raise GeometryError(f"the model is for {axes}-D images, got {image.source.ndim}-D")
         if len(image.channels) != channels:
-            options = f"{channels} channel{'s' if channels > 1 else ''} ({', '.join(self.spec.channels)})"
+            options = f"{counted(channels, 'channel')} ({', '.join(self.spec.channels)})"
             raise GeometryError(f"the model takes {options}, got {len(image.channels)}")
         refuse_non_finite(image.channels, self.spec.channels)
         done: list[PreparedImage] = []

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from unetpipe.cli.options import C, ConfigError, config_from
 from unetpipe.cli.signals import signals_interrupt
 from unetpipe.config.train import TrainConfig
-from unetpipe.errors import DatasetError, UnetpipeError, is_out_of_memory
+from unetpipe.errors import DatasetError, UnetpipeError, counted, is_out_of_memory
 from unetpipe.progress import Progress, SilentProgress
 from unetpipe.training.distributed.ranks import find_ranks
 
@@ -132,13 +132,9 @@ def _print_error(message: str) -> None:
 def _print_faults(error: DatasetError) -> None:
     faults = error.faults
     counts = Counter(fault.severity for fault in faults)
-    _print_error(" and ".join(_count(counts[kind], kind) for kind in ("error", "warning") if counts[kind]))
+    _print_error(" and ".join(counted(counts[kind], kind) for kind in ("error", "warning") if counts[kind]))
     case = max(len(fault.case) for fault in faults)
     kind = max(len(fault.kind) for fault in faults)
     for fault in faults:
         lead = "warning: " if fault.severity == "warning" else ""
         typer.echo(f"  {fault.case:<{case}}  {fault.kind:<{kind}}  {lead}{fault.message}", err=True)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.merging import declare_labels
 from unetpipe.dataset.modality import modality_code
-from unetpipe.errors import DatasetError
+from unetpipe.errors import DatasetError, counted
 from unetpipe.imaging.dicom.label_target import SegmentRules
 from unetpipe.label_values import Range
 
@@ -92,6 +92,6 @@ def with_modalities(manifest: Manifest, modalities: Sequence[str]) -> Manifest:
     channels = len(manifest.channels)
     if len(codes) not in (1, channels):
         names = ", ".join(manifest.channels)
-        expected = f"expected one modality, or one for each of the {channels} channels ({names})"
+        expected = f"expected one modality, or one for each of the {counted(channels, 'channel')} ({names})"
         raise DatasetError.of("bad_modality", f"--modality: {expected}, got {len(codes)}")
     return manifest.model_copy(update={"modalities": tuple(codes if len(codes) == channels else codes * channels)})

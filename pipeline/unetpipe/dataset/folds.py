@@ -10,7 +10,7 @@ from pydantic import model_validator
 from unetpipe.dataset.case_names import former_ids
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.documents import Record, read_document
-from unetpipe.errors import DatasetError, TrainingError
+from unetpipe.errors import DatasetError, TrainingError, counted
 
 FOLDS_SCHEMA: Final = 1
 FOLDS: Final = 5
@@ -130,7 +130,7 @@ def why_not_kept(found: Folds, manifest: Manifest, seed: int, count: int | None 
     if _declared(manifest):
         return "the dataset declares others"  # declared folds are changed where they are declared
     if count not in (None, len(found.folds)):
-        return f"it had {len(found.folds)} folds and {count} are asked for"
+        return f"it had {counted(len(found.folds), 'fold')} and {count} {'is' if count == 1 else 'are'} asked for"
     if found.seed != seed:
         return f"its seed was {found.seed} and is {seed}"
     if {case for fold in found.folds for case in (*fold.train, *fold.validation)} != {one.id for one in manifest.cases}:

@@ -8,7 +8,7 @@ from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.planning.plan import Configuration, Plan, read_plan
 from unetpipe.dataset.store import CaseStore
-from unetpipe.errors import TrainingError
+from unetpipe.errors import TrainingError, counted
 from unetpipe.imaging.preprocessing import Preprocessing, step_code
 
 
@@ -87,22 +87,23 @@ def read_training_set(work: Path, fold: int, configuration: str | None) -> Train
     missing = sorted({*folds[fold].train, *folds[fold].validation} - set(store.ids))
     if missing:
         raise TrainingError(
-            f"{len(missing)} cases are not preprocessed for {name}, such as {missing[0]}: "
+            f"{counted(len(missing), 'case is', 'cases are')} not preprocessed for {name}, such as {missing[0]}: "
             f"run unetpipe preprocess with --configuration {name}"
         )
     spec = plan.preprocessing(name)
     stale = [case for case in store.ids if store.record(case).preprocessing not in (None, spec)]
     if stale:
         raise TrainingError(
-            f"plan.yaml has changed since {len(stale)} cases were preprocessed, such as {stale[0]}: "
-            "run unetpipe preprocess again"
+            f"plan.yaml has changed since {counted(len(stale), 'case was', 'cases were')} preprocessed, "
+            f"such as {stale[0]}: run unetpipe preprocess again"
         )
     code = step_code(spec.steps)  # none where the extension is not loaded, which training refuses later
     other = [case for case in store.ids if store.record(case).code not in (None, code)] if code else []
     if other:
         raise TrainingError(
-            f"the file of a preprocessing step has changed since {len(other)} cases were preprocessed, such as "
-            f"{other[0]}: run unetpipe preprocess again"
+            "the file of a preprocessing step has changed since "
+            f"{counted(len(other), 'case was', 'cases were')} preprocessed, such as {other[0]}: "
+            "run unetpipe preprocess again"
         )
     return TrainingSet(
         manifest=manifest,

@@ -22,7 +22,7 @@ from unetpipe.dataset.manifest import Manifest, read_manifest
 from unetpipe.dataset.merging import DeclaredLabels, declare_labels
 from unetpipe.dataset.privacy.case_ids import is_pseudonym
 from unetpipe.dataset.run_folders import VALIDATION, fold_folder, run_folder
-from unetpipe.errors import DatasetError
+from unetpipe.errors import DatasetError, counted
 from unetpipe.evaluation.inputs import Inputs, Model
 from unetpipe.evaluation.label_files import Files, files_by_case, label_files, validations
 from unetpipe.evaluation.predicted_dice import PredictedOfCases
@@ -207,8 +207,12 @@ def _predicted_by_folds(references: Files, works: Sequence[Path], run: str) -> F
             left_out |= held_out - expected
     if left_out := left_out & set(references):
         log.warning(
-            "%d held-out cases are left out: their folds were not trained, or had no time for them",
-            len(left_out),
+            "%s",
+            counted(
+                len(left_out),
+                "held-out case is left out: its fold was not trained, or had no time for it",
+                "held-out cases are left out: their folds were not trained, or had no time for them",
+            ),
         )
     return {case: path for case, path in references.items() if case not in left_out}
 

@@ -25,7 +25,7 @@ from monai.utils import MetaKeys, SpaceKeys, TraceKeys
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpipe.errors import GeometryError
+from unetpipe.errors import GeometryError, counted
 from unetpipe.imaging.alignment import GRID_TOLERANCE, aligned_channels, describe_difference, same_voxels
 from unetpipe.imaging.files import is_image, read_volume
 from unetpipe.imaging.geometry import Grid, Shape, Spacing, orientation_to_ras, resampled_shape
@@ -122,7 +122,7 @@ class Normalized(MapTransform):  # type: ignore[misc]  # monai carries no types
         for key in self.key_iterator(result):
             image = result[key]
             if len(image) != len(self.normalization):
-                raise GeometryError(f"expected {len(self.normalization)} channels, got {len(image)}")
+                raise GeometryError(f"expected {counted(len(self.normalization), 'channel')}, got {len(image)}")
             result[key] = _like(image, normalize_image(image.as_subclass(Tensor), self.normalization))
         return result
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.errors import GeometryError, ImageFileError, counted
 from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.geometry import Shape, orientation_to_ras, resampled_shape
 from unetpipe.imaging.image import Image
@@ -126,7 +126,7 @@ class CroppedImage:
         if len(spec.spacing_mm) != grid.ndim:
             raise GeometryError(f"expected {len(spec.spacing_mm)} axes, got an image of shape {grid.shape}")
         if len(every) != len(spec.normalization):
-            raise GeometryError(f"expected {len(spec.normalization)} channels, got {len(every)}")
+            raise GeometryError(f"expected {counted(len(spec.normalization), 'channel')}, got {len(every)}")
         start, stop = nonzero_box(every)
         box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         self._spec, self._cropped = spec, grid.cropped(start, stop)

@@ -1,5 +1,6 @@
 """The scores on held-out cases in sentences, for the tracking store."""
 
+from unetpipe.errors import counted
 from unetpipe.training.outcome import HeldOutResult, TrainingOutcome
 
 
@@ -10,9 +11,11 @@ def basis(result: HeldOutResult | TrainingOutcome, held_out: int) -> str:
         result: Figures and what they are over.
         held_out: Number of cases that were held out.
     """
-    cases, others = f"Over {result.cases} held-out cases", held_out - result.cases
+    cases, others = f"Over {counted(result.cases, 'held-out case')}", held_out - result.cases
     if not result.unseen:
         return f"{cases}, which also decided on the weights or the end of training: optimistic."
     if others:
-        return f"{cases} that decided nothing in training; {others} others decided on the weights or its end."
+        return (
+            f"{cases} that decided nothing in training; {counted(others, 'other')} decided on the weights or its end."
+        )
     return f"{cases}, which decided nothing in training."

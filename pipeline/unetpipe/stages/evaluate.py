@@ -7,7 +7,7 @@ from pathlib import Path
 from unetpipe.config.evaluate import EvaluateConfig
 from unetpipe.cores import available_cores
 from unetpipe.documents import Record
-from unetpipe.errors import UnetpipeError, listed
+from unetpipe.errors import UnetpipeError, counted, listed
 from unetpipe.evaluation.conclusions import draw_conclusions
 from unetpipe.evaluation.document import Evaluation
 from unetpipe.evaluation.gate import gate_failures, require_measured
@@ -139,9 +139,13 @@ def _evaluate(config: EvaluateConfig, inputs: Inputs, niivue: Path | None, progr
     workers = config.workers or available_cores()
     missing, extra = _named(inputs, "missing"), _named(inputs, "extra")
     if missing:
-        log.warning("%d missing predictions count as failures: %s", len(missing), listed(missing))
+        failures = counted(
+            len(missing), "missing prediction counts as a failure", "missing predictions count as failures"
+        )
+        log.warning("%s: %s", failures, listed(missing))
     if extra:
-        log.warning("%d predictions without a reference are left out, such as %s", len(extra), extra[0])
+        found = counted(len(extra), "prediction without a reference is", "predictions without a reference are")
+        log.warning("%s left out, such as %s", found, extra[0])
     if not config.resample:
         check_grids(inputs, workers)
     scored = score_all(inputs, config, metrics, workers, progress)
@@ -236,7 +240,8 @@ def _reasons(evaluation: Evaluation, inputs: Inputs, config: EvaluateConfig) -> 
         lead = f"{model.name}: " if len(evaluation.models) > 1 else ""
         if found.missing:
             names = listed(found.missing)
-            reasons.append(f"{lead}{len(found.missing)} of {evaluation.cases} cases have no prediction: {names}")
+            cases = counted(evaluation.cases, "case has", "cases have")
+            reasons.append(f"{lead}{len(found.missing)} of {cases} no prediction: {names}")
         failures = gate_failures(model.classes, config.fail_under, evaluation.higher_is_better)
         reasons += [lead + failure for failure in failures]
     return reasons

@@ -16,7 +16,7 @@ from unetpipe.dataset.manifest import Case
 from unetpipe.dataset.privacy.case_ids import CaseIds
 from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.documents import Record
-from unetpipe.errors import BundleError, DatasetError, Fault, UnetpipeError, is_out_of_memory
+from unetpipe.errors import BundleError, DatasetError, Fault, UnetpipeError, counted, is_out_of_memory
 from unetpipe.extensions import load_extensions
 from unetpipe.folder_lock import claimed
 from unetpipe.imaging.dicom.derived.algorithm import Algorithm, Model
@@ -235,7 +235,8 @@ def _done(stations: Stations, cases: Sequence[InputCase], since: float | None) -
 
     done = [case for case in there if is_theirs(case)]
     if len(done) < len(there):
-        log.warning("%d scans have labels that no report tells of: they are made anew", len(there) - len(done))
+        scans = counted(len(there) - len(done), "scan has", "scans have")
+        log.warning("%s labels that no report tells of: they are made anew", scans)
     return done
 
 

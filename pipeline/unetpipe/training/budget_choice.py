@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from unetpipe.dataset.planning.plan import Configuration
 from unetpipe.documents import Record
-from unetpipe.errors import TrainingError
+from unetpipe.errors import TrainingError, counted
 
 ENOUGH_STEPS = 1000  # below this a narrower network learns more: docs/training.md
 _ENOUGH_OF_A_PATCH = 500  # below this a smaller patch learns more, where the network is as narrow as it gets
@@ -118,15 +118,17 @@ class BudgetChoice(Record):
     def sentence(self) -> str:
         """What was chosen, and why."""
         plan, chosen = self.considered[0], self.considered[-1]
+        steps = f"{counted(chosen.steps, 'step')} of {self.step_seconds:.2g} s"
         if len(self.considered) == 1:
-            return f"the plan as it is: {chosen.steps} steps of {self.step_seconds:.2g} s, {self.wanted} are enough"
+            return f"the plan as it is: {steps}, {self.wanted} are enough"
         changes = "; ".join(one.change for one in self.considered[1:])
         reason = (
             "the device has too little memory for the plan"
             if plan.step_seconds is None
-            else f"the plan's {plan.steps} steps of {plan.step_seconds:.2g} s would be fewer than {self.wanted}"
+            else f"the plan's {counted(plan.steps, 'step')} of {plan.step_seconds:.2g} s would be fewer than "
+            f"{self.wanted}"
         )
-        return f"{reason}, so that it is made smaller: {changes}; now {chosen.steps} steps of {self.step_seconds:.2g} s"
+        return f"{reason}, so that it is made smaller: {changes}; now {steps}"
 
 
 Measure = Callable[[PlanVersion], Cost]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from unetpipe.errors import counted
+
 _MEMORY = 0.9  # of the moving average: nnU-Net's
 
 
@@ -45,5 +47,5 @@ def reason_to_stop(smoothed: Sequence[float], patience: int | None, target: floa
     if target is not None and smoothed[-1] >= target:
         return f"the smoothed Dice, {smoothed[-1]:.4f}, has reached {target:g}"
     if patience is not None and len(smoothed) - 1 - best_epoch(smoothed) >= patience:
-        return f"the smoothed Dice has not risen for {patience} epochs"
+        return f"the smoothed Dice has not risen for {counted(patience, 'epoch')}"
     return None

@@ -18,7 +18,7 @@ from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.run_folders import VALIDATION, fold_folder, run_folder
 from unetpipe.dataset.store import CaseStore, cases_folder, encode_case, stored_key
 from unetpipe.dataset.training_set import TrainingSet
-from unetpipe.errors import TrainingError
+from unetpipe.errors import TrainingError, counted
 from unetpipe.imaging.files import strip_suffix
 from unetpipe.imaging.geometry import orientation_to_ras
 from unetpipe.imaging.resample_label import resample_label
@@ -77,10 +77,12 @@ def with_first_stage(data: TrainingSet, work: Path, run: str, group: Group) -> T
         raise TrainingError(f"--first-stage {run}: {error}: unetpipe train {work} --folds all") from error
     cases = [*data.training, *data.validation]
     if lacking := [case for case in cases if case not in folders]:
-        raise TrainingError(
-            f"--first-stage {run}: {len(lacking)} cases have no labels of the fold that held them out, such as "
-            f"{lacking[0]}"
+        without = counted(
+            len(lacking),
+            "case has no labels of the fold that held it out",
+            "cases have no labels of the fold that held them out",
         )
+        raise TrainingError(f"--first-stage {run}: {without}, such as {lacking[0]}")
     labels = _Labels(data, work, f"{data.name}.after.{run}", folders)
     group.map(labels.store, cases)
     return replace(data, first_stage=CaseStore(work, labels.name))

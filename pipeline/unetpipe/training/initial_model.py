@@ -10,7 +10,7 @@ from unetpipe.components import Definition
 from unetpipe.dataset.label_scheme import LabelScheme
 from unetpipe.dataset.planning.adoption import AdoptedModel, require_adopted, require_channels
 from unetpipe.dataset.training_set import TrainingSet
-from unetpipe.errors import TrainingError
+from unetpipe.errors import TrainingError, counted
 from unetpipe.networks.build import input_channels, output_channels
 from unetpipe.networks.parts import encoder_names, head_names, with_outputs
 from unetpipe.training.optimization.start import StartingWeights
@@ -45,7 +45,7 @@ class InitialModel:
         require_adopted(self.plan, data.plan, data.name)
         if input_channels(self.definition) not in (0, len(data.manifest.channels)):
             raise TrainingError(
-                f"{self.plan.name} takes {input_channels(self.definition)} channels, "
+                f"{self.plan.name} takes {counted(input_channels(self.definition), 'channel')}, "
                 f"the dataset has {len(data.manifest.channels)}"
             )
 

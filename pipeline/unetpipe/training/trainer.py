@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unetpipe.errors import TrainingError
+from unetpipe.errors import TrainingError, counted
 from unetpipe.metrics.overlap import mean_dice
 from unetpipe.networks.build import build_network, network_features, network_name
 from unetpipe.networks.device import forget_peak_memory, machine_use, peak_memory_gb
@@ -147,7 +147,9 @@ class Trainer:
                 advance()
         values = torch.stack(losses).tolist() if losses else []  # waits for the device, once
         if not all(map(math.isfinite, values)):
-            raise TrainingError(f"the loss is NaN or infinite after {first + len(values)} steps: try --precision fp32")
+            raise TrainingError(
+                f"the loss is NaN or infinite after {counted(first + len(values), 'step')}: try --precision fp32"
+            )
         seconds = time.monotonic() - started
         return Epoch(losses=tuple(values), learning_rate=rate, seconds=seconds, waited=waited), over, halt
 
@@ -176,7 +178,8 @@ class Trainer:
         if state.cooldown is None and (reason := reason_to_stop(smoothed, config.patience, config.target_dice)):
             progress = self._progress_of_schedule(state.iteration)
             state.cooldown = Cooldown.begin(state.iteration, progress, state.budget.iterations)
-            log.info("%s: %d more steps, in which the learning rate falls to its end", reason, state.cooldown.steps)
+            more = counted(state.cooldown.steps, "more step")
+            log.info("%s: %s, in which the learning rate falls to its end", reason, more)
         weights = self._learner.weights()
         self._recorder.epoch_finished(state, weights)
         if best_epoch(smoothed) == len(smoothed) - 1:
@@ -251,11 +254,11 @@ class Trainer:
         data, patch = setup.data, setup.data.configuration.patch_size
         network = " ".join([network_name(state.definition), *map(str, network_features(state.definition))])
         processes = f"{setup.group.size} x " if setup.group.size > 1 else ""
-        length = f"{budget.seconds / 60:.1f} minutes" if budget.seconds else f"{budget.epochs} epochs"
+        length = f"{budget.seconds / 60:.1f} minutes" if budget.seconds else counted(budget.epochs, "epoch")
         return (
-            f"{data.name}: {len(data.training)} cases to train on, {len(data.validation)} held out; "
+            f"{data.name}: {counted(len(data.training), 'case')} to train on, {len(data.validation)} held out; "
             f"{network}; patch {' '.join(map(str, patch))}; batch {budget.batch_size}; {length}, "
-            f"{budget.iterations} steps an epoch, {self._learner.recipe.optimizer_name}; {processes}"
+            f"{counted(budget.iterations, 'step')} an epoch, {self._learner.recipe.optimizer_name}; {processes}"
             f"{setup.device.type} {str(self._learner.dtype).removeprefix('torch.')}"
         )
 

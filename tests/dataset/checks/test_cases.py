@@ -112,7 +112,7 @@ def test_every_fault_in_one_folder(tmp_path: Path, sample: Any) -> None:
         ),
         (3, r"the label has axes that run to RPS instead of RAS, and lies up to 26 mm away"),
         (4, r"the image: 1 voxel is NaN"),
-        (5, r"label has unknown values 9 \(1 voxels\); expected 0 background, 1 one, 2 two"),
+        (5, r"label has unknown values 9 \(1 voxel\); expected 0 background, 1 one, 2 two"),
         (6, r"case_6\.nii\.gz"),
         (8, r"channel MRI has the value 7 everywhere"),
         (9, r"has 2 channels, expected 1 \(MRI\)"),

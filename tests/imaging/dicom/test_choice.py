@@ -1,5 +1,6 @@
 """Which series of a study is taken."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def test_scouts_and_pages_do_not_count(
     series.path.rename(tmp_path / "study" / "series")
     volume = read_volume(tmp_path / "study")
     assert np.array_equal(volume.array, before.array)
-    assert any("not taken:" in note and "MR images of 40x30" in note for note in volume.notes)
+    assert any("not taken:" in note and re.search(r"MR images? of 40x30", note) for note in volume.notes)
 
 
 def test_a_scout_of_three_planes_does_not_count(series, another: Callable, tmp_path: Path) -> None:

@@ -348,7 +348,7 @@ def test_what_is_not_drawn_is_said(tmp_path: Path, plane: Grid) -> None:
     """Slices between contours, and outside of the image."""
     structure_set(tmp_path / "rt.dcm", plane, {"liver": [(k, square(3, 8)) for k in (0, 3, 6)]})
     notes = read_label_volume(tmp_path / "rt.dcm", LabelTarget(plane, VALUES)).notes
-    assert "Contours of liver on 1 slices outside of the image are left out." in notes
+    assert "Contours of liver on 1 slice outside of the image are left out." in notes
     assert "liver has no contour on 2 slices between others; they stay empty." in notes
 
 

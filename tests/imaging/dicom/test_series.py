@@ -337,7 +337,7 @@ FAULTS: dict[str, tuple[type[UnetpipeError], str, Callable[[Path], object]]] = {
     ),
     "two series": (
         ImageFileError,
-        "SEVERAL_SERIES: expected one, got 2 .1: 1 MR images of 9x8, 2: 5 MR images of 9x8.: choose one with --series",
+        "SEVERAL_SERIES: expected one, got 2 .1: 1 MR image of 9x8, 2: 5 MR images of 9x8.: choose one with --series",
         lambda f: edit(f, lambda i: setattr(i, "SeriesInstanceUID", "1.2.3.4"), 1),
     ),
     "colour": (ImageFileError, "colour", lambda f: edit(f, colour)),

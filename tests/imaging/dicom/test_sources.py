@@ -156,7 +156,7 @@ def test_damage_elsewhere_in_a_tree_is_said(series, another: Callable, tmp_path:
     series.path.rename(tmp_path / "study" / "series")
     other.file(1).write_bytes(b"")
     volume = read_volume(tmp_path / "study")
-    assert "1 damaged files elsewhere in the DICOM source were left out." in volume.notes
+    assert "1 damaged file elsewhere in the DICOM source was left out." in volume.notes
 
 
 def test_raw_voxels_of_another_format_are_no_dicom() -> None:

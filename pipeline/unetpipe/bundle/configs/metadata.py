@@ -7,6 +7,7 @@ from unetpipe.bundle.about import About
 from unetpipe.bundle.evidence import dice_figures
 from unetpipe.bundle.release import Release
 from unetpipe.bundle.spec import SPEC_KEY, ModelSpec
+from unetpipe.errors import counted
 from unetpipe.imaging.preprocessing import DEFAULT_STEPS
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -54,7 +55,7 @@ def metadata(spec: ModelSpec, release: Release, about: About, versions: dict[str
         "task": f"Segmentation of {structures} in {', '.join(spec.channels)}",
         "description": f"{spec.spatial_dims}-D segmentation of {len(scheme.names)} {kind}: {structures}",
         "data_type": "nibabel" if spec.spatial_dims == 3 else "PIL",
-        "image_classes": f"{len(spec.channels)} channels: {', '.join(spec.channels)}",
+        "image_classes": f"{counted(len(spec.channels), 'channel')}: {', '.join(spec.channels)}",
         "label_classes": ", ".join(f"{label.value} is {label.name}" for label in spec.labels),
         "pred_classes": f"logits of {len(classes)} {kind}: "
         + ", ".join(f"channel {index} is {name}" for index, name in classes.items()),

@@ -11,7 +11,7 @@ from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.label_names import agree_on_names, names_of_other_classes
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.merging import DeclaredLabels
-from unetpipe.errors import Fault, listed
+from unetpipe.errors import Fault, counted, listed
 
 NEAR_CORRELATION = 0.9995
 """Correlation of block means above which two images of one shape and spacing count as the same scan, stored anew."""
@@ -153,8 +153,7 @@ def _rare_classes(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> l
         return []
     names = {label.value: f" ({label.name})" for label in manifest.labels}
     shown = [
-        f"{value}{names.get(value, '')} in {len(found)} {'case' if len(found) == 1 else 'cases'}, "
-        f"{max(found)} {'voxel' if max(found) == 1 else 'voxels'} at most"
+        f"{value}{names.get(value, '')} in {counted(len(found), 'case')}, {counted(max(found), 'voxel')} at most"
         for value, found in sorted(rare.items())
     ]
     message = (

@@ -16,7 +16,7 @@ from unetpipe.dataset.checks.voxels import in_layout_of
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.merging import merge_counts, merge_values
 from unetpipe.dataset.privacy.source_names import SourceNames
-from unetpipe.errors import Fault, GeometryError, ImageFileError, listed
+from unetpipe.errors import Fault, GeometryError, ImageFileError, counted, listed
 from unetpipe.imaging.alignment import about_frames, adoption_hint, aligned, in_mm
 from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.dicom.label_target import SegmentRules
@@ -142,7 +142,8 @@ class CaseCheck:
         names = self.manifest.channels
         count = sum(len(volume.array) for volume in images)
         if count != len(names):
-            self._fault("channel_count", f"has {count} channels, expected {len(names)} ({', '.join(names)})")
+            message = f"has {counted(count, 'channel')}, expected {len(names)} ({', '.join(names)})"
+            self._fault("channel_count", message)
         if grid.ndim != self.manifest.spatial_dims:
             self._fault("dimensions", f"has {grid.ndim} axes, expected {self.manifest.spatial_dims}")
         if len(label.array) != 1:
@@ -263,7 +264,8 @@ class CaseCheck:
                 hint = f"; if {unknown[0]} is {name} here, --labels {name}={value},{unknown[0]} says so"
             self._fault(
                 "unknown_label",
-                f"label has unknown values {listed(unknown, 10)} ({voxels} voxels); expected {allowed}{hint}",
+                f"label has unknown values {listed(unknown, 10)} ({counted(voxels, 'voxel')}); "
+                f"expected {allowed}{hint}",
             )
         if not set(counts) - {0, ignored}:
             self._warn("empty_label", "the label is empty: background only")

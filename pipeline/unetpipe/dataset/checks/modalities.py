@@ -7,7 +7,7 @@ from unetpipe.dataset.checks.hounsfield import resembles_hounsfield
 from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.modality import CT, modality_code
-from unetpipe.errors import Fault
+from unetpipe.errors import Fault, counted
 
 
 def declared_modalities(manifest: Manifest) -> tuple[str | None, ...]:
@@ -32,7 +32,7 @@ def check_modalities(manifest: Manifest, statistics: Sequence[CaseStatistics]) -
     for channel, name in enumerate(manifest.channels):
         found = _in_headers(statistics, channel)
         named = {modality: count for modality, count in found.items() if modality is not None}
-        listed = ", ".join(f"{modality} in {count} cases" for modality, count in sorted(named.items()))
+        listed = ", ".join(f"{modality} in {counted(count, 'case')}" for modality, count in sorted(named.items()))
         if declared[channel] is not None and set(named) - {declared[channel]}:
             message = f"channel {name} counts as {declared[channel]}, but the headers say {listed}"
             faults.append(Fault.warning("modality_differs", f"{message}; --modality decides"))

@@ -12,6 +12,7 @@ from unetpipe.dataset.layouts.declarations import as_text, as_whole, declare_cha
 from unetpipe.dataset.layouts.entries import Entry, list_entries, read_entry
 from unetpipe.dataset.layouts.listing import CHANNEL_SUFFIX, Listing, holds_every_channel, images_in, unread
 from unetpipe.dataset.manifest import Case
+from unetpipe.errors import counted
 from unetpipe.imaging.files import has_image_suffix
 
 
@@ -38,7 +39,7 @@ def list_nnunet(folder: Path, declared: Mapping[str, Any]) -> Listing:
     tests.cases = [Case(id=name, images=images) for name, images in test_files.items()]
     expected = as_whole(declared.get("numTraining"))
     if expected is not None and expected != found:
-        message = f"dataset.json promises {expected} training cases, the folder has {found}"
+        message = f"dataset.json promises {counted(expected, 'training case')}, the folder has {found}"
         listing.training_fault("case_count", message, warning=True)
     return listing
 

@@ -22,7 +22,7 @@ from unetpipe.dataset.layouts.reading import read_json
 from unetpipe.dataset.layouts.tables import list_json, list_table
 from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.privacy.case_ids import KEEP_NAMES, CaseIds
-from unetpipe.errors import DATASET, DatasetError, Fault, ImageFileError, UnetpipeError, listed
+from unetpipe.errors import DATASET, DatasetError, Fault, ImageFileError, UnetpipeError, counted, listed
 from unetpipe.imaging.dicom.label_target import SegmentRules
 from unetpipe.imaging.dicom.options import DicomOptions, choice_per_image
 from unetpipe.imaging.files import read_grid
@@ -245,7 +245,7 @@ def _modalities(listing: Listing, channels: int) -> tuple[str | None, ...]:
     """The declared modality of each channel; one that is declared for all is each one's."""
     declared = listing.modalities or ()
     if len(declared) not in (0, 1, channels):
-        message = f"{len(declared)} modalities are declared for {channels} channels"
+        message = f"{len(declared)} modalities are declared for {counted(channels, 'channel')}"
         listing.training_fault("bad_modality", message)
         return ()
     return declared * channels if len(declared) == 1 else declared

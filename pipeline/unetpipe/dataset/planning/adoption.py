@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from unetpipe.dataset.planning.plan import Configuration, Plan
 from unetpipe.dataset.planning.topology import make_topology
 from unetpipe.documents import Record
-from unetpipe.errors import PlanError
+from unetpipe.errors import PlanError, counted
 from unetpipe.imaging.geometry import Shape
 from unetpipe.imaging.preprocessing import Preprocessing
 
@@ -83,7 +83,9 @@ def require_channels(model: AdoptedModel, channels: Sequence[str]) -> None:
         PlanError: If there are more or fewer, or if they have the same names in another order.
     """
     if len(model.channels) != len(channels):
-        raise PlanError(f"{model.name} takes {len(model.channels)} channels, the dataset has {len(channels)}")
+        raise PlanError(
+            f"{model.name} takes {counted(len(model.channels), 'channel')}, the dataset has {len(channels)}"
+        )
     folded = [[name.casefold() for name in names] for names in (model.channels, channels)]
     if folded[0] == folded[1]:
         return

@@ -10,7 +10,7 @@ from unetpipe.dataset.planning.adoption import AdoptedModel, adopt, require_chan
 from unetpipe.dataset.planning.fingerprint import Fingerprint
 from unetpipe.dataset.planning.plan import Plan, read_plan
 from unetpipe.dataset.planning.planner import make_plan
-from unetpipe.errors import PlanError
+from unetpipe.errors import PlanError, counted
 from unetpipe.imaging.preprocessing import NORMALIZE, Step, require_steps_suit
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,8 @@ def _refuse_other_dataset(plan: Plan, manifest: Manifest) -> None:
     """See that a plan has as many channels and axes as the dataset."""
     if len(plan.normalization) != len(manifest.channels):
         raise PlanError(
-            f"plan.yaml: normalization has {len(plan.normalization)} channels, the dataset {len(manifest.channels)}"
+            f"plan.yaml: normalization has {counted(len(plan.normalization), 'channel')}, "
+            f"the dataset {len(manifest.channels)}"
         )
     for name, configuration in plan.configurations.items():
         if configuration.spatial_dims != manifest.spatial_dims:

@@ -16,7 +16,7 @@ from unetpipe.dataset.checks.statistics import CaseStatistics
 from unetpipe.dataset.manifest import Manifest
 from unetpipe.dataset.modality import CT
 from unetpipe.dataset.planning.fingerprint import Fingerprint, ImageFingerprint
-from unetpipe.errors import Fault
+from unetpipe.errors import Fault, counted
 from unetpipe.imaging.preprocessing import ChannelNormalization
 
 _MASK_FRACTION = 0.75
@@ -121,7 +121,7 @@ def _lacking(fingerprint: Fingerprint, channel: int) -> str | None:
     if foreground is None:
         return "no case has any foreground"
     if voxels < _FEWEST_VOXELS:
-        return f"the foreground of all cases is {voxels} voxels"
+        return f"the foreground of all cases is {counted(voxels, 'voxel')}"
     lower, upper = foreground.percentile_00_5, foreground.percentile_99_5
     spread = _range(fingerprint.images[channel : channel + 1])
     if spread is not None and spread <= _FLAT * foreground.std:

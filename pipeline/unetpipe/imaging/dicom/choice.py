@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydicom.datadict import tag_for_keyword
 
-from unetpipe.errors import GeometryError, ImageFileError, listed
+from unetpipe.errors import GeometryError, ImageFileError, counted, listed
 from unetpipe.imaging.dicom.attributes import texts, without_validation
 from unetpipe.imaging.dicom.frames import Frame
 from unetpipe.imaging.dicom.options import Condition, parse_series
@@ -159,7 +159,7 @@ def _refuse_damage(contents: Contents, series: Series) -> None:
 def _part(series: Series, phase: int | None) -> SeriesPart:
     parts = series.volumes
     if phase is not None and phase > len(parts):
-        raise ImageFileError(f"--phase {phase}: the series has {len(parts)} volumes")
+        raise ImageFileError(f"--phase {phase}: the series has {counted(len(parts), 'volume')}")
     if phase is not None or len(parts) == 1:
         return parts[(phase or 1) - 1]
     volumes = listed([f"{number}: {describe(part)}" for number, part in enumerate(parts, start=1)], _LISTED, "; ")
@@ -174,7 +174,9 @@ def _notes(contents: Contents, series: Series, part: SeriesPart) -> list[str]:
     if left_out := contents.described_left_out:
         notes.append(f"Left out of the DICOM source: {left_out}.")
     if contents.damaged:
-        notes.append(f"{len(contents.damaged)} damaged files elsewhere in the DICOM source were left out.")
+        where = "elsewhere in the DICOM source"
+        damaged = counted(len(contents.damaged), f"damaged file {where} was", f"damaged files {where} were")
+        notes.append(f"{damaged} left out.")
     if others := [one for one in contents.series if one is not series]:
         notes.append(f"Series {series.number} was taken, {series.kind}; not taken: {_kinds(others)}.")
     if len(series.volumes) > 1:
@@ -191,4 +193,4 @@ def _kinds(series: Sequence[Series]) -> str:
 
 
 def _slices(part: SeriesPart) -> str:
-    return "1 slice" if len(part.frames) == 1 else f"{len(part.frames)} slices"
+    return counted(len(part.frames), "slice")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.errors import ImageFileError, listed
+from unetpipe.errors import ImageFileError, counted, listed
 from unetpipe.imaging.dicom.label_target import LabelTarget
 
 _LISTED = 12
@@ -107,4 +107,6 @@ class LabelMapBuilder:
             return self._target.values[classes]
         count = int(np.count_nonzero(self._map == index))
         hint = "declare regions whose values say which belong together" if len(names) > 1 else "no value stands for it"
-        raise ImageFileError(f"{count} voxels belong to {' and '.join(names)} together; {hint}")
+        raise ImageFileError(
+            f"{counted(count, 'voxel belongs', 'voxels belong')} to {' and '.join(names)} together; {hint}"
+        )

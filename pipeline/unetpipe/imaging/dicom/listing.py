@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unetpipe.errors import GeometryError
+from unetpipe.errors import GeometryError, counted
 from unetpipe.imaging.dicom.attributes import text, without_validation
 from unetpipe.imaging.dicom.phases import SeriesPart
 from unetpipe.imaging.dicom.slices import Slice, stack
@@ -39,7 +39,7 @@ def _rows(series: Series, study: int) -> Iterator[VolumeRow]:
             phase=str(number) if len(series.volumes) > 1 else "",
             modality=series.modality,
             description=text(first, "SeriesDescription"),
-            size=size or f"{len(series.images)} images of {series.images[0].size}",
+            size=size or f"{counted(len(series.images), 'image')} of {series.images[0].size}",
             spacing_mm=spacing,
             plane=plane,
             differs_by=", ".join(f"{name} {_said(value)}" for name, value in (part.values if part else {}).items()),

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from unetpipe.errors import GeometryError, ImageFileError
+from unetpipe.errors import GeometryError, ImageFileError, counted
 from unetpipe.imaging.dicom.attributes import items, number, numbers, text
 from unetpipe.imaging.dicom.label_map import LabelMapBuilder, Segment
 from unetpipe.imaging.dicom.label_target import LabelTarget
@@ -96,9 +96,16 @@ def _notes(name: str, contours: _Contours, others: int, target: LabelTarget) -> 
         raise GeometryError(f"all contours of {name} lie outside of the image")
     notes = []
     if outside := len(contours) - len(inside):
-        notes.append(f"Contours of {name} on {outside} slices outside of the image are left out.")
+        notes.append(f"Contours of {name} on {counted(outside, 'slice')} outside of the image are left out.")
     if others:
-        notes.append(f"{others} contours of {name} are points or open lines, and are left out.")
+        notes.append(
+            counted(
+                others,
+                f"contour of {name} is a point or an open line, and is left out.",
+                f"contours of {name} are points or open lines, and are left out.",
+            )
+        )
     if inside and (gaps := max(inside) - min(inside) + 1 - len(inside)):
-        notes.append(f"{name} has no contour on {gaps} slices between others; they stay empty.")
+        stay = counted(gaps, "slice between others; it stays", "slices between others; they stay")
+        notes.append(f"{name} has no contour on {stay} empty.")
     return notes

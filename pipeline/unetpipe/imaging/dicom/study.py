@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from threading import Lock
 
-from unetpipe.errors import GeometryError, ImageFileError, UnetpipeError
+from unetpipe.errors import GeometryError, ImageFileError, UnetpipeError, counted
 from unetpipe.imaging.dicom.attributes import number_if_sound, text, without_validation
 from unetpipe.imaging.dicom.frames import Frame, frames_of, in_one_sense
 from unetpipe.imaging.dicom.headers import Damaged, Image, read_header
@@ -60,7 +60,8 @@ class Series:
     def kind(self) -> str:
         """Description of the series that does not identify the patient."""
         count = len(self.frames) or len(self.images)
-        return f"{count} {self.modality or 'unknown'} images of {self.images[0].size}"
+        what = f"{self.modality or 'unknown'} image"
+        return f"{counted(count, what)} of {self.images[0].size}"
 
     @cached_property
     def volumes(self) -> list[SeriesPart]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetpipe.errors import ImageFileError
+from unetpipe.errors import ImageFileError, counted
 
 _KEY = re.compile(r"Segment(\d+)_(?:ID|Name|LabelValue|Layer)$")
 
@@ -87,9 +87,11 @@ def merged(layers: NDArray[Any], segments: Sequence[Segment]) -> NDArray[Any]:
         mask = layers[one.layer] == one.value
         if shared := int(np.count_nonzero(result[0][mask])):
             raise ImageFileError(
-                f"segment {one.name} shares {shared} voxels with others; a label map has one value each"
+                f"segment {one.name} shares {counted(shared, 'voxel')} with others; a label map has one value each"
             )
         result[0][mask] = value
     if stray := int(np.count_nonzero(layers)) - int(np.count_nonzero(result)):
-        raise ImageFileError(f"{stray} voxels of its layers belong to no segment")
+        raise ImageFileError(
+            f"{counted(stray, 'voxel of its layers belongs', 'voxels of its layers belong')} to no segment"
+        )
     return result
