@@ -36,7 +36,7 @@ def check(
     """Warnings about a scan of these intensities, of so many voxels without its margin."""
     grid = Grid.of(values.shape, np.diag([*spacing_mm, 1.0]))
     placement = Placement(source=grid, start=(0, 0, 0), stop=cropped, shape=cropped)
-    return domain_check(Image((values,), grid), placement, spec, known)
+    return domain_check(Image((values,), grid), placement, spec, known, ["image"])
 
 
 def test_the_ranges_are_the_fingerprints() -> None:
@@ -78,7 +78,7 @@ def test_a_scan_like_those_of_training_has_no_warning() -> None:
         (VALUES, NEAR[0], (200, 200, 50), "an extent of 180 x 180 x 200 mm"),
         (VALUES, NEAR[0], (50, 20, 12), "an extent of 45 x 18 x 48 mm"),
         (VALUES + 5000, *NEAR, "between 100 and 900"),
-        (VALUES * 0 + 500, *NEAR, "the same intensity everywhere"),
+        (VALUES * 0 + 500, *NEAR, "the image has the same intensity everywhere"),
     ],
 )
 def test_what_is_far_is_said(
@@ -115,3 +115,24 @@ def test_another_modality_than_the_models_is_said(
     domain = None if known is None else KNOWN.model_copy(update={"modalities": known})
     got = modality_check(image, ("T1", "second"), domain)
     assert [words in line for words, line in zip(warned, got, strict=True)] == [True] * len(warned)
+
+
+def test_of_several_channels_those_that_are_odd_are_named() -> None:
+    """In one warning each, however many channels are constant."""
+    colours = ("red", "green", "blue")
+    spec = MR.model_copy(update={"normalization": MR.normalization * 3})
+    known = KNOWN.model_copy(update={"intensity": KNOWN.intensity * 3})
+    grid = Grid.of(VALUES.shape, np.diag([*NEAR[0], 1.0]))
+    placement = Placement(source=grid, start=(0, 0, 0), stop=NEAR[1], shape=NEAR[1])
+    black = VALUES * 0
+    found = [
+        domain_check(Image(channels, grid), placement, spec, known, colours)
+        for channels in ((VALUES, VALUES + 5000, black), (black, black, black))
+    ]
+    assert found == [
+        [
+            "hardly any intensity of channel green lies between 100 and 900, as the training's foreground does",
+            "channel blue has the same intensity everywhere",
+        ],
+        ["channels red, green, blue have the same intensity everywhere"],
+    ]

@@ -197,7 +197,7 @@ class Predictor:
             return modality_check(image, spec.channels, None)
         known = spec.training_domain
         found = modality_check(image, spec.channels, known)
-        return found + domain_check(image, first.placement, spec.preprocessing, known)
+        return found + domain_check(image, first.placement, spec.preprocessing, known, spec.channels)
 
     def _pinned(self, image: PreparedImage) -> PreparedImage:
         """Move the image to page-locked memory, from which a GPU copies while it computes; only for a GPU.

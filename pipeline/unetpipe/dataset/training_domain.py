@@ -9,6 +9,7 @@ from unetpipe.dataset.modality import modality_code
 from unetpipe.dataset.planning.fingerprint import Fingerprint
 from unetpipe.dataset.planning.normalization import foreground_is_telling
 from unetpipe.documents import Record
+from unetpipe.errors import listed
 from unetpipe.imaging.geometry import orientation_to_ras
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.preprocessing import ChannelNormalization, Placement, Preprocessing
@@ -82,7 +83,9 @@ def modality_check(image: Image, channels: Sequence[str], known: TrainingDomain 
     ]
 
 
-def domain_check(image: Image, placement: Placement, spec: Preprocessing, known: TrainingDomain | None) -> list[str]:
+def domain_check(
+    image: Image, placement: Placement, spec: Preprocessing, known: TrainingDomain | None, channels: Sequence[str]
+) -> list[str]:
     """Say where a scan is far from the data that a model was trained on.
 
     Args:
@@ -90,6 +93,7 @@ def domain_check(image: Image, placement: Placement, spec: Preprocessing, known:
         placement: Position of the network's crop in the scan.
         spec: Preprocessing of the model's images.
         known: Training domain of the model; None where the model does not record it.
+        channels: Names of the channels, which are said where there are several.
 
     Returns:
         One warning for each thing that is far.
@@ -114,16 +118,22 @@ def domain_check(image: Image, placement: Placement, spec: Preprocessing, known:
         warnings.append(
             f"voxels of {_sizes(spacing_mm)} mm are far from the {_sizes(target_mm)} mm that the model works at"
         )
+    constant = []
     for index, (voxels, channel) in enumerate(zip(image.channels, spec.normalization, strict=True)):
         step = max(1, round((voxels.size / _SAMPLES) ** (1 / voxels.ndim)))
         sample = voxels[(slice(None, None, step),) * voxels.ndim]
         limits = _limits(channel) if known is None else known.intensity[index]
         if sample.min() == sample.max():
-            warnings.append("a channel has the same intensity everywhere")
+            constant.append(channels[index])
         elif limits is not None and ((sample >= limits[0]) & (sample <= limits[1])).mean() < _LITTLE_IN_RANGE:
             hint = ": is this CT in HU?" if channel.scheme == "ct" else ""
             between = f"between {limits[0]:g} and {limits[1]:g}, as the training's foreground does"
-            warnings.append(f"hardly any intensity lies {between}{hint}")
+            of = f" of channel {channels[index]}" if len(channels) > 1 else ""
+            warnings.append(f"hardly any intensity{of} lies {between}{hint}")
+    if constant:
+        one_of_several = f"channel {constant[0]} has" if len(channels) > 1 else "the image has"
+        several = f"channels {listed(constant)} have"
+        warnings.append(f"{several if len(constant) > 1 else one_of_several} the same intensity everywhere")
     return warnings
 
 
