@@ -43,7 +43,10 @@ def test_background_and_ignored_values() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"one": ((1, 5),), "two": ((5, 6),)}, "the value 5 is declared for both one and two"),
+        (
+            {"one": ((1, 5),), "two": ((5, 6),)},
+            "the value 5 is declared for both one and two; regions that overlap are declared in dataset.json",
+        ),
         ({"one": ((1, 10), (2, 3)), "two": ((6, 6),)}, "the value 6 is declared for both one and two"),
         ({"one": ((0, 3),)}, "0 is the background, and cannot be a value of one"),
     ],

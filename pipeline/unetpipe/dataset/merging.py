@@ -67,7 +67,10 @@ def declare_labels(labels: Mapping[str, Sequence[Range]]) -> DeclaredLabels:
     owners += [(0, 0, BACKGROUND)] if not any(low <= 0 <= high for low, high, _ in owners) else []
     for (low, high, name), (first, last, other) in combinations(owners, 2):
         if name != other and max(low, first) <= min(high, last):
-            raise _refused(f"the value {max(low, first)} is declared for both {name} and {other}")
+            raise _refused(
+                f"the value {max(low, first)} is declared for both {name} and {other}; "
+                "regions that overlap are declared in dataset.json or a JSON list, with regions_class_order"
+            )
     if owner := next((name for low, high, name in owners if low <= 0 <= high and name != BACKGROUND), None):
         raise _refused(f"0 is the background, and cannot be a value of {owner}")
     written = {name: 0 if name == BACKGROUND else ranges[0][0] for name, ranges in labels.items()}
