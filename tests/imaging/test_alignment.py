@@ -163,6 +163,17 @@ def test_other_voxels_are_refused_with_what_differs(oblique: Grid) -> None:
             aligned_channels([volume, volume, Volume(np.zeros((1, *other.shape)), other)])
         assert str(caught.value).startswith("file 3 of the image has ")
         assert ("--fix-affine adopts the first image's affine" in str(caught.value)) is (other.shape == grid.shape)
+        assert "resample" not in str(caught.value)
+
+
+def test_a_channel_of_another_resolution_is_to_be_resampled() -> None:
+    """Both voxel sizes are named, in the world's order, since shapes alone do not say why they differ."""
+    first = Grid.of((20, 20, 10), np.diag([-0.6, -0.6, 3.0, 1.0]))
+    coarse = Grid.of((10, 10, 10), np.array([[0, 0, 1.2, 0], [1.2, 0, 0, 0], [0, 3.0, 0, 0], [0, 0, 0, 1]]))
+    with pytest.raises(
+        GeometryError, match=r"its voxels are 1\.2 x 1\.2 x 3 mm instead of 0\.6 x 0\.6 x 3 mm: resample"
+    ):
+        aligned_channels([Volume(np.zeros((1, *grid.shape)), grid) for grid in (first, coarse)])
 
 
 def test_a_picture_and_a_slice_of_a_volume_are_told_apart() -> None:

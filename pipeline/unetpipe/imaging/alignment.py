@@ -16,6 +16,8 @@ from unetpipe.errors import GeometryError
 from unetpipe.imaging.geometry import Grid, Orientation, orientation_to_ras
 from unetpipe.imaging.volume import Volume
 
+_SAME_SIZE = 0.01
+"""Voxel sizes that differ by more than this part are of two resolutions."""
 GRID_TOLERANCE = 0.1
 """Two files lie on one grid if no voxel is further from its counterpart than this part of a voxel, along any axis.
 
@@ -120,7 +122,7 @@ def aligned_channels(volumes: Sequence[Volume], *, adopt_affine: bool = False) -
         try:
             placed = aligned(volume, first.grid, adopt_affine=adopt_affine)
         except GeometryError as error:
-            hint = adoption_hint(first.grid, volume.grid)
+            hint = way_on(first.grid, volume.grid)
             raise GeometryError(f"file {number} of the image has {error}{hint}") from error
         notes = [f"Channel file {number}: {note}" for note in about_frames(first, volume)]
         channels.append(replace(placed, notes=(*placed.notes, *notes)))
@@ -151,9 +153,17 @@ def _without_ones(grid: Grid) -> list[int]:
     return [size for size in grid.shape if size > 1]
 
 
-def adoption_hint(expected: Grid, found: Grid) -> str:
-    """Advice for a message about a file that differs from the first image; empty where shapes differ."""
-    return "; --fix-affine adopts the first image's affine" if found.shape == expected.shape else ""
+def way_on(expected: Grid, found: Grid) -> str:
+    """Advice for a message about a file that differs from the first image; empty where there is none."""
+    if found.shape == expected.shape:
+        return "; --fix-affine adopts the first image's affine"
+    sizes = expected.canonical().spacing_mm, found.canonical().spacing_mm
+    if expected.ndim == found.ndim and not np.allclose(*sizes, rtol=_SAME_SIZE):
+        return (
+            f"; its voxels are {in_mm(sizes[1])} instead of {in_mm(sizes[0])}: resample it to the first image's grid "
+            "(docs/data.md, Grids)"
+        )
+    return ""
 
 
 def axis_codes(grid: Grid) -> str:

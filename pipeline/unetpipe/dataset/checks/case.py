@@ -17,7 +17,7 @@ from unetpipe.dataset.manifest import Case, Manifest
 from unetpipe.dataset.merging import merge_counts, merge_values
 from unetpipe.dataset.privacy.source_names import SourceNames
 from unetpipe.errors import Fault, GeometryError, ImageFileError, counted, listed
-from unetpipe.imaging.alignment import about_frames, adoption_hint, aligned, in_mm
+from unetpipe.imaging.alignment import about_frames, aligned, in_mm, way_on
 from unetpipe.imaging.boxes import nonzero_box
 from unetpipe.imaging.dicom.label_target import SegmentRules
 from unetpipe.imaging.dicom.options import DicomOptions
@@ -187,9 +187,9 @@ class CaseCheck:
             return aligned(volume, grid)
         except GeometryError as error:
             if volume.grid.shape != grid.shape:
-                self._fault("shape_mismatch", f"{what} has {error}")
+                self._fault("shape_mismatch", f"{what} has {error}{way_on(grid, volume.grid)}")
             elif not self.fix_affine:
-                self._fault("affine_mismatch", f"{what} has {error}{adoption_hint(grid, volume.grid)}")
+                self._fault("affine_mismatch", f"{what} has {error}{way_on(grid, volume.grid)}")
             else:
                 self._warn("affine_adopted", f"{what} has {error}; the first image's affine is adopted")
                 return aligned(volume, grid, adopt_affine=True)
