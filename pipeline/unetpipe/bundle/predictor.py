@@ -25,6 +25,7 @@ from unetpipe.config.infer import Engine
 from unetpipe.dataset.training_domain import domain_check, modality_check
 from unetpipe.errors import BundleError, GeometryError, ImageFileError, UnetpipeError, counted
 from unetpipe.imaging.finite import refuse_non_finite
+from unetpipe.imaging.formats.pictures import colour_hint
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.image import Image
 from unetpipe.imaging.network_input import NetworkImage
@@ -173,7 +174,8 @@ class Predictor:
             raise GeometryError(f"the model is for {axes}-D images, got {image.source.ndim}-D")
         if len(image.channels) != channels:
             options = f"{counted(channels, 'channel')} ({', '.join(self.spec.channels)})"
-            raise GeometryError(f"the model takes {options}, got {len(image.channels)}")
+            hint = colour_hint(channels, len(image.channels), axes)
+            raise GeometryError(f"the model takes {options}, got {len(image.channels)}{hint}")
         refuse_non_finite(image.channels, self.spec.channels)
         done: list[PreparedImage] = []
         for number, group in enumerate(self._groups):

@@ -449,3 +449,17 @@ def test_all_near_duplicates_of_a_large_dataset_are_found(monkeypatch: pytest.Mo
     for rows in (1, 4, 1024):
         monkeypatch.setattr(across_cases, "_ROWS", rows)
         assert list(across_cases._near_pairs(signatures)) == [(3, 17), (8, 9)]
+
+
+@pytest.mark.parametrize(("first", "other"), [(3, 1), (1, 3)])
+def test_a_grey_picture_among_colour_ones_is_told_the_way_on(tmp_path: Path, first: int, other: int) -> None:
+    """And the other way round: it is not taken for a colour, as it may be one stain of several."""
+    grid = Grid.of((12, 10), np.eye(4), "voxel")
+    for name, channels in (("a", first), ("b", other)):
+        pixels = np.random.default_rng(channels).integers(0, 255, (channels, 12, 10)).astype(np.uint8)
+        write_image(tmp_path / "images" / f"{name}.png", pixels, grid)
+        write_labels(tmp_path / "labels" / f"{name}.png", (pixels[0] > 99).astype(np.uint8), grid, {})
+    (fault,) = [one for one in check(read_dataset(tmp_path)).faults if one.severity == "error"]
+    assert (fault.case, fault.kind) == ("b", "channel_count")
+    assert fault.message.startswith("has 1 channel, " if other == 1 else "has 3 channels, ")
+    assert "convert('RGB')" in fault.message

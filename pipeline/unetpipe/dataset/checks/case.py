@@ -23,6 +23,7 @@ from unetpipe.imaging.dicom.label_target import SegmentRules
 from unetpipe.imaging.dicom.options import DicomOptions
 from unetpipe.imaging.files import has_image_suffix, is_dicom_source, read_volume
 from unetpipe.imaging.finite import describe_non_finite
+from unetpipe.imaging.formats.pictures import colour_hint
 from unetpipe.imaging.geometry import Grid, orientation_to_ras
 from unetpipe.imaging.labels import SEVERAL_CHANNELS, read_label_file, whole_numbers
 from unetpipe.imaging.volume import Volume
@@ -143,7 +144,7 @@ class CaseCheck:
         count = sum(len(volume.array) for volume in images)
         if count != len(names):
             message = f"has {counted(count, 'channel')}, expected {len(names)} ({', '.join(names)})"
-            self._fault("channel_count", message)
+            self._fault("channel_count", message + colour_hint(len(names), count, grid.ndim))
         if grid.ndim != self.manifest.spatial_dims:
             self._fault("dimensions", f"has {grid.ndim} axes, expected {self.manifest.spatial_dims}")
         if len(label.array) != 1:

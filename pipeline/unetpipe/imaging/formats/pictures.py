@@ -78,3 +78,13 @@ def painted(indices: NDArray[Any], table: NDArray[np.uint8]) -> NDArray[np.uint8
         raise ImageFileError(f"damaged: colour {highest} is used, but its table has {len(table)} colours")
     colours: NDArray[np.uint8] = table[indices[..., 0]]
     return colours
+
+
+def colour_hint(expected: int, found: int, axes: int) -> str:
+    """Advice where an image has other channels than expected; empty where it is no grey picture among colour ones.
+
+    A grey one is not taken for colour by itself: it may as well be one stain of several.
+    """
+    if axes != 2 or {expected, found} != {1, 3}:
+        return ""
+    return "; save pictures alike: in Pillow, Image.open(NAME).convert('RGB').save(NAME) makes grey ones colour ones"
