@@ -77,7 +77,12 @@ def first_fault(error: ValidationError) -> tuple[str, str]:
 
 def reason_of(fault: ErrorDetails) -> str:
     """What is wrong, without the words that pydantic puts before what a validator of ours says."""
-    return fault["msg"].removeprefix("Value error, ")
+    return in_own_words(fault["msg"])
+
+
+def in_own_words(message: str) -> str:
+    """A message without the words that pydantic puts before what a validator says."""
+    return message.removeprefix("Value error, ")
 
 
 def _key_of(fault: ErrorDetails) -> str:

@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
+
+from unetpipe.documents import in_own_words
 
 
 class CommandWithPairs(TyperCommand):
@@ -12,7 +15,11 @@ class CommandWithPairs(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give each pair its option before the arguments of a context are read (typer brings its own click)."""
         flags = {flag for option in self.params if option.metavar == "KEY=VALUE" for flag in option.opts}
-        return super().parse_args(ctx, list(with_repeated_flags(args, flags)))
+        try:
+            return super().parse_args(ctx, list(with_repeated_flags(args, flags)))
+        except typer.BadParameter as error:  # typer reads choices by pydantic
+            error.message = in_own_words(error.message)
+            raise
 
 
 def with_repeated_flags(words: Sequence[str], flags: set[str]) -> Iterator[str]:
