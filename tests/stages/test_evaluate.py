@@ -232,7 +232,7 @@ def test_tolerances_and_gate(tmp_path: Path) -> None:
     [
         ({"fail_under": {"hd95": 3.0}}, "cannot gate on 'hd95': it is not measured, only dice, "),
         ({"fail_under": {"lesion_f1": 0.6}}, "cannot gate on 'lesion_f1'"),
-        ({"tolerances_mm": {"third": 1.0}}, "tolerances_mm names third"),
+        ({"tolerances_mm": {"third": 1.0}}, "--tolerances-mm names third"),
     ],
 )
 def test_misspelt_names_are_found_before_anything_is_scored(

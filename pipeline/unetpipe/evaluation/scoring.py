@@ -251,7 +251,7 @@ def require_classes(named: Iterable[str], classes: Mapping[int, str]) -> None:
     """
     if unknown := set(named) - set(classes.values()) - set(map(str, classes)):
         known = ", ".join(classes.values())
-        raise UnetpipeError(f"tolerances_mm names {', '.join(sorted(unknown))}; the classes are {known}")
+        raise UnetpipeError(f"--tolerances-mm names {', '.join(sorted(unknown))}; the classes are {known}")
 
 
 def _complete(
