@@ -4,7 +4,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from unetpipe.dataset.layouts.recognition import read_dataset
+from unetpipe.dataset.layouts.recognition import inspect_dataset, read_dataset
 
 
 def test_any_format(files: Any, tmp_path: Path) -> None:
@@ -72,3 +72,12 @@ def test_a_file_of_another_format_is_named(files: Any) -> None:
         ("c", "unknown_format"),
         ("c", "unknown_format"),
     ]
+
+
+def test_folders_of_slices_are_told_the_way_on(files: Any, tmp_path: Path) -> None:
+    """A folder of a patient's pictures is no image; patterns read what is in it."""
+    files.image("images/p0/slice_1.png", "images/p1.png")
+    files.label("labels/p0/slice_1.png", "labels/p1.png")
+    _, faults = inspect_dataset(tmp_path)
+    assert [(fault.case, fault.kind) for fault in faults] == [("p0", "unknown_format")] * 2
+    assert all("without DICOM; files in folders need patterns, such as --images" in one.message for one in faults)

@@ -12,6 +12,7 @@ from unetpipe.imaging.files import has_image_suffix, is_image, read_grid, strip_
 
 CHANNEL_SUFFIX = re.compile(r"^(?P<id>.+)_(?P<channel>\d{4})$")
 """nnU-Net's way to say that a file holds one channel: ``case_0001``."""
+_DEEPER = "files in folders need patterns, such as --images 'images/{patient}/{case}.png' and --label likewise"
 
 
 @dataclass
@@ -91,7 +92,8 @@ def unread(folder: Path, partner: Path) -> dict[str, str]:
     read = {_case_name(path) for path in files if may_be_image(path)}
     wanted = {_case_name(path) for path in _files_in(partner)} - read
     lacking = {_case_name(path): path for path in files if _case_name(path) in wanted}
-    return {case: f"{folder.name}/{path.name} is of no format that is read" for case, path in lacking.items()}
+    reasons = {True: f"is a folder without DICOM; {_DEEPER}", False: "is of no format that is read"}
+    return {case: f"{folder.name}/{path.name} {reasons[path.is_dir()]}" for case, path in lacking.items()}
 
 
 def _files_in(folder: Path) -> list[Path]:
