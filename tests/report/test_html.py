@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,42 @@ def test_charts_have_a_dot_per_value(report: Path, tmp_path: Path) -> None:
     assert (found["dice"], found["hd95"]) == (10, 8)
     assert found["volumes"] == [5, 5]
     assert len(set(found["searched"])) == 1
+
+
+@needs_browser
+def test_limits_of_agreement_that_nearly_meet_can_be_read(report: Path, tmp_path: Path) -> None:
+    """Where a model is wrong by as much in every case, the texts of mean and limits do not lie on each other."""
+
+    def alike(data: dict[str, Any]) -> None:
+        for row in data["rows"]:
+            row[4], row[5] = 28.0, 80.0 + 0.01 * row[1]
+
+    steps = """
+    const texts = [...document.querySelectorAll("#bland text")].filter((one) => /mean|SD/.test(one.textContent));
+    const boxes = texts.map((one) => one.getBoundingClientRect());
+    found.boxes = boxes.map((box) => [box.left, box.right, box.top, box.bottom]);"""
+    boxes = look(changed(report.read_text(encoding="utf-8"), alike), tmp_path, steps)["boxes"]
+    assert len(boxes) == 3
+    for one, other in combinations(boxes, 2):
+        assert one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] or other[3] <= one[2]
+
+
+@needs_browser
+def test_a_single_plane_has_no_slices(report: Path, tmp_path: Path) -> None:
+    """A picture has nothing to scroll through; volumes have a slider for each plane."""
+
+    def flatten(data: dict[str, Any]) -> None:
+        for view in data["views"]:
+            across, down, deep = view["shape"]
+            view |= {"oriented": False, "shape": [across, down * deep, 1], "start": [0, 0, 0]}
+
+    count = """
+    found.planes = document.querySelectorAll("figure canvas").length;
+    found.sliders = document.querySelectorAll("figure input[type=range]").length;"""
+    page = report.read_text(encoding="utf-8")
+    volumes, pictures = look(page, tmp_path, count), look(changed(page, flatten), tmp_path, count)
+    assert volumes["planes"] == volumes["sliders"] == 3 * pictures["planes"] > 0
+    assert pictures["sliders"] == 0
 
 
 @needs_browser

@@ -108,7 +108,8 @@ function drawVolumes() {
       if (!Number.isFinite(mean)) return;
       for (const [level, kind] of [[mean, "bias"], [mean - 1.96 * sd, "guide"], [mean + 1.96 * sd, "guide"]]) {
         svg.append(element("line", { class: kind, x1: x(low), x2: right, y1: y(level), y2: y(level), style: data.models.length > 1 ? `stroke:${color(model)}` : "" }));
-        svg.append(element("text", { x: right, y: y(level) - 4, "text-anchor": "end" }, `${kind === "bias" ? "mean" : "± 1.96 SD"} ${text(level, "ml")}`));
+        const place = kind === "bias" ? { x: x(low) + 4, y: y(level) - 4 } : { x: right, y: y(level) + (level < mean ? 12 : -4), "text-anchor": "end" };
+        svg.append(element("text", place, `${kind === "bias" ? "mean" : "± 1.96 SD"} ${text(level, "ml")}`)); // apart where lines are close
       }
     });
   });

@@ -100,7 +100,7 @@ async function addCard(view) {
       shade["show window"]();
       redraw();
     });
-    return { figure: element("figure", {}, element("figcaption", {}, name), screen, element("label", {}, "Slice", slider, output)), draw };
+    return { figure: element("figure", {}, element("figcaption", {}, name), screen, ...(count > 1 ? [element("label", {}, "Slice", slider, output)] : [])), draw };
   }
 }
 
