@@ -1,13 +1,15 @@
-"""The picture of a held-out case that a training leaves."""
+"""The pictures that a training leaves: its curves, and a held-out case."""
 
 from pathlib import Path
 
 import matplotlib.axes
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from unetpipe.report.curves import draw_overlay
+from unetpipe.report.curves import draw_curves, draw_overlay
 from unetpipe.training.recorder import Example
+from unetpipe.training.state import EpochRecord
 
 
 @pytest.mark.parametrize(("shape", "is_ras"), [((20, 16, 6), True), ((20, 16, 6), False), ((20, 16), False)])
@@ -43,3 +45,41 @@ def test_what_is_outlined_is_what_is_shown(tmp_path: Path, monkeypatch: pytest.M
     found[50:60, 50:60] = 1
     draw_overlay(Example(image, found, empty, (1.0, 1.0), False), tmp_path / "overlay.png")
     assert shown == [(18, 18)]
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_single_epoch_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
+    """As a point, since a line of one point has no length; and epochs are counted in whole numbers."""
+    markers: list[object] = []
+    ticks: list[float] = []
+    draw, save = matplotlib.axes.Axes.plot, Figure.savefig
+
+    def plot(axes: matplotlib.axes.Axes, *values: object, **style: object) -> object:
+        markers.append(style.get("marker"))
+        return draw(axes, *values, **style)
+
+    def savefig(figure: Figure, *given: object, **options: object) -> None:
+        save(figure, *given, **options)
+        ticks.extend(figure.axes[-1].get_xticks())
+
+    monkeypatch.setattr(matplotlib.axes.Axes, "plot", plot)
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    history = [
+        EpochRecord(
+            epoch=epoch,
+            iteration=epoch + 1,
+            loss=1.0,
+            learning_rate=0.01,
+            dice=(0.5,),
+            smoothed_dice=0.5,
+            seconds=1.0,
+            patches_per_second=1.0,
+            data_wait=0.0,
+            memory_gb=0.1,
+            system={},
+        )
+        for epoch in range(epochs)
+    ]
+    draw_curves(history, ["liver"], tmp_path / "curves.png")
+    assert set(markers) == {"o" if epochs == 1 else None}
+    assert all(tick == round(tick) for tick in ticks)

@@ -26,24 +26,25 @@ def draw_curves(history: Sequence[EpochRecord], classes: Sequence[str], path: Pa
         path: File to write; replaced atomically.
     """
     epochs = [record.epoch + 1 for record in history]
+    alone: dict[str, Any] = {"marker": "o"} if len(epochs) == 1 else {}  # a line of one point is not seen
     figure = Figure(figsize=(8, 7), layout="constrained")
     loss, dice, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1])
-    loss.plot(epochs, [record.loss for record in history], color="#0072b2")
+    loss.plot(epochs, [record.loss for record in history], color="#0072b2", **alone)
     loss.set_ylabel("training loss")
     shown = classes if len(classes) <= len(_COLOURS) else []
     for index, name in enumerate(shown):
         values = [np.nan if record.dice[index] is None else record.dice[index] for record in history]
-        dice.plot(epochs, values, label=name, color=_COLOURS[index])
+        dice.plot(epochs, values, label=name, color=_COLOURS[index], **alone)
     means = [np.nanmean([np.nan if d is None else d for d in record.dice] or [np.nan]) for record in history]
-    dice.plot(epochs, means, label="mean", color="#555555", linestyle="--")
-    dice.plot(epochs, [record.smoothed_dice for record in history], label="smoothed", color="#555555")
+    dice.plot(epochs, means, label="mean", color="#555555", linestyle="--", **alone)
+    dice.plot(epochs, [record.smoothed_dice for record in history], label="smoothed", color="#555555", **alone)
     dice.set_ylim(0, 1)
     dice.set_ylabel("validation Dice")
     dice.legend(loc="lower right", fontsize="small")
-    rate.plot(epochs, [record.learning_rate for record in history], color="#555555")
+    rate.plot(epochs, [record.learning_rate for record in history], color="#555555", **alone)
     rate.set_ylabel("learning rate")
     rate.set_xlabel("epoch")
-    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for axes in (loss, dice, rate):
         axes.grid(alpha=0.3)
     with atomic_path(path) as temporary:
