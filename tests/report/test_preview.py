@@ -3,6 +3,9 @@
 import base64
 import io
 import re
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -23,6 +26,8 @@ from unetpipe.imaging.preprocessing import Placement
 from unetpipe.report.histograms import histogram_svg
 from unetpipe.report.preview import write_preview
 from unetpipe.report.thumbnails import _planes, case_png, middle_of_label
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def store_case(work: Path, name: str, array: np.ndarray, spacing: tuple[float, ...], configuration: str) -> None:
@@ -151,9 +156,8 @@ def test_middle_of_an_empty_label(tmp_path: Path) -> None:
     assert middle_of_label(CaseStore(tmp_path, "3d_fullres").record("a")) == (10, 12, 8)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_page(tmp_path: Path, dims: int) -> None:
-    """One file with every case, its warnings and no outside reference; written again only when something changed."""
+def writer_of(tmp_path: Path, dims: int) -> Callable[[list[Fault]], Path]:
+    """A function that writes the preview of six cases with the warnings that it is given."""
     shape, spacing = (20, 24, 16)[:dims], (1.0, 1.0, 2.0)[:dims]
     statistics = []
     for number in range(6):
@@ -184,8 +188,15 @@ def test_page(tmp_path: Path, dims: int) -> None:
     )
     fingerprint = make_fingerprint(statistics)
     plan = make_plan(fingerprint, manifest)
+    return lambda faults: write_preview(tmp_path, manifest, fingerprint, plan, plan.default, faults, workers=2)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_page(tmp_path: Path, dims: int) -> None:
+    """One file with every case, its warnings and no outside reference; written again only when something changed."""
+    write = writer_of(tmp_path, dims)
     fault = Fault(case="case_2", kind="empty_label", message="is <odd>", severity="warning")
-    path = write_preview(tmp_path, manifest, fingerprint, plan, plan.default, [fault], workers=2)
+    path = write([fault])
     page = path.read_text()
     assert len(re.findall(r'<img alt="case_\d"', page)) == 6
     assert "&lt;Set &amp; co&gt;" in page
@@ -198,10 +209,27 @@ def test_page(tmp_path: Path, dims: int) -> None:
     for picture in re.findall(r'base64,([^"]+)"', page):
         assert pixels(base64.b64decode(picture)).size
     before = path.stat().st_mtime_ns
-    write_preview(tmp_path, manifest, fingerprint, plan, plan.default, [fault], workers=2)
+    write([fault])
     assert path.stat().st_mtime_ns == before
-    write_preview(tmp_path, manifest, fingerprint, plan, plan.default, [], workers=2)
+    write([])
     assert path.stat().st_mtime_ns != before
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: the preview was not looked at")
+def test_a_long_warning_does_not_spread_a_card(tmp_path: Path) -> None:
+    """Cards are as wide as their pictures, so that those with a warning stand beside the others."""
+    assert CHROMIUM is not None
+    path = writer_of(tmp_path, 3)([Fault.warning("duplicate_image", "has nearly the same image " * 9, "case_2")])
+    widths = "[...document.querySelectorAll('figure')].map((one) => one.getBoundingClientRect().width).join()"
+    page = path.read_text().replace("</body>", f"<script>document.title = {widths}</script></body>")
+    path.write_text(page)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    done = subprocess.run([CHROMIUM, *flags, path.as_uri()], capture_output=True, text=True, timeout=300, check=True)
+    match = re.search("<title>(.*?)</title>", done.stdout)
+    assert match
+    found = {float(width) for width in match[1].split(",")}
+    assert len(found) == 1
+    assert 200 < found.pop() < 600
 
 
 def test_histogram_counts() -> None:
@@ -224,3 +252,9 @@ def test_histogram_of_one_value() -> None:
     svg = histogram_svg("x", [0.8] * 5)
     assert svg.count("<rect") == 1
     assert svg.count("0.8<") == 1
+
+
+def test_large_numbers_are_written_out() -> None:
+    """Areas of pictures are tens of thousands of pixels, which nobody reads as 1.227e+05."""
+    svg = histogram_svg("cells", [540.0, 122_700.0], " mm²")
+    assert all(f">{number} mm²<" in svg for number in ("540", "122,700"))

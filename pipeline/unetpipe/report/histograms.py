@@ -51,4 +51,4 @@ def _below(x: float, anchor: str, value: float, unit: str) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

@@ -22,7 +22,7 @@ from unetpipe.files import write_text
 from unetpipe.report.histograms import histogram_svg
 from unetpipe.report.thumbnails import COLOURS, case_png
 
-PREVIEW_SCHEMA = 2
+PREVIEW_SCHEMA = 3
 """Raise it when the same cases come to be drawn differently."""
 _AXES = ("right", "anterior", "superior")
 
