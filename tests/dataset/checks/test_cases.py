@@ -223,6 +223,32 @@ def test_numbered_objects_are_no_classes(tmp_path: Path, sample: Any, numbers: t
     assert all(message.endswith("--labels NAME=1-12 makes them one class") for message in warned)
 
 
+@pytest.mark.parametrize(
+    ("values", "ignored"),
+    [
+        ((1, 2, -1), "-1"),
+        ((1, 2, 255), "255"),
+        ((1, 255, -100), "-100,255"),
+        ((1, 2, 3), ""),
+        ((255, 255, 255), ""),
+        ((1, 128, 255), ""),
+    ],
+)
+def test_values_of_what_nobody_labelled_are_no_classes(
+    tmp_path: Path, sample: Any, values: tuple[int, ...], ignored: str
+) -> None:
+    """Negative values and 255 beside a few classes are named; a mask of 0 and 255 and blurred edges are not."""
+    for case in range(2):
+        label = np.zeros(sample.SHAPE, np.int16)
+        for number, value in enumerate(values):
+            label[2 * number + case : 2 * number + 2 + case, 3:9, 2:8] = value
+        write_image(tmp_path / "images" / f"{case}.nii.gz", sample.image(case)[None], sample.grid())
+        write_labels(tmp_path / "labels" / f"{case}.nii.gz", label, sample.grid(), {})
+    warned = [fault.message for fault in check(read_dataset(tmp_path)).faults if fault.kind == "unlabelled_value"]
+    assert len(warned) == bool(ignored)
+    assert all(message.endswith(f"--labels ignore={ignored}") for message in warned)
+
+
 @pytest.mark.parametrize(("unit", "kinds"), [("mm", {"implausible_spacing"}), ("um", set())])
 def test_voxels_of_a_microscope(tmp_path: Path, sample: Any, unit: Unit, kinds: set[str]) -> None:
     """Voxels of half a micrometre are implausible in mm, and nothing odd where the file states lengths in µm."""

@@ -46,6 +46,7 @@ def compare_cases(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> l
         *_absent_classes(manifest, statistics),
         *(_numbered_objects(manifest, statistics) or _rare_classes(manifest, statistics)),
         *_two_kinds_of_masks(manifest, statistics),
+        *_unlabelled_values(manifest, statistics),
     ]
 
 
@@ -187,3 +188,20 @@ def _two_kinds_of_masks(manifest: Manifest, statistics: Sequence[CaseStatistics]
     both = f"{other},{_WHITE}"
     message = f"label values {other} and {_WHITE} never occur in one file: --labels NAME={both} makes them one class"
     return [Fault.warning("two_kinds_of_masks", message)]
+
+
+def _unlabelled_values(manifest: Manifest, statistics: Sequence[CaseStatistics]) -> list[Fault]:
+    """Negative values, and 255 beside a few low ones in one file: so people mark what they did not label."""
+    found = [set(one.label_counts) - {0, manifest.ignore_value} for one in statistics]
+    values = set().union(*found)
+    odd = {value for value in values if value < 0}
+    others = values - odd - {_WHITE}
+    if others and max(others) <= _MANY and any(_WHITE in one and one & others for one in found):
+        odd.add(_WHITE)
+    if manifest.labels or not odd or not values - odd:
+        return []
+    message = (
+        f"label values that count as classes: {listed(sorted(odd))}. If they mark what nobody labelled, name the "
+        f"classes with --labels NAME=VALUE, and these with --labels ignore={','.join(map(str, sorted(odd)[:_LISTED]))}"
+    )
+    return [Fault.warning("unlabelled_value", message)]
