@@ -397,6 +397,11 @@ def test_what_does_not_suit_the_model_is_refused(make_bundle: MakeBundle) -> Non
     predictor = Predictor(make_bundle("a"), device="cpu", precision="fp32")
     with pytest.raises(GeometryError, match="takes 1 channel "):
         predictor.predict(np.ones((2, 20, 20, 20)), np.eye(4))
+    of_pictures = Predictor(make_bundle("colour", channels=3, patch=(16, 16)), device="cpu", precision="fp32")
+    with pytest.raises(GeometryError, match=r"takes 3 channels .*, got 1; save pictures alike"):
+        of_pictures.predict(np.ones((20, 20)), np.eye(4))
+    with pytest.raises(GeometryError, match=r", got 2$"):
+        of_pictures.predict(np.ones((2, 20, 20)), np.eye(4))
     with pytest.raises(GeometryError, match="3 or 4 axes"):
         predictor.predict(np.ones((20, 20)), np.eye(4))
     with pytest.raises(BundleError, match="their labels differ"):
