@@ -79,6 +79,14 @@ def test_values_that_lie_on_others_are_found(
     assert find_met(reference, prediction) == expected
 
 
+def test_scattered_values_of_a_poor_network_are_no_other_numbers() -> None:
+    """A small value inside a large structure is merely wrong; the one that covers it is another number of it."""
+    reference = np.repeat([0, 9, 1, 2], [5, 40, 5, 5])
+    prediction = np.repeat([0, 1, 2, 3, 4, 0], [5, 10, 10, 10, 10, 10])
+    assert find_met(reference, prediction) == {}
+    assert find_met(reference, np.repeat([0, 1, 2, 3, 0], [5, 4, 31, 5, 10])) == {2: 9}
+
+
 def met(cases: list[dict[int, int]], reference: set[int], predicted: set[int], **more: object) -> list[str]:
     found = [CaseValues(reference=reference, predictions={"m": predicted}, met={"m": pairs}) for pairs in cases]
     return label_hints(found, inputs(**more))

@@ -38,7 +38,8 @@ def find_met(reference: NDArray[np.integer], prediction: NDArray[np.integer]) ->
 
     Returns:
         The value of the reference that each value of the prediction mostly lies on, where that is a class and not the
-        same; empty where the foregrounds do not cover each other, or equal values do.
+        same, and the two cover each other; empty where the foregrounds do not, or equal values do. A poor network puts
+        many values into a large structure, and has numbered nothing otherwise.
     """
     ours, theirs = reference != 0, prediction != 0
     least = _COVERED * (int(np.count_nonzero(ours)) + int(np.count_nonzero(theirs)))
@@ -51,7 +52,10 @@ def find_met(reference: NDArray[np.integer], prediction: NDArray[np.integer]) ->
     rows, columns = np.divmod(pairs, len(below))
     order = np.lexsort((columns, -counts, rows))  # for each value what it lies on most, of equal ones the lowest, first
     first = order[np.unique(rows[order], return_index=True)[1]]
-    met = {int(values[rows[n]]): int(below[columns[n]]) for n in first}
+    there, sizes = np.unique(reference, return_counts=True)
+    of_both = np.bincount(row)[rows[first]] + sizes[np.searchsorted(there, below[columns[first]])]
+    covering = first[2 * counts[first] >= _COVERED * of_both]
+    met = {int(values[rows[n]]): int(below[columns[n]]) for n in covering}
     return {value: other for value, other in met.items() if other not in (0, value)}
 
 
