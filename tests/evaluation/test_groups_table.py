@@ -85,3 +85,15 @@ def test_files_of_one_name_in_folders_of_patients_are_told_apart(tmp_path: Path)
             (tmp_path / name / "v1" / file).touch()
     ids = [case.id for case in list_table(table).cases]
     assert read_groups(table, ["sex"], ids, {}) == {"sex": dict(zip(ids, "fm", strict=True))}
+
+
+def test_a_whole_number_with_a_fraction_of_zero_is_the_same_value(tmp_path: Path) -> None:
+    """It is shown as it is written first; what only looks alike, such as versions, stays apart."""
+    (tmp_path / "t.csv").write_text("case,tesla,version\np1_a,3.0,1.2\np1_b,3,1.2.0\np2,1.5,1.20\np2,1.50,1.20\n")
+    with pytest.raises(UnetpipeError, match="line 5: p2 has two values in column tesla"):
+        read_groups(tmp_path / "t.csv", ["tesla"], IDS, {})
+    (tmp_path / "t.csv").write_text("case,tesla,version\np1_a,3.0,1.2\np1_b,3,1.2.0\np2,3.00,1.20\np2,3,1.20\n")
+    assert read_groups(tmp_path / "t.csv", ["tesla", "version"], IDS, {}) == {
+        "tesla": {"p1_a": "3.0", "p1_b": "3.0", "p2": "3.0"},
+        "version": {"p1_a": "1.2", "p1_b": "1.2.0", "p2": "1.20"},
+    }

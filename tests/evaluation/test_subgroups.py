@@ -121,3 +121,10 @@ def test_deals_come_in_parts_that_fit_in_memory(monkeypatch: pytest.MonkeyPatch)
     expected = split(scores, scanner).gap_of("organ", "dice").p
     monkeypatch.setattr(subgroups, "_CELLS", 1)
     assert split(scores, scanner).gap_of("organ", "dice").p == expected
+
+
+def test_groups_are_in_the_order_of_their_numbers() -> None:
+    """As text 10 would come before 9; what is no number comes last."""
+    grades = {"a": "10", "b": "9", "c": "unknown", "d": "1.5", "e": "-2", "f": "3"}
+    found = split([score(case, 0.9) for case in grades], grades)
+    assert [group.name for group in found.groups] == ["-2", "1.5", "3", "9", "10", "unknown"]

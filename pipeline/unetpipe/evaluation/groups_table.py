@@ -1,5 +1,6 @@
 """The columns of a table by whose values an evaluation is split into groups of cases."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from unetpipe.errors import DatasetError, UnetpipeError
 from unetpipe.imaging.files import strip_suffix
 
 MOST_GROUPS = 12
+_WHOLE = re.compile(r"^(-?\d+)\.0+$")
 _KEYS = ("case", "id", "image", "image_0", "label", "patient")
 
 
@@ -37,7 +39,8 @@ def read_groups(
         known_as: Ids of cases with pseudonyms, by what the dataset calls them.
 
     Returns:
-        By column, the value of each case that has one.
+        By column, the value of each case that has one. One that is written both as ``3`` and as ``3.0`` is one value,
+        as it is written first.
 
     Raises:
         DatasetError: If the table cannot be read.
@@ -95,9 +98,12 @@ def _names_of_files(table: Path, key: str, cells: Sequence[str], known: Collecti
 
 def _values(table: Path, column: str, rows: Sequence[Row], owners: Sequence[Sequence[str]]) -> dict[str, str]:
     values: dict[str, str] = {}
+    spelled: dict[str, str] = {}  # programs add the fraction where a column has empty cells
     for row, cases in zip(rows, owners, strict=True):
         for case in cases if column in row.cells else ():
-            if values.setdefault(case, row.cells[column]) != row.cells[column]:
+            cell = row.cells[column]
+            value = spelled.setdefault(_WHOLE.sub(r"\1", cell), cell)
+            if values.setdefault(case, value) != value:
                 raise UnetpipeError(f"{table.name}, line {row.line}: {case} has two values in column {column}")
     count = len(set(values.values()))
     if count > MOST_GROUPS:

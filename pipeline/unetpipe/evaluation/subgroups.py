@@ -11,7 +11,7 @@ Source:
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from math import nan
+from math import inf, isnan, nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,7 +117,7 @@ def _by_column(
     seed: int,
 ) -> Subgroups:
     cases = dict.fromkeys(score.case for score in scores)
-    groups = sorted({values[case] for case in cases if case in values})
+    groups = sorted({values[case] for case in cases if case in values}, key=_number_then_text)
     members = {group: [score for score in scores if values.get(score.case) == group] for group in groups}
     of_class = by_value(scores)
     return Subgroups(
@@ -131,6 +131,15 @@ def _by_column(
             gap for value, name in names.items() for gap in _gaps(name, of_class[value], values, groups, patients, seed)
         ),
     )
+
+
+def _number_then_text(value: str) -> tuple[float, str]:
+    """Order numbers by their size, before what is none."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = nan
+    return (inf if isnan(number) else number), value
 
 
 def _gaps(
