@@ -1,6 +1,7 @@
 """Training from preprocessed cases to a bundle."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,15 @@ import yaml
 
 from unetpipe.bundle.read import read_bundle
 from unetpipe.bundle.verify import verify_bundle
+from unetpipe.config.package import PackageConfig
 from unetpipe.config.train import TrainConfig
 from unetpipe.dataset.folds import read_folds
 from unetpipe.dataset.manifest import read_manifest, write_manifest
 from unetpipe.documents import write_document
-from unetpipe.errors import PlanError, TrainingError, UnetpipeError
+from unetpipe.errors import BundleError, PlanError, TrainingError, UnetpipeError
 from unetpipe.folder_lock import claimed
 from unetpipe.metrics.overlap import Overlap
+from unetpipe.stages.package import package
 from unetpipe.stages.train import FoldsResult, TrainResult, train
 from unetpipe.training import held_out_prediction, measurement, setup, trainer, validation
 from unetpipe.training.checkpoint import CHECKPOINT
@@ -161,6 +164,24 @@ def test_a_run_does_not_go_on_with_other_cases(work: Path) -> None:
     del state["digests"]["dataset"]  # as in a checkpoint of an earlier version
     torch.save(state, path)
     assert run(work, epochs=1).epochs == 1
+
+
+def test_folds_of_a_run_are_of_one_split(work: Path, tmp_path: Path) -> None:
+    """A split made anew between two folds would have them learn from each other's held-out cases."""
+    for fold in (0, 1):
+        run(work, epochs=1, fold=fold)
+    before = read_folds(work)
+    first, second, third = before.folds
+    write_document(work / "folds.json", before.model_copy(update={"folds": (first, third, second)}))
+    with pytest.raises(TrainingError, match=r"run default: fold 1 was trained with another split than folds\.json has"):
+        run(work, epochs=1, fold=2)
+    assert run(work, epochs=1, fold=2, run_name="other").fold == 2
+    shutil.copytree(work / "runs" / "other" / "fold_2", work / "runs" / "default" / "fold_2")  # as earlier versions did
+    ensemble = PackageConfig(model=work / "runs" / "default", folds="all", out=tmp_path / "all")
+    with pytest.raises(BundleError, match="fold 1 was trained with another split than fold 0, 2: they are no ensemble"):
+        package(ensemble)
+    write_document(work / "folds.json", before.model_copy(update={"folds": (third, second, first)}))
+    assert package(ensemble.model_copy(update={"folds": "0,2"})).passed  # both of a split that has gone
 
 
 @pytest.mark.parametrize("patients", [False, True])

@@ -36,6 +36,7 @@ from unetpipe.imaging.dicom.derived.codes import SegmentCode
 from unetpipe.inference.sliding_window import central_window
 from unetpipe.tracking.parent import noted_run
 from unetpipe.tracking.registry import RegisteredVersion
+from unetpipe.training.one_split import folds_of_another_split
 
 log = logging.getLogger(__name__)
 
@@ -157,11 +158,15 @@ def _ensemble(config: PackageConfig, run: Path, out: Path, segments: Mapping[str
     found = fold_folders(run)
     if not found:
         raise BundleError(f"{run}: no fold_* in it: --folds takes a run's folder, such as WORK/runs/default")
-    count = len(read_folds(work).folds) if (work / "folds.json").is_file() else max(found) + 1
-    wanted = choose_folds(str(config.folds), count)
+    folds = read_folds(work).folds if (work / "folds.json").is_file() else None
+    wanted = choose_folds(str(config.folds), max(found) + 1 if folds is None else len(folds))
     if absent := [str(fold) for fold in wanted if fold not in found]:
         trained = ",".join(map(str, sorted(found)))
         raise BundleError(f"{run}: not trained: fold {', '.join(absent)}; --folds {trained} takes those that are")
+    other = set(wanted) & set(folds_of_another_split(run, folds) if folds else ())
+    if other and (rest := set(wanted) - other):
+        before, now = (", ".join(map(str, sorted(some))) for some in (other, rest))
+        raise BundleError(f"{run}: fold {before} was trained with another split than fold {now}: they are no ensemble")
     bundles = {fold: read_bundle(found[fold]) for fold in wanted}
     earlier = _readable(out) if segments is None else None
     if earlier is not None and earlier.spec.label_scheme.names == bundles[wanted[0]].spec.label_scheme.names:

@@ -43,6 +43,7 @@ from unetpipe.training.distributed.group import Group, joined
 from unetpipe.training.distributed.launcher import launch
 from unetpipe.training.distributed.ranks import find_ranks
 from unetpipe.training.first_state import first_state
+from unetpipe.training.one_split import folds_of_another_split
 from unetpipe.training.outcome import TrainingOutcome, mean_over_folds
 from unetpipe.training.recorder import NullRecorder, RunRecorder
 from unetpipe.training.run_identity import RunIdentity, own_folder, run_options
@@ -174,15 +175,30 @@ def _train_fold(
             log.info("run %s is finished", name)
             return _result(config, state, state.outcome)
         log.info("run %s goes on after epoch %d", name, len(state.history))
-    if initial is not None and setup.start is not None and state is None:
-        initial.report(setup.start)
-    state = state or first_state(setup, identity)
+    if state is None:
+        _require_one_split(config)
+        if initial is not None and setup.start is not None:
+            initial.report(setup.start)
+        state = first_state(setup, identity)
     if state.choice is not None:
         _require_chosen(setup.data.plan, state.choice, name)
         setup = setup.following(state.choice.name, state.choice.configuration)
     with _recorder(setup, state, progress, parent) as recorder, stop_requested() as stop:
         outcome = Trainer(setup, state, recorder, progress).train(stop)
     return _result(config, state, outcome)
+
+
+def _require_one_split(config: TrainConfig) -> None:
+    """Begin no fold in a run whose other folds are of the split that the work folder had before.
+
+    Raises:
+        TrainingError: If there is such a fold.
+    """
+    if other := folds_of_another_split(_run_of_folds(config), read_folds(config.work).folds):
+        raise TrainingError(
+            f"run {config.run_name}: fold {', '.join(map(str, other))} was trained with another split than folds.json "
+            "has now: take another --run-name"
+        )
 
 
 def _require_chosen(plan: Plan, choice: BudgetChoice, name: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unetpipe.config.train import TrainConfig
+from unetpipe.dataset.folds import Fold
 from unetpipe.dataset.run_folders import fold_folder, run_folder
 from unetpipe.dataset.training_set import TrainingSet
 from unetpipe.extensions import extension_digest, extension_name, package_digest
@@ -16,7 +17,7 @@ from unetpipe.training.initial_model import InitialModel
 _ELSEWHERE = {"work", "folds", "init"}  # fields that do not say what a run is; work and init are paths
 _WITHOUT_EFFECT = {"gpus"}  # a run is the same for any number of processes
 _OF_MODEL = {"init_rate"}  # without effect where a run starts from no model; earlier versions had another default
-_MODEL = "the model of --init"
+_MODEL, _FOLDS = "the model of --init", "folds.json"
 # what checkpoints of earlier versions do not know of: all preprocessed cases, and all files of a package
 _CASES, _PACKAGE = "dataset", "the code of extension "
 
@@ -62,6 +63,10 @@ class RunIdentity:
         now = RunIdentity(options=self.options, digests={**self.digests, **input_digests(data)})
         return not self._other_files(now)
 
+    def is_of_split(self, fold: Fold) -> bool:
+        """Whether the run learned from the cases that a fold trains on, and held out those that it holds out."""
+        return self.digests.get(_FOLDS) in (None, _digest([fold.train, fold.validation]))
+
     def _other_options(self, other: "RunIdentity") -> list[tuple[str, Any, Any]]:
         own = run_options(TrainConfig(work=Path())) | dict(self.options)
         unused = _WITHOUT_EFFECT if _MODEL in self.digests else _WITHOUT_EFFECT | _OF_MODEL
@@ -82,7 +87,7 @@ def input_digests(data: TrainingSet) -> dict[str, str]:
     plan = [data.name, data.configuration.model_dump(mode="json"), data.preprocessing.model_dump()]
     dataset = [data.manifest.channels, [label.model_dump() for label in data.manifest.labels]]
     dataset += [[region.model_dump() for region in data.manifest.regions]] if data.manifest.regions else []
-    parts = {"plan.yaml": plan, "manifest.json": dataset, "folds.json": [data.training, data.validation]}
+    parts = {"plan.yaml": plan, "manifest.json": dataset, _FOLDS: [data.training, data.validation]}
     cases = [*data.training, *data.validation]
     parts[_CASES] = [data.store.key(case) for case in cases]
     if data.first_stage is not None:
