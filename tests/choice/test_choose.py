@@ -1,6 +1,7 @@
 """The best of what was trained is found by cross-validation and packaged."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -223,10 +224,13 @@ def test_what_evaluation_would_refuse_is_refused_before_networks_run(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_that_is_called_like_a_pair_is_refused(work: Path, tmp_path: Path) -> None:
-    """Its labels would be those of the pair."""
-    for name in ("bright", "dark", "bright+dark"):
+@pytest.mark.parametrize(
+    ("names", "taken"), [(("bright", "dark", "bright+dark"), "bright+dark"), (("a", "a+b", "b+c", "c"), "a+b+c")]
+)
+def test_two_models_of_one_name_are_refused(work: Path, tmp_path: Path, names: tuple[str, ...], taken: str) -> None:
+    """The labels of one would be those of the other."""
+    for name in names:
         add_run(work, name, BRIGHT)
-    with pytest.raises(TrainingError, match=r"run bright\+dark is called as a pair of runs would be"):
+    with pytest.raises(TrainingError, match=f"two runs or pairs of runs would be called {re.escape(taken)}: rename"):
         run(work, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -1,6 +1,7 @@
 """What can be compared: the runs of a work folder that have all folds, and pairs of them."""
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -83,9 +84,9 @@ def trained_runs(work: Path, manifest: Manifest, folds: Sequence[Fold]) -> list[
         runs.append(TrainedRun(folder.name, _configuration(plan, ensemble.spec), paths, ensemble))
     if not runs:
         raise TrainingError(f"no run in {work / 'runs'} has all {len(folds)} folds: unetpipe train {work} --folds all")
-    pairs = {"+".join(sorted((one.name, other.name))) for one, other in combinations(runs, 2)}
-    if taken := sorted(pairs & {run.name for run in runs}):
-        raise TrainingError(f"run {taken[0]} is called as a pair of runs would be: rename its folder")
+    names = Counter(candidate.name for candidate in candidates_of(runs))  # each is that of a folder of labels
+    if taken := next((name for name, count in names.items() if count > 1), None):
+        raise TrainingError(f"two runs or pairs of runs would be called {taken}: rename the folder of one of them")
     of_one_task([read_bundle(run.folds[0]) for run in runs])
     return runs
 
