@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -183,6 +184,14 @@ def test_one_run_is_packaged_too_and_none_is_refused(work: Path, tmp_path: Path)
     result = run(work, tmp_path / "out")
     assert result.chosen == "default"
     assert [row.behind_95 for row in result.candidates] == ["0.0000 to 0.0000"]
+
+
+def test_the_command_that_trains_the_folds_can_be_copied(work: Path, tmp_path: Path) -> None:
+    """Also where the path of the work folder has a space."""
+    spaced = work.rename(tmp_path / "my work")
+    with pytest.raises(TrainingError) as raised:
+        run(spaced, tmp_path / "out")
+    assert shlex.split(str(raised.value))[-5:] == ["unetpipe", "train", str(spaced), "--folds", "all"]
 
 
 def _case(fold: int, *gains: float) -> HeldOutCase:

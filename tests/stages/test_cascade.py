@@ -1,5 +1,6 @@
 """A cascade: a run's labels are further channels of another run, and one bundle holds both."""
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -204,10 +205,13 @@ def test_a_cascade_is_compared_with_its_first_stage(work: Path, tmp_path: Path) 
     assert result.passed
 
 
-def test_a_first_stage_that_cannot_be_one_is_refused(work: Path) -> None:
-    """Each with one line that names what is missing."""
-    with pytest.raises(TrainingError, match="--first-stage other: fold 0 has not been trained"):
+def test_a_first_stage_that_cannot_be_one_is_refused(work: Path, tmp_path: Path) -> None:
+    """Each with one line that names what is missing, also where the path of the work folder has a space."""
+    work = work.rename(tmp_path / "my work")
+    with pytest.raises(TrainingError, match="--first-stage other: fold 0 has not been trained") as raised:
         train(cascade(work, first_stage="other"))
+    command = ["unetpipe", "train", str(work), "--folds", "all", "--run-name", "other"]
+    assert shlex.split(str(raised.value))[-7:] == command
     with pytest.raises(TrainingError, match="--first-stage cannot be given with --init"):
         train(cascade(work, init=str(work / "runs" / "low" / "fold_0")))
     step = {"_target_": "monai.transforms.RandBiasFieldd", "prob": 0.3}

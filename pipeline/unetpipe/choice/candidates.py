@@ -1,6 +1,7 @@
 """What can be compared: the runs of a work folder that have all folds, and pairs of them."""
 
 import logging
+import shlex
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,8 @@ def trained_runs(work: Path, manifest: Manifest, folds: Sequence[Fold]) -> list[
             continue
         runs.append(TrainedRun(folder.name, _configuration(plan, ensemble.spec), paths, ensemble))
     if not runs:
-        raise TrainingError(f"no run in {work / 'runs'} has all {len(folds)} folds: unetpipe train {work} --folds all")
+        command = shlex.join(["unetpipe", "train", str(work), "--folds", "all"])
+        raise TrainingError(f"no run in {work / 'runs'} has all {len(folds)} folds: {command}")
     names = Counter(candidate.name for candidate in candidates_of(runs))  # each is that of a folder of labels
     if taken := next((name for name, count in names.items() if count > 1), None):
         raise TrainingError(f"two runs or pairs of runs would be called {taken}: rename the folder of one of them")

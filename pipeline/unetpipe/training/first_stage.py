@@ -5,6 +5,7 @@ good, and as bad, as those that the first stage gives for a new scan.
 """
 
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,8 @@ def with_first_stage(data: TrainingSet, work: Path, run: str, group: Group) -> T
     try:
         folders = held_out_labels(run_folder(work, run), data.manifest, folds)
     except TrainingError as error:
-        raise TrainingError(f"--first-stage {run}: {error}: unetpipe train {work} --folds all") from error
+        command = shlex.join(["unetpipe", "train", str(work), "--folds", "all", "--run-name", run])
+        raise TrainingError(f"--first-stage {run}: {error}: {command}") from error
     cases = [*data.training, *data.validation]
     if lacking := [case for case in cases if case not in folders]:
         without = counted(
