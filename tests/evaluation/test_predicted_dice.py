@@ -69,3 +69,12 @@ def test_the_area_needs_no_table_of_all_pairs() -> None:
     """Ties count half; of a hundred thousand cases on either side it would not fit in memory."""
     assert _auroc(np.array([0.1, 0.5, 0.5]), np.array([0.5, 0.9])) == pytest.approx((1 + 0.5 + 0.5 + 3) / 6)
     assert _auroc(np.zeros(100_000), np.ones(100_000)) == 1
+
+
+def test_predictions_of_classes_with_other_names_are_not_passed_over(logged: list[str]) -> None:
+    """References that name no classes are evaluated by value; a part of the classes may be left out on purpose."""
+    predicted = {"m": {"a": {"x": around(0.9), "y": around(0.9)}}}
+    assert check_predictions({"m": [score("a", 0.9)]}, {1: "1"}, predicted) == []
+    assert logged == ["m: predicted Dice of x, y is not compared, as no class is called so: name classes by --labels"]
+    assert len(check_predictions({"m": [score("a", 0.9)]}, {1: "x"}, predicted)) == 1
+    assert len(logged) == 1

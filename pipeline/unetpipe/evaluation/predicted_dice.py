@@ -1,5 +1,6 @@
 """The Dice that `infer` predicted for its labels (`inference.quality`), against the Dice that was measured."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from math import isnan, nan
 
@@ -10,6 +11,8 @@ from unetpipe.documents import Record
 from unetpipe.evaluation.summary import by_value
 from unetpipe.inference.quality import PredictedDice
 from unetpipe.metrics.scores import ClassScore
+
+log = logging.getLogger(__name__)
 
 FAILED_BELOW = 0.8
 PredictedOfCases = Mapping[str, Mapping[str, PredictedDice]]
@@ -46,11 +49,21 @@ def check_predictions(
 ) -> list[PredictionCheck]:
     """Hold predicted Dice against measured ones, for every model and class that has any.
 
+    A model none of whose classes are called as the evaluated ones, as where references are a folder that names none, is
+    logged.
+
     Args:
         scores: Scores of every class of every case, by model.
         names: Name of each class by label value.
         predicted: Predictions by model.
     """
+    for model, cases in predicted.items():
+        theirs = dict.fromkeys(name for case in cases.values() for name in case)
+        if theirs and theirs.keys().isdisjoint(names.values()):
+            log.warning(
+                "%s: predicted Dice of %s is not compared, as no class is called so: name classes by --labels",
+                model, ", ".join(theirs),
+            )  # fmt: skip
     found = (
         _check(model, name, of_class[value], predicted.get(model, {}))
         for model, of_class in ((model, by_value(items)) for model, items in scores.items())
