@@ -154,6 +154,27 @@ def test_changed_image_is_redone_alone(small: Path, tmp_path: Path) -> None:
     assert contents(work) == contents(fresh)
 
 
+def test_runs_of_other_files_are_told_of(small: Path, tmp_path: Path, logged: list[str]) -> None:
+    """Two cases that exchange their files are others under the same names, by which predictions are evaluated."""
+    config = PreprocessConfig(dataset=small, out=tmp_path / "work", preview=False)
+    preprocess(config)
+    for exchanged in ((2, 3), (4, 5)):
+        for folder in ("imagesTr", "labelsTr"):
+            first, second = (small / folder / f"case_{number}.nii.gz" for number in exchanged)
+            kept = first.read_bytes()
+            first.write_bytes(second.read_bytes())
+            second.write_bytes(kept)
+        logged.clear()
+        preprocess(config)
+        told = [line for line in logged if "earlier runs" in line]
+        if exchanged == (2, 3):
+            assert told == []  # as there are none
+            (tmp_path / "work" / "runs" / "default" / "fold_0").mkdir(parents=True)
+    assert told == [
+        "2 cases have other files or label values than before, such as case_4: earlier runs are of what was there"
+    ]
+
+
 def test_removed_case_goes(small: Path, tmp_path: Path) -> None:
     """A case that left the dataset leaves the work folder, and the others stay."""
     work = tmp_path / "work"

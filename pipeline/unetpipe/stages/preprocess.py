@@ -28,6 +28,7 @@ from unetpipe.dataset.planning.fingerprint import Fingerprint, make_fingerprint
 from unetpipe.dataset.planning.normalization import check_normalization, plan_normalization
 from unetpipe.dataset.planning.plan import Plan
 from unetpipe.dataset.privacy.case_ids import CaseIds
+from unetpipe.dataset.run_folders import run_folders
 from unetpipe.dataset.store import remove_others, stored_key, stored_source
 from unetpipe.dataset.work_folder import Decisions, write_decisions
 from unetpipe.documents import Record
@@ -247,11 +248,18 @@ def _choose_folds(config: PreprocessConfig, work: Path, manifest: Manifest) -> F
 def _remove_outdated(work: Path, manifest: Manifest, statistics: Sequence[CaseStatistics], plan: Plan) -> None:
     """Remove stored cases of other files or label values than the dataset's, which no training may take for them."""
     sources = {manifest.file_names[one.id]: source_key(one, manifest) for one in statistics}
+    changed: set[str] = set()
     for configuration in plan.configurations:
         current = {
             name for name, source in sources.items() if stored_source(work, configuration, name) in (None, source)
         }
+        changed |= sources.keys() - current
         remove_others(work, configuration, keep=current)
+    if changed and run_folders(work):
+        log.warning(
+            "%d cases have other files or label values than before, such as %s: earlier runs are of what was there",
+            len(changed), min(changed),
+        )  # fmt: skip
 
 
 def _write_cases(
