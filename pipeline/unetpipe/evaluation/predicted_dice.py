@@ -60,10 +60,8 @@ def check_predictions(
     for model, cases in predicted.items():
         theirs = dict.fromkeys(name for case in cases.values() for name in case)
         if theirs and theirs.keys().isdisjoint(names.values()):
-            log.warning(
-                "%s: predicted Dice of %s is not compared, as no class is called so: name classes by --labels",
-                model, ", ".join(theirs),
-            )  # fmt: skip
+            message = "%s: predicted Dice of %s is not compared, as no class is called so: name classes by --labels"
+            log.warning(message, model, ", ".join(theirs))
     found = (
         _check(model, name, of_class[value], predicted.get(model, {}))
         for model, of_class in ((model, by_value(items)) for model, items in scores.items())

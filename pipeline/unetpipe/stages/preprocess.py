@@ -32,7 +32,7 @@ from unetpipe.dataset.run_folders import run_folders
 from unetpipe.dataset.store import remove_others, stored_key, stored_source
 from unetpipe.dataset.work_folder import Decisions, write_decisions
 from unetpipe.documents import Record
-from unetpipe.errors import DatasetError, Fault
+from unetpipe.errors import DatasetError, Fault, counted
 from unetpipe.extensions import load_extensions
 from unetpipe.folder_lock import claimed
 from unetpipe.imaging.dicom.options import dicom_choices
@@ -256,10 +256,9 @@ def _remove_outdated(work: Path, manifest: Manifest, statistics: Sequence[CaseSt
         changed |= sources.keys() - current
         remove_others(work, configuration, keep=current)
     if changed and run_folders(work):
-        log.warning(
-            "%d cases have other files or label values than before, such as %s: earlier runs are of what was there",
-            len(changed), min(changed),
-        )  # fmt: skip
+        found = counted(len(changed), "case has", "cases have")
+        message = "%s other files or label values than before, such as %s: earlier runs are of what was there"
+        log.warning(message, found, min(changed))
 
 
 def _write_cases(
