@@ -66,6 +66,25 @@ def test_losses_of_pytorch_get_the_target_that_they_take(batch: tuple[Tensor, Te
     assert loss(logits, label).item() == pytest.approx(oracle.item())
 
 
+@pytest.mark.parametrize("weight", [[1, 2, 5], [1.0, 2.0, 5.0]])
+@pytest.mark.parametrize("target", ["torch.nn.CrossEntropyLoss", "monai.losses.DiceCELoss", "monai.losses.DiceLoss"])
+def test_weights_of_a_definition_are_numbers_in_a_list(
+    target: str, weight: list[float], batch: tuple[Tensor, Tensor]
+) -> None:
+    """Whole ones too, also for a loss that takes tensors alone: YAML has no tensors."""
+    logits, label = batch
+    value = make_loss({"_target_": target, "weight": weight}, CLASSES)(logits, label).item()
+    weights = torch.tensor([1.0, 2.0, 5.0])
+    if target.startswith("torch"):
+        oracle = functional.cross_entropy(logits, label, weights)
+    else:
+        monai_loss = {"monai.losses.DiceCELoss": DiceCELoss, "monai.losses.DiceLoss": DiceLoss}[target]
+        oracle = monai_loss(softmax=True, to_onehot_y=True, weight=weights)(logits, label[:, None])
+    assert value == pytest.approx(oracle.item())
+    with pytest.raises(ComponentError, match="takes numbers as weights, got"):
+        make_loss({"_target_": target, "weight": ["a", "b", "c"]}, CLASSES)
+
+
 @pytest.mark.parametrize("target", ["torch.nn.CrossEntropyLoss", "monai.losses.DiceLoss", "monai.losses.TverskyLoss"])
 def test_voxels_to_ignore_have_no_part(target: str, batch: tuple[Tensor, Tensor]) -> None:
     """The loss of a volume of which half is to be ignored is that of the other half."""

@@ -29,6 +29,7 @@ from unetpipe.training.distributed.sums import mean_over_ranks
 from unetpipe.training.optimization.loss import LossFunction, Regions, Weights, membership
 
 _ACTIVATIONS = {"softmax", "use_softmax", "sigmoid", "other_act"}
+_WEIGHTS = {"weight", "pos_weight"}
 _CERTAIN = 5.0  # logit
 _IGNORED_SHARE = 0.25
 
@@ -115,10 +116,20 @@ def _as_ours(named: str | Definition, accepted: frozenset[str], task: Task) -> _
     ignores = task.ignoring and form != "outputs" and "ignore_index" in accepted
     if ignores:
         given["ignore_index"] = IGNORED
-    if target.startswith("torch.") and isinstance(named, dict):  # which takes weights as tensors alone
-        named = {name: torch.tensor(value) if isinstance(value, list) else value for name, value in named.items()}
+    if target.startswith(("torch.", "monai.")) and isinstance(
+        named, dict
+    ):  # some of which take weights as tensors alone
+        named = {name: _weights(target, value) if name in _WEIGHTS else value for name, value in named.items()}
     loss = build("loss", named, **given)
     return _Adapted(loss=loss, form=form, regions=task.regions, ignores=ignores)
+
+
+def _weights(target: str, value: Any) -> Any:
+    """A list of weights as a tensor, which some losses want; of floats, also where whole numbers were written."""
+    try:
+        return torch.tensor(value, dtype=torch.float32) if isinstance(value, list) else value
+    except (TypeError, ValueError) as error:
+        raise ComponentError(f"loss {target} takes numbers as weights, got {value!r}") from error
 
 
 def require_loss(name: str, loss: LossFunction, task: Task, shape: Shape) -> None:
