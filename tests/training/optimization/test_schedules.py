@@ -92,6 +92,10 @@ def test_what_is_no_factor_is_refused(factor: Any, message: str) -> None:
         ({"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau"}, "cannot be stepped through a run: .*metrics"),
         ({"_target_": "torch.optim.lr_scheduler.LambdaLR"}, "cannot be built: .*lr_lambda"),
         ({"_target_": "torch.optim.lr_scheduler.OneCycleLR", "cycle_momentum": True}, "only the learning rate"),
+        (
+            {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "max_lr": 0.01},
+            "max_lr is 1, got 0.01",
+        ),
         ({"_target_": "torch.optim.lr_scheduler.StepLR", "step_size": 10, "gamma": -1}, "of 0 or more, got -1"),
     ],
 )

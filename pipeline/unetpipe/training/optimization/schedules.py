@@ -56,7 +56,8 @@ def make_schedule(named: str | Definition) -> Schedule:
     instead, whose number is not known where a run ends by the clock. So it is stepped 1000 times before training, on an
     optimiser of its own with learning rate 1, and its n-th value holds for the n-th thousandth of the run: `step_size`,
     `milestones`, `T_max` and the like are thousandths. The number of all steps is passed where it is asked for.
-    Schedulers that wait for a metric, or that move momentum too, are refused.
+    Schedulers that wait for a metric, or that move momentum too, are refused, and so is a highest rate other than 1: it
+    would be taken for a rate, and is a share of that of the optimiser.
 
     Args:
         named: Name of a schedule, or a MONAI definition.
@@ -88,6 +89,11 @@ def _tabulated(named: str | Definition, scheduler_class: type[LRScheduler]) -> S
     target = target_of(named)
     if isinstance(named, dict) and named.get("cycle_momentum"):
         raise ComponentError(f"schedule {target}: only the learning rate is scheduled, not momentum (cycle_momentum)")
+    if isinstance(named, dict) and named.get("max_lr", 1) != 1:
+        raise ComponentError(
+            f"schedule {target}: its rates are shares of the highest, which --learning-rate says: "
+            f"max_lr is 1, got {named['max_lr']!r}"
+        )
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     known: dict[str, Any] = dict.fromkeys(_LENGTHS, _STEPS) | {"cycle_momentum": False, "max_lr": 1.0}
     given = {name: value for name, value in known.items() if name in takes(scheduler_class)}
