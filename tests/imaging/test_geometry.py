@@ -27,6 +27,9 @@ def test_spacing_and_volume_come_from_the_affine() -> None:
         (np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "singular"),
         (np.diag([1.0, np.nan, 1, 1]), "finite"),
         (np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]), "last row"),
+        (np.eye(3), r"4x4 affine, got shape \(3, 3\)"),
+        (np.eye(5), r"4x4 affine, got shape \(5, 5\)"),
+        (np.array(None, dtype=float), r"4x4 affine, got shape \(\)"),
     ],
 )
 def test_unusable_affines_are_refused(affine: np.ndarray, reason: str) -> None:

@@ -64,7 +64,13 @@ class Grid(Record):
 
     @classmethod
     def of(cls, shape: Sequence[int], affine: NDArray[np.float64], unit: Unit = "mm") -> Self:
-        """Build from an array affine of shape (4, 4), in mm."""
+        """Build from an array affine of shape (4, 4), in mm.
+
+        Raises:
+            GeometryError: If the affine has another shape.
+        """
+        if np.shape(affine) != (4, 4):
+            raise GeometryError(f"expected a finite 4x4 affine, got shape {np.shape(affine)}")
         rows = cast(Matrix, tuple(tuple(map(float, row)) for row in affine))
         return cls(shape=tuple(int(n) for n in shape), affine=rows, unit=unit)
 
