@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
 from torch import Tensor
 
@@ -34,13 +35,14 @@ class SlabInferer(Inferer):  # type: ignore[misc]  # monai carries no types
         self.blending = blending
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Map (B, C, *spatial) to logits (B, L, *spatial)."""
-        images = ((lambda image=image: image) for image in inputs)
+        """Map (B, C, *spatial) to logits (B, L, *spatial); those of a `MetaTensor` have its affine and trace."""
+        images = ((lambda image=image: image) for image in inputs.as_subclass(Tensor))
         volumes = []
         for volume in self.planes(images, lambda x, _: network(x, *args, **kwargs)):
             parts = [(p.axis, p.logits.clone()) for p in volume.planes]
             volumes.append(torch.cat([logits for _, logits in parts], dim=1 + parts[0][0]))
-        return torch.stack(volumes)
+        logits = torch.stack(volumes)
+        return MetaTensor(logits).copy_meta_from(inputs) if isinstance(inputs, MetaTensor) else logits
 
     def planes(self, images: Iterable[Callable[[], Tensor]], forward: Forward) -> Iterator[VolumePlanes]:
         """Yield the mean logits of volumes, whose windows share batches (`SharedBatches`)."""
