@@ -108,6 +108,21 @@ def test_the_reader_takes_labels_as_labels(tmp_path: Path) -> None:
     assert np.array_equal(label[0].numpy(), indices.T)
 
 
+@pytest.mark.parametrize("step", [PARTS[-1], WHOLE[-1]], ids=["resampled", "whole"])
+def test_one_hot_labels_are_refused(case: dict[str, Path], step: Callable[[dict[str, MetaTensor]], object]) -> None:
+    """Only their first channel would be taken, which is the background."""
+    data = Compose(LOADED)(case)
+    data["label"] = MetaTensor(data["label"].repeat(3, 1, 1, 1).as_tensor(), affine=data["label"].affine)
+    with pytest.raises(GeometryError, match="label: expected a label map of one channel, got 3"):
+        step(data)
+
+
+def test_an_interpolation_that_there_is_not_is_refused() -> None:
+    """Any other word would be taken for linear."""
+    with pytest.raises(GeometryError, match="one of cubic, linear, nearest, got 'bspline'"):
+        Resampled("image", (1.0, 1.0, 1.0), ("cubic", "bspline", "cubic"))  # type: ignore[arg-type]  # what is tried
+
+
 STOCK = [
     CropForegroundd(KEYS, "image", select_fn=lambda x: x != 0, allow_smaller=True),
     Normalized("image", SPEC.normalization),

@@ -13,7 +13,7 @@ or all three at once, `Preprocessd`. The package itself works on plain tensors w
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -137,8 +137,11 @@ class Resampled(MapTransform, InvertibleTransform):  # type: ignore[misc]  # mon
         keys: Keys of images, float32 (C, I, J[, K]) afterwards.
         spacing_mm: Target voxel size along each axis.
         interpolation: Interpolation along each axis. The inverse goes linearly where images went cubically.
-        label_keys: Members of `keys` that hold label maps, which are resampled class by class.
+        label_keys: Members of `keys` that hold label maps (1, I, J[, K]), which are resampled class by class.
         allow_missing_keys: Whether absent keys are skipped, as in MONAI's `MapTransform`.
+
+    Raises:
+        GeometryError: If an interpolation is none of cubic, linear and nearest.
     """
 
     def __init__(
@@ -150,17 +153,24 @@ class Resampled(MapTransform, InvertibleTransform):  # type: ignore[misc]  # mon
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if unknown := [kind for kind in interpolation if kind not in get_args(Interpolation)]:
+            raise GeometryError(f"interpolation is one of {', '.join(get_args(Interpolation))}, got {unknown[0]!r}")
         self.spacing_mm = tuple(spacing_mm)
         self.interpolation = tuple(interpolation)
         self.label_keys = frozenset(label_keys)
 
     def __call__(self, data: Data) -> dict[Hashable, Any]:
-        """Resample every key."""
+        """Resample every key.
+
+        Raises:
+            GeometryError: If a label map has several channels.
+        """
         result = dict(data)
         for key in self.key_iterator(result):
             volume, grid = result[key], _grid(result[key])
             shape = resampled_shape(grid.shape, grid.spacing_mm, self.spacing_mm)
             if key in self.label_keys:
+                _require_one_channel(key, volume)
                 values = resample_label(volume, shape, self.interpolation)
             else:
                 values = resample(volume, shape, self.interpolation)
@@ -214,7 +224,7 @@ class Preprocessd(MapTransform, InvertibleTransform):  # type: ignore[misc]  # m
 
         Raises:
             GeometryError: If the image is not in the order of the preprocessing, its channels or axes are not the
-                preprocessing's, or a label map is not on its grid.
+                preprocessing's, or a label map is not on its grid or has several channels.
         """
         result = dict(data)
         image = result[self.image_key]
@@ -229,6 +239,7 @@ class Preprocessd(MapTransform, InvertibleTransform):  # type: ignore[misc]  # m
         for key in self.key_iterator(result):
             volume = result[key]
             if key != self.image_key:
+                _require_one_channel(key, volume)
                 if grid.difference_voxels(own := _grid(volume)) > GRID_TOLERANCE:
                     turned = same_voxels(grid, own)
                     reason = "its axes run otherwise than the image's" if turned else describe_difference(grid, own)
@@ -257,6 +268,12 @@ class Preprocessd(MapTransform, InvertibleTransform):  # type: ignore[misc]  # m
 
 def _paths(filename: Any) -> list[Path]:
     return [Path(filename)] if isinstance(filename, str | Path) else [Path(name) for name in filename]
+
+
+def _require_one_channel(key: Hashable, label: MetaTensor) -> None:
+    """Refuse one-hot classes, of which only the first would be taken."""
+    if len(label) != 1:
+        raise GeometryError(f"{key}: expected a label map of one channel, got {len(label)}")
 
 
 def _nonzero(values: Tensor) -> Tensor:
