@@ -392,6 +392,24 @@ def test_threads_may_share_a_predictor(make_bundle: MakeBundle) -> None:
         np.testing.assert_array_equal(got[n], expected[n])
 
 
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"precision": "float32"}, "precision is one of auto, fp32, bf16, fp16, got 'float32'"),
+        ({"engine": "onnx"}, "engine is one of torch, openvino, auto, got 'onnx'"),
+        ({"step": 0.0}, "step is above 0 and at most 1, got 0.0"),
+        ({"step": 2.0}, "step is above 0 and at most 1, got 2.0"),
+        ({"batch": 0}, "batch is at least 1, got 0"),
+    ],
+)
+def test_arguments_that_are_no_values_are_refused(
+    make_bundle: MakeBundle, argument: dict[str, Any], message: str
+) -> None:
+    """Before a scan is there, as the command line does."""
+    with pytest.raises(UnetpipeError, match=message):
+        Predictor(make_bundle("a"), **argument)
+
+
 def test_what_does_not_suit_the_model_is_refused(make_bundle: MakeBundle) -> None:
     """Wrong axes, wrong channels and models of different tasks give an error that says what was expected."""
     predictor = Predictor(make_bundle("a"), device="cpu", precision="fp32")

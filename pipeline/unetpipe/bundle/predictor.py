@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -53,7 +53,8 @@ class Predictor:
         precision: ``auto`` takes the fastest that the device has in hardware. The first scan's central window is then
             also computed in float32, and a warning is logged where labels differ much.
         engine: Engine that computes the network: torch, or OpenVINO on a CPU. ``auto`` is torch until `settle_engine`.
-        step: Distance between windows as a fraction of the patch; None takes 0.5, or what a foreign bundle says.
+        step: Distance between windows as a fraction of the patch, above 0 and at most 1; None takes 0.5, or what a
+            foreign bundle says.
         batch: Windows per forward pass; None takes what suits the device and the patch.
         tta: Average over mirrored copies, along the axes that were mirrored in training.
         postprocess: Keep only the largest component of the classes for which more than half of the bundles ask so.
@@ -74,7 +75,7 @@ class Predictor:
             not trained to its end.
         ComponentError: If a preprocessing step of a bundle cannot be used, such as one of an extension that was not
             imported.
-        UnetpipeError: If the device or the engine is not on this machine.
+        UnetpipeError: If the device or the engine is not on this machine, or an argument is not one of its values.
 
     Example:
         >>> predictor = Predictor("work/runs/default/fold_0")  # doctest: +SKIP
@@ -93,6 +94,7 @@ class Predictor:
         tta: bool = False,
         postprocess: bool = True,
     ) -> None:
+        _require_values(precision, engine, step, batch)
         given = [models] if isinstance(models, Path | str) else models
         self.bundles = tuple(bundle for one in given for bundle in read_models(one))
         if not self.bundles:
@@ -337,6 +339,18 @@ class Predictor:
             self._seen.known = True
             if torch.get_num_threads() < self._cores:
                 torch.set_num_threads(self._cores)
+
+
+def _require_values(precision: str, engine: str, step: float | None, batch: int | None) -> None:
+    """What a config sees to for the command line: other engines would be torch, larger steps leave gaps."""
+    if precision not in (known := get_args(Precision)):
+        raise UnetpipeError(f"precision is one of {', '.join(known)}, got {precision!r}")
+    if engine not in (known := get_args(Engine)):
+        raise UnetpipeError(f"engine is one of {', '.join(known)}, got {engine!r}")
+    if step is not None and not 0 < step <= 1:
+        raise UnetpipeError(f"step is above 0 and at most 1, got {step}")
+    if batch is not None and batch < 1:
+        raise UnetpipeError(f"batch is at least 1, got {batch}")
 
 
 def _plain(array: NDArray[Any] | Tensor) -> NDArray[Any]:
