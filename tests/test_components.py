@@ -74,6 +74,12 @@ def test_the_arguments_of_a_part_are_those_of_its_constructor() -> None:
     assert takes(lambda width, depth=2: None) == {"width", "depth"}  # noqa: ARG005 - its signature counts
 
 
+def test_a_kind_that_there_is_not_is_refused() -> None:
+    """Where the part is registered, and not where its name is looked for."""
+    with pytest.raises(ComponentError, match=r"a part is one of loss, network, .* got 'losses'"):
+        register("losses", "mine")  # type: ignore[arg-type]  # what is tried
+
+
 def test_typed_yaml_becomes_a_definition() -> None:
     """A mapping that was typed is read as one; a word stays a word."""
     assert parse_definition("{_target_: monai.losses.DiceLoss, squared_pred: true}") == {

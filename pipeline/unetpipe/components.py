@@ -15,7 +15,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator
 
@@ -57,9 +57,11 @@ def register(kind: Kind, name: str) -> Callable[[Factory], Factory]:
         name: Name of the part in options and definitions.
 
     Raises:
-        ComponentError: If another part of this kind has the name. A class or function that is defined anew, in a
-            notebook or in a file that was edited, takes the place of the one before.
+        ComponentError: If there is no such kind, or another part of it has the name. A class or function that is
+            defined anew, in a notebook or in a file that was edited, takes the place of the one before.
     """
+    if kind not in get_args(Kind):
+        raise ComponentError(f"a part is one of {', '.join(get_args(Kind))}, got {kind!r}")
 
     def add(factory: Factory) -> Factory:
         known = _REGISTERED.get((kind, name))
