@@ -80,6 +80,15 @@ def test_nothing_that_a_stage_takes_gives_or_raises_is_left_out() -> None:
     assert errors | configs | results <= set(unetpipe.__all__)
 
 
+def test_the_reference_has_every_name() -> None:
+    """By itself or with all of its module."""
+    page = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+    shown = {line.removeprefix("::: ") for line in page.splitlines() if line.startswith("::: ")}
+    for name in set(unetpipe.__all__) - {"__version__"}:
+        home = getattr(unetpipe, name).__module__
+        assert {home, f"{home}.{name}"} & shown, name
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     """As in any module, so that hasattr and getattr with a default work."""
     with pytest.raises(AttributeError, match="has no attribute 'segment'"):
