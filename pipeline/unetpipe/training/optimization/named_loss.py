@@ -116,9 +116,7 @@ def _as_ours(named: str | Definition, accepted: frozenset[str], task: Task) -> _
     ignores = task.ignoring and form != "outputs" and "ignore_index" in accepted
     if ignores:
         given["ignore_index"] = IGNORED
-    if target.startswith(("torch.", "monai.")) and isinstance(
-        named, dict
-    ):  # some of which take weights as tensors alone
+    if isinstance(named, dict) and target.startswith(("torch.", "monai.")):  # some take weights as tensors alone
         named = {name: _weights(target, value) if name in _WEIGHTS else value for name, value in named.items()}
     loss = build("loss", named, **given)
     return _Adapted(loss=loss, form=form, regions=task.regions, ignores=ignores)
