@@ -233,6 +233,7 @@ def test_the_bundle_that_made_the_predictions_is_known(tmp_path: Path) -> None:
     """What `infer`, or each of its shards, leaves beside its labels says which model it was."""
     touch(tmp_path / "reference" / "a.nii", tmp_path / "prediction" / "a.nii")
     bundle = {"name": "hippocampus", "version": "0.1.0", "sha256": "ab" * 32, "tracking_run": None}
+    bundle |= {"registered": "models:/hippocampus/3"}
     document = {"models": [bundle], "versions": {}, "device": "cpu", "settings": {}, "cases": []}
     (tmp_path / "prediction" / "predictions.json").write_text(json.dumps(document))
     inputs = gather(tmp_path, tmp_path / "prediction")

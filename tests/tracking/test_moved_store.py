@@ -60,4 +60,4 @@ def test_a_copy_keeps_its_own_artifacts(work: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved}/mlflow.db")
     fetched = fetch_model("models:/balls/1", tmp_path)
     here = moved / bundle.relative_to(copy)
-    assert read_bundle(fetched).spec.label_scheme.names == read_bundle(here).spec.label_scheme.names
+    assert read_bundle(fetched.folder).spec.label_scheme.names == read_bundle(here).spec.label_scheme.names

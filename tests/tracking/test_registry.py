@@ -119,7 +119,7 @@ def test_mlflow_serves_it(
 
 
 def test_infer_fetches_it(trained: TrainResult, registered: RegisteredVersion, scan: Any, tmp_path: Path) -> None:
-    """By alias and by number it gives the labels that the bundle gives, and predictions.json says which weights."""
+    """By alias and by number it gives the labels that the bundle gives, and predictions.json says which version."""
     path, array, affine = scan
     expected = Predictor(trained.bundle).predict(array, affine)
     for uri in ("models:/balls@champion", f"models:/balls/{registered.version}"):
@@ -127,6 +127,7 @@ def test_infer_fetches_it(trained: TrainResult, registered: RegisteredVersion, s
         np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / "ball_0.nii.gz").dataobj), expected)
         (model,) = json.loads(result.predictions.read_text())["models"]
         assert (model["name"], model["tracking_run"]) == ("balls", trained.tracking_run)
+        assert model["registered"] == f"models:/balls/{registered.version}"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_no_store_knows_who_or_where(trained: TrainResult, balls: Path, on_serve
 def test_a_copied_version_is_fetched_too(trained: TrainResult, registered: RegisteredVersion, tmp_path: Path) -> None:
     """As a version is promoted to another name: its files are those of the first, and so is its model."""
     MlflowClient().copy_model_version(f"models:/balls/{registered.version}", "prod")
-    assert (fetch_model("models:/prod/1", tmp_path) / "configs" / "metadata.json").is_file()
+    assert (fetch_model("models:/prod/1", tmp_path).folder / "configs" / "metadata.json").is_file()
     again = package(PackageConfig(model=trained.bundle, register_as="prod")).registered
     assert again is not None
     assert (again.version, again.model_id) == (1, registered.model_id)

@@ -6,6 +6,7 @@ later.
 
 import logging
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from unetpipe.bundle.catalogue import VARIABLE, find_named, list_bundles, read_index
@@ -41,7 +42,9 @@ def _called(called: Path | str) -> tuple[AnyBundle, ...]:
         return tuple(map(read_model, find_bundles(path)))
     if name.startswith(REGISTERED):
         with tempfile.TemporaryDirectory(prefix="unetpipe-") as scratch:
-            return tuple(map(read_model, find_bundles(fetch_model(name, Path(scratch)))))
+            fetched = fetch_model(name, Path(scratch))
+            found = map(read_model, find_bundles(fetched.folder))
+            return tuple(replace(bundle, registered=fetched.uri) for bundle in found)
     return (_named(name),) if is_bare_name(name) else tuple(map(read_model, find_bundles(path)))
 
 

@@ -22,6 +22,7 @@ def models_used(predictor: Predictor) -> tuple[ModelUsed, ...]:
             version=bundle.version,
             sha256=bundle.sha256,
             tracking_run=bundle.spec.tracking_run if isinstance(bundle, Bundle) else None,
+            registered=bundle.registered,
         )
         for bundle in predictor.bundles
     )

@@ -52,6 +52,7 @@ class Bundle:
         network_defs: MONAI config of each network, or the definition of one that an extension registers.
         sha256: Hash of the files of weights, one after the other, those of its parts included.
         parts: Bundles inside of this one, by name.
+        registered: Version of MLflow's registry that it was fetched as, ``models:/NAME/VERSION``; None elsewhere.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Bundle:
     parts: Mapping[str, "Bundle"]
     _weights: tuple[bytes, ...]
     _script: bytes | None
+    registered: str | None = None
 
     @property
     def averaged(self) -> tuple["Bundle", ...]:

@@ -25,12 +25,15 @@ class ModelUsed(Record):
     Attributes:
         sha256: Hash of its weights.
         tracking_run: Id of the MLflow run that trained it; None without tracking.
+        registered: Version of MLflow's registry that it was fetched as, ``models:/NAME/VERSION``; None where it was
+            called by a path or a name.
     """
 
     name: str
     version: str
     sha256: str
     tracking_run: str | None = None
+    registered: str | None = None
 
 
 class Seconds(Record):

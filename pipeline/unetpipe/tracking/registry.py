@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,18 @@ class Entry:
     description: str
 
 
+class FetchedModel(NamedTuple):
+    """The data of a registered model.
+
+    Attributes:
+        folder: Folder that they were written into.
+        uri: ``models:/NAME/VERSION``, where the version is the one that an alias pointed at.
+    """
+
+    folder: Path
+    uri: str
+
+
 class RegisteredVersion(Record):
     """A version of a registered model.
 
@@ -133,7 +145,7 @@ def register_model(model: ServedModel, entry: Entry, work: Path) -> RegisteredVe
     )
 
 
-def fetch_model(uri: str, folder: Path) -> Path:
+def fetch_model(uri: str, folder: Path) -> FetchedModel:
     """Fetch the data of a registered model from the store that `MLFLOW_TRACKING_URI` names.
 
     Args:
@@ -158,7 +170,8 @@ def fetch_model(uri: str, folder: Path) -> Path:
         else:
             registered = client.get_model_version_by_alias(name, alias)
         log.info("model %s: version %s of the registry", name, registered.version)
-        return _downloaded(client, registered, store, folder / name)
+        target = _downloaded(client, registered, store, folder / name)
+    return FetchedModel(target, f"{REGISTERED}{name}/{registered.version}")
 
 
 def _downloaded(client: Any, registered: Any, store: str, target: Path) -> Path:

@@ -45,6 +45,7 @@ class ForeignBundle:
         spec: What is understood of it.
         network_def: Definition of its network.
         sha256: Hash of the file of weights.
+        registered: Version of MLflow's registry that it was fetched as, ``models:/NAME/VERSION``; None elsewhere.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ForeignBundle:
     _weights_file: str
     _weights: bytes
     _weights_key: str
+    registered: str | None = None
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the weights, on the CPU.
