@@ -76,6 +76,19 @@ def _save(folder: Path, script: torch.jit.ScriptModule) -> Path:
     target = folder / SCRIPT
     # the versions, and not the time; an open file, as torch keeps the name of a path: the same bundle, the same bytes
     metadata = {**get_config_values(), **read_metadata(folder)}
-    with atomic_path(target) as temporary, temporary.open("wb") as file:
-        save_net_with_metadata(script, file, include_config_vals=False, meta_values=metadata)
+    program = io.BytesIO()
+    save_net_with_metadata(script, program, include_config_vals=False, meta_values=metadata)
+    with atomic_path(target) as temporary:
+        _write_without_sources(program, temporary)
     return target
+
+
+def _write_without_sources(program: io.BytesIO, path: Path) -> None:
+    """Write a program without torch's notes of the Python that it was made from: they have paths of this machine.
+
+    They only serve the traces of errors.
+    """
+    with zipfile.ZipFile(program) as made, zipfile.ZipFile(path, "w") as kept:
+        for entry in made.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                kept.writestr(entry, made.read(entry))
