@@ -95,6 +95,7 @@ def test_mlflow_loads_it(trained: TrainResult, registered: RegisteredVersion, sc
     assert found.dtype == model.metadata.signature.outputs.inputs[0].type
     example = model.predict(model.input_example)
     assert example.shape == (16, 16, 16)
+    assert model.metadata.artifact_path is None  # of a store in a file it would be a path of this machine
     folder = Path(mlflow.artifacts.download_artifacts(registered.uri))
     assert not [path for path in folder.rglob("*") if path.suffix in {".pkl", ".pickle", ".pyc"}]
     requirements = (folder / "requirements.txt").read_text().split()

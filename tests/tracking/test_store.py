@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from unetpipe.tracking.store import default_tracking_uri, named_for_mlflow
+from unetpipe.tracking.store import default_tracking_uri, named_for_mlflow, open_store
 
 _RUN = """
 import sys
@@ -34,6 +34,18 @@ def test_a_fresh_store_keeps_the_runs_of_all_that_start_at_once(
     found = client.search_runs([experiment.experiment_id])
     assert sorted((run.info.run_name, run.info.status) for run in found) == [(name, "FINISHED") for name in "abc"]
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_store_knows_no_folder_but_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's own experiment would have the folder that the command was called from, which may name a person."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    elsewhere, work = tmp_path / "CANARY", tmp_path / "work"
+    elsewhere.mkdir()
+    work.mkdir()
+    monkeypatch.chdir(elsewhere)
+    client, _ = open_store(work)
+    assert b"CANARY" not in (work / "mlflow.db").read_bytes()
+    assert {one.artifact_location for one in client.search_experiments()} == {(work / "mlartifacts").as_uri()}
 
 
 def test_a_store_that_is_lent_to_mlflow_is_no_other_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,9 +284,7 @@ def _write_model(folder: Path, model: ServedModel, logged: Any, run_id: str | No
     name, kind, axes = model.output
     inputs = [TensorSpec(array.dtype, model.sizes[key], key) for key, array in model.example.items()]
     outputs = [TensorSpec(np.dtype(kind), (-1,) * axes, name)]
-    described = Model(
-        artifact_path=logged.artifact_location, model_uuid=logged.model_id, model_id=logged.model_id, run_id=run_id
-    )
+    described = Model(model_uuid=logged.model_id, model_id=logged.model_id, run_id=run_id)  # without the store's path
     with warnings.catch_warnings(record=True):  # it asks for type hints, in whose place is the signature
         pyfunc.save_model(
             folder,

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,14 @@ def _make_file(path: Path, work: Path) -> None:
     with new_path(path) as made:
         uri = _file_uri(made)
         _experiment(client_of(uri), uri, work)
+        with closing(sqlite3.connect(made)) as database, database:
+            database.execute("pragma secure_delete = on")
+            # MLflow's own experiment, which holds no run, has the folder that the command was called from
+            database.execute("update experiments set artifact_location = ?", [_artifacts_uri(work)])
+
+
+def _artifacts_uri(work: Path) -> str:
+    return (work / ARTIFACTS).resolve().as_uri()
 
 
 def _file_uri(path: Path) -> str:
@@ -170,7 +178,7 @@ def _experiment(client: Any, uri: str, work: Path) -> str:
 
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
-        local = (work / ARTIFACTS).resolve().as_uri() if uri.startswith(_SQLITE) else None
+        local = _artifacts_uri(work) if uri.startswith(_SQLITE) else None
         try:
             return str(client.create_experiment(EXPERIMENT, artifact_location=local, tags=_KIND))
         except MlflowException:
