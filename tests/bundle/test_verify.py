@@ -76,6 +76,15 @@ def test_configs_need_nothing_but_monai(bundle_folder: Path, change: dict[str, A
     assert set(_faults(bundle_folder)) == {"targets"}
 
 
+def test_short_names_of_monai_are_called_so(bundle_folder: Path) -> None:
+    """MONAI finds classes by their names alone: they are refused for that, and not as classes of others."""
+    extra = [{"_target_": name} for name in ("SupervisedEvaluator", "SaveImaged", "SaveImaged")]
+    _edit_json(bundle_folder / "configs" / "inference.json", lambda config: config.update({"extra": extra}))
+    assert _faults(bundle_folder) == {
+        "targets": "names without a module, expected such as monai.networks.nets.UNet: SaveImaged, SupervisedEvaluator"
+    }
+
+
 def test_weights_must_fit_the_network(bundle_folder: Path) -> None:
     """Weights with one tensor less do not pass."""
     path = bundle_folder / "models" / "model.pt"

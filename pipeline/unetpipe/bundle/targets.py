@@ -8,7 +8,7 @@ from typing import Any
 
 from unetpipe.bundle.archive import shown, walk
 from unetpipe.components import TARGET, first_line
-from unetpipe.errors import BundleError
+from unetpipe.errors import BundleError, listed
 from unetpipe.yaml_text import YamlError, parse_yaml
 
 _CONFIG_SUFFIXES = {".json", ".yaml", ".yml"}
@@ -26,16 +26,23 @@ def check_targets(folder: Path) -> str:
     Raises:
         BundleError: If a config names another class or module, or is no JSON or YAML.
     """
-    foreign, count = [], 0
+    foreign, short, count = [], [], 0
     for path in sorted(file for file in (folder / "configs").iterdir() if file.suffix in _CONFIG_SUFFIXES):
         if path.name == "metadata.json":
             continue
         for key, text in _texts(_read(path)):
             count += key == TARGET
+            if key == TARGET and text.isidentifier():
+                short.append(text)
+                continue
             fault = _target_fault(text) if key == TARGET else _expression_fault(text)
             foreign += [f"{path.name}: {shown(fault)}"] if fault else []
-    if foreign:
-        raise BundleError(f"runs only where more than MONAI is installed: {'; '.join(foreign)}")
+    faults = [f"runs only where more than MONAI is installed: {'; '.join(foreign)}"] if foreign else []
+    if short:
+        names = listed(sorted(set(short)))
+        faults.append(f"names without a module, expected such as monai.networks.nets.UNet: {names}")
+    if faults:
+        raise BundleError("; ".join(faults))
     return f"{count} targets, all of monai, torch or ignite"
 
 
