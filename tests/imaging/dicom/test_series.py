@@ -106,6 +106,16 @@ def test_channels_of_two_frames_of_reference_are_warned_of(
     assert [note.startswith("Channel file 2: Its frame of reference is not") for note in notes] == [True] * warned
 
 
+def test_slices_of_two_frames_of_reference_are_warned_of(tmp_path: Path, oblique: Grid) -> None:
+    """As where the patient was moved within a series: the places of its slices have nothing to do with each other."""
+    write_series(tmp_path, np.zeros(oblique.shape, np.int16), oblique, seed=1)
+    image = pydicom.dcmread(file := next(tmp_path.iterdir()))
+    image.FrameOfReferenceUID = "1.2.3"
+    image.save_as(file)
+    (note,) = read_image([tmp_path]).notes
+    assert note.startswith("Its slices have 2 frames of reference")
+
+
 @pytest.mark.parametrize("name", ["brain_t1_oblique", "brain_t2_oblique", "hippocampus_crop"])
 def test_real_series_equal_simpleitk(shared_data: Path, name: str) -> None:
     """Voxels and geometry of its series reader; 1e-5 mm."""

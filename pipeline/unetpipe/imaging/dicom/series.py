@@ -5,7 +5,7 @@ DICOMDIR, other files) is left out, and the volume's notes say so. Classic image
 are read alike, as frames. Messages carry neither names of files nor any identifier.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -55,14 +55,13 @@ def read(path: Path, options: DicomOptions = _DEFAULT, *, as_label: bool = False
         if factor != 1.0:
             frames = [replace(frame, meaning=frame.meaning.scaled(factor)) for frame in frames]
         array = mended.resample(read_pixels(frames))
+    stated = {text(frame.image.data, "FrameOfReferenceUID") for frame in chosen.frames} - {""}
     return Volume(
         array.transpose(2, 1, 0)[None],
         mended.grid,
         chosen.modality or None,
-        (*chosen.notes, *mended.notes, *filter(None, [note])),
-        frames_of_reference=frozenset(
-            filter(None, (text(frame.image.data, "FrameOfReferenceUID") for frame in chosen.frames))
-        ),
+        (*chosen.notes, *mended.notes, *filter(None, [note, _about_mixed(stated)])),
+        frames_of_reference=frozenset(stated),
     )
 
 
@@ -99,6 +98,13 @@ def arrange(
     mended = repair(stack([frame.place for frame in chosen.frames]), fix=options.fix_geometry)
     refuse_beyond_limit(mended.grid.shape)
     return chosen, mended
+
+
+def _about_mixed(stated: Collection[str]) -> str:
+    """A sentence where slices of one volume state several frames of reference, else nothing."""
+    if len(stated) < 2:
+        return ""
+    return f"Its slices have {len(stated)} frames of reference: make sure that all are of one examination."
 
 
 def _refuse_loss(frames: Sequence[Frame]) -> None:
