@@ -35,10 +35,10 @@ def test_whole_numbers_in_floats_are_labels(tmp_path: Path, inputs: Callable[...
     """Label maps saved as float32 are read as integers."""
     labels = np.random.default_rng(0).integers(0, 60, OBLIQUE.shape).astype(np.float32)
     write_image(tmp_path / "a.nii.gz", labels[None], OBLIQUE)
-    read, grid = read_reference("a", inputs(tmp_path / "a.nii.gz"))
-    assert np.issubdtype(read.dtype, np.integer)
-    np.testing.assert_array_equal(read, labels)
-    assert grid.difference_mm(OBLIQUE) < 1e-3
+    read = read_reference("a", inputs(tmp_path / "a.nii.gz"))
+    assert np.issubdtype(read.array.dtype, np.integer)
+    np.testing.assert_array_equal(read.array[0], labels)
+    assert read.grid.difference_mm(OBLIQUE) < 1e-3
 
 
 @pytest.mark.parametrize("wrong", [0.5, np.nan, np.inf])
@@ -61,9 +61,9 @@ def test_values_that_are_merged(tmp_path: Path, inputs: Callable[..., Inputs]) -
     write_labels(path, labels, OBLIQUE, {})
     known = inputs(path, merged=(MergedValues(low=126, high=130, value=127),))
     expected = np.where((labels >= 126) & (labels <= 130), 127, labels)
-    np.testing.assert_array_equal(read_reference("a", known)[0], expected)
+    np.testing.assert_array_equal(read_reference("a", known).array[0], expected)
     fine = read_prediction(path, OBLIQUE.resized((24, 10, 8)), known)
-    np.testing.assert_array_equal(fine, np.repeat(expected, 2, axis=0))
+    np.testing.assert_array_equal(fine.array[0], np.repeat(expected, 2, axis=0))
 
 
 def test_an_adopted_affine_is_the_images(tmp_path: Path, inputs: Callable[..., Inputs]) -> None:
@@ -73,10 +73,11 @@ def test_an_adopted_affine_is_the_images(tmp_path: Path, inputs: Callable[..., I
     write_labels(tmp_path / "reference.nii.gz", labels, Grid.of(OBLIQUE.shape, np.eye(4)), {})
     write_labels(tmp_path / "prediction.nii.gz", labels, OBLIQUE, {})
     known = inputs(tmp_path / "reference.nii.gz", adopted={"a": tmp_path / "scan.nii.gz"})
-    read, grid = read_reference("a", known)
-    assert grid == reference_grid("a", known)
-    assert same_voxels(grid, OBLIQUE)
-    np.testing.assert_array_equal(read_prediction(tmp_path / "prediction.nii.gz", grid, known), read)
+    read = read_reference("a", known)
+    assert read.grid == reference_grid("a", known)
+    assert same_voxels(read.grid, OBLIQUE)
+    found = read_prediction(tmp_path / "prediction.nii.gz", read.grid, known)
+    np.testing.assert_array_equal(found.array, read.array)
 
 
 def test_values_in() -> None:
@@ -121,4 +122,4 @@ def test_round_trip_through_label_files(tmp_path: Path, inputs: Callable[..., In
     labels = np.random.default_rng(3).integers(0, 300, OBLIQUE.shape)
     for suffix in (".nii.gz", ".mha", ".nrrd"):
         write_labels(tmp_path / f"a{suffix}", labels, OBLIQUE, {})
-        np.testing.assert_array_equal(read_reference("a", inputs(tmp_path / f"a{suffix}"))[0], labels)
+        np.testing.assert_array_equal(read_reference("a", inputs(tmp_path / f"a{suffix}")).array[0], labels)

@@ -1,6 +1,7 @@
 """DICOM segmentations as training labels and as references of an evaluation."""
 
 import json
+import shutil
 from pathlib import Path
 
 import highdicom as hd
@@ -92,6 +93,33 @@ def test_segmentations_are_references(dataset: Path) -> None:
     assert [row.dice for row in evaluate(config).classes] == [1.0, 1.0]
     named = config.model_copy(update={"metric": ("cldice",)})
     assert [row.dice for row in evaluate(named).classes] == [1.0, 1.0]
+
+
+def test_references_of_another_frame_of_reference_are_noticed(dataset: Path) -> None:
+    """As of another examination on an equal grid: held against the scan, and against predictions in DICOM."""
+    config = EvaluateConfig(
+        predictions=(dataset / "predictions",),
+        reference=dataset / "references",
+        images=dataset / "images",
+        out=dataset / "c",
+        labels=LABELS,
+        report=False,
+    )
+    assert not evaluate(config).hints
+    of_same = config.model_copy(update={"predictions": (dataset / "references",)})
+    shutil.copytree(dataset / "references", dataset / "copies")
+    segmentation = pydicom.dcmread(dataset / "references" / "b.dcm")
+    segmentation.FrameOfReferenceUID = "1.2.3"
+    segmentation.save_as(dataset / "references" / "b.dcm")
+    alone = config.model_copy(update={"images": None})
+    assert not evaluate(alone).hints
+    for one in (
+        config,
+        of_same,
+        alone.model_copy(update={"predictions": (dataset / "predictions", dataset / "copies")}),
+    ):
+        (hint,) = evaluate(one).hints
+        assert hint.startswith("reference, prediction and scan have different frames of reference in 1 of 2 cases")
 
 
 def test_other_values_of_classes_are_noticed(dataset: Path) -> None:

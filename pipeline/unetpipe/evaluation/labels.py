@@ -1,5 +1,8 @@
 """References and predictions as arrays of label values on one grid."""
 
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,10 @@ from unetpipe.errors import GeometryError, ImageFileError
 from unetpipe.evaluation.inputs import Inputs
 from unetpipe.imaging.alignment import aligned, describe_difference, same_voxels
 from unetpipe.imaging.dicom.label_target import LabelTarget
-from unetpipe.imaging.files import is_dicom_source, read_grid
+from unetpipe.imaging.files import is_dicom_source, read_frames_of_reference, read_grid
 from unetpipe.imaging.geometry import Grid
 from unetpipe.imaging.labels import read_label_volume
+from unetpipe.imaging.volume import Volume
 
 NO_LENGTHS = "files that state no lengths do not say how to resample them"
 _LONGEST_TABLE = 1 << 24
@@ -64,7 +68,7 @@ def _with_lengths(case: str, grid: Grid, inputs: Inputs) -> Grid:
     return stated[0] if agree else grid
 
 
-def read_reference(case: str, inputs: Inputs) -> tuple[NDArray[np.integer], Grid]:
+def read_reference(case: str, inputs: Inputs) -> Volume:
     """Read the reference of a case in its own axis order.
 
     Args:
@@ -72,7 +76,7 @@ def read_reference(case: str, inputs: Inputs) -> tuple[NDArray[np.integer], Grid
         inputs: All that the evaluation reads.
 
     Returns:
-        Label values, shape (I, J, K) or (I, J), and where they lie.
+        Label values, shape (1, I, J, K) or (1, I, J), and where they lie.
 
     Raises:
         ImageFileError: If it cannot be read, has several channels, or holds values that are not whole numbers.
@@ -84,16 +88,20 @@ def read_reference(case: str, inputs: Inputs) -> tuple[NDArray[np.integer], Grid
     volume = read_label_volume(inputs.references[case], target)
     if case in inputs.adopted:
         volume = aligned(volume, reference_grid(case, inputs), adopt_affine=True)
-    return merge_values(volume.array[0], inputs.merged), _with_lengths(case, volume.grid, inputs)
+    grid = _with_lengths(case, volume.grid, inputs)
+    return replace(volume, array=merge_values(volume.array, inputs.merged), grid=grid)
 
 
-def read_prediction(path: Path, grid: Grid, inputs: Inputs) -> NDArray[np.integer]:
+def read_prediction(path: Path, grid: Grid, inputs: Inputs) -> Volume:
     """Read a prediction onto a reference's grid, by nearest voxel where it does not hold the same voxels.
 
     Args:
         path: File of the prediction.
         grid: Grid of its reference.
         inputs: All that the evaluation reads.
+
+    Returns:
+        Label values, shape (1, *grid.shape).
 
     Raises:
         ImageFileError, GeometryError: As `read_reference`; or if it has another number of axes, or other voxels and one
@@ -103,10 +111,27 @@ def read_prediction(path: Path, grid: Grid, inputs: Inputs) -> NDArray[np.intege
     if volume.grid.ndim != grid.ndim:
         raise GeometryError(f"{path.name}: has {volume.grid.ndim} axes, expected {grid.ndim}")
     if same_voxels(grid, volume.grid):
-        return merge_values(aligned(volume, grid).array[0], inputs.merged)
+        volume = aligned(volume, grid)
+        return replace(volume, array=merge_values(volume.array, inputs.merged))
     if not can_be_resampled(grid, volume.grid):
         raise GeometryError(f"{path.name}: {describe_difference(grid, volume.grid)}; {NO_LENGTHS}")
-    return onto_grid(merge_values(volume.array[0], inputs.merged), volume.grid, grid)
+    placed = onto_grid(merge_values(volume.array[0], inputs.merged), volume.grid, grid)
+    return replace(volume, array=placed[None], grid=grid)
+
+
+def frames_of_reference_differ(case: str, of_labels: Sequence[frozenset[str]], inputs: Inputs) -> bool:
+    """Whether label maps of a case, or its scan where it is known, have no frame of reference in common.
+
+    Args:
+        case: Case id.
+        of_labels: What its reference and predictions state.
+        inputs: All that the evaluation reads.
+    """
+    stated = [frames for frames in of_labels if frames]
+    if stated and case in inputs.images:
+        with suppress(ImageFileError, GeometryError):  # what is wrong with a scan is said where its voxels are read
+            stated.append(read_frames_of_reference(inputs.images[case], inputs.choices.get(case)))
+    return any(one and one.isdisjoint(stated[0]) for one in stated)
 
 
 def can_be_resampled(grid: Grid, other: Grid) -> bool:

@@ -19,6 +19,7 @@ from unetpipe.evaluation.label_hints import CaseValues, find_met, label_hints
 from unetpipe.evaluation.labels import (
     NO_LENGTHS,
     can_be_resampled,
+    frames_of_reference_differ,
     read_prediction,
     read_reference,
     reference_grid,
@@ -43,7 +44,7 @@ class Scored:
     Attributes:
         classes: Name of each class by label value.
         scores: Scores of every class of every case, by model; cases in the order of the references.
-        hints: Sentences about label values and orientations that suggest a mistake in the files.
+        hints: Sentences about label values, orientations and frames of reference that suggest a mistake in the files.
     """
 
     classes: dict[int, str]
@@ -53,12 +54,13 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class _CaseResult:
-    """One case: scores and the way to turn each prediction by model, the label values that occur, and the diagonal."""
+    """One case: scores and the way to turn each prediction by model, values, diagonal, and whether frames differ."""
 
     scores: Scores
     turns: dict[str, Turned | None]
     values: CaseValues
     extent_mm: float
+    frames_differ: bool
 
 
 def check_grids(inputs: Inputs, workers: int) -> None:
@@ -139,7 +141,9 @@ def score_all(
         for model in inputs.models
     )
     wide = _tolerance_hints([result.extent_mm for result in results.values()], names, config)
-    hints = (*label_hints([result.values for result in results.values()], inputs), *filter(None, turned), *wide)
+    frames = _frame_hints([result.frames_differ for result in results.values()])
+    values = label_hints([result.values for result in results.values()], inputs)
+    hints = (*values, *filter(None, turned), *wide, *frames)
     return Scored(classes=names, scores=scores, hints=hints)
 
 
@@ -147,7 +151,8 @@ def _score_case(
     case: str, inputs: Inputs, config: EvaluateConfig, metrics: Sequence[NamedMetric], threads: int
 ) -> _CaseResult:
     with _naming("the reference"):
-        reference, grid = read_reference(case, inputs)
+        read = read_reference(case, inputs)
+    reference, grid, frames = read.array[0], read.grid, [read.frames_of_reference]
     counted = None if inputs.ignore_value is None else reference != inputs.ignore_value
     if counted is not None:
         reference = reference * counted
@@ -159,7 +164,9 @@ def _score_case(
         prediction, turns[model.name] = None, None
         if case in model.files:
             with _naming(f"the prediction of {model.name}"):
-                prediction = read_prediction(model.files[case], grid, inputs)
+                read = read_prediction(model.files[case], grid, inputs)
+            prediction = read.array[0]
+            frames.append(read.frames_of_reference)
             prediction = prediction if counted is None else prediction * counted
             predicted[model.name] = values_in(prediction)
             turns[model.name] = find_turn(reference, prediction)
@@ -180,7 +187,23 @@ def _score_case(
         ]
     values_found = CaseValues(reference=in_reference, predictions=predicted, met=met)
     extent_mm = math.hypot(*(n * size for n, size in zip(grid.shape, grid.spacing_mm, strict=True)))
-    return _CaseResult(scores=scores, turns=turns, values=values_found, extent_mm=extent_mm)
+    return _CaseResult(
+        scores=scores,
+        turns=turns,
+        values=values_found,
+        extent_mm=extent_mm,
+        frames_differ=frames_of_reference_differ(case, frames, inputs),
+    )
+
+
+def _frame_hints(differing: Sequence[bool]) -> list[str]:
+    """A sentence where files of a case, which may lie on equal grids, are of different frames of reference."""
+    if not any(differing):
+        return []
+    return [
+        f"reference, prediction and scan have different frames of reference in {sum(differing)} of {len(differing)} "
+        "cases: make sure that they are of one examination"
+    ]
 
 
 def _tolerance_hints(extents_mm: Sequence[float], classes: Mapping[int, str], config: EvaluateConfig) -> list[str]:

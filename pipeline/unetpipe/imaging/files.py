@@ -76,6 +76,19 @@ def read_grid(path: Path, dicom: DicomOptions | None = None) -> tuple[int, Grid]
     return channels, grid
 
 
+def read_frames_of_reference(path: Path, dicom: DicomOptions | None = None) -> frozenset[str]:
+    """UIDs of the frames of reference that the slices of a volume state, from headers only; none of other formats.
+
+    Raises:
+        ImageFileError, GeometryError: As `read_volume`, as far as the headers tell.
+    """
+    if not is_dicom_source(path):
+        return frozenset()
+    from unetpipe.imaging.dicom import series
+
+    return series.read_frames_of_reference(path, dicom or DicomOptions())
+
+
 def write_labels(path: Path, labels: NDArray[Any], grid: Grid, names: Mapping[int, str]) -> None:
     """Write a label map in the smallest integer type that holds it, in the format that the suffix names.
 

@@ -87,9 +87,10 @@ def view_case(chosen: Chosen, inputs: Inputs, classes: Mapping[int, str]) -> dic
         numbers of `codes_of`, 0 where nothing is or is ignored, and ``start``, the slices with the largest error along
         each axis. Arrays are zlib streams in base64, last axis fastest.
     """
-    reference, grid = read_reference(chosen.case, inputs)
+    read = read_reference(chosen.case, inputs)
+    reference, grid = read.array[0], read.grid
     files = [model.files.get(chosen.case) for model in inputs.models]
-    predictions = [None if file is None else read_prediction(file, grid, inputs) for file in files]
+    predictions = [None if file is None else read_prediction(file, grid, inputs).array[0] for file in files]
     image = _image(chosen.case, inputs, grid)
     turn = orientation_to_ras(grid)
     shown = [reference, *predictions]

@@ -55,13 +55,13 @@ def read(path: Path, options: DicomOptions = _DEFAULT, *, as_label: bool = False
         if factor != 1.0:
             frames = [replace(frame, meaning=frame.meaning.scaled(factor)) for frame in frames]
         array = mended.resample(read_pixels(frames))
-    stated = {text(frame.image.data, "FrameOfReferenceUID") for frame in chosen.frames} - {""}
+    stated = _stated_frames(chosen)
     return Volume(
         array.transpose(2, 1, 0)[None],
         mended.grid,
         chosen.modality or None,
         (*chosen.notes, *mended.notes, *filter(None, [note, _about_mixed(stated)])),
-        frames_of_reference=frozenset(stated),
+        frames_of_reference=stated,
     )
 
 
@@ -98,6 +98,21 @@ def arrange(
     mended = repair(stack([frame.place for frame in chosen.frames]), fix=options.fix_geometry)
     refuse_beyond_limit(mended.grid.shape)
     return chosen, mended
+
+
+@without_validation
+def read_frames_of_reference(path: Path, options: DicomOptions = _DEFAULT) -> frozenset[str]:
+    """UIDs of the frames of reference that the slices of a volume state; pixels are not read.
+
+    Raises:
+        ImageFileError, GeometryError: As `read`, as far as headers tell.
+    """
+    with about_series():
+        return _stated_frames(arrange(path, options)[0])
+
+
+def _stated_frames(chosen: Chosen) -> frozenset[str]:
+    return frozenset(text(frame.image.data, "FrameOfReferenceUID") for frame in chosen.frames) - {""}
 
 
 def _about_mixed(stated: Collection[str]) -> str:
