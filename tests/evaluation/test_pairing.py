@@ -267,6 +267,13 @@ def test_scans_are_found_by_the_references_names(tmp_path: Path) -> None:
     assert gather(tmp_path, tmp_path / "reference", images=tmp_path / "scans").images["a"].name == "a.nii.gz"
 
 
+def test_scans_of_other_names_are_noticed(tmp_path: Path, logged: list[str]) -> None:
+    """They are of no use, as where a list of scans is given in place of their folder."""
+    touch(tmp_path / "reference" / "a.nii", tmp_path / "list.csv")
+    gather(tmp_path, tmp_path / "reference", images=tmp_path / "list.csv")
+    assert logged == ["--images: no scan of 1 is called like a reference"]
+
+
 def test_predicted_dice_is_that_of_dicom_outputs_too(tmp_path: Path) -> None:
     """They lie in a folder of their own, and may be all that `infer` wrote."""
     case = {

@@ -80,6 +80,8 @@ def gather_inputs(config: EvaluateConfig) -> Inputs:
         )
         pseudonyms.warn_of_lost_names(models[-1].missing, models[-1].extra, path)
     images = pseudonyms.reported(files_by_case(label_files(config.images), ids)) if config.images else _scans(manifest)
+    if config.images and images.keys().isdisjoint(references):
+        log.warning("--images: no scan of %d is called like a reference", len(images))
     declared = _declared(config, manifest)
     classes = _classes(declared, references, models)
     own_rules = manifest.segment_rules if manifest else SegmentRules()
