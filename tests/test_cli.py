@@ -321,6 +321,13 @@ def test_wrong_usage_is_explained(words: list[str], message: str) -> None:
     assert result.stdout == ""
 
 
+def test_what_is_wrong_with_options_together_is_one_sentence() -> None:
+    """It names them; all that was typed, with the paths of scans, is not repeated."""
+    result = run_command(app, ["infer", "model", "--out", "labels", "--dicomweb", "https://pacs/dicom-web"])
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[0] == "error: --dicomweb and --study need each other"
+
+
 def test_all_wrong_fields_are_named_at_once(tmp_path: Path) -> None:
     """Two faults in a YAML file are two lines."""
     file = tmp_path / "c.yaml"

@@ -289,7 +289,9 @@ def _mapping(flag: str, pairs: Sequence[str]) -> dict[str, str]:
 
 def _describe(fault: ErrorDetails, context: typer.Context) -> str:
     """Describe one of pydantic's errors in one line that names the option as a person would type it."""
-    name, *inner = (str(part) for part in fault["loc"] or ("config",))
+    if not fault["loc"]:  # of several options together, which the reason names; the input would be all of them
+        return reason_of(fault)
+    name, *inner = map(str, fault["loc"])
     parameter = next((p for p in context.command.params if p.name == name), None)
     if parameter is None:
         shown = ".".join([name, *inner])
