@@ -94,7 +94,7 @@ def test_volumes_of_one_series_are_told_apart(series, difference: str) -> None:
 
 def test_a_phase_that_is_not_there_is_named(series) -> None:
     """One volume has no second phase."""
-    with pytest.raises(ImageFileError, match="--phase 2: the series has 1 volume$"):
+    with pytest.raises(ImageFileError, match=r"--phase 2: the series has 1 volume$"):
         read_grid(series.path, DicomOptions(phase=2))
 
 
